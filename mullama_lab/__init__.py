@@ -1,0 +1,130 @@
+"""A workbench for JupyterLab on llama.cpp: see and turn what decides the next token.
+
+>>> import mullama_lab as ml
+>>> chain = ml.TopK(40) | ml.MinP(0.05) | ml.Temperature(0.8)
+>>> chain
+TopK(40) | MinP(0.05) | Temperature(0.8)
+
+Names load what they need on first use; the import itself loads nothing heavy.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mullama_lab import engine, errors, hub, labs, widgets
+    from mullama_lab.engine.model import Model
+    from mullama_lab.engine.preview import Preview, StageView
+    from mullama_lab.engine.run import Run
+    from mullama_lab.engine.samplers import (
+        DRY,
+        XTC,
+        AdaptiveP,
+        Chain,
+        Custom,
+        DynamicTemperature,
+        Greedy,
+        Infill,
+        LogitBias,
+        Mask,
+        MinP,
+        Mirostat,
+        MirostatV2,
+        Penalties,
+        TailFree,
+        Temperature,
+        TopK,
+        TopNSigma,
+        TopP,
+        Typical,
+    )
+    from mullama_lab.engine.session import Session
+    from mullama_lab.engine.trace import Step, Trace
+    from mullama_lab.notebook import load_ipython_extension
+
+    __version__: str
+
+__all__ = [
+    "DRY",
+    "XTC",
+    "AdaptiveP",
+    "Chain",
+    "Custom",
+    "DynamicTemperature",
+    "Greedy",
+    "Infill",
+    "LogitBias",
+    "Mask",
+    "MinP",
+    "Mirostat",
+    "MirostatV2",
+    "Model",
+    "Penalties",
+    "Preview",
+    "Run",
+    "Session",
+    "StageView",
+    "Step",
+    "TailFree",
+    "Temperature",
+    "TopK",
+    "TopNSigma",
+    "TopP",
+    "Trace",
+    "Typical",
+    "__version__",
+    "engine",
+    "errors",
+    "hub",
+    "labs",
+    "load_ipython_extension",
+    "widgets",
+]
+
+_HOMES = {
+    "Model": "engine.model",
+    "Preview": "engine.preview",
+    "Run": "engine.run",
+    "Session": "engine.session",
+    "StageView": "engine.preview",
+    "Step": "engine.trace",
+    "Trace": "engine.trace",
+    "load_ipython_extension": "notebook",
+}
+_MODULES = {"engine", "errors", "hub", "labs", "widgets"}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib import metadata
+
+        value = metadata.version("mullama-lab")
+    elif name in _MODULES:
+        value = importlib.import_module(f"{__name__}.{name}")
+    elif name in __all__:  # what has no home of its own is a stage or the chain
+        home = importlib.import_module(f"{__name__}.{_HOMES.get(name, 'engine.samplers')}")
+        value = getattr(home, name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def _teach_ipython() -> None:
+    """Where IPython runs, let it show models, traces and runs; elsewhere load nothing."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    if shell is not None:
+        from mullama_lab.notebook import register_displays
+
+        register_displays(shell)
+
+
+_teach_ipython()

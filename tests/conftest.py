@@ -1,0 +1,99 @@
+"""What every test shares: the tools it may need, and the rule about skipping.
+
+A test that needs node or Chromium asks for the fixture `node` or `chromium` (each the path
+of the program) and is skipped where there is none. Under MULLAMA_LAB_NO_SKIP=1, which
+`.ci/run` sets, whatever is skipped fails instead, so that nothing goes missing silently.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from mullama_lab import hub
+from mullama_lab.engine import tiny
+
+
+class SkippingFails:
+    """Turns each skipped test, and each skipped module, into a failure with its reason."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self):
+        return _failed_if_skipped((yield))
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(self):
+        return _failed_if_skipped((yield))
+
+
+class ModelsFirst:
+    """Fetches the default model before the first notebook, whose outputs show no progress."""
+
+    def pytest_collection_finish(self, session):
+        if not session.config.option.collectonly and any(
+            item.path.suffix == ".ipynb" for item in session.items
+        ):
+            hub.fetch(hub.DEFAULT_MODEL)
+
+
+def pytest_configure(config):
+    # Registered as plugins: a conftest's own hooks would see the tests below it only.
+    config.pluginmanager.register(ModelsFirst())
+    if os.environ.get("MULLAMA_LAB_NO_SKIP") == "1":
+        config.pluginmanager.register(SkippingFails())
+
+
+def _failed_if_skipped(report):
+    if report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which MULLAMA_LAB_NO_SKIP=1 forbids: {reason}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def node() -> str:
+    """The path of node."""
+    program = shutil.which("node")
+    if program is None:
+        pytest.skip("node is not installed")
+    return program
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of a Chromium that Playwright can drive; MULLAMA_LAB_CHROMIUM names another."""
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    found = (shutil.which(name) for name in names)
+    program = os.environ.get("MULLAMA_LAB_CHROMIUM") or next(filter(None, found), None)
+    if program is None:
+        pytest.skip("Chromium is not installed")
+    return program
+
+
+@pytest.fixture(scope="session")
+def tiny_path(tmp_path_factory) -> Path:
+    """A tiny real model file: 259 byte tokens and a ChatML template."""
+    path = tmp_path_factory.mktemp("tiny") / "tiny.gguf"
+    return tiny.write(path, chat_template=tiny.CHATML)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_path):
+    """The model of `tiny_path`."""
+    from mullama_lab.engine.model import Model
+
+    with Model.load(tiny_path) as model:
+        yield model
+
+
+@pytest.fixture(scope="session")
+def smollm2():
+    """The default model, which speaks English; fetched into the cache once."""
+    from mullama_lab.engine.model import Model
+
+    with Model.load(hub.fetch(hub.DEFAULT_MODEL)) as model:
+        yield model

@@ -1,0 +1,195 @@
+"""What holds for the repository as a whole: style, types, layers, names, the browser half."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import json
+import re
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from anywidget import AnyWidget
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import mullama_lab
+
+ROOT = Path(__file__).resolve().parents[1]
+WIDGETS = ROOT / "widgets"
+HEAVY = ("pandas", "matplotlib", "IPython", "ipywidgets", "anywidget", "jupyterlab")
+
+
+def check(*command: str) -> None:
+    """Run a program in the repository's folder; what it prints is the failure."""
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, encoding="utf-8", timeout=600
+    )
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+
+
+def loaded_by(program: str) -> set[str]:
+    """The modules a fresh interpreter has loaded after running a program."""
+    program += "\nimport json, sys; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_ruff_has_nothing_to_say():
+    check(sys.executable, "-m", "ruff", "check", ".")
+
+
+def test_pyright_has_nothing_to_say():
+    check(sys.executable, "-m", "pyright", "--pythonpath", sys.executable)
+
+
+def test_no_module_imports_a_layer_above_it():
+    program = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+    check(sys.executable, "-c", program, "--no-cache")
+
+
+def test_the_browser_half_passes_its_own_tests(node):
+    tests = sorted(str(path) for path in (WIDGETS / "dev").glob("*.test.js"))
+    assert tests
+    check(node, "--test", *tests)
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    assert not loaded_by("import mullama_lab") & {*HEAVY, "llama_cpp", "numpy"}
+
+
+def test_the_engine_loads_no_view_and_no_pandas():
+    modules = [
+        f"mullama_lab.engine.{path.stem}"
+        for path in (ROOT / "mullama_lab" / "engine").glob("*.py")
+        if path.stem != "__init__"
+    ]
+    assert not loaded_by(f"import {', '.join(modules)}") & set(HEAVY)
+
+
+def test_importing_the_package_takes_under_150_ms_beyond_numpy():
+    program = (
+        "import time, numpy; start = time.perf_counter()\n"
+        "import mullama_lab; print(time.perf_counter() - start)"
+    )
+    seconds = [
+        float(subprocess.check_output([sys.executable, "-c", program], text=True)) for _ in range(5)
+    ]
+    assert min(seconds) < 0.150, seconds
+
+
+def test_every_public_name_is_there():
+    for name in mullama_lab.__all__:
+        assert getattr(mullama_lab, name) is not None, name
+
+
+def test_tab_completion_offers_the_public_names_in_order():
+    assert dir(mullama_lab) == sorted(mullama_lab.__all__)
+    assert len(set(mullama_lab.__all__)) == len(mullama_lab.__all__)
+
+
+def test_what_the_type_checker_sees_is_what_loads_on_first_use():
+    tree = ast.parse(Path(mullama_lab.__file__).read_text(encoding="utf-8"))
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    imports = [node for node in block.body if isinstance(node, ast.ImportFrom)]
+    seen = {alias.name for node in imports for alias in node.names}
+    assert seen | {"__version__"} == set(mullama_lab.__all__)
+    for node in imports:
+        home = importlib.import_module(str(node.module))
+        for alias in node.names:
+            assert getattr(mullama_lab, alias.name) is getattr(home, alias.name)
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'Nonesuch'"):
+        _ = mullama_lab.Nonesuch
+
+
+def declared(extra: str) -> set[str]:
+    """The distributions that the package asks for, bare or with an extra."""
+    names = set()
+    for line in metadata.requires("mullama-lab") or []:
+        wanted = Requirement(line)
+        if wanted.marker is None or wanted.marker.evaluate({"extra": extra}):
+            names.add(canonicalize_name(wanted.name))
+    return names
+
+
+def test_every_library_that_is_imported_is_declared():
+    imported = set()
+    for path in (ROOT / "mullama_lab").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                imported.add(str(node.module).split(".")[0])
+    homes = metadata.packages_distributions()
+    for name in sorted(imported - sys.stdlib_module_names - {"mullama_lab"}):
+        allowed = declared("test") if name == "playwright" else declared("lab")  # the bench's
+        assert {canonicalize_name(home) for home in homes[name]} & allowed, name
+
+
+def test_the_conda_environment_names_what_the_lab_needs():
+    text = (ROOT / "environment.yml").read_text(encoding="utf-8")
+    named = {canonicalize_name(name) for name in re.findall(r"^  - ([\w-]+) ", text, re.MULTILINE)}
+    assert declared("lab") <= {"matplotlib" if n == "matplotlib-base" else n for n in named}
+
+
+def scripts() -> list[Path]:
+    return sorted(WIDGETS.glob("*.js"))
+
+
+def is_kit(script: Path) -> bool:
+    return script.stem == "kit" or script.stem.startswith("kit_")
+
+
+def views() -> dict[str, type]:
+    """The widget classes by the stem of their two halves."""
+    kinds = [getattr(mullama_lab.widgets, name) for name in mullama_lab.widgets.__all__]
+    return {kind.__module__.rpartition(".")[2]: kind for kind in kinds if hasattr(kind, "_esm")}
+
+
+def test_each_widget_has_two_halves_of_one_stem():
+    assert {path.stem for path in scripts() if not is_kit(path)} == set(views())
+    assert {path.stem for path in WIDGETS.glob("*.css")} == {*views(), "kit"}
+
+
+def test_both_halves_name_the_same_traits():
+    inherited = set(AnyWidget.class_trait_names())
+    for stem, kind in views().items():
+        script = (WIDGETS / f"{stem}.js").read_text(encoding="utf-8")
+        synced = set(kind.class_trait_names(sync=True))
+        asked = set(re.findall(r"""model\.(?:get|set)\(\s*["'](\w+)["']""", script))
+        assert asked <= synced, f"{stem}.js asks for {asked - synced}"
+        named = set(re.findall(r"""["'](?:change:)?(\w+)["']""", script))
+        assert synced - inherited <= named, f"{stem}.js never names {synced - inherited - named}"
+
+
+IMPORT = re.compile(r"""^(?:(?:import|export)\s[^;'"=]*?\bfrom|import)\s*["']([^"']+)["']""", re.M)
+
+
+def test_the_browser_half_imports_only_the_kit_and_names_no_address():
+    parts = {f"./{path.name}" for path in scripts() if is_kit(path)}
+    for script in scripts():
+        text = script.read_text(encoding="utf-8")
+        imported = set(IMPORT.findall(text))
+        assert imported <= (parts if is_kit(script) else {"./kit.js"}), script.name
+        assert not re.search(r"\bimport\(", text), script.name
+        addresses = set(re.findall(r"""https?://[^\s"'`)]+""", text))
+        assert addresses <= {"http://www.w3.org/2000/svg"}, script.name
+    for style in WIDGETS.glob("*.css"):
+        assert not re.search(r"@import|url\((?!\s*['\"]?data:)", style.read_text(encoding="utf-8"))
+
+
+def test_the_browser_half_writes_text_never_markup():
+    for script in scripts():
+        text = script.read_text(encoding="utf-8")
+        assert not re.search(r"\.(innerHTML|outerHTML|insertAdjacentHTML)\b|\beval\(", text), (
+            script.name
+        )
