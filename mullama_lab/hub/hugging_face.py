@@ -1,0 +1,74 @@
+"""A file on the Hugging Face Hub, through huggingface_hub and its own cache."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from mullama_lab.errors import HubError, ModelNotFound, Offline
+
+_SPLIT = re.compile(r"^(?P<stem>.*)-\d{5}-of-(?P<count>\d{5})\.gguf$")
+
+
+def from_hugging_face(address: str, *, progress: bool) -> Path:
+    """The local copy of "hf:owner/repo/file.gguf"; of a split file, every part is fetched."""
+    match = re.fullmatch(r"hf:([^/\s]+/[^/\s]+)/(\S+)", address)
+    if match is None:
+        raise ModelNotFound(
+            f"{address!r} is no address on the Hugging Face Hub. Write hf:owner/repo/file.gguf."
+        )
+    repo, file_name = match.groups()
+    with _hugging_face_errors(address), _hugging_face_bars(progress):
+        import huggingface_hub
+
+        names = [file_name]
+        if split := _SPLIT.match(file_name):  # llama.cpp needs every part on disk
+            stem, count = split["stem"], int(split["count"])
+            names = [f"{stem}-{i:05d}-of-{count:05d}.gguf" for i in range(1, count + 1)]
+        paths = [Path(huggingface_hub.hf_hub_download(repo, name)) for name in names]
+    return paths[0]
+
+
+@contextlib.contextmanager
+def _hugging_face_bars(shown: bool) -> Iterator[None]:
+    from huggingface_hub import utils
+
+    hide = not shown and not utils.are_progress_bars_disabled()
+    if hide:
+        utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if hide:
+            utils.enable_progress_bars()
+
+
+@contextlib.contextmanager
+def _hugging_face_errors(address: str) -> Iterator[None]:
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except (errors.OfflineModeIsEnabled, errors.LocalEntryNotFoundError) as error:
+        raise Offline(
+            f"{address} is not cached and the Hugging Face Hub does not answer. Connect and try "
+            "again, or use a catalogue name or a path."
+        ) from error
+    except errors.GatedRepoError as error:
+        raise HubError(
+            f"{address} asks you to accept its terms first. Do so on its page at "
+            "huggingface.co, run `hf auth login`, and try again."
+        ) from error
+    except (
+        errors.RepositoryNotFoundError,
+        errors.EntryNotFoundError,
+        errors.HFValidationError,
+    ) as error:
+        raise ModelNotFound(
+            f"the Hugging Face Hub has no {address}. Look up the repository's files and write "
+            "hf:owner/repo/file.gguf; for a private one run `hf auth login`."
+        ) from error
+    except OSError as error:
+        raise HubError(f"{address} could not be fetched: {error}. Try again.") from error

