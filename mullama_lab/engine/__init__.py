@@ -1,0 +1,1 @@
+"""llama.cpp as objects; numpy in, numpy out."""

@@ -1,0 +1,345 @@
+"""The one door to llama.cpp: the only file that imports `llama_cpp`.
+
+Everything here is a thin, checked call. What would abort or crash the process (a token
+outside the vocabulary, a batch over its size, a NaN in a row of logits, a freed handle)
+is refused with an exception before llama.cpp sees it.
+
+It knows pointers, ids and rows. It knows no Model, Session or Chain.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import threading
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+import numpy as np
+from llama_cpp import llama_cpp as _llama_cpp
+from numpy.typing import NDArray
+
+from mullama_lab.errors import DecodeError, ModelLoadError
+
+C: Any = _llama_cpp  # its annotations do not allow what ctypes does
+
+log = logging.getLogger("mullama_lab.llama_cpp")
+log.addHandler(logging.NullHandler())  # what matters of it is in our exceptions
+
+NO_TOKEN = -1
+LARGEST_LOGIT = 1e8  # llama.cpp sorts larger ones wrongly, and infinite ones end in NaN
+RANDOM_SEED = 0xFFFFFFFF  # llama.cpp reads this seed as "pick one"
+
+CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
+
+
+# --- llama.cpp's log -----------------------------------------------------------------------
+
+# As in ggml.h; the numbers in llama-cpp-python's own logger are out of date.
+_LEVELS = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}
+_recent: deque[tuple[int, str]] = deque(maxlen=400)
+_log_state = threading.local()
+
+
+@C.llama_log_callback
+def _on_log(level: int, text: bytes, _user: object) -> None:
+    if level == 5:  # a continuation of the line before
+        level = getattr(_log_state, "level", 1)
+    _log_state.level = level
+    line = text.decode("utf-8", "replace").rstrip("\n")
+    if line.strip(" ."):
+        number = _LEVELS.get(level, logging.DEBUG)
+        _recent.append((number, line))
+        # Its information is our detail: a user who sets the root logger to INFO wants no dump.
+        log.log(number if number >= logging.WARNING else logging.DEBUG, "%s", line)
+
+
+@contextmanager
+def captured_log() -> Iterator[list[tuple[int, str]]]:
+    """Collect what llama.cpp logs inside the block, as (level, line)."""
+    _recent.clear()
+    lines: list[tuple[int, str]] = []
+    try:
+        yield lines
+    finally:
+        lines.extend(_recent)
+
+
+C.llama_log_set(_on_log, ctypes.c_void_p(0))
+C.llama_backend_init()
+
+
+# --- contexts ------------------------------------------------------------------------------
+
+KV_TYPES = {
+    name: getattr(C, f"GGML_TYPE_{name.upper()}")
+    for name in ("f32", "f16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
+}
+FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
+
+
+class StopFlag:
+    """A flag that llama.cpp reads in C at every graph node, at no measurable cost.
+
+    libc's `strlen` serves as the abort callback: an empty string lets the decode go on, a
+    string of one character stops it. llama.cpp asks it on CPU only.
+    """
+
+    def __init__(self) -> None:
+        self._bytes = ctypes.create_string_buffer(2)
+        libc = ctypes.CDLL(None)
+        self.callback = ctypes.cast(libc.strlen, C.ggml_abort_callback)
+        self.data = ctypes.cast(self._bytes, ctypes.c_void_p)
+
+    def set(self) -> None:
+        self._bytes[0] = b"\x01"
+
+    def clear(self) -> None:
+        self._bytes[0] = b"\x00"
+
+    def __bool__(self) -> bool:
+        return self._bytes[0] != b"\x00"
+
+
+def new_context(
+    model: Any,
+    *,
+    n_ctx: int,
+    n_batch: int,
+    n_ubatch: int,
+    n_threads: int,
+    n_seq_max: int,
+    flash_attention: str,
+    kv_types: Sequence[str],
+    kv_unified: bool,
+    stop: StopFlag,
+) -> Any:
+    """Open a context on a model; `ModelLoadError` with llama.cpp's own words if it refuses."""
+    params = C.llama_context_default_params()
+    params.n_ctx, params.n_batch, params.n_ubatch = n_ctx, n_batch, n_ubatch
+    params.n_seq_max = n_seq_max
+    params.n_threads = params.n_threads_batch = n_threads
+    params.flash_attn_type = FLASH_ATTENTION[flash_attention]
+    params.type_k, params.type_v = (KV_TYPES[name] for name in kv_types)
+    params.kv_unified = kv_unified
+    params.swa_full = True  # a pruned window could not be rewound
+    params.abort_callback, params.abort_callback_data = stop.callback, stop.data
+    with captured_log() as lines:
+        context = C.llama_init_from_model(model, params)
+    if not context:
+        raise ModelLoadError(
+            "llama.cpp could not open a context: "
+            + (last_error(lines) or "it gave no reason")
+            + ". Try a smaller n_ctx, or kv_type='f16'."
+        )
+    return context
+
+
+def last_error(lines: Sequence[tuple[int, str]]) -> str:
+    """The last things llama.cpp complained about, on one line."""
+    said = [line.strip() for level, line in lines if level >= logging.ERROR]
+    return "; ".join(said[-2:])
+
+
+free_context = C.llama_free
+n_ctx = C.llama_n_ctx_seq
+n_batch = C.llama_n_batch
+
+
+class Batch:
+    """A reusable batch of at most `capacity` tokens for `llama_decode`."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.token = np.zeros(capacity, np.int32)
+        self.pos = np.zeros(capacity, np.int32)
+        self.seq = np.zeros(capacity, np.int32)
+        self.wanted = np.zeros(capacity, np.int8)
+        self._n_seq = np.ones(capacity, np.int32)
+        seq_rows = (self.seq.ctypes.data + 4 * np.arange(capacity)).astype(np.uintp)
+        self._seq_rows = np.ascontiguousarray(seq_rows)
+        self._struct = C.llama_batch()
+        for field, array, kind in (
+            ("token", self.token, C.llama_token),
+            ("pos", self.pos, C.llama_pos),
+            ("n_seq_id", self._n_seq, ctypes.c_int32),
+            ("seq_id", self._seq_rows, ctypes.POINTER(C.llama_seq_id)),
+            ("logits", self.wanted, ctypes.c_int8),
+        ):
+            setattr(self._struct, field, array.ctypes.data_as(ctypes.POINTER(kind)))
+
+    def decode(self, context: Any, n_tokens: int) -> bool:
+        """Decode the first `n_tokens`; False when the stop flag ended it early."""
+        self._struct.n_tokens = n_tokens
+        code = C.llama_decode(context, self._struct)
+        if code == 0:
+            return True
+        if code == 2:
+            return False
+        if code == 1:
+            raise DecodeError(
+                f"llama.cpp found no room in the KV cache for {n_tokens} tokens. "
+                "Open the session with a larger n_ctx, or remove a sequence."
+            )
+        raise DecodeError(f"llama_decode failed with code {code} on a batch of {n_tokens} tokens.")
+
+
+def logits_view(context: Any, index: int, n_vocab: int) -> NDArray[np.float32]:
+    """The row of logits at `index` of the last batch: llama.cpp's memory, not a copy."""
+    pointer = C.llama_get_logits_ith(context, index)
+    if not pointer:
+        raise DecodeError(f"llama.cpp has no logits at position {index} of the last batch.")
+    address = ctypes.cast(pointer, ctypes.c_void_p).value
+    buffer: Any = (ctypes.c_float * n_vocab).from_address(address or 0)
+    return np.frombuffer(buffer, np.float32)
+
+
+def drop_tail(context: Any, seq_id: int, start: int) -> bool:
+    """Forget positions `start` and later of one sequence; False if the cache cannot."""
+    return bool(C.llama_memory_seq_rm(C.llama_get_memory(context), seq_id, start, -1))
+
+
+def clear_memory(context: Any) -> None:
+    """Forget every sequence."""
+    C.llama_memory_clear(C.llama_get_memory(context), False)
+
+
+# --- arithmetic ----------------------------------------------------------------------------
+
+
+def _ggml_softmax() -> Any:
+    """ggml's vectorised softmax numerator, three times as fast as numpy's; None if not exported."""
+    folder = Path(llama_cpp.__file__).parent / "lib"
+    for path in sorted(folder.glob("*ggml-cpu*")):
+        with suppress(OSError, AttributeError):
+            function = ctypes.CDLL(str(path)).ggml_vec_soft_max_f32
+            function.restype = ctypes.c_double
+            function.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_float]
+            return function
+    return None
+
+
+_softmax_numerator = _ggml_softmax()
+
+
+def exp_shifted(row: NDArray[np.float32], shift: float, out: NDArray[np.float32]) -> float:
+    """Write exp(row - shift) to `out` and return its sum; contiguous float32 arrays."""
+    if _softmax_numerator is not None:
+        return _softmax_numerator(len(row), out.ctypes.data, row.ctypes.data, shift)
+    np.exp(np.subtract(row, np.float32(shift), out=out), out=out)
+    return float(out.sum(dtype=np.float64))
+
+
+# --- samplers ------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=4)
+def _all_ids(n_vocab: int) -> NDArray[np.int32]:
+    return np.arange(n_vocab, dtype=np.int32)
+
+
+class _ArrayFields(ctypes.Structure):
+    """`llama_token_data_array` with a plain address, which is quick to read."""
+
+    _fields_ = [
+        ("data", ctypes.c_void_p),
+        ("size", ctypes.c_size_t),
+        ("selected", ctypes.c_int64),
+        ("sorted", ctypes.c_bool),
+    ]
+
+
+class Candidates:
+    """The candidates of one row: what llama.cpp calls `llama_token_data_array`.
+
+    Samplers shorten it, reorder it, and XTC even moves its start; `window` is what is left.
+    """
+
+    def __init__(self, n_vocab: int) -> None:
+        self.table = np.empty(n_vocab, CANDIDATE)
+        self._all_ids = _all_ids(n_vocab)
+        self._start = self.table.ctypes.data
+        self.array = C.llama_token_data_array()
+        self.fields = _ArrayFields.from_buffer(self.array)
+        self.ref = ctypes.byref(self.array)
+
+    def load(self, row: NDArray[np.float32]) -> None:
+        """Start again from a whole row of logits, in vocabulary order."""
+        self.table["id"] = self._all_ids
+        self.table["logit"] = row
+        fields = self.fields
+        fields.data, fields.size = self._start, len(self.table)
+        fields.selected, fields.sorted = -1, False
+
+    @property
+    def size(self) -> int:
+        return self.fields.size
+
+    @property
+    def window(self) -> NDArray[np.void]:
+        first = (self.fields.data - self._start) // CANDIDATE.itemsize
+        return self.table[first : first + self.fields.size]
+
+    def keep(self, positions: NDArray[np.integer], *, is_sorted: bool) -> None:
+        """Keep the candidates at `positions` of the window, in that order."""
+        window = self.window
+        window[: len(positions)] = window[positions]
+        self.fields.size, self.fields.sorted = len(positions), is_sorted
+
+    def n_possible(self) -> int:
+        """How many candidates are not masked with minus infinity."""
+        return int(np.count_nonzero(self.window["logit"] > -np.inf))
+
+
+class NativeSampler:
+    """One `llama_sampler`, freed with this object. `accept` exactly once per token."""
+
+    __slots__ = ("_pointer",)
+
+    def __init__(self, pointer: Any) -> None:
+        if not pointer:
+            raise ValueError("llama.cpp could not build this sampler from its settings.")
+        self._pointer = pointer
+
+    def apply(self, candidates: Candidates) -> None:
+        C.llama_sampler_apply(self._pointer, candidates.ref)
+
+    def accept(self, token: int) -> None:
+        C.llama_sampler_accept(self._pointer, token)
+
+    def clone(self) -> NativeSampler:
+        return NativeSampler(C.llama_sampler_clone(self._pointer))
+
+    def __del__(self) -> None:
+        if getattr(self, "_pointer", None) and C is not None:
+            C.llama_sampler_free(self._pointer)
+            self._pointer = None
+
+
+def sampler(name: str, *args: Any) -> NativeSampler:
+    """Build llama.cpp's sampler `llama_sampler_init_<name>`."""
+    return NativeSampler(getattr(C, f"llama_sampler_init_{name}")(*args))
+
+
+def dry_sampler(
+    vocab: Any,
+    multiplier: float,
+    base: float,
+    allowed_length: int,
+    last_n: int,
+    breakers: Sequence[str],
+) -> NativeSampler:
+    """llama.cpp's DRY; it reads the whole vocabulary for its breakers, so clone, don't rebuild."""
+    words = (ctypes.c_char_p * max(1, len(breakers)))(*(b.encode() for b in breakers))
+    return sampler("dry", vocab, multiplier, base, allowed_length, last_n, words, len(breakers))
+
+
+def logit_bias_sampler(n_vocab: int, biases: Sequence[tuple[int, float]]) -> NativeSampler:
+    """llama.cpp's logit bias; it copies the pairs."""
+    pairs = (C.llama_logit_bias * max(1, len(biases)))(*biases)
+    return sampler("logit_bias", n_vocab, len(biases), pairs)

@@ -1,0 +1,194 @@
+"""Checked calls of llama.cpp on models and vocabularies.
+
+The other half of `_native`: the same rules, for what needs no context. Everything here only
+reads, so any number of threads may call it on one model.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from mullama_lab.engine._native import C, captured_log, last_error
+from mullama_lab.errors import LoadCancelled, ModelLoadError
+
+VOCABULARY_TYPES = {
+    C.LLAMA_VOCAB_TYPE_NONE: "NONE",
+    C.LLAMA_VOCAB_TYPE_SPM: "SPM",
+    C.LLAMA_VOCAB_TYPE_BPE: "BPE",
+    C.LLAMA_VOCAB_TYPE_WPM: "WPM",
+    C.LLAMA_VOCAB_TYPE_UGM: "UGM",
+    C.LLAMA_VOCAB_TYPE_RWKV: "RWKV",
+    C.LLAMA_VOCAB_TYPE_PLAMO2: "PLAMO2",
+    C.LLAMA_VOCAB_TYPE_TEST: "TEST",
+}
+LOAD_MODES = {  # (mmap, mlock)
+    (False, False): C.LLAMA_LOAD_MODE_NONE,
+    (True, False): C.LLAMA_LOAD_MODE_MMAP,
+    (False, True): C.LLAMA_LOAD_MODE_MLOCK,
+    (True, True): C.LLAMA_LOAD_MODE_MMAP_MLOCK,
+}
+LONGEST_TEXT = 2**31 - 1  # bytes; llama.cpp counts them in 32 bits
+
+_SPECIAL = (
+    *("bos", "eos", "eot", "sep", "nl", "pad", "mask"),
+    *("fim_pre", "fim_suf", "fim_mid", "fim_pad", "fim_rep", "fim_sep"),
+)
+
+_file_type_name = C._lib.llama_ftype_name  # in llama.h, but llama-cpp-python has no binding
+_file_type_name.argtypes, _file_type_name.restype = [ctypes.c_int], ctypes.c_char_p
+
+free_model = C.llama_model_free
+get_vocabulary: Callable[[Any], Any] = C.llama_model_get_vocab
+
+
+def load_model(
+    path: str,
+    *,
+    n_gpu_layers: int,
+    mmap: bool,
+    mlock: bool,
+    vocab_only: bool,
+    progress: Callable[[float], bool | None] | None,
+) -> Any:
+    """Load a GGUF file that was checked before.
+
+    `progress` gets the part that is done, 0 to 1; when it returns False or raises (Ctrl-C too),
+    loading stops.
+    """
+    raised: list[BaseException] = []
+    cancelled = False
+
+    @C.llama_progress_callback
+    def on_progress(done: float, _user: object) -> bool:
+        nonlocal cancelled
+        try:
+            cancelled = progress is not None and progress(done) is False
+        except BaseException as error:  # ctypes would only print it
+            raised.append(error)
+            cancelled = True
+        return not cancelled
+
+    params = C.llama_model_default_params()
+    params.n_gpu_layers = n_gpu_layers
+    params.load_mode = LOAD_MODES[mmap, mlock]
+    params.vocab_only = vocab_only
+    params.progress_callback = on_progress
+    with captured_log() as lines:
+        model = C.llama_model_load_from_file(path.encode(), params)
+    if cancelled and model:
+        free_model(model)
+    if raised:
+        raise raised[0]
+    if cancelled:
+        raise LoadCancelled(f"loading {path} was stopped by its progress callback.")
+    if not model:
+        said = last_error([line for line in lines if not line[1].endswith("failed to load model")])
+        raise ModelLoadError(
+            f"llama.cpp could not load {path}: {said or 'it gave no reason'}. "
+            "Check that the file is a language model, and that this llama-cpp-python knows "
+            "its architecture."
+        )
+    return model
+
+
+def facts(model: Any, *, vocab_only: bool) -> dict[str, Any]:
+    """What llama.cpp says of a model, by the names that `Model` gives it."""
+    # Without layers llama.cpp aborts when it is asked for their heads.
+    n_head = 0 if vocab_only else C.llama_model_n_head(model)
+    n_head_kv = 0 if vocab_only else C.llama_model_n_head_kv(model)
+    description = ctypes.create_string_buffer(256)
+    C.llama_model_desc(model, description, len(description))
+    vocabulary = get_vocabulary(model)
+    return {
+        "n_vocab": C.llama_vocab_n_tokens(vocabulary),
+        "n_embd": C.llama_model_n_embd(model),
+        "n_layer": C.llama_model_n_layer(model),
+        "n_head": n_head,
+        "n_head_kv": n_head_kv,
+        "n_ctx_train": C.llama_model_n_ctx_train(model),
+        "n_params": C.llama_model_n_params(model),
+        "size_bytes": C.llama_model_size(model),
+        "n_swa": C.llama_model_n_swa(model),
+        "has_encoder": bool(C.llama_model_has_encoder(model)),
+        "has_decoder": bool(C.llama_model_has_decoder(model)),
+        "is_recurrent": bool(C.llama_model_is_recurrent(model)),
+        "file_type": _file_type_name(C.llama_model_ftype(model)).decode(),
+        "description": description.value.decode("utf-8", "replace"),
+        "vocab_type": VOCABULARY_TYPES.get(C.llama_vocab_type(vocabulary), "UNKNOWN"),
+        "add_bos": bool(C.llama_vocab_get_add_bos(vocabulary)),
+        "add_eos": bool(C.llama_vocab_get_add_eos(vocabulary)),
+    }
+
+
+def special_tokens(vocabulary: Any) -> dict[str, int]:
+    """The special tokens a vocabulary has, by llama.cpp's short names."""
+    found = {name: getattr(C, f"llama_vocab_{name}")(vocabulary) for name in _SPECIAL}
+    return {name: token for name, token in found.items() if token >= 0}
+
+
+def tokenize(vocabulary: Any, text: bytes, add_special: bool, parse_special: bool) -> list[int]:
+    """Token ids of UTF-8 text; NUL bytes are text like any other."""
+    room = len(text) + 8
+    while True:
+        tokens = (C.llama_token * room)()
+        count = C.llama_tokenize(
+            vocabulary, text, len(text), tokens, room, add_special, parse_special
+        )
+        if count >= 0:
+            return tokens[:count]
+        if count == -(2**31):
+            raise ValueError("the text has more than 2**31 tokens. Tokenize it in parts.")
+        room = -count
+
+
+def piece(vocabulary: Any, token: int, *, special: bool) -> bytes:
+    """The bytes one token stands for; b"" for a control token unless `special`."""
+    buffer = ctypes.create_string_buffer(64)
+    length = C.llama_token_to_piece(vocabulary, token, buffer, len(buffer), 0, special)
+    if length < 0:
+        buffer = ctypes.create_string_buffer(-length)
+        length = C.llama_token_to_piece(vocabulary, token, buffer, len(buffer), 0, special)
+    return buffer.raw[:length]
+
+
+def attributes(vocabulary: Any, token: int) -> int:
+    """llama.cpp's attribute bits of one token."""
+    return C.llama_vocab_get_attr(vocabulary, token)
+
+
+def is_eog(vocabulary: Any, token: int) -> bool:
+    """Whether a token ends a generation."""
+    return bool(C.llama_vocab_is_eog(vocabulary, token))
+
+
+def chat_template(model: Any) -> str | None:
+    """The Jinja source of the model's chat template."""
+    source = C.llama_model_chat_template(model, None)
+    return source.decode("utf-8", "replace") if source else None
+
+
+def apply_builtin_template(
+    template: str, messages: Sequence[tuple[str, str]], add_generation_prompt: bool
+) -> str | None:
+    """Render with llama.cpp's own list of templates; None when it does not know this one."""
+    chat = (C.llama_chat_message * max(1, len(messages)))()
+    for slot, (role, content) in zip(chat, messages, strict=False):
+        slot.role, slot.content = role.encode(), content.encode()
+    room = 1024
+    while True:
+        buffer = ctypes.create_string_buffer(room)
+        length = C.llama_chat_apply_template(
+            template.encode(),
+            chat,
+            len(messages),
+            add_generation_prompt,
+            buffer,  # type: ignore[arg-type]
+            room,
+        )
+        if length < 0:
+            return None
+        if length <= room:
+            return buffer.raw[:length].decode("utf-8", "replace")
+        room = length

@@ -1,0 +1,171 @@
+"""The networks of tiny models: sizes, keys and random weights.
+
+Each function gives the keys of its architecture, without the prefix, and the tensors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Network = tuple[dict[str, Any], dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a tiny model; the defaults make a file of about 160 kB."""
+
+    n_vocab: int
+    n_embd: int = 32
+    n_layer: int = 2
+    n_head: int = 2
+    n_head_kv: int = 1
+    head_size: int = 32
+    n_ff: int = 48
+    n_ctx_train: int = 512
+
+
+def _matrix(rng: np.random.Generator, n_out: int, n_in: int, scale: float = 1.0) -> np.ndarray:
+    """Random weights that keep the size of what passes through, times `scale`."""
+    return (rng.standard_normal((n_out, n_in)) * (scale / np.sqrt(n_in))).astype(np.float32)
+
+
+def _llama(shape: Shape, rng: np.random.Generator) -> Network:
+    n_embd, head = shape.n_embd, shape.head_size
+    ones = np.ones(n_embd, dtype=np.float32)
+    arrays = {
+        "token_embd.weight": _matrix(rng, shape.n_vocab, n_embd, np.sqrt(n_embd)),
+        "output_norm.weight": ones,
+        # Logits with a standard deviation of 2.5: some tokens are likely, none is certain.
+        "output.weight": _matrix(rng, shape.n_vocab, n_embd, 2.5),
+    }
+    for layer in range(shape.n_layer):
+        arrays |= {
+            f"blk.{layer}.attn_norm.weight": ones,
+            f"blk.{layer}.attn_q.weight": _matrix(rng, shape.n_head * head, n_embd, 2.0),
+            f"blk.{layer}.attn_k.weight": _matrix(rng, shape.n_head_kv * head, n_embd, 2.0),
+            f"blk.{layer}.attn_v.weight": _matrix(rng, shape.n_head_kv * head, n_embd, 2.0),
+            f"blk.{layer}.attn_output.weight": _matrix(rng, n_embd, shape.n_head * head, 2.0),
+            f"blk.{layer}.ffn_norm.weight": ones,
+            f"blk.{layer}.ffn_gate.weight": _matrix(rng, shape.n_ff, n_embd),
+            f"blk.{layer}.ffn_up.weight": _matrix(rng, shape.n_ff, n_embd),
+            f"blk.{layer}.ffn_down.weight": _matrix(rng, n_embd, shape.n_ff),
+        }
+    keys = {
+        "context_length": shape.n_ctx_train,
+        "embedding_length": n_embd,
+        "block_count": shape.n_layer,
+        "feed_forward_length": shape.n_ff,
+        "attention.head_count": shape.n_head,
+        "attention.head_count_kv": shape.n_head_kv,
+        "attention.key_length": head,
+        "attention.value_length": head,
+        "attention.layer_norm_rms_epsilon": 1e-5,
+        "rope.dimension_count": head,
+        "vocab_size": shape.n_vocab,
+    }
+    return keys, arrays
+
+
+def _gemma3(shape: Shape, rng: np.random.Generator) -> Network:
+    """llama's layers with more norms; every other layer sees only the last 16 tokens."""
+    keys, arrays = _llama(shape, rng)
+    ones, head_ones = np.ones(shape.n_embd, np.float32), np.ones(shape.head_size, np.float32)
+    for layer in range(shape.n_layer):
+        arrays |= {
+            f"blk.{layer}.attn_q_norm.weight": head_ones,
+            f"blk.{layer}.attn_k_norm.weight": head_ones,
+            f"blk.{layer}.post_attention_norm.weight": ones,
+            f"blk.{layer}.post_ffw_norm.weight": ones,
+        }
+    return {
+        **keys,
+        "attention.sliding_window": 16,
+        "attention.sliding_window_pattern": 2,
+    }, arrays
+
+
+def _mamba(shape: Shape, rng: np.random.Generator) -> Network:
+    """A state-space model: its memory is one state, and no token of it can be taken back."""
+    n_embd, n_inner, n_state, n_rank, n_conv = shape.n_embd, 2 * shape.n_embd, 8, 4, 4
+    ones = np.ones(n_embd, np.float32)
+    arrays = {
+        "token_embd.weight": _matrix(rng, shape.n_vocab, n_embd, np.sqrt(n_embd)),
+        "output_norm.weight": ones,
+        "output.weight": _matrix(rng, shape.n_vocab, n_embd, 2.5),
+    }
+    for layer in range(shape.n_layer):
+        decay = -np.tile(np.arange(1, n_state + 1, dtype=np.float32), (n_inner, 1))
+        arrays |= {
+            f"blk.{layer}.attn_norm.weight": ones,
+            f"blk.{layer}.ssm_in.weight": _matrix(rng, 2 * n_inner, n_embd),
+            f"blk.{layer}.ssm_conv1d.weight": _matrix(rng, n_inner, n_conv),
+            f"blk.{layer}.ssm_conv1d.bias": np.zeros(n_inner, np.float32),
+            f"blk.{layer}.ssm_x.weight": _matrix(rng, n_rank + 2 * n_state, n_inner),
+            f"blk.{layer}.ssm_dt.weight": _matrix(rng, n_inner, n_rank),
+            f"blk.{layer}.ssm_dt.bias": np.zeros(n_inner, np.float32),
+            f"blk.{layer}.ssm_a": decay,
+            f"blk.{layer}.ssm_d": np.ones(n_inner, np.float32),
+            f"blk.{layer}.ssm_out.weight": _matrix(rng, n_embd, n_inner),
+        }
+    keys = {
+        "context_length": shape.n_ctx_train,
+        "embedding_length": n_embd,
+        "block_count": shape.n_layer,
+        "feed_forward_length": 0,
+        "attention.head_count": 0,
+        "attention.layer_norm_rms_epsilon": 1e-5,
+        "ssm.conv_kernel": n_conv,
+        "ssm.inner_size": n_inner,
+        "ssm.state_size": n_state,
+        "ssm.time_step_rank": n_rank,
+        "vocab_size": shape.n_vocab,
+    }
+    return keys, arrays
+
+
+def _bert(shape: Shape, rng: np.random.Generator) -> Network:
+    """An encoder: it sees the whole text at once, and has no logits."""
+    n_embd = shape.n_embd
+    ones, zeros = np.ones(n_embd, np.float32), np.zeros(n_embd, np.float32)
+    arrays = {
+        "token_embd.weight": _matrix(rng, shape.n_vocab, n_embd, np.sqrt(n_embd)),
+        "token_types.weight": _matrix(rng, 2, n_embd),
+        "position_embd.weight": _matrix(rng, shape.n_ctx_train, n_embd),
+        "token_embd_norm.weight": ones,
+        "token_embd_norm.bias": zeros,
+    }
+    for layer in range(shape.n_layer):
+        arrays |= {
+            **{
+                f"blk.{layer}.attn_{name}.weight": _matrix(rng, n_embd, n_embd)
+                for name in ("q", "k", "v", "output")
+            },
+            f"blk.{layer}.attn_output_norm.weight": ones,
+            f"blk.{layer}.attn_output_norm.bias": zeros,
+            f"blk.{layer}.ffn_up.weight": _matrix(rng, shape.n_ff, n_embd),
+            f"blk.{layer}.ffn_down.weight": _matrix(rng, n_embd, shape.n_ff),
+            f"blk.{layer}.layer_output_norm.weight": ones,
+            f"blk.{layer}.layer_output_norm.bias": zeros,
+        }
+    keys = {
+        "context_length": shape.n_ctx_train,
+        "embedding_length": n_embd,
+        "block_count": shape.n_layer,
+        "feed_forward_length": shape.n_ff,
+        "attention.head_count": shape.n_head,
+        "attention.layer_norm_epsilon": 1e-12,
+        "attention.causal": False,
+    }
+    return keys, arrays
+
+
+ARCHITECTURES: dict[str, Callable[[Shape, np.random.Generator], Network]] = {
+    "llama": _llama,
+    "gemma3": _gemma3,
+    "mamba": _mamba,
+    "bert": _bert,
+}

@@ -1,0 +1,71 @@
+"""What a caller may pass for numbers, names and strings: each checked, each with its rule.
+
+Whatever is wrong with a value, the message names the value, the rule and, where it is not plain
+from the rule, the way out.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+from typing import Any
+
+from mullama_lab.engine import _native as native
+
+MAX_SEED = native.RANDOM_SEED - 1
+MAX_STEP = 1 << 20  # llama.cpp's generator is wound forward draw by draw
+MAX_TOP = 1024
+
+
+def whole(name: str, value: Any, low: int, high: int) -> int:
+    """A whole number from `low` to `high`."""
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name}={value!r}: it must be a whole number.")
+    try:
+        number = value.__index__()
+    except TypeError:  # an array
+        raise TypeError(f"{name}={value!r}: it must be one whole number.") from None
+    if not low <= number <= high:
+        shown = number if number.bit_length() < 200 else f"about 2**{number.bit_length()}"
+        raise ValueError(f"{name}={shown}: it must be from {low} to {high}.")
+    return number
+
+
+def one_of(name: str, value: Any, known: Iterable[str]) -> str:
+    """One of some names."""
+    if not isinstance(value, str) or value not in known:
+        raise ValueError(f"{name}={value!r}: it must be one of {', '.join(known)}.")
+    return value
+
+
+def kv_types(value: Any) -> tuple[str, str]:
+    """The types of a cache: one name for both, or one for keys and one for values."""
+    names = (value, value) if isinstance(value, str) else value
+    if not isinstance(names, (tuple, list)) or len(names) != 2:
+        raise ValueError(
+            f"kv_type={value!r}: it must be one name, or one for keys and one for values."
+        )
+    keys, values = (one_of("kv_type", name, native.KV_TYPES) for name in names)
+    return keys, values
+
+
+def seed_or_random(seed: int | None) -> int:
+    """A seed; None picks one."""
+    if seed is None:
+        return secrets.randbelow(1 << 31)
+    return whole("seed", seed, 0, MAX_SEED)
+
+
+def stop_strings(stop: str | Iterable[str] | None) -> tuple[bytes, ...]:
+    """Stop strings as bytes; None and () are none."""
+    stops = [stop] if isinstance(stop, str) else [] if stop is None else stop
+    if not isinstance(stops, Iterable):
+        raise TypeError(f"stop={stop!r}: it must be a text or a list of texts.")
+    found = []
+    for text in stops:
+        if not isinstance(text, str):
+            raise TypeError(f"stop={stop!r}: {text!r} is not a text.")
+        if not text:
+            raise ValueError(f"stop={stop!r}: a stop string has at least one character.")
+        found.append(text.encode("utf-8", "surrogatepass"))
+    return tuple(found)

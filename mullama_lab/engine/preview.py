@@ -1,0 +1,239 @@
+"""Preview: a chain applied to one row of logits, stage by stage, with no decode.
+
+It runs the same `ChainSampler` as a generation does, on native objects of its own, so it may
+run on any thread at any time, also while a generation uses the same model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mullama_lab.engine import _native as native
+from mullama_lab.engine.capture import largest
+from mullama_lab.engine.chain import Chain, Stage
+from mullama_lab.engine.options import MAX_SEED, MAX_STEP, whole
+from mullama_lab.engine.sampling import ChainSampler, uniform
+
+if TYPE_CHECKING:
+    from mullama_lab.engine.model import Model
+
+Logits = NDArray[np.float32]  # (n_vocab,)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StageView:
+    """The candidates after one stage (or, with no stage, the row itself).
+
+    Attributes:
+        n_kept: candidates left, those with a logit of minus infinity not counted.
+        ids, probs, logits: the likeliest of them, likeliest first; probabilities are of all
+            that are left, so they add up to 1 when all are listed.
+        removed_mass: the probability that the stage's input gave to what it removed.
+        entropy: of what is left, in nats.
+        changed: whether the stage changed anything at all.
+    """
+
+    stage: Stage | None
+    n_kept: int
+    ids: NDArray[np.int32]
+    probs: NDArray[np.float32]
+    logits: NDArray[np.float32]
+    removed_mass: float
+    entropy: float
+    changed: bool
+
+    @property
+    def name(self) -> str:
+        """The stage as code, "row" for the row itself."""
+        return "row" if self.stage is None else repr(self.stage)
+
+    def __repr__(self) -> str:
+        return (
+            f"<{self.name}: {self.n_kept} kept, {self.removed_mass:.2%} removed, "
+            f"entropy {self.entropy:.3f}>"
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Preview:
+    """What a chain makes of one row: `before`, one view for each of `stages`, and the `choice`.
+
+    Attributes:
+        choice: the token that this seed draws at this step.
+        draw: the uniform in [0, 1) that llama.cpp's `dist` uses there.
+        piece: the bytes of a token, as the model has them.
+    """
+
+    chain: Chain
+    before: StageView
+    stages: tuple[StageView, ...]
+    choice: int
+    seed: int
+    step: int
+    draw: float
+    piece: Callable[[int], bytes] = field(repr=False)
+
+    @property
+    def final(self) -> StageView:
+        """The view after the last stage: what the token is drawn from."""
+        return self.stages[-1] if self.stages else self.before
+
+    def __repr__(self) -> str:
+        views = "\n  ".join(map(repr, (self.before, *self.stages)))
+        return (
+            f"<Preview of {self.chain!r}: token {self.choice} (seed {self.seed}, step {self.step})"
+            f"\n  {views}>"
+        )
+
+
+def preview(
+    chain: Chain,
+    row: ArrayLike,
+    *,
+    model: Model,
+    history: Iterable[int] = (),
+    seed: int = 0,
+    step: int = 0,
+    top: int = 64,
+    state: Sequence[tuple[float, ...]] = (),
+) -> Preview:
+    """See `Chain.preview`."""
+    checked = _checked_row(row, model.n_vocab)
+    if isinstance(history, str) or not isinstance(history, Iterable):
+        raise TypeError(f"history={history!r}: it must be token ids, such as trace.history(step).")
+    tokens = [model._check_token(token) for token in history]
+    seed = whole("seed", seed, 0, MAX_SEED)
+    step = whole("step", step, 0, MAX_STEP)
+    top = whole("top", top, 1, 2**31)
+    with model._in_use(), _candidates(model.n_vocab) as candidates:
+        work = ChainSampler(
+            chain, model, history=tokens, seed=seed, step=step, state=state, candidates=candidates
+        )
+        recorder = _Recorder(chain, top, checked)
+        choice = work.apply(checked, step, recorder.stage)
+    return Preview(
+        chain=chain,
+        before=recorder.views[0],
+        stages=tuple(recorder.views[1:]),
+        choice=choice,
+        seed=seed,
+        step=step,
+        draw=uniform(seed, step),
+        piece=model.piece,
+    )
+
+
+_spare: dict[int, list[native.Candidates]] = {}
+
+
+@contextmanager
+def _candidates(n_vocab: int) -> Iterator[native.Candidates]:
+    """Candidates that an earlier preview is done with: fresh megabytes cost more than sampling."""
+    spare = _spare.setdefault(n_vocab, [])
+    try:
+        candidates = spare.pop()
+    except IndexError:
+        candidates = native.Candidates(n_vocab)
+    yield candidates
+    if len(spare) < 4:
+        spare.append(candidates)
+
+
+def _checked_row(row: ArrayLike, n_vocab: int) -> Logits:
+    try:
+        with np.errstate(over="ignore"):
+            checked = np.ascontiguousarray(row, np.float32)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"a row of logits is an array of {n_vocab} numbers, not {type(row).__name__}. "
+            "session.logits(prompt) gives one."
+        ) from None
+    if checked.shape != (n_vocab,):
+        raise ValueError(
+            f"a row of logits for this model has shape ({n_vocab},), not {checked.shape}. "
+            "session.logits(prompt) gives one."
+        )
+    best = checked.max()  # a maximum carries a NaN along
+    if not abs(best) <= native.LARGEST_LOGIT:
+        raise ValueError(
+            "the row of logits has a NaN, nothing but -inf, or a best logit beyond "
+            f"{native.LARGEST_LOGIT:g}. session.logits(prompt) gives one that can be sampled."
+        )
+    return checked
+
+
+class _Recorder:
+    """Looks at the candidates after each stage and compares them with those before it."""
+
+    def __init__(self, chain: Chain, top: int, row: Logits) -> None:
+        self.chain = chain
+        self.top = top
+        self.logits = row.copy()  # by token id: what the next stage is given
+        best = float(row.max())
+        weights = np.empty_like(row)
+        total = native.exp_shifted(row, best, weights)
+        with np.errstate(invalid="ignore"):
+            mean_logit = float(weights @ row) / total
+        n_possible = len(row)
+        if not np.isfinite(mean_logit):  # 0 * -inf: the row holds removed tokens
+            n_possible = int(np.count_nonzero(row > -np.inf))
+            some = weights > 0
+            mean_logit = float(weights[some] @ row[some]) / total
+        self.log_total = best + math.log(total)
+        ids = largest(row, min(self.top, n_possible)).astype(np.int32)
+        logits = row[ids]
+        self.views = [
+            StageView(
+                stage=None,
+                n_kept=n_possible,
+                ids=ids,
+                probs=(weights[ids] / total).astype(np.float32),
+                logits=logits,
+                removed_mass=0.0,
+                entropy=max(0.0, self.log_total - mean_logit),
+                changed=True,
+            )
+        ]
+
+    def stage(self, place: int, candidates: native.Candidates, inert: bool) -> None:
+        """Record what stage `place` left."""
+        stage, before = self.chain.stages[place], self.views[-1]
+        if inert:
+            self.views.append(replace(before, stage=stage, removed_mass=0.0, changed=False))
+            return
+        window = candidates.window
+        ids, logits = window["id"], window["logit"]
+        given = self.logits[ids]
+        possible = logits > -np.inf
+        n_kept = int(np.count_nonzero(possible))
+        if n_kept < len(ids):
+            ids, logits, given = ids[possible], logits[possible], given[possible]
+        removed = 0.0
+        if n_kept < before.n_kept:
+            removed = 1.0 - float(np.exp(given - self.log_total).sum(dtype=np.float64))
+        best = float(logits.max())
+        shifted = logits - np.float32(best)
+        weights = np.empty_like(shifted)
+        total = native.exp_shifted(shifted, 0.0, weights)
+        order = largest(shifted, self.top)
+        self.log_total = best + math.log(total)
+        self.logits[ids] = logits
+        self.views.append(
+            StageView(
+                stage=stage,
+                n_kept=n_kept,
+                ids=ids[order],
+                probs=(weights[order] / total).astype(np.float32),
+                logits=logits[order],
+                removed_mass=max(0.0, removed),
+                entropy=max(0.0, math.log(total) - float(weights @ shifted) / total),
+                changed=n_kept != before.n_kept or not np.array_equal(given, logits),
+            )
+        )

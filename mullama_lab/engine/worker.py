@@ -1,0 +1,198 @@
+"""One thread that makes every call on one context, and the jobs it is given.
+
+The thread knows nothing of models. It is a daemon, and it is the thread that frees the context,
+after its last job, so no job ever sees a context that is gone.
+"""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from typing import Any, Generic, TypeVar
+
+from mullama_lab.engine._native import StopFlag
+from mullama_lab.errors import ClosedError, SessionError, Stopped
+
+T = TypeVar("T")
+WAIT_STEP = 0.2  # seconds
+
+
+class Job(Generic[T]):
+    """Something to do on the worker; can be waited for and stopped, also before it starts.
+
+    `owner` stays alive until the job has ended.
+    """
+
+    def __init__(self, do: Callable[[], T], owner: object = None) -> None:
+        self._do: Callable[[], T] | None = do
+        self._owner = owner
+        self._future: Future[T] = Future()
+        self._worker: Worker | None = None
+        self.claimed = False  # by the worker, or by a stop before it started
+        self.stop_requested = False
+
+    @property
+    def done(self) -> bool:
+        return self._future.done()
+
+    @property
+    def error(self) -> BaseException | None:
+        """What it raised, once done."""
+        return self._future.exception() if self._future.done() else None
+
+    def stop(self) -> None:
+        """Ask it to end as soon as it can. Stopping what has ended does nothing."""
+        self.stop_requested = True
+        if self._worker is not None:
+            self._worker.interrupt(self)
+        elif not self.done:  # nobody was ever asked to do it
+            self.refuse(Stopped("stopped before it started."))
+
+    def result(self, timeout: float | None = None) -> T:
+        """Wait for the result; raises what the job raised, TimeoutError after `timeout` seconds."""
+        self.must_not_wait_here()
+        if not self._ended_within(timeout):
+            raise TimeoutError(f"it still runs after {timeout} seconds. Wait longer, or stop it.")
+        return self._future.result()
+
+    def result_or_stop(self) -> T:
+        """Wait for the result; if the wait is interrupted, stop the job and wait for its end."""
+        with self.stopped_on_error():
+            return self.result()
+
+    @contextmanager
+    def stopped_on_error(self) -> Iterator[None]:
+        """Stop the job, and wait for its end, if what is inside raises (Ctrl-C too)."""
+        try:
+            yield
+        except BaseException:
+            self.stop_and_wait()
+            raise
+
+    def stop_and_wait(self) -> None:
+        """Stop it and wait for its end, whatever that is."""
+        self.stop()
+        if self._worker is None or not self._worker.is_this_thread:
+            self._ended_within(None)
+
+    def _ended_within(self, timeout: float | None) -> bool:
+        # In steps: not every interrupt ends a wait, but each is noticed after one.
+        end = math.inf if timeout is None else time.monotonic() + timeout
+        while not self.done and (left := end - time.monotonic()) > 0:
+            wait([self._future], min(left, WAIT_STEP))
+        return self.done
+
+    def must_not_wait_here(self) -> None:
+        """Refuse to wait for a job on the very thread that is to do it."""
+        if self._worker is not None and self._worker.is_this_thread and not self.done:
+            raise SessionError(
+                "a Custom stage cannot wait for the session that is running it. "
+                "Use a second session of the same model."
+            )
+
+    def when_done(self, call: Callable[[], None]) -> None:
+        """Call something, on whichever thread ends the job, once it has ended."""
+        self._future.add_done_callback(lambda _: call())
+
+    def run(self) -> None:
+        """Do it; only the worker calls this."""
+        do, self._do = self._do, None
+        if do is None or self.stop_requested:
+            self.refuse(Stopped("stopped before it started."))
+            return
+        try:
+            result = do()
+        except BaseException as error:
+            self._future.set_exception(error)
+        else:
+            self._future.set_result(result)
+        finally:
+            self._owner = None
+
+    def refuse(self, error: BaseException) -> None:
+        """End it without doing it."""
+        self._do = self._owner = None
+        self._future.set_exception(error)
+
+
+class Worker:
+    """The thread, its queue, and the flag that stops a decode.
+
+    Args:
+        at_end: called on the thread after its last job.
+    """
+
+    def __init__(self, name: str, stop: StopFlag, at_end: Callable[[], None]) -> None:
+        self._queue: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
+        self._stop = stop
+        self._lock = threading.Lock()
+        self._current: Job[Any] | None = None
+        self._closed = False
+        self._at_end = at_end
+        self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def is_this_thread(self) -> bool:
+        return threading.current_thread() is self._thread
+
+    def submit(self, job: Job[T]) -> Job[T]:
+        """Queue a job; `ClosedError` after `close`."""
+        with self._lock:
+            if self._closed:
+                raise ClosedError("the session is closed. Open another one with model.session().")
+            if not self._thread.is_alive():
+                raise ClosedError(
+                    "the session belongs to the process that opened it, and this is a fork of "
+                    "that. Load the model and open a session in the new process."
+                )
+            job._worker = self
+            self._queue.put(job)
+        return job
+
+    def interrupt(self, job: Job[Any] | None = None) -> None:
+        """Stop the given job, whether it is at work or waits; or whatever is at work."""
+        with self._lock:
+            current = self._current
+            if current is not None and job in (None, current):
+                current.stop_requested = True
+                self._stop.set()
+            if job is None or job.claimed:
+                return
+            job.claimed = True
+        job.refuse(Stopped("stopped before it started."))
+
+    def close(self) -> None:
+        """Stop what is at work, refuse what waits, end the thread."""
+        with self._lock:
+            if not self._closed:
+                self._closed = True
+                self._queue.put(None)
+        self.interrupt()
+        if not self.is_this_thread:
+            self._thread.join()
+
+    def _loop(self) -> None:
+        while (job := self._queue.get()) is not None:
+            with self._lock:
+                closed = self._closed
+                mine = not job.claimed
+                job.claimed = True
+                if mine and not closed:
+                    self._current = job
+                    self._stop.clear()
+                    if job.stop_requested:
+                        self._stop.set()
+            if mine and closed:
+                job.refuse(ClosedError("the session was closed before this could start."))
+            elif mine:
+                job.run()
+            with self._lock:
+                self._current = None
+            del job
+        self._at_end()

@@ -1,0 +1,228 @@
+"""However it ends: closed, collected, interrupted, forked, or with the interpreter itself."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import textwrap
+import time
+import weakref
+
+import pytest
+
+from mullama_lab.engine import _native, _native_model, tiny
+from mullama_lab.engine.model import Model
+from mullama_lab.engine.samplers import Chain, Mask
+from mullama_lab.errors import ClosedError
+
+NO_END = Chain([Mask(ban=[tiny.EOS])])
+
+
+def until(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.001)
+
+
+def test_closing_ends_the_run_and_refuses_what_waits(tiny_model):
+    session = tiny_model.session(n_ctx=4096, n_threads=1)
+    run = session.start("abc", NO_END, max_tokens=4000)
+    waiting = session.start("abc", NO_END, max_tokens=5)
+    job = session.start_logits("abc")
+    until(lambda: len(run.trace) > 2)
+    session.close()
+    assert (run.state, run.wait().finish_reason) == ("stopped", "stopped")
+    with pytest.raises(ClosedError, match="closed before this could start"):
+        waiting.wait(5)
+    assert (waiting.state, waiting.trace.finish_reason) == ("failed", "failed")
+    with pytest.raises(ClosedError):
+        job.result(5)
+    assert run.trace[2].piece  # a trace outlives its session
+
+
+def test_a_run_keeps_its_session_alive_until_it_ends(tiny_model):
+    session = tiny_model.session(n_ctx=512, n_threads=1)
+    gone = weakref.ref(session)
+    run = session.start("abc", NO_END, max_tokens=300, seed=3)
+    del session
+    assert run.wait().finish_reason == "length"
+    until(lambda: gc.collect() >= 0 and gone() is None)
+    assert len(run.trace) == 300
+
+
+def test_a_context_is_freed_before_its_model_even_when_both_are_garbage(tiny_path, monkeypatch):
+    freed = []
+    for module, name in ((_native, "free_context"), (_native_model, "free_model")):
+        free = getattr(module, name)
+        call = lambda pointer, free=free, name=name: (freed.append(name), free(pointer))  # noqa: E731
+        monkeypatch.setattr(module, name, call)
+    for _ in range(5):
+        gc.collect()
+        freed.clear()
+        model = Model.load(tiny_path)
+        ring = [model, model.session(n_ctx=256)]
+        ring.append(ring)
+        del model, ring
+        gc.collect()
+        until(lambda: gc.collect() >= 0 and len(freed) == 2)
+        assert freed == ["free_context", "free_model"]
+
+
+def test_a_trace_needs_neither_its_session_nor_its_model(tiny_path):
+    model = Model.load(tiny_path)
+    reference = weakref.ref(model)
+    trace = model.session(n_ctx=256).generate("abc", NO_END, max_tokens=5, seed=1, top=9)
+    before = [trace[i].top for i in range(5)]
+    model.close()
+    assert [trace[i].top for i in range(5)] == before
+    del model
+    until(lambda: gc.collect() >= 0 and reference() is None)
+    assert trace[4].top == before[4]
+    assert all(piece != b"<%d>" % token for token, piece, _ in before[4])
+
+
+# Interrupts, in a process of their own.
+
+PRELUDE = """
+import _thread, faulthandler, os, signal, sys, threading, time
+faulthandler.dump_traceback_later(float(sys.argv[2]), exit=True)  # says where it hangs
+from mullama_lab.engine.model import Model
+from mullama_lab.engine.samplers import Chain, Custom, Mask
+model = Model.load(sys.argv[1])
+session = model.session(n_ctx=1 << 16, n_batch=256, n_threads=1)
+chain, long = Mask(ban=[2]), [100, 101, 100, 100, 101] * 8000
+
+def interrupt_when(condition, how):
+    def watch():
+        while not condition():
+            time.sleep(0.001)
+        how()
+    threading.Thread(target=watch, daemon=True).start()
+
+def ctrl_c():
+    os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+def in_a_process(code, tiny_path, seconds=60):
+    done = subprocess.run(
+        [sys.executable, "-c", PRELUDE + textwrap.dedent(code), str(tiny_path), str(seconds)],
+        capture_output=True,
+        text=True,
+        timeout=seconds + 30,
+    )
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    return done.stdout.split()
+
+
+@pytest.mark.parametrize("how", ["ctrl_c", "_thread.interrupt_main"])
+def test_ctrl_c_keeps_the_session_usable_and_what_was_generated(tiny_path, how):
+    code = f"""
+    def decoding():
+        n = session.n_decoded
+        return lambda: session.n_decoded > n + 600
+
+    calls = (
+        lambda: session.generate("abc", chain, max_tokens=60000),
+        lambda: session.generate(long, chain, max_tokens=5),
+        lambda: session.logits(long),
+        lambda: session.score(long),
+        lambda: list(session.stream("abd", chain, max_tokens=60000)),
+    )
+    for call in calls:
+        session.reset()
+        session.last_trace = None
+        interrupt_when(decoding(), {how})
+        try:
+            call()
+        except KeyboardInterrupt:
+            trace = session.last_trace
+            print("none" if trace is None else trace.finish_reason, len(trace or ()) > 100)
+        assert len(session.generate("xyz", chain, max_tokens=3)) == 3
+        assert session.tokens.tolist() == (session.last_trace.history(2)).tolist()
+    """
+    assert in_a_process(code, tiny_path) == [
+        *("stopped", "True"),
+        *("stopped", "False"),
+        *("none", "False"),
+        *("stopped", "True"),
+        *("stopped", "True"),
+    ]
+
+
+def test_ctrl_c_while_waiting_in_the_queue_leaves_the_other_run_alone(tiny_path):
+    code = """
+    go = threading.Event()
+    def slow(logits, history):
+        go.wait()
+        return logits
+    first = session.start("abc", Chain([chain, Custom(slow)]), max_tokens=1)
+    interrupt_when(lambda: session.run is not first, ctrl_c)
+    try:
+        for step in session.stream("abc", chain):
+            pass
+    except KeyboardInterrupt:
+        print(session.run.state, first.state)
+    go.set()
+    print(len(first.wait()))
+    """
+    assert in_a_process(code, tiny_path) == ["stopped", "prompt", "1"]
+
+
+def test_sessions_and_models_may_go_in_any_order(tiny_path):
+    code = """
+    import gc
+    del model, session
+    for order in [0, 1, 2, "ring"] * 5:
+        model = Model.load(sys.argv[1])
+        session = model.session(n_ctx=256)
+        held = [model, session, session.start("abc", chain, max_tokens=200)]
+        del model, session
+        if order == "ring":  # which only the cycle collector finds
+            held.append(held)
+        else:
+            del held[order]
+        gc.collect()
+        del held
+        gc.collect()
+    print("all gone")
+    """
+    assert in_a_process(code, tiny_path) == ["all", "gone"]
+
+
+@pytest.mark.parametrize(
+    ("work", "ending"),
+    [
+        (
+            "'abc', chain, max_tokens=60000",
+            "while not len(run.trace) and not run.done: time.sleep(0.001)",
+        ),
+        ("'abc', chain, max_tokens=60000", "ring = [run, session, model]; ring.append(ring)"),
+        ("long, chain", "del session, model; sys.exit(0)"),
+    ],
+)
+def test_the_interpreter_ends_quickly_and_quietly_while_a_run_goes_on(tiny_path, work, ending):
+    says_when = "import atexit; atexit.register(lambda: print(time.time()))"  # runs first of all
+    code = f"run = session.start({work})\n{says_when}\n{ending}"
+    (script_ended,) = in_a_process(code, tiny_path)
+    assert time.time() - float(script_ended) < 5
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+def test_a_forked_child_is_told_to_open_its_own_session(tiny_path):
+    code = """
+    session.generate("abc", chain, max_tokens=2)
+    child = os.fork()
+    if child == 0:
+        try:
+            session.generate("abc", chain, max_tokens=2)
+        except Exception as error:
+            print(type(error).__name__, "fork" in str(error), flush=True)
+        os._exit(0)
+    os.waitpid(child, 0)
+    print(len(session.generate("abc", chain, max_tokens=2)))
+    """
+    assert in_a_process(code, tiny_path) == ["ClosedError", "True", "2"]

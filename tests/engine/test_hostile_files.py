@@ -1,0 +1,415 @@
+"""Files that are no models, damaged ones, and those made to take the process down.
+
+What could crash is loaded in a subprocess, many files in each, so that a crash is a failed
+test and names the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mullama_lab.engine import tiny
+from mullama_lab.engine.gguf_file import read_header
+from mullama_lab.engine.model import Model
+from mullama_lab.engine.network_check import network_problem
+from mullama_lab.errors import ModelFileError, ModelLoadError
+
+# Loads each file it is given, tokenizes with it and decodes; says which it survived, and how.
+PROBE = """
+import json, sys
+from mullama_lab.engine.model import Model
+from mullama_lab.engine.network_check import network_problem
+from mullama_lab.errors import MullamaError
+for path in json.load(sys.stdin):
+    print(json.dumps(path), flush=True)
+    try:
+        with Model.load(path) as model:
+            model.tokenize("Hello wörld €\\0\\n <s></s> 😀 '123", parse_special=True)
+            for token in range(model.n_vocab):
+                model.piece(token)
+            with model.session(n_ctx=32, n_batch=32, n_ubatch=32, n_threads=1) as session:
+                session.generate([1, 2, 3], max_tokens=2)
+        said = "fine"
+    except (MullamaError, ValueError) as error:
+        said = type(error).__name__ + ": " + str(error)
+    print(json.dumps(said), flush=True)
+"""
+
+
+def probe(paths: Iterable[Path]) -> list[str]:
+    """What became of each file; fails when one of them ends the process."""
+    names = [str(path) for path in paths]
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE],
+        input=json.dumps(names),
+        capture_output=True,
+        text=True,
+        env={**os.environ, "GGML_NO_BACKTRACE": "1"},
+    )
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 0, f"{lines[-1]} ended the process: {done.stderr[-800:]}"
+    assert lines[::2] == names
+    return lines[1::2]
+
+
+# -- what is no GGUF file -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is empty"),
+        (b"GG", "not a GGUF file"),
+        (b"\x89PNG\r\n\x1a\n", r"not a GGUF file: it starts with b'\\x89PNG'"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer: run `git lfs pull`"),
+        (b"<!DOCTYPE html><html>", "looks like a web page"),
+        (b'{"error": "Repository not found"}', "looks like JSON"),
+        (struct.pack("<Q", 20) + b'{"a": {"dtype": "F32"', "looks like a safetensors file"),
+        (b"PK\x03\x04" + bytes(40), "looks like a ZIP or PyTorch file"),
+        (b"\x1f\x8b\x08" + bytes(40), "looks like a compressed file"),
+        (b"lmgg" + bytes(40), "of the time before GGUF"),
+        (b"GGUF", "ends inside the version"),
+        (b"GGUF" + struct.pack("<I", 1) + bytes(40), "GGUF version 1"),
+        (b"GGUF" + struct.pack("<I", 4) + bytes(40), "GGUF version 4"),
+        (b"GGUF" + struct.pack(">I", 3) + bytes(40), "big-endian"),
+        (b"GGUF" + struct.pack("<I", 3), "ends inside the number of tensors"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 0, 2**62), "claims 4611686018427387904 keys"),
+        (b"GGUF" + struct.pack("<IQQ", 3, 2**63, 0), "claims 9223372036854775808 tensors"),
+        (b"GGUF" + struct.pack("<IQQQ", 3, 0, 1, 2**63) + bytes(40), "key 0 claims 922"),
+    ],
+)
+def test_what_is_no_model_is_said_to_be_none(tmp_path, content, message):
+    path = tmp_path / "file.gguf"
+    path.write_bytes(content)
+    with pytest.raises(ModelFileError, match=message):
+        Model.load(path)
+
+
+def test_a_missing_file_and_a_directory_are_refused(tmp_path):
+    with pytest.raises(ModelFileError, match="is a directory"):
+        read_header(tmp_path)
+    with pytest.raises(ModelFileError, match="does not exist"):
+        read_header(tmp_path / "none.gguf")
+
+
+KEY = struct.pack("<Q", 1) + b"k"
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (struct.pack("<IQ", 8, 2**40), "k claims 1099511627776 bytes"),
+        (struct.pack("<IIQ", 9, 4, 2**40), "k claims 1099511627776 elements"),
+        (struct.pack("<IIQ", 9, 8, 2**61), "k claims 2305843009213693952 strings"),
+        (struct.pack("<IIQQQ", 9, 8, 2, 2**63, 0), "the file ends inside k"),
+        (struct.pack("<IIQ", 9, 9, 1), "array of type 9"),
+        (struct.pack("<I", 13), "has type 13"),
+        (struct.pack("<IB", 4, 1), "the file ends inside k"),
+    ],
+)
+def test_counts_that_do_not_fit_the_file_are_refused(tmp_path, value, message):
+    path = tmp_path / "file.gguf"
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + KEY + value)
+    with pytest.raises(ModelFileError, match=message):
+        read_header(path)
+
+
+def test_a_file_that_ends_anywhere_is_refused(tmp_path, tiny_path):
+    whole = tiny_path.read_bytes()
+    path = tmp_path / "short.gguf"
+    for length in [*range(0, 300, 7), *range(300, len(whole), 2999), len(whole) - 1]:
+        path.write_bytes(whole[:length])
+        with pytest.raises(ModelFileError):
+            Model.load(path)
+
+
+@pytest.mark.parametrize("name", ["m-00000-of-00002.gguf", "m-00003-of-00002.gguf"])
+def test_part_numbers_that_cannot_be_are_refused(tmp_path, name):
+    path = tiny.write(tmp_path / name)
+    with pytest.raises(ModelFileError, match="says it is part"):
+        Model.load(path)
+
+
+def test_a_part_that_does_not_say_which_it_is_is_refused(tmp_path, tiny_path):
+    for part in (1, 2):
+        (tmp_path / f"m-0000{part}-of-00002.gguf").write_bytes(tiny_path.read_bytes())
+    with pytest.raises(ModelFileError, match=r"does not say which part .* \(split\.no\)"):
+        Model.load(tmp_path / "m-00001-of-00002.gguf")
+
+
+# -- what llama.cpp would not survive -----------------------------------------------------------
+
+WEIGHTS = np.ones((259, 32), np.float32)
+NORM = np.ones(32, np.float32)
+
+DEADLY = {
+    "no layers": {"llama.block_count": 0},
+    "too many layers": {"llama.block_count": 2**31},
+    "more predictions than layers": {"llama.nextn_predict_layers": 3},
+    "a negative epsilon": {"llama.attention.layer_norm_rms_epsilon": -1.0},
+    "an epsilon that is no number": {"llama.attention.layer_norm_rms_epsilon": float("nan")},
+    "an unknown rope scaling": {"llama.rope.scaling.type": "x"},
+    "keys and values of two sizes": {"llama.attention.value_length": 16},
+    "an odd rotation": {"llama.rope.dimension_count": 31},
+    "more rotated than there is": {"llama.rope.dimension_count": 64},
+    "experts that are not used": {"llama.expert_count": 4},
+    "more experts used than there are": {"llama.expert_used_count": 2},
+    "too many experts": {"llama.expert_count": 2**31, "llama.expert_used_count": 1},
+    "groups without experts": {"llama.expert_group_count": 1},
+    "groups that do not divide": {
+        "llama.expert_count": 8,
+        "llama.expert_used_count": 2,
+        "llama.expert_group_count": 3,
+        "llama.expert_group_used_count": 1,
+    },
+    "too small an alignment": {"general.alignment": 1},
+    "tokens twice": {"tokenizer.ggml.tokens": ["<unk>"] * 259},
+    "tokens that end alike": {"tokenizer.ggml.tokens": [f"a\0{i}" for i in range(259)]},
+    "a vocabulary that is only a huge number": {
+        "tokenizer.ggml.model": "none",
+        "llama.vocab_size": 2**32 - 1,
+    },
+    "a tokenizer that keeps the spaces": {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "whitespace",
+        "tokenizer.ggml.merges": ["a b"],
+    },
+}
+DEADLY_TENSORS = {
+    "integers for weights": {"output.weight": WEIGHTS.astype(np.int32)},
+    "doubles for weights": {"token_embd.weight": WEIGHTS.astype(np.float64)},
+    "a norm in half precision": {"output_norm.weight": NORM.astype(np.float16)},
+    "a vector in half precision": {"blk.0.attn_q.bias": np.ones(64, np.float16)},
+}
+# A table for normalising text: its size, its nodes, the replacements. Node 0 says where the others
+# begin; a node that ends a match has bit 8 set and points to where its replacement is.
+SHORT_CHARSMAP = struct.pack("<II", 4, 255 << 10) + b"x\0"
+FALSE_CHARSMAP = struct.pack("<I256I", 1024, *[0, *(byte | 1 << 8 for byte in range(1, 256))])
+FALSE_CHARSMAP += b"x\0"
+
+DEADLY_VOCABULARIES = {
+    "byte tokens in WordPiece": ("wpm", {"tokenizer.ggml.token_type": [6] * 259}),
+    "a byte RWKV cannot pass": ("rwkv", {"tokenizer.ggml.tokens": [f"ab{i}" for i in range(259)]}),
+    "a table that points outside itself": (
+        "ugm",
+        {"tokenizer.ggml.precompiled_charsmap": np.frombuffer(SHORT_CHARSMAP, np.int8)},
+    ),
+    "a replacement outside the table": (
+        "ugm",
+        {"tokenizer.ggml.precompiled_charsmap": np.frombuffer(FALSE_CHARSMAP, np.int8)},
+    ),
+}
+
+
+@pytest.mark.parametrize("what", DEADLY)
+def test_deadly_numbers_are_refused(tmp_path, what):
+    path = tiny.write(tmp_path / "deadly.gguf", metadata=DEADLY[what])
+    with pytest.raises(ModelFileError, match=r"Fetch another conversion"):
+        Model.load(path)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "message"),
+    [("smallthinker", "no experts"), ("paddleocr", r"sections \(rope\.dimension_sections\)")],
+)
+def test_what_one_architecture_needs_is_asked_for(architecture, message):
+    assert re.search(message, network_problem({"general.architecture": architecture}))
+    assert network_problem({"general.architecture": "llama"}) == ""
+
+
+@pytest.mark.parametrize("pattern", [1, [False, False]])
+def test_a_sliding_window_that_no_layer_uses_is_refused(tmp_path, pattern):
+    path = tiny.write(
+        tmp_path / "deadly.gguf",
+        architecture="gemma3",
+        metadata={"gemma3.attention.sliding_window_pattern": pattern},
+    )
+    with pytest.raises(ModelFileError, match="sliding window of 16 that no layer uses"):
+        Model.load(path)
+
+
+@pytest.mark.parametrize("what", DEADLY_TENSORS)
+def test_deadly_tensors_are_refused(tmp_path, what):
+    path = tiny.write(tmp_path / "deadly.gguf", tensors=DEADLY_TENSORS[what])
+    with pytest.raises(ModelFileError, match=r"Fetch another conversion"):
+        Model.load(path)
+
+
+@pytest.mark.parametrize("what", DEADLY_VOCABULARIES)
+def test_deadly_vocabularies_are_refused(tmp_path, what):
+    kind, metadata = DEADLY_VOCABULARIES[what]
+    path = tiny.write(tmp_path / "deadly.gguf", vocabulary=kind, metadata=metadata)
+    with pytest.raises(ModelFileError, match="has a damaged vocabulary"):
+        Model.load(path, vocab_only=True)
+
+
+def test_the_rules_do_not_refuse_sound_models(tmp_path):
+    kinds = {"llama": "spm", "gemma3": "bpe", "mamba": "rwkv", "bert": "wpm"}
+    paths = [
+        tiny.write(tmp_path / f"{name}.gguf", architecture=name, vocabulary=kind)
+        for name, kind in kinds.items()
+    ]
+    said = dict(zip(kinds, probe(paths)))
+    assert said.pop("bert").startswith("ModelLoadError: tiny (bert) does not predict")
+    assert set(said.values()) == {"fine"}
+
+
+# -- what nobody thought of ---------------------------------------------------------------------
+
+
+def flipped(content: bytes, header_size: int, rng: random.Random) -> bytes:
+    changed = bytearray(content)
+    for _ in range(rng.choice([1, 1, 1, 2, 8])):
+        at = rng.randrange(header_size)
+        byte = changed[at]
+        changed[at] = rng.choice([0, 255, byte ^ 1, byte ^ 128, (byte + 1) % 256, (byte - 1) % 256])
+    if rng.random() < 0.1:
+        del changed[rng.randrange(len(changed)) :]
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("kind", ["spm", "bpe", "wpm", "ugm", "rwkv", "plamo2"])
+def test_flipped_bytes_never_end_the_process(tmp_path, kind):
+    source = tiny.write(tmp_path / "source.gguf", vocabulary=kind, pieces=["hello", " wor"])
+    content, header_size = source.read_bytes(), read_header(source).data_start
+    rng = random.Random(kind)
+    paths = []
+    for number in range(150):
+        paths.append(tmp_path / f"{number}.gguf")
+        paths[-1].write_bytes(flipped(content, header_size, rng))
+    said = probe(paths)
+    assert "fine" in said
+    assert any(text.startswith("ModelFileError") for text in said)
+
+
+ODD = [0, 1, 3, 2**31 - 1, 2**32 - 1, -1, 0.0, -1.0, float("nan"), 1e30, "x", True, [1], [-1] * 2]
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3", "mamba"])
+def test_odd_values_never_end_the_process(tmp_path, architecture):
+    source = tiny.write(tmp_path / "source.gguf", architecture=architecture)
+    keys = [key for key in read_header(source).metadata if key != "general.architecture"]
+    cases = [(key, value) for key in keys for value in ODD]
+    random.Random(architecture).shuffle(cases)
+    paths = [
+        tiny.write(tmp_path / f"{number}.gguf", architecture=architecture, metadata={key: value})
+        for number, (key, value) in enumerate(cases[:150])
+    ]
+    probe(paths)
+
+
+# -- text that llama.cpp would not survive ------------------------------------------------------
+
+
+def load(path: Path, kind: str, **metadata: object) -> Model:
+    keys = {key.replace("__", "."): value for key, value in metadata.items()}
+    return Model.load(tiny.write(path, vocabulary=kind, metadata=keys), vocab_only=True)
+
+
+def test_a_character_without_bytes_is_refused_where_bytes_are_missing(tmp_path):
+    words = [chr(0x4E00 + number) for number in range(256)]
+    model = load(
+        tmp_path / "few.gguf",
+        "spm",
+        tokenizer__ggml__tokens=["<unk>", "<s>", "</s>", "▁", *words[1:]],
+        tokenizer__ggml__token_type=[2, 3, 3] + [1] * 256,
+    )
+    assert model.detokenize(model.tokenize("一丁"[1:] + " ")) == "丁 "
+    with pytest.raises(ValueError, match="no token for 'a' and none for its bytes"):
+        model.tokenize("丁a")
+
+
+@pytest.mark.parametrize(("kind", "missing"), [("ugm", "bos"), ("wpm", "sep")])
+def test_a_special_token_that_is_not_there_is_not_added(tmp_path, kind, missing):
+    keys = {"seperator" if missing == "sep" else missing: None}
+    metadata: dict[str, object] = {f"tokenizer.ggml.{key}_token_id": None for key in keys}
+    metadata["tokenizer.ggml.add_bos_token"] = True
+    if kind == "wpm":  # so small that llama.cpp's default ids are outside
+        metadata["tokenizer.ggml.tokens"] = ["[UNK]", "[CLS]", "[SEP]", "▁a"]
+    path = tiny.write(tmp_path / "none.gguf", vocabulary=kind, metadata=metadata)
+    model = Model.load(path, vocab_only=True)
+    with pytest.raises(ValueError, match=f"adds {missing} to every text .* add_special=False"):
+        model.tokenize("a")
+    assert model.tokenize("a", add_special=False)
+
+
+def test_text_nothing_stands_for_is_refused(tmp_path):
+    metadata = {
+        "tokenizer.ggml.unknown_token_id": None,
+        "tokenizer.ggml.tokens": [f"a{i}" if i else "a" for i in range(259)],
+    }
+    path = tiny.write(tmp_path / "a.gguf", vocabulary="rwkv", metadata=metadata)
+    model = Model.load(path, vocab_only=True)
+    assert model.tokenize("aa1") == [0, 1]
+    with pytest.raises(ValueError, match="no token for a part of 'ab', and none for unknown"):
+        model.tokenize("ab")
+
+
+LONG_RUNS: dict[str, Callable[[int], str]] = {
+    "letters": lambda n: "a" * n,
+    "digits": lambda n: "1" * n,
+    "signs": lambda n: "!" * n,
+    "spaces": lambda n: " " * n,
+    "lines": lambda n: "\n" * n,
+    "ideograms": lambda n: "中" * n,
+    "NULs": lambda n: "\0" * n,
+    "short words": lambda n: "a b " * (n // 4),
+}
+
+
+@pytest.mark.parametrize("pre", ["default", "deepseek-llm", "exaone-moe", "minicpm5"])
+def test_a_long_run_of_one_kind_does_not_overflow_the_stack(tmp_path, pre):
+    program = (
+        "import json, sys\n"
+        "from mullama_lab.engine.model import Model\n"
+        "model = Model.load(sys.argv[1], vocab_only=True)\n"
+        "for text in json.load(sys.stdin):\n"
+        "    assert model.detokenize(model.tokenize(text)) == text\n"
+    )
+    path = tiny.write(tmp_path / "bpe.gguf", vocabulary="bpe", metadata={"tokenizer.ggml.pre": pre})
+    texts = [make(100_000) for make in LONG_RUNS.values()]
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)],
+        input=json.dumps(texts),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-500:]
+
+
+def test_a_run_there_can_be_no_room_for_is_refused(tmp_path):
+    model = load(tmp_path / "bpe.gguf", "bpe")
+    with pytest.raises(ValueError, match=r"a run of 1000001 characters .* Tokenize it in parts"):
+        model.tokenize("a" * 1_000_001)
+    assert len(model.tokenize("word " * 250_000)) == 1 + 5 * 250_000
+
+
+def test_room_for_a_long_run_leaves_other_threads_as_they_were(tmp_path):
+    model = load(tmp_path / "bpe.gguf", "bpe")
+    before = threading.stack_size()
+    assert len(model.tokenize("a" * 50_000)) == 50_001
+    assert threading.stack_size() == before
+
+
+def test_weights_that_are_no_numbers_load_and_fail_when_used(tmp_path):
+    nan = np.full((259, 32), np.nan, np.float32)
+    path = tiny.write(tmp_path / "nan.gguf", tensors={"output.weight": nan})
+    assert probe([path])[0].startswith("DecodeError")
+
+
+def test_what_llama_cpp_refuses_well_is_left_to_it(tmp_path):
+    path = tiny.write(tmp_path / "odd.gguf", metadata={"tokenizer.ggml.model": "abacus"})
+    with pytest.raises(ModelLoadError, match="unknown tokenizer: 'abacus'"):
+        Model.load(path)
