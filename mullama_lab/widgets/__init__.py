@@ -1,0 +1,10 @@
+"""The views: a Python half here, a browser half with the same stem in `widgets/`."""
+
+from __future__ import annotations
+
+from mullama_lab.widgets.chain_editor import ChainEditor
+from mullama_lab.widgets.next_token import NextToken
+from mullama_lab.widgets.run_panel import RunPanel
+from mullama_lab.widgets.token_strip import TokenStrip
+
+__all__ = ["ChainEditor", "NextToken", "RunPanel", "TokenStrip"]

@@ -1,0 +1,115 @@
+"""A Preview as a small picture: the rows and columns that `next_token` draws.
+
+Rows are tokens in the order of the raw row, so that they stay where they are while a setting
+moves: the likeliest before the chain, then the few that matter after it. Columns are the raw row
+and each stage. A cell is a probability, or says why there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mullama_lab.engine.preview import Preview, StageView
+
+N_ROWS = 20
+N_FIRST = 14  # rows that only the raw row decides; the others also follow the chain
+
+REMOVED = -1  # this stage removed it
+UNLISTED = -2  # not among the likeliest that the preview lists after this stage
+GONE = None  # a stage before this one removed it
+
+# Stages that change logits: a token missing from their list may only have become unlikely.
+_RESHAPING = {"Penalties", "DRY", "LogitBias", "Temperature", "DynamicTemperature", "AdaptiveP"}
+_RESHAPING |= {"Mirostat", "MirostatV2", "Custom", "Infill"}
+
+
+def picture(preview: Preview) -> dict[str, Any]:
+    """The Preview as plain values, a few kilobytes of JSON."""
+    columns = [preview.before, *preview.stages]
+    rows = _rows(preview)
+    before = {token: i for i, token in enumerate(_ids(preview.before))}
+    return {
+        "n_vocab": int(preview.before.n_kept),
+        "n_listed": len(before),
+        "seed": int(preview.seed),
+        "step": int(preview.step),
+        "draw": _short(preview.draw),
+        "choice": int(preview.choice),
+        "columns": [_head(view) for view in columns],
+        "rows": [
+            {"id": token, "bytes": preview.piece(token).hex(), "rank": before.get(token)}
+            for token in rows
+        ],
+        "cells": _cells(columns, rows),
+    }
+
+
+def _rows(preview: Preview) -> list[int]:
+    raw, final = _ids(preview.before), _ids(preview.final)
+    first = raw[:N_FIRST]
+    wanted = dict.fromkeys([*first, int(preview.choice), *final[: N_ROWS - N_FIRST], *raw])
+    chosen = set(list(wanted)[:N_ROWS])
+    order = dict.fromkeys([*raw, *sorted(chosen)])
+    return [token for token in order if token in chosen]
+
+
+def _head(view: StageView) -> dict[str, Any]:
+    return {
+        "name": view.name,
+        "inert": view.stage.why_inert() if view.stage is not None else "",
+        "kept": int(view.n_kept),
+        "removed": max(0.0, _short(view.removed_mass)),
+        "entropy": _short(view.entropy),
+        "changed": bool(view.changed),
+    }
+
+
+def _cells(columns: Sequence[StageView], rows: list[int]) -> list[list[float | None]]:
+    """One list a column, one cell a row."""
+    lists = [dict(zip(_ids(v), map(_short, v.probs), strict=True)) for v in columns]
+    kept_until = {token: i for i, listed in enumerate(lists) for token in listed}
+    return [
+        list(column)
+        for column in zip(
+            *(_row_cells(token, columns, lists, kept_until.get(token, -1)) for token in rows),
+            strict=True,
+        )
+    ]
+
+
+def _row_cells(
+    token: int, columns: Sequence[StageView], lists: list[dict[int, float]], kept_until: int
+) -> list[float | None]:
+    cells: list[float | None] = []
+    for i, (view, listed) in enumerate(zip(columns, lists, strict=True)):
+        before = cells[-1] if cells else 0.0
+        if token in listed:
+            cells.append(listed[token])
+        elif before is GONE or before == REMOVED:
+            cells.append(GONE)
+        elif i <= kept_until:
+            cells.append(UNLISTED)
+        elif len(listed) == view.n_kept:
+            # All that is left is listed; whether this stage took it is known if it was listed.
+            cells.append(GONE if before == UNLISTED else REMOVED)
+        else:
+            cells.append(REMOVED if i and _was_cut(token, columns[i - 1], view) else UNLISTED)
+    return cells
+
+
+def _was_cut(token: int, before: StageView, after: StageView) -> bool:
+    """Whether a stage that leaves more than it lists surely removed a token listed before it."""
+    if after.n_kept == before.n_kept or type(after.stage).__name__ in _RESHAPING:
+        return False
+    logits = dict(zip(_ids(before), before.logits, strict=True))
+    return token in logits and bool(logits[token] > after.logits.min())
+
+
+def _ids(view: StageView) -> list[int]:
+    return [int(token) for token in view.ids]
+
+
+def _short(x: float) -> float:
+    return float(f"{float(x):.4g}")

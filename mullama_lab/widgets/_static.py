@@ -1,0 +1,58 @@
+"""Elements for the form of a view that needs no script: escaped, self-contained, light and dark.
+
+Colours are translucent over whatever page they land on, so one form serves every theme.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from xml.etree import ElementTree as ET
+
+from mullama_lab.widgets._glyphs import visible
+
+FONT = "font:13px/1.5 system-ui,sans-serif"
+QUIET = "opacity:.7;font-size:12px"
+
+
+def element(tag: str, *children: ET.Element | str | None, **attributes: str) -> ET.Element:
+    """Make an element; a trailing underscore (`class_`) is dropped from attribute names.
+
+    Text is made visible first: no control, bidi or zero-width character gets through.
+    """
+    given = {key.rstrip("_"): visible(text) for key, text in attributes.items() if text}
+    node = ET.Element(tag, given)
+    last: ET.Element | None = None
+    for child in children:
+        if child is None:
+            continue
+        if isinstance(child, ET.Element):
+            node.append(child)
+            last = child
+        elif last is None:
+            node.text = (node.text or "") + visible(child)
+        else:
+            last.tail = (last.tail or "") + visible(child)
+    return node
+
+
+def table(
+    columns: Iterable[str], rows: Iterable[Iterable[str]], *, title: str = "Show as table"
+) -> ET.Element:
+    """A closed `<details>` with a table."""
+    head = element("tr", *[element("th", name, scope="col") for name in columns])
+    body = [element("tr", *[element("td", text) for text in row]) for row in rows]
+    return element(
+        "details",
+        element("summary", title, style=QUIET),
+        element(
+            "table",
+            element("thead", head),
+            element("tbody", *body),
+            cellpadding="3",
+            style="font-size:12px;text-align:right;white-space:pre",
+        ),
+    )
+
+
+def to_html(node: ET.Element) -> str:
+    return ET.tostring(node, encoding="unicode", method="html")

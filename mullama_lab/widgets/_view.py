@@ -1,0 +1,128 @@
+"""What every view has: answers to the browser's requests, and three forms of display.
+
+A subclass sets `_esm` and `_css` (see `_front_end`), and provides `_static_html`,
+`_plain_text` and, when its browser half asks for something, `_on_request`.
+Everything that arrives from the browser is untrusted.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+from xml.etree.ElementTree import Element
+
+import anywidget
+
+from mullama_lab.errors import MullamaError
+from mullama_lab.widgets import _static
+
+log = logging.getLogger(__name__)
+# A library is quiet until its user configures logging; a worker thread must never print.
+logging.getLogger("mullama_lab").addHandler(logging.NullHandler())
+
+
+class View(anywidget.AnyWidget):
+    """A live view with a static and a plain form.
+
+    Display gives all three at once: the view where a browser half can run, `text/html`
+    without script where it cannot, and a deterministic `text/plain`.
+    """
+
+    def __init__(self, **traits: Any) -> None:
+        super().__init__(**traits)
+        _keep_the_browsers_subshell(self.comm)
+        self.on_msg(self._receive)
+
+    # What a subclass provides
+
+    def _on_request(self, op: str, args: dict[str, Any]) -> Any:
+        """Answer one request: a dict, or (dict, buffers). What it raises becomes the answer."""
+        raise ValueError(f"{type(self).__name__} has no request {op!r}")
+
+    def _static_html(self) -> Element:
+        """The view as elements (`_static.element`): no script, styles inline."""
+        return _static.element("pre", self._plain_text())
+
+    def _plain_text(self) -> str:
+        """The view as text: rounded, no addresses, no times."""
+        return repr(self)
+
+    # What it gets
+
+    def snapshot(self) -> None:
+        """Put the static form in the notebook, where it stays when the kernel is gone."""
+        from IPython.display import display
+
+        display(self._still_forms(), raw=True)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        live = super()._repr_mimebundle_()
+        data, metadata = live if live else ({}, {})
+        return {**data, **self._still_forms()}, metadata
+
+    def _still_forms(self) -> dict[str, str]:
+        return still_forms([self])
+
+    # Requests
+
+    def _receive(self, _: Any, content: Any, buffers: list[memoryview]) -> None:
+        if not isinstance(content, dict) or content.get("kind") != "request":
+            return
+        request_id = content.get("id")
+        if not isinstance(request_id, str) or len(request_id) > 64:
+            log.warning("%s: a request without a usable id", type(self).__name__)
+            return
+        args = {key: value for key, value in content.items() if key not in ("kind", "id", "op")}
+        reply, data = self._answer(content.get("op"), args)
+        self.send({**reply, "kind": "reply", "id": request_id}, list(data))
+
+    def _answer(self, op: Any, args: dict[str, Any]) -> tuple[dict[str, Any], Sequence[bytes]]:
+        if op == "ping":
+            return {"ok": True}, ()
+        try:
+            result = self._on_request(str(op), args)
+        except (MullamaError, ValueError, TypeError) as error:
+            log.info("%s: %s refused: %s", type(self).__name__, op, error)
+            return {"ok": False, "error": str(error)}, ()
+        except Exception as error:
+            log.exception("%s: %s failed", type(self).__name__, op)
+            return {"ok": False, "error": f"{type(error).__name__}: {error}"}, ()
+        reply, data = result if isinstance(result, tuple) else (result, ())
+        return {**(reply or {}), "ok": True}, data
+
+
+def still_forms(views: Sequence[View]) -> dict[str, str]:
+    """The static and the plain form of some views, one below the other."""
+    gap = "margin-bottom:12px"
+    parts = [view._static_html() for view in views]
+    whole = (
+        parts[0]
+        if len(parts) == 1
+        else _static.element("div", *[_static.element("div", part, style=gap) for part in parts])
+    )
+    return {
+        "text/plain": "\n\n".join(view._plain_text() for view in views),
+        "text/html": _static.to_html(whole),
+    }
+
+
+def whole_number(args: dict[str, Any], name: str, *, low: int, high: int) -> int:
+    """A whole number out of a request, or a ValueError that names the range."""
+    value = args.get(name)
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ValueError(f"{name} is {value!r}; it must be a whole number from {low} to {high}")
+    return value
+
+
+def _keep_the_browsers_subshell(comm: Any) -> None:
+    """Let the browser choose which shell answers it.
+
+    ipykernel 7.4 sends a widget's messages to the shell that published last on its comm:
+    the main shell, where they wait until the running cell ends.
+    """
+    if hasattr(comm, "_reply_subshell_for"):
+        comm._reply_subshell_for = lambda data, default: default

@@ -1,0 +1,321 @@
+"""A chain as cards: switch a stage off, turn its settings, move it, add one, remove one.
+
+`editor.chain` is always the last valid chain; observe it. A value that a stage refuses changes
+nothing: from the browser it becomes the message below its number, from Python it is raised.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+from xml.etree.ElementTree import Element
+
+import traitlets
+
+from mullama_lab.engine.chain import Chain, Stage
+from mullama_lab.widgets import _front_end, _static
+from mullama_lab.widgets._cards import (
+    MAX_CARDS,
+    MAX_TEXT,
+    Card,
+    chain_code,
+    chain_of,
+    describe,
+    edited,
+    fresh,
+    offered,
+)
+from mullama_lab.widgets._view import View
+
+if TYPE_CHECKING:
+    from mullama_lab.engine.preview import Preview
+
+Cards = tuple[Card, ...]
+
+
+class ChainEditor(View):
+    """Edit a chain, by hand or from Python.
+
+    >>> from mullama_lab.engine.samplers import MinP, TopK
+    >>> editor = ChainEditor(TopK(40) | MinP(0.05))
+    >>> editor.set("TopK", k=20)
+    >>> editor.toggle("MinP", on=False)
+    >>> editor.chain
+    Chain([TopK(20)])
+    """
+
+    _esm = _front_end.module("chain_editor")
+    _css = _front_end.style("chain_editor")
+
+    cards = traitlets.List(traitlets.Dict()).tag(sync=True)
+    """One dict a card, in order: key, stage, on, values, texts, inert, code, custom."""
+    catalogue = traitlets.List(traitlets.Dict()).tag(sync=True)
+    """The stages that can be added, with the range of each slider."""
+    code = traitlets.Unicode().tag(sync=True)
+    """Python of the chain in force."""
+    notes = traitlets.Dict().tag(sync=True)
+    """What a lab says about a card, by key; `annotate` fills it."""
+    changed = traitlets.Bool().tag(sync=True)
+    """Whether `reset` would change anything."""
+    chain = traitlets.Instance(Chain)
+    """The chain in force: the cards that are on. Observe it; set it to replace the cards."""
+
+    def __init__(self, chain: Chain | Stage | Iterable[Stage] | None = None, **traits: Any) -> None:
+        self._lock = threading.RLock()
+        self._publishing = threading.local()
+        self._count = 0
+        self._version = 0
+        self._home: Cards = ()
+        self._cards: Cards = ()
+        super().__init__(catalogue=offered(), chain=Chain.of(chain), **traits)
+        if not self._cards:
+            self._adopt(self.chain)
+
+    # From Python
+
+    def set(self, which: str | int, **settings: Any) -> None:
+        """Change settings of one card: `editor.set("TopK", k=20)`.
+
+        Args:
+            which: the name of a stage, or its place among the cards from 0.
+            settings: the settings by name; lists also as the text that the card shows.
+        Raises:
+            ValueError, TypeError: what the stage says; the chain stays as it was.
+        """
+
+        def edit(cards: Cards) -> Cards:
+            card = cards[self._find(which, cards)]
+            new = dataclasses.replace(card, stage=edited(card.stage, settings))
+            return tuple(new if c is card else c for c in cards)
+
+        self._change(edit)
+
+    def toggle(self, which: str | int, on: bool | None = None) -> None:
+        """Switch a card on or off, or over when `on` is left out."""
+
+        def edit(cards: Cards) -> Cards:
+            card = cards[self._find(which, cards)]
+            new = dataclasses.replace(card, on=not card.on if on is None else bool(on))
+            return tuple(new if c is card else c for c in cards)
+
+        self._change(edit)
+
+    def add(self, stage: Stage | str, at: int | None = None) -> str:
+        """Add a stage, or one by name at its defaults, at a place (the end); returns its key."""
+        stage = stage if isinstance(stage, Stage) else fresh(stage)
+        key = self._key()
+
+        def edit(cards: Cards) -> Cards:
+            if len(cards) >= MAX_CARDS:
+                raise ValueError(f"the editor holds at most {MAX_CARDS} stages. Remove one first.")
+            place = len(cards) if at is None else _place(at, len(cards))
+            return (*cards[:place], Card(key, stage), *cards[place:])
+
+        self._change(edit)
+        return key
+
+    def remove(self, which: str | int) -> None:
+        """Take a card away."""
+        self._change(lambda cards: _without(cards, self._find(which, cards)))
+
+    def move(self, which: str | int, to: int) -> None:
+        """Move a card to another place, counted from 0 when it is gone from its own."""
+
+        def edit(cards: Cards) -> Cards:
+            i = self._find(which, cards)
+            rest = _without(cards, i)
+            place = _place(to, len(rest))
+            return (*rest[:place], cards[i], *rest[place:])
+
+        self._change(edit)
+
+    def reset(self) -> None:
+        """Back to the chain that was last given from Python."""
+        self._change(lambda cards: self._home)
+
+    def annotate(self, notes: Preview | Sequence[str] | None) -> None:
+        """Say on each card in force what its stage did: a Preview, or a text a stage."""
+        if notes is None:
+            texts: Sequence[str] = ()
+        else:
+            texts = _what_stages_did(notes) if hasattr(notes, "before") else notes  # type: ignore[assignment]
+        with self._lock:
+            on = [card.key for card in self._cards if card.on]
+        if texts and len(texts) != len(on):
+            return  # about a chain that is no longer in force
+        self.notes = dict(zip(on, map(str, texts), strict=False))
+
+    def to_code(self) -> str:
+        """Python that makes the chain in force, without a browser."""
+        return f"import mullama_lab as ml\n\nchain = {self.code}"
+
+    # From the browser
+
+    def _on_request(self, op: str, args: dict[str, Any]) -> dict[str, Any]:
+        act = {
+            "set": self._request_set,
+            "toggle": lambda a: self.toggle(_text(a, "key"), _boolean(a, "on")),
+            "move": lambda a: self.move(_text(a, "key"), _whole(a, "to")),
+            "add": lambda a: {"key": self.add(_text(a, "stage"))},
+            "remove": lambda a: self.remove(_text(a, "key")),
+            "reset": lambda a: self.reset(),
+        }.get(op)
+        if act is None:
+            raise ValueError(f"a chain editor does not know {op!r}")
+        return act(args) or {}
+
+    def _request_set(self, args: dict[str, Any]) -> dict[str, Any]:
+        value = args.get("value")
+        if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+            raise TypeError(f"a setting is a number or a text, not {value!r}")
+        if isinstance(value, str) and len(value) > MAX_TEXT:
+            raise ValueError(f"a text of {len(value)} characters; at most {MAX_TEXT} can be edited")
+        self.set(_text(args, "key"), **{_text(args, "name"): value})
+        return {"seq": _whole(args, "seq")}
+
+    # Without a browser
+
+    def __repr__(self) -> str:
+        return f"ChainEditor({self.chain!r})"
+
+    def _plain_text(self) -> str:
+        lines = [f"ChainEditor: {self.chain!r}"]
+        for i, card in enumerate(self._cards):
+            why = card.stage.why_inert()
+            note = "off" if not card.on else f"no effect: {why}" if why else ""
+            lines.append(f"  {i} {card.stage!r}" + (f"  ({note})" if note else ""))
+        return "\n".join(lines)
+
+    def _static_html(self) -> Element:
+        e = _static.element
+        rows = []
+        for card in self._cards:
+            why = card.stage.why_inert()
+            note = "off" if not card.on else f"no effect: {why}" if why else ""
+            rows.append(
+                e(
+                    "li",
+                    e("code", repr(card.stage)),
+                    e("span", f"  {note}", style=_static.QUIET) if note else None,
+                )
+            )
+        return e(
+            "div",
+            e("b", "Chain"),
+            e("ol", *rows, style="margin:4px 0;padding-inline-start:24px"),
+            e("code", self.code, style=_static.QUIET),
+            style=_static.FONT,
+        )
+
+    # State
+
+    def _key(self) -> str:
+        with self._lock:
+            self._count += 1
+            return f"card{self._count}"
+
+    def _find(self, which: str | int, cards: Cards) -> int:
+        names = [type(card.stage).__name__ for card in cards]
+        if isinstance(which, int) and not isinstance(which, bool):
+            if -len(cards) <= which < len(cards):
+                return which % len(cards)
+            raise ValueError(f"there is no card {which}; there are {len(cards)}, from 0")
+        found = [i for i, card in enumerate(cards) if which in (card.key, names[i])]
+        if not found:
+            raise ValueError(f"no card is {which!r}; there are {', '.join(names) or 'none'}")
+        if len(found) > 1:
+            raise ValueError(f"{len(found)} cards are {which!r}; say which by its place: {found}")
+        return found[0]
+
+    def _change(self, edit: Callable[[Cards], Cards]) -> None:
+        with self._lock:
+            self._cards = edit(self._cards)
+            self._version += 1
+        self._publish()
+
+    def _publish(self) -> None:
+        """Traits from cards, outside the lock; whoever comes last publishes the newest."""
+        while True:
+            with self._lock:
+                version, cards, home = self._version, self._cards, self._home
+            chain = chain_of(cards)
+            self._publishing.now = True
+            try:
+                with self.hold_sync():
+                    self.cards = [describe(card) for card in cards]
+                    self.code = chain_code(chain)
+                    self.changed = cards != home
+                    self.chain = chain
+            finally:
+                self._publishing.now = False
+            with self._lock:
+                if version == self._version:
+                    return
+
+    @traitlets.observe("chain")
+    def _chain_was_set(self, change: Any) -> None:
+        if not getattr(self._publishing, "now", False):
+            self._adopt(change.new)
+
+    def _adopt(self, chain: Chain) -> None:
+        """New cards from a chain; a stage that stays of its kind keeps its card's key."""
+        with self._lock:
+            left = list(self._cards)
+            cards = []
+            for stage in chain:
+                same = next((c for c in left if type(c.stage) is type(stage)), None)
+                if same:
+                    left.remove(same)
+                cards.append(Card(same.key if same else self._key(), stage))
+            self._cards = self._home = tuple(cards)
+            self._version += 1
+        self.notes = {}
+        self._publish()
+
+
+def _without(cards: Cards, i: int) -> Cards:
+    return cards[:i] + cards[i + 1 :]
+
+
+def _place(to: int, n: int) -> int:
+    if isinstance(to, bool) or not isinstance(to, int) or not -n - 1 <= to <= n:
+        raise ValueError(f"a place is a whole number from 0 to {n}, not {to!r}")
+    return to if to >= 0 else n + 1 + to
+
+
+def _what_stages_did(preview: Any) -> list[str]:
+    texts = []
+    before = preview.before
+    for after in preview.stages:
+        if after.n_kept < before.n_kept:
+            share = 100 * float(after.removed_mass)
+            texts.append(f"keeps {after.n_kept:,} · removes {share:.2g}%")
+        elif after.changed:
+            texts.append(f"removes none · entropy {before.entropy:.2f} to {after.entropy:.2f}")
+        else:
+            texts.append("changes nothing here")
+        before = after
+    return texts
+
+
+def _text(args: dict[str, Any], name: str) -> str:
+    value = args.get(name)
+    if not isinstance(value, str) or not 0 < len(value) <= 64:
+        raise TypeError(f"{name} must be a short text, not {value!r:.80}")
+    return value
+
+
+def _whole(args: dict[str, Any], name: str) -> int:
+    value = args.get(name)
+    if isinstance(value, bool) or not isinstance(value, int) or not -(2**53) < value < 2**53:
+        raise TypeError(f"{name} must be a whole number, not {value!r:.80}")
+    return value
+
+
+def _boolean(args: dict[str, Any], name: str) -> bool:
+    value = args.get(name)
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be true or false, not {value!r:.80}")
+    return value

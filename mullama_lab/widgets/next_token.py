@@ -1,0 +1,155 @@
+"""The distribution of the next token after each stage of a chain, as linked bars.
+
+It shows Previews and computes none: whoever turns a setting calls `show` again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from xml.etree.ElementTree import Element
+
+import traitlets
+
+from mullama_lab.widgets import _front_end, _static
+from mullama_lab.widgets._glyphs import visible, visible_piece
+from mullama_lab.widgets._picture import GONE, REMOVED, UNLISTED, picture
+from mullama_lab.widgets._view import View
+
+if TYPE_CHECKING:
+    from mullama_lab.engine.preview import Preview
+
+MAX_AFTER = 80  # characters of the prompt's end
+MAX_TEXT = 600  # characters of a note or a message
+
+
+class NextToken(View):
+    """Each stage of a chain as a column, each likely token as a row.
+
+    >>> view = NextToken()
+    >>> view.fail("MinP(1) removed every token")
+    >>> print(view)
+    NextToken(failed: MinP(1) removed every token)
+    """
+
+    _esm = _front_end.module("next_token")
+    _css = _front_end.style("next_token")
+
+    view = traitlets.Dict().tag(sync=True)
+    """The picture (see `_picture`) with `seq`, `note`, `after`, `error`; empty before the first."""
+    scale = traitlets.Enum(("linear", "log"), "linear").tag(sync=True)
+    """What the length of a bar is: probability from 0 to 1, or its logarithm from 0.01 %."""
+
+    def __init__(self, **traits: Any) -> None:
+        self._seq = 0
+        super().__init__(**traits)
+
+    def show(self, preview: Preview, note: str = "", *, after: str = "") -> None:
+        """Draw a preview; what is on screen changes in place.
+
+        Args:
+            note: what else is to be said about it, such as what the cache holds.
+            after: the text the token would follow; its end is shown.
+        """
+        self._publish(picture(preview), note=note, after=after)
+
+    def fail(self, message: str | Exception) -> None:
+        """Say why there is no new picture; the last one stays, dimmed."""
+        kept = {k: v for k, v in self.view.items() if k not in ("seq", "error")}
+        note, after = kept.pop("note", ""), kept.pop("after", "")
+        self._publish(kept, note=note, after=after, error=str(message))
+
+    def clear(self) -> None:
+        """Show nothing, as at first."""
+        self.view = {}
+
+    def to_code(self) -> str:
+        """Python that computes what is shown, once `model`, `chain` and `prompt` are there."""
+        seed, step = self.view.get("seed", 0), self.view.get("step", 0)
+        return (
+            "row = model.session().logits(prompt)\n"
+            f"view = chain.preview(row, model=model, history=model.tokenize(prompt), seed={seed}, "
+            f"step={step})"
+        )
+
+    def _publish(self, shown: dict[str, Any], *, note: str, after: str, error: str = "") -> None:
+        self._seq += 1
+        tail = after if len(after) <= MAX_AFTER else "…" + after[-MAX_AFTER:]
+        self.view = {
+            **shown, "seq": self._seq, "note": note[:MAX_TEXT], "after": tail,
+            "error": error[:MAX_TEXT],
+        }  # fmt: skip
+
+    def _on_request(self, op: str, args: dict[str, Any]) -> dict[str, Any]:
+        if op != "scale" or args.get("scale") not in ("linear", "log"):
+            raise ValueError(f"next_token knows the request scale: linear or log, not {op!r}")
+        self.scale = args["scale"]
+        return {}
+
+    # Without a browser
+
+    def __repr__(self) -> str:
+        if self.view.get("error"):
+            return f"NextToken(failed: {self.view['error']})"
+        if not self.view:
+            return "NextToken()"
+        return f"NextToken({self._title()})"
+
+    def _title(self) -> str:
+        view = self.view
+        chosen = next((row["bytes"] for row in view["rows"] if row["id"] == view["choice"]), "")
+        text = visible_piece(bytes.fromhex(chosen))
+        after = f"after {visible(view['after'])!r}, " if view["after"] else ""
+        return f"{after}seed {view['seed']}, step {view['step']}: draws {text!r}"
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
+        view = self.view
+        columns = ["token", "id", "before", *[head["name"] for head in view["columns"][1:]]]
+        rows = []
+        for i, row in enumerate(view["rows"]):
+            text = repr(visible_piece(bytes.fromhex(row["bytes"])))
+            mark = "* " if row["id"] == view["choice"] else "  "
+            cells = [_cell(column[i]) for column in view["cells"]]
+            rows.append([mark + text, str(row["id"]), *cells])
+        heads = view["columns"]
+        rows.append(["  kept", "", *[f"{head['kept']}" for head in heads]])
+        rows.append(["  removed", "", *[f"{head['removed']:.1%}" for head in heads]])
+        rows.append(["  entropy", "", *[f"{head['entropy']:.2f}" for head in heads]])
+        return columns, rows
+
+    def _plain_text(self) -> str:
+        if not self.view.get("rows"):
+            return repr(self)
+        columns, rows = self._table()
+        widths = [max(len(line[i]) for line in [columns, *rows]) for i in range(len(columns))]
+        lines = [
+            "  ".join(
+                text.ljust(width) if i == 0 else text.rjust(width)
+                for i, (text, width) in enumerate(zip(line, widths, strict=True))
+            ).rstrip()
+            for line in [columns, *rows]
+        ]
+        return "\n".join([repr(self), *lines])
+
+    def _static_html(self) -> Element:
+        e = _static.element
+        if not self.view.get("rows"):
+            return e("pre", repr(self))
+        table = _static.table(*self._table(), title="Probability after each stage")
+        table.set("open", "open")
+        note = self.view["note"]
+        return e(
+            "div",
+            e("b", "Next token "),
+            e("span", self._title()),
+            e("div", note, style=_static.QUIET) if note else None,
+            table,
+            style=_static.FONT,
+        )
+
+
+def _cell(cell: float | None) -> str:
+    if cell is GONE:
+        return ""
+    if cell == REMOVED:
+        return "removed"
+    return "n/a" if cell == UNLISTED else f"{cell:.1%}"

@@ -1,0 +1,95 @@
+"""The run panel in a real JupyterLab: its keys, a run, the history, a comparison."""
+
+from __future__ import annotations
+
+import pytest
+
+SETUP = """
+import pathlib, tempfile, time
+from mullama_lab.engine import tiny
+from mullama_lab.engine.model import Model
+from mullama_lab.engine.samplers import Custom, Temperature
+from mullama_lab.widgets import RunPanel
+model = Model.load(tiny.write(pathlib.Path(tempfile.mkdtemp()) / "tiny.gguf"))
+session = model.session(n_ctx=512)
+panel = RunPanel("Once", seed=1, max_tokens=6)
+chosen = []
+def slow(logits, history):
+    time.sleep(0.02 if panel.max_tokens > 100 else 0)
+    return logits
+panel.on_select(lambda past: chosen.append(past.number))
+panel.on_run(lambda p: p.follow(
+    session.start(p.prompt, Temperature(1.2) | Custom(slow), max_tokens=p.max_tokens, seed=p.seed)))
+panel
+"""
+
+
+@pytest.fixture
+def page(notebook):
+    page = notebook([SETUP, "print('chosen:', chosen, repr(panel.prompt), panel.seed)"])
+    page.run_cell(0)
+    page.view.locator("textarea").wait_for()
+    return page
+
+
+def rows(page):
+    return page.view.locator(".mll-rp tbody tr, tbody tr")
+
+
+def said(page) -> str:
+    page.run_cell(1)
+    return page.page.locator(".jp-OutputArea-output:has-text('chosen:')").last.inner_text()
+
+
+def test_the_prompt_runs_with_its_key_and_cells_stay_as_they_are(page) -> None:
+    area = page.view.locator("textarea")
+    area.fill("Twice ")
+    area.press("Control+Enter")
+    rows(page).first.wait_for()
+    page.view.locator(".mll-rp-state:has-text('Finished')").wait_for()
+    assert area.input_value() == "Twice "
+    assert "'Twice '" in said(page)
+    assert rows(page).count() == 1
+
+
+def test_two_runs_are_compared_and_one_is_chosen(page) -> None:
+    run = page.view.get_by_role("button", name="Run", exact=True)
+    seed = page.view.locator("[data-setting=seed] input")
+    for n, value in enumerate(["1", "2"], 1):
+        seed.fill(value)
+        seed.press("Enter")
+        page.page.wait_for_timeout(300)
+        run.click()
+        page.view.locator(f"tr[data-run='{n}']").wait_for()
+        page.view.locator(".mll-rp-state:has-text('Finished')").wait_for()
+    for n in (1, 2):
+        page.view.get_by_label(f"Compare run {n}").check()
+    page.view.locator(".mll-rp-compare").wait_for()
+    assert "differs" in page.view.locator(".mll-rp-compare").inner_text()
+    assert page.view.locator("mark.mll-rp-diff").count() == 2
+    page.picture("run-panel")
+    page.view.locator("tr[data-run='1'] td").nth(2).click()
+    page.view.locator("tr[data-run='1'][aria-selected=true]").wait_for()
+    assert "chosen: [1]" in said(page)
+
+
+def test_a_seed_that_cannot_be_says_why(page) -> None:
+    seed = page.view.locator("[data-setting=seed] input")
+    seed.fill("-3")
+    seed.press("Enter")
+    page.view.locator(".mll-problem:has-text('seed')").first.wait_for()
+    assert seed.get_attribute("aria-invalid") == "true"
+    assert said(page).strip().endswith("1")
+
+
+def test_escape_stops_a_run(page) -> None:
+    most = page.view.locator("[data-setting=max_tokens] input")
+    most.fill("400")
+    most.press("Enter")
+    page.page.wait_for_timeout(300)
+    area = page.view.locator("textarea")
+    area.press("Control+Enter")
+    page.view.locator(".mll-rp-state:has-text('Generating')").wait_for()
+    area.press("Escape")
+    page.view.locator(".mll-rp-state:has-text('Stopped')").wait_for()
+    assert rows(page).count() == 1

@@ -1,0 +1,142 @@
+"""SamplerLab in a real JupyterLab, with a real model: what a person does with it."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+MODEL = "import mullama_lab as ml\nmodel = ml.Model.load('smollm2-135m')"
+LAB = """lab = ml.labs.SamplerLab(
+    model, prompt="The capital of France is", max_tokens=40, seed=7
+)
+lab"""
+BLOCKING = "lab.session.generate('Once upon a time', max_tokens=3000).finish_reason"
+
+
+@pytest.fixture
+def lab(notebook):
+    def open_lab(*more, **size):
+        page = notebook([MODEL, LAB, *more], **size)
+        for cell in (0, 1):
+            page.run_cell(cell)
+        page.page.wait_for_selector(".mll-nt table, .mll-nt [role=row]", timeout=30_000)
+        page.page.wait_for_selector(".mll-nt >> text=Paris", timeout=30_000)
+        return page
+
+    return open_lab
+
+
+def slider(page, name):
+    return page.page.locator(f".mll-ce input[type=range][aria-label^='{name}']").first
+
+
+def press(page, name):
+    page.page.get_by_role("button", name=re.compile(f"^{name}")).first.click()
+
+
+def shown(page):
+    return page.page.locator(".mll-nt").inner_text()
+
+
+def wait_for_state(page, *states, timeout=60):
+    page.page.wait_for_function(
+        "(states) => states.includes(document.querySelector('.mll-rp')?.dataset.state)",
+        arg=list(states),
+        timeout=timeout * 1000,
+    )
+
+
+def test_dragging_a_slider_moves_the_distribution_without_a_decode(lab):
+    page = lab("lab.session.n_decoded", "lab.session.n_decoded")
+    page.run_cell(2)
+    handle = slider(page, "Temperature")
+    handle.scroll_into_view_if_needed()
+    box = handle.bounding_box()
+    y = box["y"] + box["height"] / 2
+    page.page.mouse.move(box["x"] + box["width"] * 0.4, y)
+    page.page.mouse.down()
+    for i in range(40, 100, 4):
+        page.page.mouse.move(box["x"] + box["width"] * i / 100, y)
+    page.page.mouse.up()
+    page.page.wait_for_function(
+        "() => /Temperature\\((1\\.[5-9]|2)/.test(document.querySelector('.mll-nt').textContent)"
+    )
+    page.run_cell(3)
+    counts = re.findall(r"^\d+$", page.outputs(), re.MULTILINE)[-2:]
+    assert counts[0] == counts[1]
+
+
+def test_run_streams_the_text_and_history_remembers_it(lab):
+    page = lab(width=1400, height=1500)
+    press(page, "Run")
+    wait_for_state(page, "finished")
+    page.page.wait_for_selector(".mll-strip .mll-token", timeout=10_000)
+    assert page.page.locator(".mll-strip .mll-token").count() >= 30
+    assert "Paris" in page.page.locator(".mll-strip").inner_text()
+    page.picture("lab-light")
+    page.dark(True)
+    page.picture("lab-dark")
+    page.page.set_viewport_size({"width": 520, "height": 1800})
+    page.page.wait_for_timeout(800)
+    page.picture("lab-narrow")
+
+
+def test_stop_ends_a_long_run_and_the_lab_runs_again(lab):
+    page = lab("lab.set(max_tokens=3000)", "lab.set(max_tokens=5)")
+    page.run_cell(2)
+    press(page, "Run")
+    wait_for_state(page, "running")
+    press(page, "Stop")
+    wait_for_state(page, "stopped", timeout=10)
+    page.run_cell(3)
+    press(page, "Run")
+    wait_for_state(page, "finished")
+
+
+def test_while_a_cell_generates_sliders_answer_and_stop_ends_the_cell(lab):
+    page = lab(BLOCKING)
+    page.run_cell(2, wait=False)
+    wait_for_state(page, "running")
+    handle = slider(page, "Temperature")
+    handle.focus()
+    page.page.keyboard.press("End")
+    page.page.wait_for_function(
+        "() => document.querySelector('.mll-nt').textContent.includes('Temperature(2)')",
+        timeout=5000,
+    )
+    assert page.page.locator(".mll-rp").get_attribute("data-state") == "running"
+    press(page, "Stop")
+    page.wait_until_idle(timeout=15)
+    assert "'stopped'" in page.outputs()
+
+
+def test_a_reloaded_page_shows_the_lab_as_it_was(lab):
+    page = lab("lab.run(); lab.set('TopK', k=17); lab")
+    page.run_cell(2)
+    page.save_and_reload()
+    page.page.wait_for_timeout(1500)
+    page.run_cell(2)
+    page.page.wait_for_selector(".mll-strip .mll-token", timeout=30_000)
+    assert "TopK(17)" in page.page.locator(".mll-nt").last.text_content()
+
+
+def test_a_restarted_kernel_is_said_and_running_the_cells_again_works(lab):
+    page = lab()
+    page.restart_kernel()
+    page.page.locator(".mll-ce").hover()
+    page.page.wait_for_selector("text=Run the cell again", timeout=10_000)
+    page.run_all()
+    page.page.wait_for_selector(".mll-nt >> text=Paris", timeout=30_000)
+
+
+def test_an_interrupted_cell_leaves_the_lab_usable(lab):
+    page = lab(BLOCKING)
+    page.run_cell(2, wait=False)
+    wait_for_state(page, "running")
+    page.page.evaluate(
+        "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.interrupt()"
+    )
+    page.page.wait_for_selector("text=KeyboardInterrupt", timeout=15_000)
+    press(page, "Run")
+    wait_for_state(page, "finished")

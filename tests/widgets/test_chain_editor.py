@@ -1,0 +1,289 @@
+"""The chain editor without a browser: the same requests, and the same calls from Python."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mullama_lab.engine.samplers import (
+    DRY,
+    Chain,
+    Custom,
+    LogitBias,
+    Mask,
+    MinP,
+    Temperature,
+    TopK,
+    TopP,
+    catalogue,
+)
+from mullama_lab.widgets import ChainEditor, _front_end
+from mullama_lab.widgets._cards import TEXTS, edited, fresh
+
+
+def ask(editor: ChainEditor, op: str, **args: Any) -> dict[str, Any]:
+    """What the browser gets back."""
+    reply, _ = editor._answer(op, args)
+    return reply
+
+
+@pytest.fixture
+def editor() -> ChainEditor:
+    return ChainEditor(TopK(40) | MinP(0.05) | Temperature(0.8))
+
+
+def key(editor: ChainEditor, i: int) -> str:
+    return editor.cards[i]["key"]
+
+
+def test_both_halves_name_the_same_traits() -> None:
+    source = (_front_end.folder() / "chain_editor.js").read_text(encoding="utf-8")
+    named = set(re.findall(r'\bget\("(\w+)"\)', source))
+    synced = {name for name in ChainEditor.class_traits(sync=True) if not name.startswith("_")}
+    assert named == synced - {"layout", "tooltip", "tabbable"}
+
+
+def test_the_module_and_the_saved_state_are_small(editor: ChainEditor) -> None:
+    assert len(_front_end.module("chain_editor").encode()) < 50_000
+    state = {k: v for k, v in editor.get_state().items() if k not in ("_esm", "_css")}
+    assert len(json.dumps(state, default=str)) < 16_000
+
+
+def test_a_setting_changes_from_python_and_from_the_browser(editor: ChainEditor) -> None:
+    editor.set("TopK", k=20)
+    assert editor.chain == TopK(20) | MinP(0.05) | Temperature(0.8)
+    reply = ask(editor, "set", key=key(editor, 1), name="p", value=0.1, seq=4)
+    assert reply == {"ok": True, "seq": 4}
+    assert editor.chain[1] == MinP(0.1)
+    editor.set(-1, t=0)
+    assert editor.chain[2] == Temperature(0.0)
+
+
+def test_a_refused_value_gives_the_stages_own_message_and_changes_nothing(
+    editor: ChainEditor,
+) -> None:
+    before = editor.chain
+    with pytest.raises(ValueError) as raised:
+        MinP(2.0)
+    reply = ask(editor, "set", key=key(editor, 1), name="p", value=2.0, seq=1)
+    assert reply == {"ok": False, "error": str(raised.value)}
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        editor.set("MinP", p=2.0)
+    assert editor.chain is before
+
+
+@pytest.mark.parametrize(
+    ("op", "args"),
+    [
+        ("set", {"key": "card1", "name": "k", "value": True, "seq": 1}),
+        ("set", {"key": "card1", "name": "k", "value": None, "seq": 1}),
+        ("set", {"key": "card1", "name": "k", "value": [1], "seq": 1}),
+        ("set", {"key": "card1", "name": "__class__", "value": 1, "seq": 1}),
+        ("set", {"key": "card1", "name": "k", "value": 1.5, "seq": 1}),
+        ("set", {"key": "card1", "name": "k", "value": float("nan"), "seq": 1}),
+        ("set", {"key": "card1", "name": "k", "value": "9" * 2000, "seq": 1}),
+        ("set", {"key": "card9", "name": "k", "value": 1, "seq": 1}),
+        ("set", {}),
+        ("toggle", {"key": "card1", "on": "yes"}),
+        ("move", {"key": "card1", "to": 99}),
+        ("move", {"key": "card1", "to": 0.5}),
+        ("move", {"key": "card1", "to": True}),
+        ("add", {"stage": "Custom"}),
+        ("add", {"stage": ["TopK"]}),
+        ("add", {"stage": "os.system"}),
+        ("remove", {"key": 1}),
+        ("explode", {}),
+    ],
+)
+def test_hostile_requests_are_refused_in_words(
+    editor: ChainEditor, op: str, args: dict[str, Any]
+) -> None:
+    before = editor.chain
+    reply = ask(editor, op, **args)
+    assert reply["ok"] is False and len(reply["error"]) > 10
+    assert editor.chain == before
+
+
+@given(st.dictionaries(st.text(max_size=8), st.one_of(st.none(), st.integers(), st.text())))
+def test_any_request_is_answered(args: dict[str, Any]) -> None:
+    editor = ChainEditor(TopK(40) | MinP(0.05))
+    for op in ("set", "toggle", "move", "add", "remove"):
+        assert isinstance(ask(editor, op, **args)["ok"], bool)
+
+
+def test_a_card_that_is_off_keeps_its_settings(editor: ChainEditor) -> None:
+    editor.set("MinP", p=0.2)
+    assert ask(editor, "toggle", key=key(editor, 1), on=False)["ok"]
+    assert editor.chain == TopK(40) | Temperature(0.8)
+    editor.toggle("MinP")
+    assert editor.chain == TopK(40) | MinP(0.2) | Temperature(0.8)
+
+
+def test_cards_move_and_keep_their_keys(editor: ChainEditor) -> None:
+    top_k = key(editor, 0)
+    assert ask(editor, "move", key=top_k, to=2)["ok"]
+    assert editor.chain == MinP(0.05) | Temperature(0.8) | TopK(40)
+    assert key(editor, 2) == top_k
+    editor.move("TopK", 0)
+    assert editor.chain == TopK(40) | MinP(0.05) | Temperature(0.8)
+
+
+def test_stages_are_added_removed_and_reset(editor: ChainEditor) -> None:
+    home = editor.chain
+    assert editor.changed is False
+    reply = ask(editor, "add", stage="TopP")
+    assert reply["ok"] and editor.cards[-1]["key"] == reply["key"]
+    assert editor.chain == home | TopP(0.95)
+    editor.remove("TopK")
+    assert editor.changed is True
+    ask(editor, "reset")
+    assert editor.chain == home and editor.changed is False
+
+
+def test_two_cards_of_a_kind_are_told_apart_by_place(editor: ChainEditor) -> None:
+    editor.add(TopK(5))
+    with pytest.raises(ValueError, match="2 cards are 'TopK'"):
+        editor.set("TopK", k=3)
+    editor.set(3, k=3)
+    assert editor.chain[3] == TopK(3)
+
+
+def test_the_chain_set_from_python_becomes_the_cards(editor: ChainEditor) -> None:
+    kept = key(editor, 1)
+    editor.chain = MinP(0.3) | TopP(0.5)
+    assert [card["code"] for card in editor.cards] == ["MinP(0.3)", "TopP(0.5)"]
+    assert key(editor, 0) == kept
+    editor.reset()
+    assert editor.chain == MinP(0.3) | TopP(0.5)
+
+
+def test_observers_see_each_valid_chain_once(editor: ChainEditor) -> None:
+    seen: list[Chain] = []
+    editor.observe(lambda change: seen.append(change.new), "chain")
+    editor.set("TopK", k=20)
+    editor.set("TopK", k=20)
+    with pytest.raises(ValueError):
+        editor.set("TopK", k=-1)
+    editor.toggle("MinP", on=False)
+    assert seen == [
+        TopK(20) | MinP(0.05) | Temperature(0.8),
+        TopK(20) | Temperature(0.8),
+    ]
+
+
+def test_a_custom_stage_is_switched_and_moved_but_not_edited() -> None:
+    def swing(logits: np.ndarray, history: np.ndarray) -> np.ndarray:
+        return logits
+
+    editor = ChainEditor(Custom(swing) | TopK(40))
+    card = editor.cards[0]
+    assert card["custom"] is True and card["code"] == "Custom(swing)"
+    reply = ask(editor, "set", key=card["key"], name="function", value="print", seq=1)
+    assert reply["ok"] is False
+    editor.move(0, 1)
+    editor.toggle(1, on=False)
+    assert editor.chain == Chain([TopK(40)])
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "text", "expected"),
+    [
+        (LogitBias(), "biases", "262: -1.5, 198:-inf", LogitBias({262: -1.5, 198: -np.inf})),
+        (Mask(), "ban", "3, 10-12", Mask(ban=[3, 10, 11, 12])),
+        (Mask(), "allow", "5", Mask(allow=[5])),
+        (Mask(allow=[5]), "allow", "", Mask()),
+        (DRY(), "breakers", '"\\n", "é"', DRY(breakers=["\n", "é"])),
+    ],
+)
+def test_lists_are_written_as_text(stage: Any, name: str, text: str, expected: Any) -> None:
+    assert edited(stage, {name: text}) == expected
+
+
+@pytest.mark.parametrize("stage", [LogitBias({3: -2.0, 9: -np.inf}), Mask(ban=[1, 2, 3, 9]), DRY()])
+def test_the_text_of_a_list_reads_back(stage: Any) -> None:
+    for name, rule in TEXTS[type(stage).__name__].items():
+        assert edited(stage, {name: rule.write(getattr(stage, name))}) == stage
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "text"),
+    [
+        (Mask(), "ban", "1, two"),
+        (Mask(), "ban", "9-3"),
+        (Mask(), "ban", "0-999999999"),
+        (LogitBias(), "biases", "1: nan"),
+        (LogitBias(), "biases", "1 2"),
+        (DRY(), "breakers", "unquoted"),
+        (DRY(), "breakers", "[1]"),
+    ],
+)
+def test_a_list_that_cannot_be_read_says_how_to_write_it(stage: Any, name: str, text: str) -> None:
+    with pytest.raises(ValueError, match=r".{20,}"):
+        edited(stage, {name: text})
+
+
+def test_a_long_list_is_shown_and_not_edited() -> None:
+    editor = ChainEditor(Chain([Mask(ban=range(0, 4000, 2))]))
+    card = editor.cards[0]
+    assert card["texts"]["ban"] is None
+    assert len(card["code"]) <= 120
+
+
+def test_every_stage_of_the_catalogue_can_be_added() -> None:
+    editor = ChainEditor(Chain())
+    for entry in catalogue():
+        editor.add(entry["stage"])
+        assert fresh(entry["stage"]) == editor.chain[-1]
+
+
+def test_the_code_makes_the_chain_again(editor: ChainEditor) -> None:
+    import mullama_lab as ml
+
+    editor.add(LogitBias({1: -np.inf, 2: 0.5}))
+    made: dict[str, Any] = {}
+    exec(editor.to_code(), {"ml": ml}, made)
+    assert made["chain"] == editor.chain
+
+
+def test_notes_belong_to_the_cards_in_force(editor: ChainEditor) -> None:
+    editor.toggle("MinP", on=False)
+    editor.annotate(["one", "two"])
+    assert editor.notes == {key(editor, 0): "one", key(editor, 2): "two"}
+    editor.annotate(["about a chain that is gone"])
+    assert len(editor.notes) == 2
+    editor.annotate(None)
+    assert editor.notes == {}
+
+
+def test_threads_that_turn_settings_leave_cards_and_chain_in_step(editor: ChainEditor) -> None:
+    def turn(which: str, name: str) -> None:
+        for i in range(1, 60):
+            editor.set(which, **{name: i / 100 if name == "p" else i})
+
+    threads = [threading.Thread(target=turn, args=a) for a in (("TopK", "k"), ("MinP", "p"))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert editor.chain == TopK(59) | MinP(0.59) | Temperature(0.8)
+    assert [card["code"] for card in editor.cards] == list(map(repr, editor.chain))
+
+
+def test_the_text_form_is_deterministic(editor: ChainEditor) -> None:
+    editor.set("Temperature", t=1)
+    editor.toggle("MinP", on=False)
+    assert editor._plain_text() == (
+        "ChainEditor: TopK(40) | Temperature(1)\n"
+        "  0 TopK(40)\n"
+        "  1 MinP(0.05)  (off)\n"
+        "  2 Temperature(1)  (no effect: t is 1: the logits stay as they are)"
+    )
+    bundle, _ = editor._repr_mimebundle_()
+    assert "<script" not in bundle["text/html"] and "TopK(40)" in bundle["text/html"]

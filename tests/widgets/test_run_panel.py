@@ -1,0 +1,192 @@
+"""The run panel on a tiny model: requests, runs that are followed, the history."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from mullama_lab.engine import tiny
+from mullama_lab.engine.model import Model
+from mullama_lab.engine.samplers import Chain, Greedy, Temperature
+from mullama_lab.engine.session import Session
+from mullama_lab.widgets import RunPanel, _front_end
+from mullama_lab.widgets._glyphs import visible_piece
+from mullama_lab.widgets.run_panel import MAX_PROMPT, MAX_RUNS, MAX_SEED
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+    path = tiny.write(tmp_path_factory.mktemp("model") / "tiny.gguf")
+    with Model.load(path) as model, model.session(n_ctx=512) as session:
+        yield session
+
+
+def ask(panel: RunPanel, op: str, **args: Any) -> dict[str, Any]:
+    return panel._answer(op, args)[0]
+
+
+def finished(session: Session, seed: int = 0, n: int = 8, prompt: str = "ab") -> Any:
+    return session.generate(prompt, Chain([Temperature(1.0)]), max_tokens=n, seed=seed)
+
+
+def test_both_halves_name_the_same_traits() -> None:
+    source = (_front_end.folder() / "run_panel.js").read_text(encoding="utf-8")
+    named = set(re.findall(r'\bget\("(\w+)"\)', source)) | {"seed"}
+    synced = {name for name in RunPanel.class_traits(sync=True) if not name.startswith("_")}
+    assert named == synced - {"layout", "tooltip", "tabbable"}
+    assert 'whole("seed"' in source and 'whole("max_tokens"' in source
+
+
+def test_run_asks_whoever_listens_with_what_is_on_screen() -> None:
+    panel = RunPanel("old", seed=3)
+    asked: list[tuple[str, int]] = []
+    undo = panel.on_run(lambda panel: asked.append((panel.prompt, panel.seed)))
+    assert ask(panel, "run", prompt="new")["ok"]
+    panel.run()
+    undo()
+    assert asked == [("new", 3), ("new", 3)]
+    with pytest.raises(ValueError, match="on_run"):
+        panel.run()
+
+
+def test_a_run_that_cannot_begin_says_why_in_the_panel() -> None:
+    panel = RunPanel("x")
+
+    def refuse(panel: RunPanel) -> None:
+        raise ValueError("the prompt has 9 tokens but 4 are free")
+
+    panel.on_run(refuse)
+    assert ask(panel, "run", prompt="x")["ok"]
+    assert panel.state == "failed" and "9 tokens" in panel.message
+
+
+@pytest.mark.parametrize(
+    ("op", "args"),
+    [
+        ("set", {"name": "prompt", "value": 7}),
+        ("set", {"name": "prompt", "value": "x" * (MAX_PROMPT + 1)}),
+        ("set", {"name": "seed", "value": -1}),
+        ("set", {"name": "seed", "value": MAX_SEED + 1}),
+        ("set", {"name": "seed", "value": True}),
+        ("set", {"name": "seed", "value": "7"}),
+        ("set", {"name": "max_tokens", "value": 1.5}),
+        ("set", {"name": "max_tokens", "value": float("inf")}),
+        ("set", {"name": "state", "value": "running"}),
+        ("set", {}),
+        ("run", {}),
+        ("select", {"number": 1}),
+        ("select", {"number": "1"}),
+        ("compare", {"a": 1, "b": 2}),
+        ("explode", {}),
+    ],
+)
+def test_hostile_requests_are_refused_in_words(op: str, args: dict[str, Any]) -> None:
+    panel = RunPanel("keep", seed=5)
+    panel.on_run(lambda panel: pytest.fail("must not run"))
+    reply = ask(panel, op, **args)
+    assert reply["ok"] is False and len(reply["error"]) > 10
+    assert (panel.prompt, panel.seed, panel.max_tokens) == ("keep", 5, 128)
+
+
+def test_the_dice_give_a_seed_in_range() -> None:
+    panel = RunPanel()
+    assert ask(panel, "dice")["seed"] == panel.seed
+    assert 0 <= panel.seed <= MAX_SEED
+
+
+def test_a_run_that_is_followed_ends_in_the_history(session: Session) -> None:
+    panel = RunPanel("ab", seed=1, max_tokens=6)
+    panel.on_run(
+        lambda p: p.follow(session.start(p.prompt, Greedy(), max_tokens=p.max_tokens, seed=p.seed))
+    )
+    panel.run()
+    panel.settle()
+    assert panel.state == "finished" and panel.shown == 1
+    assert panel.history[0]["tokens"] == len(panel.runs[0].trace) == panel.meters["tokens"]
+    assert panel.history[0]["chain"] == "Greedy()" and panel.history[0]["seed"] == 1
+    assert panel.progress[0] == panel.progress[1] > 0
+
+
+def test_runs_in_quick_succession_all_reach_the_history(session: Session) -> None:
+    panel = RunPanel("ab")
+    for seed in range(4):
+        panel.follow(session.start("ab", Greedy(), max_tokens=2, seed=seed))
+    panel.settle()
+    assert sorted(run.seed for run in panel.runs) == [0, 1, 2, 3]
+
+
+def test_stop_ends_the_run_that_is_followed(session: Session) -> None:
+    panel = RunPanel("ab")
+    told: list[RunPanel] = []
+    panel.on_stop(told.append)
+    run = session.start("ab", Temperature(1.0), max_tokens=400, seed=0)
+    panel.follow(run)
+    assert ask(panel, "stop")["ok"]
+    panel.settle()
+    assert run.done and told == [panel]
+    assert panel.state in ("stopped", "finished")
+
+
+def test_choosing_a_run_tells_who_listens(session: Session) -> None:
+    panel = RunPanel()
+    first = panel.add(finished(session, 1))
+    panel.add(finished(session, 2))
+    chosen: list[int] = []
+    panel.on_select(lambda past: chosen.append(past.seed))
+    assert ask(panel, "select", number=first)["ok"]
+    assert chosen == [1] and panel.shown == first
+
+
+def test_the_history_keeps_the_newest(session: Session) -> None:
+    panel = RunPanel()
+    trace = finished(session)
+    for _ in range(MAX_RUNS + 3):
+        panel.add(trace)
+    assert [line["number"] for line in panel.history] == list(range(4, MAX_RUNS + 4))
+    assert ask(panel, "select", number=1)["ok"] is False
+    state = {k: v for k, v in panel.get_state().items() if k not in ("_esm", "_css")}
+    assert len(json.dumps(state, default=str)) < 20_000
+
+
+def test_a_comparison_marks_the_first_token_that_differs(session: Session) -> None:
+    panel = RunPanel()
+    long, short = finished(session, 1), finished(session, 2)
+    a, b = panel.add(long), panel.add(short)
+    i = next(i for i in range(8) if long.tokens[i] != short.tokens[i])
+    result = panel.compare(a, b)
+    assert result.first == result.shared == i
+    assert result.a.token == visible_piece(long.pieces[i])
+    assert result.same_prompt
+    assert ask(panel, "compare", a=a, b=b)["first"] == i
+
+
+def test_a_run_compared_with_its_beginning_does_not_differ(session: Session) -> None:
+    panel = RunPanel()
+    trace = finished(session, 1)
+    result = panel.compare(panel.add(trace), panel.add(trace[:3]))
+    assert (result.first, result.shared, result.b.token) == (None, 3, "")
+    same = panel.compare(1, 1)
+    assert (same.first, same.a.token, same.a.rest) == (None, "", "")
+
+
+def test_the_text_form_has_no_times(session: Session) -> None:
+    panel = RunPanel("ab", seed=1)
+    panel.add(finished(session, 1, n=2))
+    text = panel._plain_text()
+    assert text.splitlines()[0] == "RunPanel(idle, 1 run)"
+    assert text.splitlines()[1] == "prompt 'ab', seed 1, at most 128 tokens"
+    assert "Temperature" not in text.splitlines()[2]  # at 1 it has no effect
+    assert text == panel._plain_text()
+    bundle, _ = panel._repr_mimebundle_()
+    assert "<script" not in bundle["text/html"]
+
+
+def test_the_code_runs_the_prompt_again(session: Session) -> None:
+    panel = RunPanel('say "é"\n', seed=2, max_tokens=3)
+    made: dict[str, Any] = {}
+    exec(panel.to_code(), {"session": session, "chain": Chain([Greedy()])}, made)
+    assert len(made["trace"]) <= 3

@@ -1,0 +1,267 @@
+"""The Python half of the token strip, on traces that real llama.cpp made and on hostile ones."""
+
+from __future__ import annotations
+
+import re
+import threading
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mullama_lab as ml
+from mullama_lab.engine import tiny
+from mullama_lab.widgets import _front_end, _strip_forms
+from mullama_lab.widgets._view import View
+from mullama_lab.widgets.token_strip import MOST_PROMPT, TokenStrip
+
+BROWSER_HALF = Path(_front_end.folder(), "token_strip.js").read_text(encoding="utf-8")
+SMILE = "😀".encode()
+HOSTILE = [
+    "שלום".encode(), " مرحبا".encode(), "\u202eevil".encode(), b" nul\x00", SMILE[:2], SMILE[2:],
+    b"\xff", "a\u200bb".encode(), b"<script>alert(1)</script>", b'"&amp;\x1b[31m', b"\r\n", b"",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    with ml.Model.load(tiny.write(tmp_path_factory.mktemp("model") / "tiny.gguf")) as model:
+        yield model
+
+
+@pytest.fixture(scope="module")
+def session(model):
+    with model.session(n_ctx=512, n_threads=1) as session:
+        yield session
+
+
+@pytest.fixture(scope="module")
+def trace(session):
+    chain = ml.TopK(40) | ml.MinP(0.01) | ml.Temperature(0.9)
+    return session.generate("Once upon", chain, max_tokens=20, seed=5)
+
+
+@pytest.fixture(scope="module")
+def hostile(trace):
+    data = trace[: len(HOSTILE)].to_dict()
+    data["pieces"] = data["texts"] = [piece.hex() for piece in HOSTILE]
+    return ml.Trace.from_dict(data)
+
+
+def listened(strip: TokenStrip) -> list:
+    heard: list = []
+    strip.send = lambda content, buffers=None: heard.append((content, buffers))
+    return heard
+
+
+def test_both_halves_name_the_same_traits():
+    own = set(TokenStrip.class_traits(sync=True)) - set(View.class_traits(sync=True))
+    read = set(re.findall(r'model\.[gs]et\("(\w+)"', BROWSER_HALF))
+    assert read <= own
+    assert {name for name in own if f'"{name}"' not in BROWSER_HALF} == set()
+
+
+def test_the_columns_of_a_message_are_those_of_the_trace(trace):
+    strip = TokenStrip(trace)
+    header, buffers = strip._on_request("steps", {"from": 5})
+    tokens, logprob, entropy, rank, ms, sizes, text = buffers
+    assert header == {"epoch": strip.epoch, "from": 5, "n": 20}
+    assert np.frombuffer(tokens, "<i4").tolist() == trace.tokens[5:].tolist()
+    assert np.array_equal(np.frombuffer(logprob, "<f4"), trace.logprob[5:])
+    assert np.array_equal(np.frombuffer(entropy, "<f4"), trace.entropy[5:])
+    assert np.array_equal(np.frombuffer(rank, "<i4"), trace.rank[5:])
+    assert np.all(np.frombuffer(ms, "<f4") > 0)
+    assert np.frombuffer(sizes, "<i4").tolist() == [len(piece) for piece in trace.pieces[5:]]
+    assert text == b"".join(trace.pieces[5:])
+
+
+def test_the_details_of_a_token_are_what_the_trace_holds(trace):
+    details = TokenStrip(trace)._on_request("details", {"step": 3})
+    step = trace[3]
+    assert details["p"] == pytest.approx(np.exp(step.logprob), rel=1e-4)
+    assert details["after"] == pytest.approx(np.exp(step.logprob_after), rel=1e-4)
+    assert [name for name, _ in details["stages"]] == ["TopK(40)", "MinP(0.01)", "Temperature(0.9)"]
+    assert [kept for _, kept in details["stages"]] == list(step.n_kept)
+    assert sum(row["p"] for row in details["top"]) + details["remaining"] == pytest.approx(
+        1, abs=1e-4
+    )
+
+
+def test_alternatives_after_the_chain_add_up_and_removed_ones_are_out(trace):
+    details = TokenStrip(trace)._on_request("details", {"step": 3})
+    after = [row["after"] for row in details["top"]]
+    assert sum(after) == pytest.approx(1, abs=1e-4)
+    assert sum(p > 0 for p in after) == trace[3].n_kept[-1]
+
+
+def test_what_a_cut_list_cannot_say_is_not_known(session):
+    trace = session.generate("ab", ml.Temperature(1.0), max_tokens=1, seed=1, top=4)
+    rows = TokenStrip(trace)._on_request("details", {"step": 0})["top"]
+    assert {row["after"] for row in rows} <= {None, *[r["after"] for r in rows if r["after"]]}
+    assert 0.0 not in [row["after"] for row in rows]
+
+
+def test_only_the_end_of_a_long_prompt_is_sent(trace):
+    long = ml.Trace(prompt_tokens=[65] * (MOST_PROMPT + 7))
+    header, (sizes, _) = TokenStrip(long)._on_request("prompt", {})
+    assert header["skipped"] == 7
+    assert len(np.frombuffer(sizes, "<i4")) == MOST_PROMPT
+
+
+@pytest.mark.parametrize(
+    ("op", "args"),
+    [("details", {"step": 20}), ("details", {"step": -1}), ("details", {}), ("steps", {"from": 21}),
+     ("steps", {"from": "0"}), ("choose", {"step": 1.5, "token": 1}),
+     ("choose", {"step": 1, "token": -1}),
+     ("open", {"path": "/etc/passwd"})],
+)  # fmt: skip
+def test_requests_out_of_range_are_refused_with_the_range(trace, op, args):
+    with pytest.raises(ValueError, match=r"must be a whole number from 0 to|has no request"):
+        TokenStrip(trace)._on_request(op, args)
+
+
+def test_an_empty_strip_says_what_to_do():
+    with pytest.raises(ValueError, match="run a prompt first"):
+        TokenStrip()._on_request("steps", {"from": 0})
+    assert TokenStrip()._plain_text() == "TokenStrip: no tokens yet"
+
+
+def test_choosing_tells_the_callbacks_until_they_leave(trace):
+    strip = TokenStrip(trace)
+    heard = []
+    leave = strip.on_choose(lambda step, token: heard.append((step, token)))
+    strip._on_request("choose", {"step": 2, "token": 70})
+    leave()
+    strip._on_request("choose", {"step": 3, "token": 71})
+    assert heard == [(2, 70)]
+    assert strip.chosen == (3, 71)
+
+
+def test_another_trace_starts_another_epoch(trace):
+    strip = TokenStrip(trace)
+    before = strip.epoch
+    strip.trace = trace[:5]
+    assert (strip.epoch, strip.n, strip.state) == (before + 1, 5, "finished")
+    strip.trace = None
+    assert (strip.n, strip.state) == (0, "empty")
+    with pytest.raises(TypeError, match="give a Trace"):
+        strip.trace = "text"
+
+
+def test_following_a_run_sends_every_step_once_and_ends_in_the_traits(session):
+    run = session.start("Hello", ml.Mask(ban=[tiny.EOS]), max_tokens=100, seed=1)
+    strip = TokenStrip()
+    heard = listened(strip)
+    strip.follow(run)
+    run.wait()
+    strip._pump.join(5)
+    deltas = [content for content, _ in heard if content["kind"] == "delta"]
+    assert [delta["from"] for delta in deltas] == [0, *[delta["n"] for delta in deltas[:-1]]]
+    assert deltas[-1]["n"] == 100
+    assert (strip.state, strip.n, strip.finish) == ("finished", 100, "length")
+
+
+def test_a_run_that_fails_leaves_its_message(session):
+    run = session.start("Hello", ml.Custom(lambda logits, history: logits[:3]), max_tokens=3)
+    strip = TokenStrip(run=run)
+    strip._pump.join(5)
+    assert strip.state == "failed"
+    assert strip.note == str(run.error)
+
+
+def test_a_strip_that_is_forgotten_ends_its_thread(session):
+    run = session.start("Hello", ml.Mask(ban=[tiny.EOS]), max_tokens=200, seed=1)
+    strip = TokenStrip(run=run)
+    pump = strip._pump
+    strip.close()
+    pump.join(5)
+    assert not any(thread is pump._thread for thread in threading.enumerate())
+    run.stop()
+    run.wait()
+
+
+def test_the_plain_form_is_the_same_each_time(session):
+    def make():
+        return session.generate("Once", ml.Greedy(), max_tokens=5, seed=1)
+
+    first, second = TokenStrip(make())._plain_text(), TokenStrip(make())._plain_text()
+    assert first == second
+    assert re.search(r"\[\d tokens?, mean logprob -\d+\.\d\d, (length|eog)\]$", first)
+
+
+class Balanced(HTMLParser):
+    """Reads HTML strictly enough to notice what escaping missed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.text = ""
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_hostile_text_is_text_in_every_form(hostile):
+    strip = TokenStrip(hostile, title="<b>title</b>")
+    page = Balanced()
+    page.feed(strip._still_forms()["text/html"])
+    assert set(page.tags) <= {
+        "div",
+        "b",
+        "span",
+        "details",
+        "summary",
+        "table",
+        "thead",
+        "tbody",
+        "tr",
+        "th",
+        "td",
+    }
+    assert "<script>alert(1)</script>" in page.text
+    assert "<b>title</b>" in page.text
+    assert "😀" in page.text
+    for form in strip._still_forms().values():
+        assert not re.search("[\x00\x1b\r\u202e\u200b]", form)
+
+
+def test_the_static_form_of_a_long_trace_stays_small(session):
+    trace = session.generate("Once", ml.Mask(ban=[tiny.EOS]), max_tokens=400, seed=1)
+    strip = TokenStrip(trace)
+    html = strip._still_forms()["text/html"]
+    saved = len(html) + len(_front_end.module("token_strip")) + len(_front_end.style("token_strip"))
+    assert saved < 60_000
+
+
+def test_the_state_that_a_notebook_may_save_is_small(trace):
+    state = TokenStrip(trace).get_state()
+    small = {key: value for key, value in state.items() if key not in ("_esm", "_css")}
+    assert len(repr(small)) < 2000
+
+
+def test_the_code_makes_the_same_trace_again(trace, model, monkeypatch):
+    code = TokenStrip(trace, layer="rank").to_code()
+    monkeypatch.setattr(ml.Model, "load", lambda source: model)
+    names: dict = {}
+    exec(code.replace("TokenStrip(trace", "strip = TokenStrip(trace"), names)
+    assert names["trace"].tokens.tolist() == trace.tokens.tolist()
+    assert names["strip"].layer == "rank"
+
+
+def test_scale_and_levels_of_the_static_form_are_those_of_the_live_one():
+    kit = Path(_front_end.folder(), "kit_tokens.js").read_text(encoding="utf-8")
+    live = re.search(r"level: falling\(\[([\d., ]+)\]\),\s*marks: \[([^\]]+)\]", kit)
+    assert sorted(float(edge) for edge in live[1].split(",")) == list(_strip_forms.EDGES)
+    assert re.findall('"([^"]+)"', live[2]) == list(_strip_forms.MARKS)
+    assert [_strip_forms._level(p) for p in (0.95, 0.9, 0.5, 0.06, 0.01, 0.001)] == [
+        0,
+        0,
+        1,
+        3,
+        4,
+        5,
+    ]

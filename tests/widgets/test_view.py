@@ -1,0 +1,179 @@
+"""What every view promises: answers, three forms, a module that stands alone."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import traitlets
+
+from mullama_lab.errors import ContextFull
+from mullama_lab.widgets import _front_end, _static
+from mullama_lab.widgets._glyphs import visible, visible_piece, visible_pieces
+from mullama_lab.widgets._view import View, _keep_the_browsers_subshell, whole_number
+
+ROOT = Path(__file__).parents[2]
+STEMS = sorted(
+    path.stem for path in (ROOT / "widgets").glob("*.js") if not path.stem.startswith("kit")
+)
+
+
+class Echo(View):
+    _esm = "export default { render() {} }"
+    value = traitlets.Int(3).tag(sync=True)
+
+    def _on_request(self, op: str, args: dict[str, Any]) -> Any:
+        if op == "echo":
+            return {"args": args}, [b"data"]
+        if op == "full":
+            raise ContextFull("the prompt has 9 tokens but 4 of 4 are free")
+        if op == "break":
+            raise ZeroDivisionError("division by zero")
+        return super()._on_request(op, args)
+
+    def _plain_text(self) -> str:
+        return f"Echo of {self.value}"
+
+    def _static_html(self):
+        return _static.element("p", "echo <of> ", _static.element("b", str(self.value)))
+
+
+@pytest.fixture
+def echo():
+    view = Echo()
+    view.heard = []
+    view.send = lambda content, buffers=None: view.heard.append((content, buffers))
+    return view
+
+
+def ask(view: Any, **content: Any) -> Any:
+    view._receive(view, {"kind": "request", "id": "a1", **content}, [])
+    return view.heard[-1]
+
+
+def test_a_request_is_answered_with_its_id_and_buffers(echo):
+    content, buffers = ask(echo, op="echo", step=4)
+    assert content == {"kind": "reply", "id": "a1", "ok": True, "args": {"step": 4}}
+    assert buffers == [b"data"]
+
+
+def test_a_ping_is_answered(echo):
+    assert ask(echo, op="ping")[0]["ok"] is True
+
+
+def test_errors_become_answers_and_log_records(echo, caplog):
+    with caplog.at_level(logging.INFO, "mullama_lab"):
+        assert ask(echo, op="full")[0]["error"] == "the prompt has 9 tokens but 4 of 4 are free"
+        assert ask(echo, op="break")[0]["error"] == "ZeroDivisionError: division by zero"
+        assert "no request 'nothing'" in ask(echo, op="nothing")[0]["error"]
+    assert [record.levelname for record in caplog.records] == ["INFO", "ERROR", "INFO"]
+
+
+@pytest.mark.parametrize(
+    "content", [None, 7, "text", [], {}, {"kind": "request"}, {"kind": "request", "id": "x" * 99}]
+)
+def test_what_is_no_request_is_left_alone(echo, content):
+    echo._receive(echo, content, [])
+    assert echo.heard == []
+
+
+@pytest.mark.parametrize("value", [True, 1.5, "3", None, -1, 11, float("nan"), [1]])
+def test_a_whole_number_outside_its_range_is_refused(value):
+    with pytest.raises(ValueError, match="from 0 to 10"):
+        whole_number({"step": value}, "step", low=0, high=10)
+
+
+def test_a_display_has_three_forms_at_once(echo):
+    data, _ = echo._repr_mimebundle_()
+    assert data["text/plain"] == "Echo of 3"
+    assert data["text/html"] == "<p>echo &lt;of&gt; <b>3</b></p>"
+    assert data["application/vnd.jupyter.widget-view+json"]["model_id"] == echo.model_id
+
+
+def test_a_snapshot_shows_the_static_forms_only(echo, monkeypatch):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda data, raw: shown.append((data, raw)))
+    echo.snapshot()
+    assert shown == [
+        ({"text/plain": "Echo of 3", "text/html": echo._still_forms()["text/html"]}, True)
+    ]
+
+
+def test_a_repr_has_no_address(echo):
+    assert repr(echo) == "Echo()"
+
+
+def test_the_browser_keeps_its_choice_of_subshell():
+    class Comm:
+        def _reply_subshell_for(self, data, default):
+            return "the shell that published last"
+
+    comm = Comm()
+    _keep_the_browsers_subshell(comm)
+    assert comm._reply_subshell_for({}, "the browser's") == "the browser's"
+
+
+def test_a_comm_without_subshells_stays_as_it_is():
+    comm = object()
+    _keep_the_browsers_subshell(comm)
+    assert not hasattr(comm, "_reply_subshell_for")
+
+
+def test_ipykernel_still_asks_the_function_that_is_replaced():
+    ipykernel_comm = pytest.importorskip("ipykernel.comm.comm")
+    if not hasattr(ipykernel_comm.BaseComm, "_reply_subshell_for"):
+        pytest.skip("this ipykernel sends no comm messages to other shells")
+    kernel = Path(ipykernel_comm.__file__).parents[1].joinpath("kernelbase.py").read_text()
+    assert 'getattr(comm, "_reply_subshell_for"' in kernel
+
+
+def test_elements_escape_text_and_show_what_is_hidden():
+    node = _static.element("p", "a<b>\u202e", title='"quoted"\x00')
+    assert _static.to_html(node) == '<p title="&quot;quoted&quot;[NUL]">a&lt;b&gt;[RLO]</p>'
+
+
+def test_hidden_characters_are_written_as_the_browser_half_writes_them():
+    for case in json.loads((ROOT / "widgets" / "dev" / "glyphs.json").read_text("utf-8")):
+        assert visible(case["text"]) == case["shown"]
+
+
+def test_bytes_that_are_no_text_are_shown_as_numbers():
+    assert visible_piece(b"a\xff\xfeb") == "a[FF][FE]b"
+    assert visible_piece("😀".encode()[:2]) == "[F0 9F]"
+
+
+def test_a_character_of_several_pieces_is_put_together():
+    smile = "😀".encode()
+    assert visible_pieces([smile[:1], smile[1:3], smile[3:] + b"!"]) == ["", "", "😀!"]
+    assert visible_pieces([b"x", smile[:2]]) == ["x", "[F0 9F]"]
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_a_module_stands_alone_and_stays_small(stem, node, tmp_path):
+    text = _front_end.module(stem)
+    assert not re.search(r"^\s*import\b|^export \*", text, re.MULTILINE)
+    assert len(text.encode()) + len(_front_end.style(stem).encode()) < 60_000
+    path = tmp_path / f"{stem}.mjs"
+    path.write_text(text, encoding="utf-8")
+    script = f"import('{path}').then((m) => console.log(typeof m.default.render))"
+    run = subprocess.run([node, "-e", script], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "function"
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_a_browser_half_loads_nothing_and_writes_no_markup(stem):
+    text = _front_end.module(stem) + _front_end.style(stem)
+    addresses = set(re.findall(r"https?://[^\"'\s)]+", text))
+    assert addresses <= {"http://www.w3.org/2000/svg"}
+    assert not re.search(r"innerHTML|insertAdjacentHTML|@import|url\(|\beval\(|\bfetch\(", text)
+
+
+def test_a_name_that_the_kit_does_not_have_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(_front_end, "folder", lambda: ROOT / "widgets")
+    with pytest.raises(ValueError, match="exports no 'nothing'"):
+        _front_end._direct('import { h, nothing } from "./kit.js";\n')

@@ -1,0 +1,254 @@
+/**
+ * A chain as cards, in order. State lives in the model: `cards`, `catalogue`, `code`, `notes`,
+ * `changed`. Every change is a request; a refused one leaves its message below the setting.
+ */
+import { announcer, connect, drag, h, kernelNumber, kernelText, keys } from "./kit.js";
+
+/** Settings that few people turn; they fold away while they have their default value. */
+const SELDOM = new Set(["min_keep", "breakers"]);
+
+/** The line below the settings: why nothing happens, or what happened. */
+export function noteOf(card, note) {
+  if (!card.on) return "off: not part of the chain";
+  return card.inert ? `no effect: ${card.inert}` : note;
+}
+
+/** How many cards there are, how many act. */
+export function tally(cards) {
+  const on = cards.filter((card) => card.on);
+  const inert = on.filter((card) => card.inert).length;
+  if (!cards.length) return "no stages: sampling from the model's own distribution";
+  const parts = [`${cards.length} ${cards.length === 1 ? "stage" : "stages"}`];
+  if (on.length < cards.length) parts.push(`${cards.length - on.length} off`);
+  if (inert) parts.push(`${inert} without effect`);
+  return parts.join(" · ");
+}
+
+const icon = (text, name, does, more = {}) =>
+  h("button", { type: "button", class: "mll-button", "data-plain": true, "aria-label": name, title: name, on: { click: does }, ...more }, text);
+
+/** The settings of a card: fields by name, and their elements, the seldom ones folded away. */
+function settingsOf(card, entry, label, { ask, held }) {
+  const fields = new Map();
+  const bind = (name, kind) => ({
+    name, title: label, value: card[kind][name],
+    held: () => held(card.key)?.[kind][name],
+    send: (value, seq) => ask("set", { key: card.key, name, value, seq }),
+  });
+  for (const s of entry?.settings ?? []) {
+    const { label: text, slider: [low, high], step, scale, help } = s;
+    const more = { label: text, low, high, step, scale, help, integer: s.kind === "int" };
+    fields.set(s.name, { field: kernelNumber({ ...bind(s.name, "values"), ...more }), kind: "values", usual: s.default });
+  }
+  for (const t of entry?.texts ?? []) {
+    const more = { label: t.label, syntax: t.syntax, shortened: card.code };
+    fields.set(t.name, { field: kernelText({ ...bind(t.name, "texts"), ...more }), kind: "texts", usual: t.usual });
+  }
+  const all = [...fields];
+  const seldom = all.filter(([name]) => SELDOM.has(name)).map(([, { field }]) => field);
+  const often = all.filter(([name]) => !SELDOM.has(name)).map(([, { field }]) => field.node);
+  const more = seldom.length > 0 && h("details", { class: "mll-ce-more" },
+    h("summary", {}, seldom.map((field) => field.label).join(", ")), seldom.map((field) => field.node));
+  const update = (now) => {
+    for (const [name, { field, kind }] of all) field.show(now[kind][name]);
+    if (more && all.some(([name, f]) => SELDOM.has(name) && now[f.kind][name] !== f.usual)) more.open = true;
+  };
+  return { often: often.length > 0 && h("div", { class: "mll-ce-settings" }, often), more, update, get slow() { return all.some(([, { field }]) => field.slow); } };
+}
+
+/** One card: handle, switch, name, settings, what it does here, buttons. */
+function cardView(card, entry, { ask, held, act, shift, removeCard, startDrag }) {
+  const { key } = card;
+  const label = entry?.label ?? card.stage;
+  const note = h("p", { class: "mll-quiet mll-ce-note mll-figures", id: `mll-note-${Math.random().toString(36).slice(2)}` });
+  const toggle = h("input", {
+    type: "checkbox", role: "switch", class: "mll-ce-switch", "aria-label": `${label}, on or off`, "aria-describedby": note.id,
+    on: { change: () => act("toggle", { key, on: toggle.checked }) },
+  });
+  const grip = icon("⠿", `Move ${label}: drag, or Alt+Up and Alt+Down`, () => {}, { class: "mll-button mll-ce-grip" });
+  grip.addEventListener("pointerdown", (event) => startDrag(key, event));
+  const up = icon("↑", `Move ${label} up (Alt+Up)`, () => shift(key, -1));
+  const down = icon("↓", `Move ${label} down (Alt+Down)`, () => shift(key, 1));
+  const cross = icon("✕", `Remove ${label}`, () => removeCard(key));
+  const settings = settingsOf(card, entry, label, { ask, held });
+  const summary = card.custom ? "A Python function: switch, move or remove it here, change it in Python." : entry?.summary ?? "";
+  const node = h("li", { class: "mll-ce-card", "data-key": key, "data-stage": card.stage },
+    grip, toggle,
+    h("div", { class: "mll-ce-what" },
+      h("span", { class: "mll-ce-name" }, label, " ", card.custom && h("code", { class: "mll-code" }, card.code)),
+      h("p", { class: "mll-quiet" }, summary)),
+    h("div", { class: "mll-ce-body" }, settings.often, note, settings.more),
+    h("div", { class: "mll-ce-acts" }, up, down, cross));
+  let now = card;
+  const write = (text) => {
+    const line = noteOf(now, text);
+    if (note.textContent !== line) note.textContent = line;
+  };
+  return {
+    node, label,
+    focus: (where) => (where === "remove" ? cross : node.querySelector(".mll-ce-body input") ?? toggle).focus(),
+    note: write,
+    get slow() { return settings.slow; },
+    update(next, text, place, n) {
+      now = next;
+      toggle.checked = next.on;
+      node.toggleAttribute("data-off", !next.on);
+      node.toggleAttribute("data-inert", next.on && Boolean(next.inert));
+      node.setAttribute("aria-label", `${label}, ${place + 1} of ${n}`);
+      up.disabled = place === 0;
+      down.disabled = place === n - 1;
+      settings.update(next);
+      write(text);
+    },
+  };
+}
+
+function render({ model, el }) {
+  const get = (name) => model.get(name);
+  const voice = announcer();
+  const views = new Map();
+  const link = connect(model, { onAlive: (alive) => setAlive(alive) });
+  const menu = new Map(get("catalogue").map((entry) => [entry.stage, entry]));
+
+  const sum = h("span", { class: "mll-quiet mll-figures" });
+  const problem = h("p", { class: "mll-problem", role: "alert" });
+  const gone = h("p", { class: "mll-note", "data-kind": "bad", hidden: true },
+    "The kernel does not answer. Run the cell again to go on.");
+  const button = (text, label, act, more = {}) =>
+    h("button", { type: "button", class: "mll-button", title: label, on: { click: act }, ...more }, text);
+  const reset = button("Reset", "Back to the chain that was given from Python", () => act("reset"));
+  const copy = button("Copy", "Copy the Python of this chain", () => copyCode());
+  const pick = h("select", { class: "mll-field mll-ce-pick", "aria-label": "Stage to add" },
+    get("catalogue").map((entry) => h("option", { value: entry.stage }, entry.label)));
+  const add = button("Add", "Add this stage at the end of the chain", () => addStage());
+  const list = h("ol", { class: "mll-ce-list mll-live", "aria-label": "Stages, in the order they act" });
+  const empty = h("p", { class: "mll-note mll-ce-empty" },
+    "No stages. The next token is drawn from the model's own distribution. Add a stage below.");
+  const code = h("code", { class: "mll-code mll-ce-code", tabindex: 0, "aria-label": "This chain as Python" });
+  const about = h("p", { class: "mll-quiet mll-ce-about" });
+  const root = h("section", { class: "mll mll-ce", "aria-label": "Chain editor" },
+    h("header", { class: "mll-ce-bar" }, h("h3", { class: "mll-title" }, "Chain"), sum,
+      h("span", { class: "mll-ce-gap" }), reset),
+    gone, list, empty, problem,
+    h("div", { class: "mll-ce-bar mll-live" }, pick, add, about),
+    h("div", { class: "mll-ce-codebar" }, code, copy), voice.node);
+
+  function act(op, args = {}) {
+    problem.textContent = "";
+    return link.ask(op, args).catch((error) => {
+      problem.textContent = error.message;
+      draw();
+    });
+  }
+
+  async function addStage() {
+    const reply = await act("add", { stage: pick.value });
+    const view = reply && views.get(reply.key);
+    if (!view) return;
+    view.focus();
+    view.node.scrollIntoView?.({ block: "nearest" });
+    voice.say(`${view.label} added at the end`);
+  }
+
+  async function removeCard(key) {
+    const order = get("cards").map((card) => card.key);
+    const next = order[order.indexOf(key) + 1] ?? order[order.indexOf(key) - 1];
+    const { label } = views.get(key);
+    if (!(await act("remove", { key }))) return;
+    (views.get(next)?.focus ?? (() => pick.focus()))("remove");
+    voice.say(`${label} removed`);
+  }
+
+  async function moveCard(key, to) {
+    const cards = get("cards");
+    if (to < 0 || to >= cards.length || cards[to].key === key) return;
+    if (await act("move", { key, to })) voice.say(`${views.get(key).label} is now ${to + 1} of ${cards.length}`);
+  }
+  const held = (key) => get("cards").find((card) => card.key === key);
+  const shift = (key, by) => moveCard(key, get("cards").findIndex((card) => card.key === key) + by);
+
+  async function copyCode() {
+    const text = `import mullama_lab as ml\n\nchain = ${get("code")}\n`;
+    try {
+      await navigator.clipboard.writeText(text);
+      copy.textContent = "Copied";
+    } catch {
+      getSelection().selectAllChildren(code);
+      copy.textContent = "Press Ctrl+C";
+    }
+    voice.say(copy.textContent);
+    setTimeout(() => (copy.textContent = "Copy"), 1500);
+  }
+
+  function startDrag(key, event) {
+    if (event.button !== 0) return;
+    const others = get("cards").filter((card) => card.key !== key).map((card) => views.get(card.key).node);
+    drag(event, views.get(key).node, others, (to) => moveCard(key, to));
+  }
+
+  const tools = { ask: link.ask, held, act, shift, removeCard, startDrag };
+
+  /** Cards keep their elements: a change updates them in place, a move moves them. */
+  function draw() {
+    const cards = get("cards");
+    const notes = get("notes");
+    const focused = root.ownerDocument.activeElement;
+    for (const [key, view] of views) {
+      if (cards.some((card) => card.key === key)) continue;
+      view.node.remove();
+      views.delete(key);
+    }
+    cards.forEach((card, i) => {
+      if (!views.has(card.key)) {
+        views.set(card.key, cardView(card, menu.get(card.stage), tools));
+      }
+      const view = views.get(card.key);
+      if (list.children[i] !== view.node) list.insertBefore(view.node, list.children[i] ?? null);
+      view.update(card, notes[card.key] ?? "", i, cards.length);
+    });
+    if (focused !== root.ownerDocument.activeElement && list.contains(focused)) focused.focus();
+    const slow = [...views.values()].some((view) => view.slow);
+    sum.textContent = tally(cards) + (slow ? " · the kernel is far: sliders act when released" : "");
+    empty.hidden = cards.length > 0;
+    drawCode();
+  }
+  function drawCode() {
+    code.textContent = get("code");
+    reset.disabled = !get("changed");
+  }
+  const drawNotes = () => {
+    const notes = get("notes");
+    for (const [key, view] of views) view.note(notes[key] ?? "");
+  };
+  const describePick = () => (about.textContent = menu.get(pick.value)?.summary ?? "");
+
+  function setAlive(alive) {
+    root.toggleAttribute("data-gone", !alive);
+    gone.hidden = alive;
+    for (const node of root.querySelectorAll("button, input, select")) node.disabled = !alive;
+    if (alive) draw();
+  }
+
+  const near = (by) => (event) => {
+    const card = event.target.closest("[data-key]");
+    return card ? void shift(card.dataset.key, by) : false;
+  };
+  const unbind = keys(root, { "Alt+ArrowUp": near(-1), "Alt+ArrowDown": near(1) });
+  pick.addEventListener("change", describePick);
+  const watched = Object.entries({ cards: draw, notes: drawNotes, code: drawCode, changed: drawCode });
+  for (const [name, does] of watched) model.on(`change:${name}`, does);
+  draw();
+  describePick();
+  el.append(root);
+  link.ping();
+  root.addEventListener("pointerenter", link.ping);
+  return () => {
+    for (const [name, does] of watched) model.off(`change:${name}`, does);
+    unbind();
+    voice.close();
+    link.close();
+    root.remove();
+  };
+}
+
+export default { render };

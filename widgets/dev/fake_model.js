@@ -1,0 +1,63 @@
+/** An anywidget model without a kernel: traits in a Map, requests answered by functions. */
+
+export function fakeModel(traits, answers = {}) {
+  const values = new Map(Object.entries(traits));
+  const listeners = new Map();
+  const emit = (name, ...args) => [...(listeners.get(name) ?? [])].forEach((act) => act(...args));
+  const model = {
+    sent: [],
+    alive: true,
+    get: (name) => values.get(name),
+    set(name, value) {
+      if (values.get(name) === value) return;
+      values.set(name, value);
+      emit(`change:${name}`);
+    },
+    save_changes() {},
+    on(name, act) {
+      listeners.set(name, [...(listeners.get(name) ?? []), act]);
+    },
+    off(name, act) {
+      listeners.set(name, (listeners.get(name) ?? []).filter((other) => other !== act));
+    },
+    send(message) {
+      model.sent.push(message);
+      if (!model.alive || message.kind !== "request") return;
+      queueMicrotask(async () => {
+        try {
+          const given = message.op === "ping" ? {} : await answers[message.op](message);
+          const [reply, buffers] = Array.isArray(given) ? given : [given, []];
+          emit("msg:custom", { ...reply, kind: "reply", id: message.id, ok: true }, buffers);
+        } catch (error) {
+          emit("msg:custom", { kind: "reply", id: message.id, ok: false, error: error.message }, []);
+        }
+      });
+    },
+    /** A message from the kernel. */
+    receive: (message, buffers = []) => emit("msg:custom", message, buffers),
+    get listening() {
+      return [...listeners.values()].flat().length;
+    },
+  };
+  return model;
+}
+
+const encoder = new TextEncoder();
+const view = (array) => new DataView(array.buffer, array.byteOffset, array.byteLength);
+const joined = (pieces) => Uint8Array.from(pieces.flatMap((piece) => [...piece]));
+
+/** Texts or bytes -> the buffers that `_columns.pieces` sends. */
+export function pieceBuffers(texts) {
+  const pieces = texts.map((text) => (typeof text === "string" ? encoder.encode(text) : text));
+  return [view(Int32Array.from(pieces, (piece) => piece.length)), view(joined(pieces))];
+}
+
+/** Steps -> the buffers that `_columns.steps` sends. */
+export const stepBuffers = (steps) => [
+  view(Int32Array.from(steps, (step) => step.token ?? 0)),
+  view(Float32Array.from(steps, (step) => step.logprob ?? -1)),
+  view(Float32Array.from(steps, (step) => step.entropy ?? 1)),
+  view(Int32Array.from(steps, (step) => step.rank ?? 0)),
+  view(Float32Array.from(steps, (step) => step.ms ?? 5)),
+  ...pieceBuffers(steps.map((step) => step.piece)),
+];

@@ -1,0 +1,61 @@
+/**
+ * What every view shares. It knows the DOM and an anywidget model; it does not know tokens,
+ * chains or runs. A view imports this file and no other.
+ */
+export * from "./kit_card.js";
+export * from "./kit_dom.js";
+export * from "./kit_drag.js";
+export * from "./kit_field.js";
+export * from "./kit_flow.js";
+export * from "./kit_number.js";
+export * from "./kit_queue.js";
+export * from "./kit_text.js";
+export * from "./kit_tokens.js";
+
+/** Ask the kernel. `onAlive(false)` follows a request that stays unanswered for `patience` ms. */
+export function connect(model, { onAlive = () => {}, onMessage = () => {} } = {}) {
+  const mark = Math.random().toString(36).slice(2, 8);
+  const waiting = new Map();
+  let count = 0;
+  let alive = true;
+  const tell = (now) => {
+    if (now === alive) return;
+    alive = now;
+    onAlive(now);
+  };
+  const receive = (message, buffers = []) => {
+    tell(true);
+    if (message?.kind !== "reply") return onMessage(message, buffers);
+    waiting.get(message.id)?.(message, buffers);
+  };
+  const broken = () => ask("ping").catch(() => {});
+  model.on("msg:custom", receive);
+  model.on("comm_live_update", broken);
+  const ask = (op, args = {}, { patience = 2000, timeout = 30000 } = {}) =>
+    new Promise((resolve, reject) => {
+      const id = `${mark}-${++count}`;
+      const finish = (act, value) => {
+        clearTimeout(doubt);
+        clearTimeout(end);
+        waiting.delete(id);
+        act(value);
+      };
+      const doubt = setTimeout(() => tell(false), patience);
+      const end = setTimeout(() => finish(reject, new Error("the kernel did not answer")), timeout);
+      waiting.set(id, (message, buffers) =>
+        message.ok ? finish(resolve, { ...message, buffers }) : finish(reject, new Error(message.error)),
+      );
+      try {
+        model.send({ ...args, kind: "request", id, op });
+      } catch (error) {
+        tell(false);
+        finish(reject, error);
+      }
+    });
+  const close = () => {
+    model.off("msg:custom", receive);
+    model.off("comm_live_update", broken);
+    for (const answer of [...waiting.values()]) answer({ ok: false, error: "the view was closed" }, []);
+  };
+  return { ask, ping: () => ask("ping").catch(() => {}), close, get alive() { return alive; } };
+}
