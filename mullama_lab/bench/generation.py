@@ -1,0 +1,201 @@
+"""How fast tokens come with everything captured, beside a bare loop and llama-cpp-python."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import io
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from llama_cpp import Llama
+from llama_cpp import llama_cpp as _llama_cpp
+
+from mullama_lab.bench.table import Row
+from mullama_lab.engine.model import Model
+from mullama_lab.engine.samplers import Chain
+from mullama_lab.engine.session import Session
+
+C: Any = _llama_cpp  # its annotations do not allow what ctypes does
+
+PROMPT = "Once upon a time, in a small town by the sea, there lived"
+PAIRS = 7
+N_TOKENS = 96
+
+
+def rows(model: Model) -> Iterator[Row]:
+    """All figures of one model that need no browser."""
+    large = model.n_vocab > 100_000
+    least_over_peer, preview_ms = (30, 1.5) if large else (10, 0.5)
+    with model.session(n_ctx=1024) as session:
+        yield _against_bare_loop(model, session)
+        yield _against_llama_cpp_python(model, session, least_over_peer)
+        yield _preview(model, session, preview_ms)
+        yield _second_prompt(model, session)
+
+
+def _against_bare_loop(model: Model, session: Session) -> Row:
+    n = N_TOKENS
+    with _BareLoop(model, session.n_threads) as bare:
+        pairs = list(_alternate(lambda: _our_speed(session, n), lambda: bare.speed(n), PAIRS))
+    ratio = statistics.median(a / b for a, b in pairs)
+    ours, peer = (statistics.median(column) for column in zip(*pairs))
+    return Row(
+        f"{model.source}: generate, full capture, against a bare decode and sample loop, tokens/s",
+        f"{ours:.1f}",
+        f"{peer:.1f}",
+        ratio,
+        0.97,
+        at_least=True,
+    )
+
+
+def _against_llama_cpp_python(model: Model, session: Session, target: float) -> Row:
+    with contextlib.redirect_stderr(io.StringIO()):
+        llama = Llama(
+            str(model.path),
+            n_ctx=512,
+            n_threads=session.n_threads,
+            logits_all=True,
+            verbose=False,
+        )
+
+    def peer_speed() -> float:
+        llama.reset()
+        start = time.perf_counter()
+        answer = llama.create_completion(PROMPT, max_tokens=16, logprobs=20, seed=7)
+        return answer["usage"]["completion_tokens"] / (time.perf_counter() - start)  # type: ignore[index]
+
+    pairs = list(_alternate(lambda: _our_speed(session, N_TOKENS), peer_speed, 3))
+    llama.close()
+    ours, peer = (statistics.median(column) for column in zip(*pairs))
+    return Row(
+        f"{model.source}: generate against create_completion(logprobs=20), tokens/s",
+        f"{ours:.1f}",
+        f"{peer:.1f}",
+        statistics.median(a / b for a, b in pairs),
+        target,
+        at_least=True,
+    )
+
+
+def _preview(model: Model, session: Session, target: float) -> Row:
+    row, chain = session.logits(PROMPT), Chain.default()
+    history = model.tokenize(PROMPT)
+    times = []
+    for _ in range(300):
+        start = time.perf_counter()
+        chain.preview(row, model=model, history=history, seed=7, top=64)
+        times.append((time.perf_counter() - start) * 1e3)
+    median, worst = statistics.median(times), statistics.quantiles(times, n=20)[-1]
+    return Row(
+        f"{model.source}: preview of the default chain, top 64 of each stage, ms (95 %)",
+        f"{median:.2f} ({worst:.2f})",
+        value=median,
+        target=target,
+    )
+
+
+def _second_prompt(model: Model, session: Session) -> Row:
+    tokens = (model.tokenize(PROMPT) * 64)[:512]
+    session.generate(tokens, max_tokens=4, seed=1)
+    again = session.generate(tokens, max_tokens=4, seed=2)
+    return Row(
+        f"{model.source}: prompt tokens decoded by a second generate with the same 512",
+        str(again.n_prompt_decoded),
+        value=again.n_prompt_decoded,
+        target=1,
+    )
+
+
+def import_time() -> Row:
+    """Milliseconds that `import mullama_lab` takes beyond the interpreter and numpy."""
+    code = (
+        "import time, numpy; t = time.perf_counter(); import mullama_lab; "
+        "print(time.perf_counter() - t)"
+    )
+    runs = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+        for _ in range(7)
+    ]
+    median = 1e3 * statistics.median(runs)
+    return Row("import mullama_lab beyond numpy, ms", f"{median:.1f}", value=median, target=150)
+
+
+def _our_speed(session: Session, n: int) -> float:
+    trace = session.generate(PROMPT, max_tokens=n, seed=7)
+    if trace.finish_reason != "length":
+        raise RuntimeError(f"the text ended after {len(trace)} tokens; the bench needs {n}")
+    return trace.tokens_per_second
+
+
+def _alternate(
+    ours: Callable[[], float], peer: Callable[[], float], pairs: int
+) -> Iterator[tuple[float, float]]:
+    ours()
+    peer()
+    for i in range(pairs):
+        if i % 2:
+            b, a = peer(), ours()
+        else:
+            a, b = ours(), peer()
+        yield a, b
+
+
+class _BareLoop:
+    """`llama_decode` and `llama_sampler_sample` with llama.cpp's default chain, and no more."""
+
+    def __init__(self, model: Model, n_threads: int) -> None:
+        self.model = model
+        params = C.llama_context_default_params()
+        params.n_ctx, params.n_batch, params.n_ubatch = 1024, 512, 512
+        params.n_threads = params.n_threads_batch = n_threads
+        params.swa_full = True
+        self.context = C.llama_init_from_model(model._handle, params)
+        self.tokens = model.tokenize(PROMPT)
+
+    def __enter__(self) -> _BareLoop:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        C.llama_free(self.context)
+
+    def speed(self, n: int) -> float:
+        """Tokens a second after the first, as Trace.tokens_per_second counts them."""
+        context, sampler = self.context, self._default_chain()
+        C.llama_memory_clear(C.llama_get_memory(context), False)
+        prompt = (C.llama_token * len(self.tokens))(*self.tokens)
+        one = (C.llama_token * 1)()
+        C.llama_decode(context, C.llama_batch_get_one(prompt, len(self.tokens)))
+        batch = C.llama_batch_get_one(one, 1)
+        one[0] = C.llama_sampler_sample(sampler, context, -1)
+        start = time.perf_counter()
+        for _ in range(n - 1):
+            C.llama_decode(context, batch)
+            one[0] = C.llama_sampler_sample(sampler, context, -1)
+        seconds = time.perf_counter() - start
+        C.llama_sampler_free(sampler)
+        return (n - 1) / seconds
+
+    def _default_chain(self) -> Any:
+        chain = C.llama_sampler_chain_init(C.llama_sampler_chain_default_params())
+        breakers = (ctypes.c_char_p * 4)(b"\n", b":", b'"', b"*")
+        vocab = self.model._vocab
+        for stage in (
+            C.llama_sampler_init_penalties(self.model.n_vocab, 64, 1.0, 0.0, 0.0),
+            C.llama_sampler_init_dry(vocab, 0.0, 1.75, 2, 64, breakers, 4),
+            C.llama_sampler_init_top_n_sigma(0.0),
+            C.llama_sampler_init_top_k(40),
+            C.llama_sampler_init_typical(1.0, 0),
+            C.llama_sampler_init_top_p(0.95, 0),
+            C.llama_sampler_init_min_p(0.05, 0),
+            C.llama_sampler_init_xtc(0.0, 0.1, 0, 7),
+            C.llama_sampler_init_temp(0.8),
+            C.llama_sampler_init_dist(7),
+        ):
+            C.llama_sampler_chain_add(chain, stage)
+        return chain

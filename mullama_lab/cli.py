@@ -1,0 +1,181 @@
+"""The command `mullama-lab`: open the lab, and look after the models.
+
+    mullama-lab [JUPYTERLAB OPTIONS]    fetch the default model, open the tour in JupyterLab
+    mullama-lab models                  what the catalogue has, and what is on this disk
+    mullama-lab models fetch NAME       bring a model into the cache
+    mullama-lab models remove NAME      delete it from the cache
+
+Whatever `mullama-lab` itself does not know goes to JupyterLab as it is.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from mullama_lab import hub
+from mullama_lab.errors import MullamaError
+
+TOUR = "00_tour.ipynb"
+
+_PACKAGE = Path(__file__).resolve().parent
+_COPIES = "mullama_lab_notebooks"
+_JUPYTERLAB_OPTIONS = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
+
+
+class _LabByDefault(click.Group):
+    """A group whose options, when no command is named, belong to `lab`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        own = {"--help", "--version"}
+        if not args or (args[0].startswith("-") and args[0] not in own):
+            args = ["lab", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=_LabByDefault)
+@click.version_option(package_name="mullama-lab")
+def main() -> None:
+    """See and turn what decides a language model's next token.
+
+    Without a command this opens JupyterLab on the tour, after fetching the default
+    model if it is missing. Options such as --no-browser, --port 8890, --ip and
+    --allow-root are JupyterLab's and are passed on to it.
+    """
+
+
+@main.command(context_settings=_JUPYTERLAB_OPTIONS, short_help="Open JupyterLab on the tour.")
+@click.argument("jupyterlab_options", nargs=-1, type=click.UNPROCESSED)
+def lab(jupyterlab_options: Sequence[str]) -> None:
+    """Open JupyterLab on the tour. Every option is JupyterLab's (`jupyter lab --help`)."""
+    try:
+        from jupyterlab.labapp import LabApp
+    except ImportError:
+        raise click.ClickException(
+            'JupyterLab is not installed. Run: pip install "mullama-lab[lab]"'
+        ) from None
+    _have_default_model()
+    notebooks = notebooks_folder(Path.cwd())
+    options = [
+        f"--ServerApp.root_dir={notebooks.parent}",
+        f"--LabApp.default_url=/lab/tree/{notebooks.name}/{TOUR}",
+        *jupyterlab_options,
+    ]
+    try:
+        LabApp.launch_instance(argv=options)
+    except SystemExit as stop:
+        if stop.code and _is_root() and not _allows_root(jupyterlab_options):
+            click.echo(
+                "JupyterLab does not start for root unless told to: mullama-lab --allow-root",
+                err=True,
+            )
+        raise
+
+
+@main.group(invoke_without_command=True)
+@click.pass_context
+def models(ctx: click.Context) -> None:
+    """List the models that have a name; fetch and remove them."""
+    if ctx.invoked_subcommand is None:
+        for line in _table():
+            click.echo(line)
+
+
+@models.command()
+@click.argument("name")
+def fetch(name: str) -> None:
+    """Bring the model NAME into the cache."""
+    try:
+        click.echo(hub.fetch(name))
+    except MullamaError as error:
+        raise click.ClickException(str(error)) from error
+
+
+@models.command()
+@click.argument("name")
+def remove(name: str) -> None:
+    """Delete the model NAME from the cache."""
+    try:
+        was_there = hub.remove(name)
+    except MullamaError as error:
+        raise click.ClickException(str(error)) from error
+    if was_there:
+        click.echo(f"{name} removed: {_megabytes(hub.catalogue()[name].size_bytes)} freed")
+    else:
+        click.echo(f"{name} was not cached")
+
+
+def notebooks_folder(working_folder: Path) -> Path:
+    """The folder of tutorials that a person may edit.
+
+    In a checkout it is the checkout's own `notebooks`. A wheel carries copies, which go
+    into `mullama_lab_notebooks` in the working folder; a file that is there already stays.
+    """
+    own = _PACKAGE.parent / "notebooks"
+    if (own / TOUR).is_file():
+        return own
+    copies = working_folder / _COPIES
+    carried = _PACKAGE / "_notebooks"
+    for source in sorted(path for path in carried.rglob("*") if path.is_file()):
+        copy = copies / source.relative_to(carried)
+        if not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
+    click.echo(f"The tutorials are in {copies}")
+    return copies
+
+
+def _have_default_model() -> None:
+    try:
+        if not hub.is_cached(hub.DEFAULT_MODEL):
+            hub.fetch(hub.DEFAULT_MODEL)
+            click.echo(f"{hub.DEFAULT_MODEL} is in {hub.cached_path(hub.DEFAULT_MODEL)}")
+    except MullamaError as error:
+        click.echo(f"Opening the lab without {hub.DEFAULT_MODEL}: {error}", err=True)
+
+
+def _table() -> list[str]:
+    rows = [("name", "size", "cached", "licence", "source")]
+    for entry in hub.catalogue().values():
+        cached = "yes" if hub.is_cached(entry.name) else "no"
+        size = _megabytes(entry.size_bytes)
+        rows.append((entry.name, size, cached, entry.licence, entry.source))
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+    return [*lines, f"cache: {hub.cache_dir()}"]
+
+
+def _megabytes(n_bytes: int) -> str:
+    return f"{n_bytes / 1e6:.0f} MB"
+
+
+def _is_root() -> bool:
+    return sys.platform != "win32" and os.geteuid() == 0
+
+
+def _allows_root(options: Sequence[str]) -> bool:
+    return any("allow-root" in option or "allow_root" in option for option in options)
+
+
+@main.command(short_help="Measure speed beside the peers, in one run.")
+@click.option("--model", "names", multiple=True, help="A catalogue name; again for another.")
+@click.option("--browser/--no-browser", default=True, help="Measure the slider in JupyterLab too.")
+def bench(names: Sequence[str], browser: bool) -> None:
+    """Measure what the workbench costs beside llama.cpp alone and llama-cpp-python.
+
+    Run it on a machine that does nothing else. It takes about five minutes.
+    """
+    from mullama_lab.bench import every_row
+    from mullama_lab.bench.table import print_table
+
+    chromium = shutil.which("chromium") if browser else None
+    if chromium and importlib.util.find_spec("playwright") is None:
+        click.echo('The slider is left out. It needs: pip install "mullama-lab[test]"', err=True)
+        chromium = None
+    print_table(every_row(names or ("smollm2-135m", "gemma3-270m"), chromium))

@@ -1,0 +1,304 @@
+"""SamplerLab: turn the samplers of a chain and see what that does to the next token.
+
+The lab joins four views with one Session and holds no numbers of its own. A row of logits is
+decoded once, when the prompt or the step looked at changes; every turn of a setting is a Preview
+of that row, which needs no decode and so works while a generation runs.
+
+Callbacks of the views arrive on any thread. They set values, queue work and return.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+from dataclasses import dataclass
+from typing import Any
+
+import ipywidgets
+import numpy as np
+from numpy.typing import NDArray
+
+from mullama_lab.engine.chain import Chain, Stage
+from mullama_lab.engine.model import Model
+from mullama_lab.engine.run import Run
+from mullama_lab.engine.session import Session
+from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.worker import Job
+from mullama_lab.errors import MullamaError
+from mullama_lab.widgets import ChainEditor, NextToken, RunPanel, TokenStrip
+from mullama_lab.widgets._view import still_forms
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class _Aim:
+    """Which row is looked at: the one after these tokens, drawn at this step of this seed."""
+
+    tokens: list[int]
+    step: int
+    trace: Trace | None = None  # whose step it is; None at the end of the prompt
+    row: NDArray[np.float32] | None = None  # None until it was decoded
+
+
+class SamplerLab:
+    """A bench for samplers: prompt, chain, next-token distribution, streaming text.
+
+        lab = SamplerLab(model, prompt="Once upon a time")
+        lab.set("Temperature", t=1.2)
+        trace = lab.run()
+
+    Every generation of the lab's session shows in it, also one that a cell starts with
+    `lab.session.generate(...)`; Stop ends whatever the session is doing.
+
+    Args:
+        model: a Model (the lab opens a session of its own) or a Session to share.
+        prompt, seed, max_tokens: what a run starts from.
+        chain: None is llama.cpp's default chain.
+
+    Attributes:
+        session: the Session at work.
+        panel, editor, next_token, strip: the four views.
+        preview: the Preview that is shown, None before the first.
+    """
+
+    def __init__(
+        self,
+        model: Model | Session,
+        prompt: str = "Once upon a time",
+        *,
+        chain: Chain | Stage | None = None,
+        seed: int = 0,
+        max_tokens: int = 128,
+    ) -> None:
+        if not isinstance(model, (Model, Session)):
+            raise TypeError(f"SamplerLab takes a Model or a Session, not {model!r}")
+        self.panel = RunPanel(prompt, seed=seed, max_tokens=max_tokens)
+        self.editor = ChainEditor(chain)
+        self.next_token = NextToken()
+        self.strip = TokenStrip()
+        self._owns_session = isinstance(model, Model)
+        self.session = model.session() if isinstance(model, Model) else model
+        self.preview = None
+        self._run: Run | None = None
+        self._lock = threading.RLock()
+        self._aim: _Aim | None = None
+        self._pending: Job[NDArray[np.float32]] | None = None
+        self._settled = threading.Event()
+        self._undo = [
+            self.session.on_start(self._follow),
+            self.panel.on_run(lambda _: self.start()),
+            self.panel.on_stop(lambda _: self.session.stop()),
+            self.panel.on_select(lambda past: self._show(past.trace)),
+            self.strip.on_choose(lambda step, _: self.look_at(step)),
+        ]
+        self.editor.observe(lambda _: self._chain_changed(), "chain")
+        self.panel.observe(lambda _: self.look_at(None), ["prompt", "seed"])
+        self.view = _laid_out(self.panel, self.editor, self.next_token, self.strip)
+        self.look_at(None)
+
+    # Driving it: what the browser does, from Python.
+
+    @property
+    def chain(self) -> Chain:
+        """The chain in force. Setting it also changes a run in flight, from the next token on."""
+        return self.editor.chain
+
+    @chain.setter
+    def chain(self, chain: Chain | Stage) -> None:
+        self.editor.chain = Chain.of(chain)
+
+    @property
+    def trace(self) -> Trace | None:
+        """The trace that the strip shows."""
+        return self.strip.trace
+
+    def set(self, stage: str | int | None = None, /, **settings: Any) -> None:
+        """Change settings: `lab.set("TopK", k=20)` of a stage, `lab.set(seed=3)` of the lab.
+
+        Args:
+            stage: the name of a stage or its place in the chain; None for the lab's own
+                settings: prompt, seed, max_tokens, chain.
+        Raises:
+            ValueError, TypeError: what is wrong with the value; nothing changes then.
+        """
+        if stage is not None:
+            self.editor.set(stage, **settings)
+            return
+        known = {"prompt": self.panel, "seed": self.panel, "max_tokens": self.panel, "chain": self}
+        if unknown := sorted(set(settings) - set(known)):
+            raise ValueError(
+                f"a SamplerLab has no setting {unknown[0]!r}; it has {', '.join(known)}. Name the "
+                "stage first to set one of a stage: lab.set('TopK', k=20)."
+            )
+        for name, value in settings.items():
+            setattr(known[name], name, value)
+
+    def start(self) -> Run:
+        """Begin a run and return it at once."""
+        panel = self.panel
+        return self.session.start(
+            panel.prompt, self.chain, max_tokens=panel.max_tokens, seed=panel.seed
+        )
+
+    def run(self) -> Trace:
+        """Run to the end and give the trace; Ctrl-C or the Stop button stops it."""
+        run = self.start()
+        with run._job.stopped_on_error():
+            trace = run.wait()
+        self.strip.settle()
+        self.panel.settle()
+        return trace
+
+    def stop(self) -> None:
+        """Stop whatever the session is doing; what was generated stays."""
+        self.panel.stop()
+
+    def look_at(self, step: int | None) -> None:
+        """Show the distribution at a step of the trace, or (None) at the end of the prompt."""
+        trace = self.trace
+        if step is None or trace is None:
+            aim = None
+        else:
+            i = range(len(trace))[step]
+            aim = _Aim(trace.history(i).tolist(), i, trace)
+        with self._lock:
+            if self._pending is not None:
+                self._pending.stop()
+            self._settled.clear()
+            try:
+                aim = aim or _Aim(self.session._prompt_tokens(self.panel.prompt), 0)
+                self._aim = aim
+                job = self._pending = self.session.start_logits(aim.tokens)
+            except (MullamaError, ValueError) as error:
+                self._aim = self._pending = None
+                self.next_token.fail(error)
+                self._settled.set()
+                return
+        job.when_done(lambda: self._arrived(job, aim))
+
+    def wait(self) -> None:
+        """Wait until the row that is looked at was decoded and is shown."""
+        job = self._pending
+        if job is not None:
+            with contextlib.suppress(MullamaError):  # the view says it
+                self.session._wait(job)
+        self._settled.wait()
+
+    def to_code(self) -> str:
+        """Python that does the same without a browser."""
+        panel = self.panel
+        return (
+            "import mullama_lab as ml\n\n"
+            f"model = ml.Model.load({self.session.model.source!r})\n"
+            f"session = model.session(n_ctx={self.session.n_ctx})\n"
+            f"chain = {self.chain_code()}\n"
+            f"trace = session.generate({panel.prompt!r}, chain, "
+            f"max_tokens={panel.max_tokens}, seed={panel.seed})"
+        )
+
+    def chain_code(self) -> str:
+        """The chain as Python that `import mullama_lab as ml` is enough for."""
+        return self.editor.code
+
+    def close(self) -> None:
+        """Let go of the session (and close it, if the lab opened it) and of the views."""
+        for undo in self._undo:
+            undo()
+        self._undo = []
+        if self._owns_session:
+            self.session.close()
+        for view in (self.panel, self.editor, self.next_token, self.strip):
+            view.close()
+
+    # What happens
+
+    def _chain_changed(self) -> None:
+        run = self._run
+        if run is not None and not run.done:
+            run.chain = self.editor.chain
+        self._refresh()
+
+    def _follow(self, run: Run) -> None:
+        self._run = run
+        self.strip.follow(run)
+        self.panel.follow(run)
+
+    def _show(self, trace: Trace) -> None:
+        self.strip.trace = trace
+
+    def _arrived(self, job: Job[NDArray[np.float32]], aim: _Aim) -> None:
+        """The row was decoded (on the session's worker), unless a newer one was asked for."""
+        with self._lock:
+            if job is not self._pending:
+                return
+            try:
+                self._aim = _Aim(aim.tokens, aim.step, aim.trace, job.result())
+                self._refresh()
+            except MullamaError as error:
+                self.next_token.fail(error)
+            finally:
+                self._settled.set()
+
+    def _refresh(self) -> None:
+        with self._lock:
+            aim, chain = self._aim, self.editor.chain
+            if aim is None or aim.row is None:
+                return
+            model = self.session.model
+            seed = self.panel.seed if aim.trace is None else (aim.trace.seed or 0)
+            try:
+                self.preview = chain.preview(
+                    aim.row,
+                    model=model,
+                    history=aim.tokens,
+                    seed=seed,
+                    step=aim.step,
+                    state=_state(aim, chain),
+                )
+            except (MullamaError, ValueError) as error:
+                self.next_token.fail(error)
+                self.editor.annotate(None)
+                return
+            after = model.detokenize(aim.tokens[-24:], special=True)
+            where = "the end of the prompt" if aim.trace is None else f"step {aim.step} of the run"
+            self.next_token.show(self.preview, note=f"at {where}", after=after)
+            self.editor.annotate(self.preview)
+
+    # Showing it
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        live = self.view._repr_mimebundle_() or {}
+        data, metadata = live if isinstance(live, tuple) else (live, {})
+        views = (self.panel, self.editor, self.next_token, self.strip)
+        return {**data, **still_forms(views)}, metadata
+
+    def snapshot(self) -> None:
+        """Put the static form in the notebook, where it stays when the kernel is gone."""
+        from IPython.display import display
+
+        display(still_forms((self.panel, self.editor, self.next_token, self.strip)), raw=True)
+
+    def __repr__(self) -> str:
+        return f"SamplerLab({self.session.model.name}, {self.chain!r}, {self.panel!r})"
+
+
+def _state(aim: _Aim, chain: Chain) -> tuple[tuple[float, ...], ...]:
+    """What the stages had learnt before the step, if the chain is of the same kinds."""
+    if aim.trace is None:
+        return ()
+    then = aim.trace.chain_at(aim.step)
+    same = list(map(type, then)) == list(map(type, chain))
+    return aim.trace.state(aim.step) if same else ()
+
+
+def _laid_out(
+    panel: RunPanel, editor: ChainEditor, next_token: NextToken, strip: TokenStrip
+) -> ipywidgets.Box:
+    """The views in a grid whose style is `.mll-lab` of kit.css."""
+    bench = ipywidgets.Box([panel, editor, next_token, strip])
+    bench.add_class("mll-lab-bench")
+    outer = ipywidgets.Box([bench])
+    outer.add_class("mll-lab")
+    return outer

@@ -1,0 +1,163 @@
+"""The command, as a person types it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import mullama_lab
+from mullama_lab import cli, hub
+from mullama_lab.errors import Offline
+
+
+@pytest.fixture
+def started(monkeypatch) -> list[list[str]]:
+    """What JupyterLab was started with, each time, instead of starting it."""
+    labapp = pytest.importorskip("jupyterlab.labapp")
+    calls: list[list[str]] = []
+    monkeypatch.setattr(labapp.LabApp, "launch_instance", lambda argv: calls.append(argv))
+    return calls
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(cli.main, arguments)
+
+
+@pytest.mark.parametrize("command", [(), ("lab",)])
+def test_options_pass_to_jupyterlab_as_they_are(started, command):
+    done = run(*command, "--no-browser", "--port", "8890", "--ip=0.0.0.0", "--allow-root")
+    assert done.exit_code == 0, done.output
+    assert started[0][2:] == ["--no-browser", "--port", "8890", "--ip=0.0.0.0", "--allow-root"]
+
+
+def test_without_options_the_lab_opens_on_the_tour(started):
+    assert run().exit_code == 0
+    root, url = started[0]
+    folder = Path(root.removeprefix("--ServerApp.root_dir="))
+    tour = url.removeprefix("--LabApp.default_url=/lab/tree/")
+    assert (folder / tour).is_file()
+    assert tour.endswith("/00_tour.ipynb")
+
+
+def test_without_a_network_the_lab_opens_and_says_what_is_missing(started, monkeypatch):
+    def offline(name):
+        raise Offline("the index does not answer")
+
+    monkeypatch.setattr(hub, "is_cached", lambda name: False)
+    monkeypatch.setattr(hub, "fetch", offline)
+    done = run()
+    assert started
+    assert "Opening the lab without smollm2-135m: the index does not answer" in done.output
+
+
+def test_root_is_told_how_to_start_jupyterlab(started, monkeypatch):
+    def refuse(argv):
+        raise SystemExit(1)
+
+    monkeypatch.setattr("jupyterlab.labapp.LabApp.launch_instance", refuse)
+    monkeypatch.setattr(cli, "_is_root", lambda: True)
+    done = run("--no-browser")
+    assert done.exit_code == 1
+    assert "mullama-lab --allow-root" in done.output
+    assert "--allow-root" not in run("--no-browser", "--allow-root").output
+
+
+def test_without_jupyterlab_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "jupyterlab.labapp", None)
+    done = run()
+    assert done.exit_code == 1
+    assert 'pip install "mullama-lab[lab]"' in done.output
+
+
+def test_models_lists_every_entry_with_size_licence_and_source():
+    lines = run("models").output.splitlines()
+    assert lines[0].split() == ["name", "size", "cached", "licence", "source"]
+    for entry in hub.catalogue().values():
+        (line,) = [line for line in lines if line.startswith(entry.name)]
+        assert f"{entry.size_bytes / 1e6:.0f} MB" in line
+        assert entry.licence in line and entry.source in line
+    assert str(hub.cache_dir()) in lines[-1]
+
+
+def test_models_fetch_prints_the_path_and_remove_what_it_freed(tmp_path, monkeypatch):
+    assert run("models", "fetch", "smollm2-135m").output.strip().endswith(".gguf")
+    monkeypatch.setenv("MULLAMA_LAB_CACHE", str(tmp_path))
+    assert run("models", "remove", "smollm2-135m").output == "smollm2-135m was not cached\n"
+    hub.cache_dir().mkdir()
+    hub.cached_path("smollm2-135m").write_bytes(b"GGUF")
+    assert run("models", "remove", "smollm2-135m").output == "smollm2-135m removed: 98 MB freed\n"
+
+
+@pytest.mark.parametrize("what", ["fetch", "remove"])
+def test_an_unknown_model_ends_in_one_line_and_a_failure(what):
+    done = run("models", what, "smolm2")
+    assert done.exit_code == 1
+    assert "Did you mean 'smollm2-135m'" in done.output
+    assert "Traceback" not in done.output
+
+
+def test_an_unknown_command_is_not_passed_on(started):
+    assert run("modles").exit_code == 2
+    assert not started
+
+
+def test_the_version_is_the_packages():
+    assert mullama_lab.__version__ in run("--version").output
+
+
+def test_outside_a_checkout_the_tutorials_are_copied_and_kept(tmp_path, monkeypatch):
+    carried = tmp_path / "site" / "mullama_lab" / "_notebooks"
+    (carried / "data").mkdir(parents=True)
+    (carried / "00_tour.ipynb").write_text("as shipped")
+    (carried / "data" / "words.txt").write_text("words")
+    monkeypatch.setattr(cli, "_PACKAGE", carried.parent)
+    here = tmp_path / "here"
+    folder = cli.notebooks_folder(here)
+    assert (folder / "data" / "words.txt").read_text() == "words"
+    (folder / "00_tour.ipynb").write_text("as edited")
+    assert cli.notebooks_folder(here) == folder
+    assert (folder / "00_tour.ipynb").read_text() == "as edited"
+
+
+def answer(url: str, server: subprocess.Popen[bytes], log: Path) -> int:
+    """The status of what a server that is starting answers."""
+    for _ in range(300):
+        assert server.poll() is None, log.read_text()
+        try:
+            with urllib.request.urlopen(url, timeout=10) as reply:
+                return reply.status
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError(log.read_text())
+
+
+def test_the_command_serves_the_tour(tmp_path):
+    pytest.importorskip("jupyterlab")
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+    command = [sys.executable, "-c", "from mullama_lab.cli import main; main()"]
+    command += ["--no-browser", "--allow-root", "--port", str(port), "--ServerApp.ip=127.0.0.1"]
+    command += ["--IdentityProvider.token=t"]
+    environment = os.environ | {"JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime")}
+    log = tmp_path / "log"
+    with log.open("wb") as out:
+        lab = subprocess.Popen(command, env=environment, stdout=out, stderr=out, cwd=tmp_path)
+    try:
+        url = f"http://127.0.0.1:{port}/api/contents/notebooks/00_tour.ipynb?content=0&token=t"
+        assert answer(url, lab, log) == 200
+        assert f":{port}/lab/tree/notebooks/00_tour.ipynb" in log.read_text()
+    finally:
+        lab.terminate()
+        lab.wait(timeout=30)

@@ -1,0 +1,169 @@
+"""SamplerLab driven from Python, as the browser drives it."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+
+import mullama_lab as ml
+from mullama_lab.errors import ClosedError
+
+PLAIN = ml.TopK(20) | ml.Temperature(0.9)
+
+
+@pytest.fixture
+def lab(tiny_model):
+    lab = ml.labs.SamplerLab(tiny_model, "Hello", chain=PLAIN, seed=7, max_tokens=24)
+    lab.wait()
+    yield lab
+    lab.close()
+
+
+def test_what_is_shown_is_the_chain_on_the_prompts_own_row(lab, tiny_model):
+    row = lab.session.logits("Hello")
+    view = PLAIN.preview(row, model=tiny_model, history=tiny_model.tokenize("Hello"), seed=7)
+    assert lab.preview.choice == view.choice
+    np.testing.assert_allclose(lab.preview.final.probs, view.final.probs, rtol=1e-4)
+
+
+def test_turning_a_setting_decodes_nothing(lab):
+    before = lab.session.n_decoded
+    for k in range(1, 20):
+        lab.set("TopK", k=k)
+        assert lab.preview.stages[0].n_kept == k
+    assert lab.session.n_decoded == before
+
+
+def test_the_token_shown_as_drawn_is_the_one_a_run_begins_with(lab):
+    for seed in range(6):
+        lab.set(seed=seed)
+        lab.wait()
+        assert lab.run().tokens[0] == lab.preview.choice
+
+
+def test_a_run_is_seen_in_every_view(lab):
+    trace = lab.run()
+    assert lab.trace is trace
+    assert lab.strip.n == len(trace)
+    assert lab.panel.state == "finished"
+    assert [past.trace for past in lab.panel.runs] == [trace]
+
+
+def test_a_generation_that_a_cell_starts_shows_in_the_lab_too(lab):
+    trace = lab.session.generate("Hello", PLAIN, max_tokens=5, seed=1)
+    lab.strip.settle()
+    assert lab.trace is trace
+
+
+def test_changing_the_chain_changes_a_run_in_flight(lab):
+    lab.set(max_tokens=100_000, chain=ml.Custom(_slowly) | PLAIN)
+    run = lab.start()
+    while len(run.trace) < 3:
+        time.sleep(0.005)
+    lab.set("TopK", k=1)
+    n = len(run.trace)
+    while len(run.trace) < n + 5 and not run.done:
+        time.sleep(0.005)
+    lab.stop()
+    trace = run.wait()
+    assert [repr(chain[1]) for _, chain in trace.chains] == ["TopK(20)", "TopK(1)"]
+
+
+def _slowly(logits, history):
+    time.sleep(0.005)
+    logits[2] = -np.inf  # no end of text
+    return logits
+
+
+def test_stop_ends_a_generation_that_a_cell_started(lab):
+    run = lab.session.start("Hello", ml.Custom(_slowly), max_tokens=100_000, seed=1)
+    while not len(run.trace):
+        time.sleep(0.005)
+    lab.stop()
+    assert run.wait(timeout=5).finish_reason == "stopped"
+
+
+def test_a_step_of_the_trace_is_looked_at_as_it_was_drawn(lab):
+    trace = lab.run()
+    for step in (0, len(trace) // 2, len(trace) - 1):
+        lab.look_at(step)
+        lab.wait()
+        assert (lab.preview.step, lab.preview.choice) == (step, trace.tokens[step])
+
+
+def test_choosing_a_token_in_the_strip_looks_at_its_step(lab):
+    lab.run()
+    lab.strip._on_request("choose", {"step": 2, "token": 5})
+    lab.wait()
+    assert lab.preview.step == 2
+
+
+def test_two_labs_on_one_model_do_not_disturb_each_other(tiny_model):
+    alone = ml.labs.SamplerLab(tiny_model, "Hello", chain=PLAIN, seed=3, max_tokens=20)
+    expected = alone.run().tokens.tolist()
+    alone.close()
+    one = ml.labs.SamplerLab(tiny_model, "Hello", chain=PLAIN, seed=3, max_tokens=20)
+    two = ml.labs.SamplerLab(tiny_model, "World", chain=PLAIN, seed=3, max_tokens=20)
+    runs = [one.start(), two.start()]
+    assert runs[0].wait().tokens.tolist() == expected
+    assert runs[1].wait().tokens.tolist() != expected
+    assert one.trace is runs[0].trace and two.trace is runs[1].trace
+    one.close(), two.close()
+
+
+def test_its_code_makes_the_same_text(lab, tiny_path):
+    trace = lab.run()
+    lab.session.model.source, kept = str(tiny_path), lab.session.model.source
+    try:
+        scope: dict[str, object] = {}
+        exec(lab.to_code(), scope)
+    finally:
+        lab.session.model.source = kept
+    assert scope["trace"].tokens.tolist() == trace.tokens.tolist()
+    scope["model"].close()
+
+
+def test_a_chain_that_leaves_nothing_is_said_in_the_view_and_mended_by_turning_back(lab):
+    lab.set(chain=ml.Mask(ban=range(lab.session.model.n_vocab)))
+    assert "no token is left" in lab.next_token.view["error"]
+    lab.set(chain=PLAIN)
+    assert not lab.next_token.view["error"]
+
+
+def test_a_prompt_that_does_not_fit_is_said_and_the_next_one_works(lab):
+    lab.set(prompt="x" * 9000)
+    assert "context" in lab.next_token.view["error"]
+    lab.set(prompt="short")
+    lab.wait()
+    assert not lab.next_token.view["error"]
+
+
+def test_wrong_settings_are_refused_and_nothing_changes(lab):
+    for wrong in ({"p": 2}, {"k": -1}, {"k": float("nan")}, {"nothing": 1}):
+        with pytest.raises((ValueError, TypeError)):
+            lab.set("TopK", **wrong)
+    with pytest.raises(ValueError, match="no setting 'temperature'"):
+        lab.set(temperature=1)
+    with pytest.raises(TypeError, match="Model or a Session"):
+        ml.labs.SamplerLab("smollm2-135m")
+    assert lab.chain == PLAIN
+
+
+def test_it_shows_in_three_forms(lab):
+    lab.run()
+    data, _ = lab._repr_mimebundle_()
+    assert set(data) >= {"text/plain", "text/html", "application/vnd.jupyter.widget-view+json"}
+    assert "TopK(20)" in data["text/plain"] and "<script" not in data["text/html"]
+    assert lab._repr_mimebundle_()[0]["text/plain"] == data["text/plain"]
+
+
+def test_a_closed_lab_closes_its_own_session_but_not_a_given_one(tiny_model):
+    own = ml.labs.SamplerLab(tiny_model)
+    own.close()
+    with pytest.raises(ClosedError):
+        own.session.generate("a")
+    with tiny_model.session() as session:
+        ml.labs.SamplerLab(session).close()
+        assert not session.closed

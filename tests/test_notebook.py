@@ -1,0 +1,77 @@
+"""What IPython shows, and the `%%llama` magic."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+
+import mullama_lab as ml
+
+
+@pytest.fixture(scope="module")
+def shell():
+    shell = InteractiveShell.instance()
+    shell.run_line_magic("load_ext", "mullama_lab")
+    yield shell
+    InteractiveShell.clear_instance()
+
+
+@pytest.fixture
+def session(tiny_model, shell):
+    with tiny_model.session(n_ctx=256) as session:
+        shell.user_ns["session"] = session
+        yield session
+
+
+def forms(shell, value):
+    return shell.display_formatter.format(value)[0]
+
+
+def test_a_model_shows_its_card(shell, tiny_model):
+    data = forms(shell, tiny_model)
+    assert "vocabulary" in data["text/plain"] and "<table" in data["text/html"]
+
+
+def test_importing_is_enough_for_the_displays():
+    code = (
+        "from IPython.core.interactiveshell import InteractiveShell\n"
+        "shell = InteractiveShell.instance()\n"
+        "import mullama_lab\n"
+        "formatter = shell.display_formatter.mimebundle_formatter\n"
+        "assert ('mullama_lab.engine.trace', 'Trace') in formatter.deferred_printers\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_trace_shows_itself_as_tokens(shell, session):
+    data = forms(shell, session.generate("Hello", max_tokens=4, seed=1))
+    assert "4 tokens" in data["text/plain"] or "tokens" in data["text/plain"]
+    assert "application/vnd.jupyter.widget-view+json" in data
+
+
+def test_a_preview_shows_its_stages(shell, session, tiny_model):
+    view = ml.Chain([ml.TopK(5)]).preview(session.logits("Hello"), model=tiny_model)
+    assert "TopK(5)" in forms(shell, view)["text/plain"]
+
+
+def test_a_cell_is_a_prompt(shell, session):
+    line = "--temp 0 --max-tokens 6 --seed 3 --session session -o made"
+    shell.run_cell_magic("llama", line, "Hello\n")
+    made = shell.user_ns["made"]
+    same = session.generate("Hello", made.chain, max_tokens=6, seed=3)
+    assert made.tokens.tolist() == same.tokens.tolist()
+    assert ml.Temperature(0) in made.chain.stages
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["--temp -1 --session session", "--seed -5 --session session", "--session nobody", "-o 1x",
+     "--max-tokens -1 --session session"],
+)  # fmt: skip
+def test_wrong_options_are_said_without_a_traceback(shell, session, line):
+    with pytest.raises(UsageError):
+        shell.run_cell_magic("llama", line, "Hello")
