@@ -1,0 +1,34 @@
+"""Run the notebooks top to bottom and save them with their outputs: `python notebooks/run.py`.
+
+A live view that is saved shows nothing once its kernel is gone, so only its static and text forms
+are kept.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+HERE = Path(__file__).parent
+LIVE = "application/vnd.jupyter.widget-view+json"
+
+
+def run(path: Path) -> None:
+    """Execute one notebook and write it back."""
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=300, store_widget_state=False).execute(cwd=str(HERE))
+    for cell in notebook.cells:
+        cell.metadata.pop("execution", None)
+        for output in cell.get("outputs", []):
+            output.get("data", {}).pop(LIVE, None)
+    notebook.metadata["language_info"] = {"name": "python"}
+    nbformat.write(notebook, path)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or sorted(map(str, HERE.glob("*.ipynb"))):
+        print(name)
+        run(Path(name))
