@@ -8,6 +8,7 @@ it keeps too few or too many.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,7 @@ Logits = NDArray[np.float32]  # (n_vocab,)
 KEEP_LEAST = 4096
 KEEP_MOST = 3 * KEEP_LEAST
 KEEP_AIM = 5120
+SAMPLE = 2048  # logits that tell a row's mean and spread
 
 
 @dataclass(slots=True)
@@ -41,7 +43,7 @@ class RowReader:
     def __init__(self, n_vocab: int, top: int) -> None:
         self.n_top = min(top, n_vocab)
         self._weights = np.empty(n_vocab, np.float32)
-        self._ones = np.ones(n_vocab, np.float32)
+        self._every = max(1, n_vocab // SAMPLE)
         self._all = np.arange(n_vocab, dtype=np.int32) if n_vocab <= 2 * KEEP_LEAST else None
         self._likely = _Threshold(KEEP_LEAST, KEEP_MOST, KEEP_AIM)
         self._best = _Threshold(self.n_top, 8 * self.n_top, 2 * self.n_top)
@@ -57,18 +59,19 @@ class RowReader:
             raise self._damaged()
         weights = self._weights
         total = native.exp_shifted(row, best, weights)
-        mean_logit = float(weights @ row) / total
-        if not np.isfinite(mean_logit):
+        mean_logit = native.dot(weights, row) / total
+        if not math.isfinite(mean_logit):
             raise self._damaged()
-        mean = float(row @ self._ones) / len(row)
-        spread = float(np.sqrt(max(float(row @ row) / len(row) - mean * mean, 1e-12)))
+        sample = row[:: self._every]
+        mean = float(np.add.reduce(sample)) / len(sample)
+        spread = math.sqrt(max(float(sample @ sample) / len(sample) - mean * mean, 1e-12))
         ids = self._all
         if ids is None:
             ids = self._likely.above(row, mean, spread).astype(np.int32)
         logits = row[ids]
         top = self._best.above(logits, mean, spread)
         top = top[np.argsort(-logits[top], kind="stable")][: self.n_top]
-        log_total = float(np.log(total))
+        log_total = math.log(total)
         return RowFacts(
             logsumexp=best + log_total,
             entropy=max(0.0, log_total + best - mean_logit),
@@ -112,7 +115,7 @@ def largest(values: Logits, n: int) -> NDArray[np.intp]:
         return np.argsort(-values, kind="stable")
     positions: NDArray[np.intp] | None = None
     if len(values) > 64 * n:  # a sample tells a cut that leaves few to sort
-        sample, rank = values[::16], max(8, n // 4)
+        sample, rank = values[::32], max(8, n // 8)
         positions = np.flatnonzero(values >= np.partition(sample, -rank)[-rank])
         if not n <= len(positions) <= len(values) // 4:
             positions = None

@@ -285,6 +285,9 @@ class Chain(Sequence[Stage]):
     def __getitem__(self, index: int | slice) -> Stage | Chain:
         return Chain(self.stages[index]) if isinstance(index, slice) else self.stages[index]
 
+    def __iter__(self) -> Iterator[Stage]:
+        return iter(self.stages)
+
     def __len__(self) -> int:
         return len(self.stages)
 

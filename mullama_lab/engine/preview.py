@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -180,22 +180,21 @@ class _Recorder:
         weights = np.empty_like(row)
         total = native.exp_shifted(row, best, weights)
         with np.errstate(invalid="ignore"):
-            mean_logit = float(weights @ row) / total
+            mean_logit = native.dot(weights, row) / total
         n_possible = len(row)
-        if not np.isfinite(mean_logit):  # 0 * -inf: the row holds removed tokens
+        if not math.isfinite(mean_logit):  # 0 * -inf: the row holds removed tokens
             n_possible = int(np.count_nonzero(row > -np.inf))
             some = weights > 0
-            mean_logit = float(weights[some] @ row[some]) / total
+            mean_logit = native.dot(weights[some], row[some]) / total
         self.log_total = best + math.log(total)
         ids = largest(row, min(self.top, n_possible)).astype(np.int32)
-        logits = row[ids]
         self.views = [
             StageView(
                 stage=None,
                 n_kept=n_possible,
                 ids=ids,
                 probs=(weights[ids] / total).astype(np.float32),
-                logits=logits,
+                logits=row[ids],
                 removed_mass=0.0,
                 entropy=max(0.0, self.log_total - mean_logit),
                 changed=True,
@@ -206,34 +205,50 @@ class _Recorder:
         """Record what stage `place` left."""
         stage, before = self.chain.stages[place], self.views[-1]
         if inert:
-            self.views.append(replace(before, stage=stage, removed_mass=0.0, changed=False))
+            self.views.append(_unchanged(before, stage))
             return
         window = candidates.window
-        ids, logits = window["id"], window["logit"]
+        ids, logits = window["id"], window["logit"].copy()
         given = self.logits[ids]
-        possible = logits > -np.inf
-        n_kept = int(np.count_nonzero(possible))
-        if n_kept < len(ids):
+        if logits.min() == -np.inf:
+            possible = logits > -np.inf
             ids, logits, given = ids[possible], logits[possible], given[possible]
+        n_kept = len(ids)
+        changed = n_kept != before.n_kept or not np.array_equal(given, logits)
+        self.logits[ids] = logits
+        weights = np.empty_like(logits)
         removed = 0.0
         if n_kept < before.n_kept:
-            removed = 1.0 - float(np.exp(given - self.log_total).sum(dtype=np.float64))
-        best = float(logits.max())
-        shifted = logits - np.float32(best)
-        weights = np.empty_like(shifted)
-        total = native.exp_shifted(shifted, 0.0, weights)
-        order = largest(shifted, self.top)
-        self.log_total = best + math.log(total)
-        self.logits[ids] = logits
+            removed = max(0.0, 1.0 - native.exp_shifted(given, self.log_total, weights))
+        best = logits.max()
+        logits -= best
+        total = native.exp_shifted(logits, 0.0, weights)
+        log_sum = math.log(total)
+        self.log_total = float(best) + log_sum
+        order = largest(logits, self.top)
+        listed = ids[order]
         self.views.append(
             StageView(
                 stage=stage,
                 n_kept=n_kept,
-                ids=ids[order],
+                ids=listed,
                 probs=(weights[order] / total).astype(np.float32),
-                logits=logits[order],
-                removed_mass=max(0.0, removed),
-                entropy=max(0.0, math.log(total) - float(weights @ shifted) / total),
-                changed=n_kept != before.n_kept or not np.array_equal(given, logits),
+                logits=self.logits[listed],
+                removed_mass=removed,
+                entropy=max(0.0, log_sum - native.dot(weights, logits) / total),
+                changed=changed,
             )
         )
+
+
+def _unchanged(before: StageView, stage: Stage) -> StageView:
+    return StageView(
+        stage=stage,
+        n_kept=before.n_kept,
+        ids=before.ids,
+        probs=before.probs,
+        logits=before.logits,
+        removed_mass=0.0,
+        entropy=before.entropy,
+        changed=False,
+    )

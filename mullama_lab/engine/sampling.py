@@ -521,8 +521,6 @@ class Draws:
         self._seed = seed
         self._next = 0
         self._sampler = native.sampler("dist", seed)
-        self._one = native.Candidates(1)
-        self._one.load(np.zeros(1, np.float32))
         self.at(step)
         self._next = step
 
@@ -531,9 +529,11 @@ class Draws:
         if step < self._next:
             self._sampler = native.sampler("dist", self._seed)
             self._next = 0
-        for _ in range(step - self._next):
-            self._one.fields.size = 1
-            self._sampler.apply(self._one)
+        if step > self._next:
+            one = native.Candidates(1)
+            one.load(np.zeros(1, np.float32))
+            for _ in range(step - self._next):
+                self._sampler.apply(one)
         self._next = step + 1
         return self._sampler
 
