@@ -4,6 +4,13 @@
 export const typed = (view, Type) =>
   new Type(view.buffer.slice(view.byteOffset ?? 0, (view.byteOffset ?? 0) + view.byteLength));
 
+/** Sizes (int32) and bytes of pieces -> one Uint8Array each. */
+export function splitPieces(sizes, bytes) {
+  const all = typed(bytes, Uint8Array);
+  let end = 0;
+  return Array.from(typed(sizes, Int32Array), (size) => all.subarray(end, (end += size)));
+}
+
 const known = (x) => typeof x === "number" && Number.isFinite(x);
 /** 0.1234 -> "12.3%"; small ones keep two digits; what is not known is "n/a". */
 export function percent(p) {

@@ -1,6 +1,6 @@
 /** What views of tokens share: columns of a message, scales that never move, a token as a node. */
 import { glyphs } from "./kit_dom.js";
-import { duration, number, percent, pieceCells, plainParts, typed } from "./kit_text.js";
+import { duration, number, percent, pieceCells, plainParts, splitPieces, typed } from "./kit_text.js";
 
 /** How many edges `x` has passed, going up; -1 when `x` is not known. */
 const rising = (edges) => (x) => (Number.isFinite(x) ? edges.filter((edge) => x >= edge).length : -1);
@@ -60,13 +60,6 @@ export function tokenColumns() {
     return true;
   };
   return c;
-}
-
-/** Sizes (int32) and bytes of pieces -> one Uint8Array each. */
-export function splitPieces(sizes, bytes) {
-  const all = typed(bytes, Uint8Array);
-  let end = 0;
-  return Array.from(typed(sizes, Int32Array), (size) => all.subarray(end, (end += size)));
 }
 
 export const unhex = (text) => Uint8Array.from(text.match(/../g) ?? [], (pair) => parseInt(pair, 16));
