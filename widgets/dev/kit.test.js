@@ -2,10 +2,10 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
-import { connect, count, duration, newestWins, number, pieceCells, percent, plainParts, visible } from "../kit.js";
+import { connect, count, duration, newestWins, number, pieceCells, percent, plainParts, splitPieces, visible } from "../kit.js";
 import { endsBlock, lookOf } from "../kit_flow.js";
 import { alternatives, survivors } from "../kit_card.js";
-import { LAYERS, splitPieces, tokenColumns } from "../kit_tokens.js";
+import { LAYERS, tokenColumns } from "../kit_tokens.js";
 import { fakeModel, pieceBuffers, stepBuffers } from "./fake_model.js";
 
 const bytes = (text) => new TextEncoder().encode(text);
