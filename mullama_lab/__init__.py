@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     )
     from mullama_lab.engine.session import Session
     from mullama_lab.engine.trace import Step, Trace
+    from mullama_lab.engine.tree import Tree
     from mullama_lab.notebook import load_ipython_extension
 
     __version__: str
@@ -74,6 +75,7 @@ __all__ = [
     "TopNSigma",
     "TopP",
     "Trace",
+    "Tree",
     "Typical",
     "__version__",
     "engine",
@@ -92,6 +94,7 @@ _HOMES = {
     "StageView": "engine.preview",
     "Step": "engine.trace",
     "Trace": "engine.trace",
+    "Tree": "engine.tree",
     "load_ipython_extension": "notebook",
 }
 _MODULES = {"engine", "errors", "hub", "labs", "widgets"}

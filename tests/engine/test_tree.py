@@ -1,0 +1,479 @@
+"""A tree of branches: its structure follows from the paths, its changes can be undone."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+import math
+import pickle
+import threading
+
+import numpy as np
+import pytest
+
+from mullama_lab.engine.capture import RowFacts
+from mullama_lab.engine.samplers import Chain, Mask, Temperature, TopK
+from mullama_lab.engine.trace import Facts, Trace
+from mullama_lab.engine.tree import MOST_UNDO, Tree
+from mullama_lab.engine.tree_nodes import LONGEST_NAME, nodes_of
+from mullama_lab.engine.tree_text import chance
+
+AB = Mask(allow=[b + 3 for b in b"ab"]) | Temperature(2.0)
+
+
+def by_hand(text, prompt=(1, 2), chances=None, finish="length"):
+    """A trace that wrote `text`, a letter a token, each with the chance given for it."""
+    trace = Trace(prompt_tokens=prompt, chain=Chain([TopK(2)]), seed=0, top=2)
+    for i, letter in enumerate(text.encode()):
+        p = 0.5 if chances is None else chances[i]
+        only = np.array([letter], np.int32), np.array([math.log(p)], np.float32)
+        row = RowFacts(0.0, 0.0, np.array([], np.int32), np.array([], np.float32), *only)
+        columns = {"token": letter, "logprob": math.log(p), "logprob_after": math.log(p) / 2}
+        after = np.array([letter], np.int32), np.array([math.log(p) / 2], np.float32)
+        trace.append(Facts(columns, bytes([letter]), bytes([letter]), row, *after, (1,), ((),)))
+    trace.finish_reason = finish
+    trace._piece_of = lambda token: bytes([token])
+    trace.remember_pieces()
+    return trace
+
+
+@pytest.fixture(scope="module")
+def traces(tiny_model):
+    with tiny_model.session(n_ctx=256, n_threads=1) as session:
+        return [session.generate("x", AB, max_tokens=6, seed=seed, top=8) for seed in range(12)]
+
+
+@pytest.fixture
+def tree(traces):
+    return Tree(traces)
+
+
+def texts(tree):
+    return [node.text for node in tree.nodes]
+
+
+# Structure
+
+
+def test_one_path_is_the_prompt_and_one_segment():
+    tree = Tree([by_hand("abc")])
+    assert [(n.key, n.parent, n.children, n.text) for n in tree.nodes] == [
+        ("root", None, ("1.0",), ""),
+        ("1.0", "root", (), "abc"),
+    ]
+
+
+def test_paths_part_where_their_tokens_do():
+    tree = Tree([by_hand("abcde"), by_hand("abxy"), by_hand("abxz")])
+    assert [(n.key, n.parent, n.text, n.branches, n.ends) for n in tree.nodes[1:]] == [
+        ("1.0", "root", "ab", (1, 2, 3), ()),
+        ("2.2", "1.0", "x", (2, 3), ()),
+        ("3.3", "2.2", "z", (3,), (3,)),
+        ("2.3", "2.2", "y", (2,), (2,)),
+        ("1.2", "1.0", "cde", (1,), (1,)),
+    ]
+
+
+def test_a_path_that_begins_another_ends_inside_it():
+    tree = Tree([by_hand("ab"), by_hand("abcd")])
+    assert [(n.text, n.ends, n.children) for n in tree.nodes[1:]] == [
+        ("ab", (1,), ("2.2",)),
+        ("cd", (2,), ()),
+    ]
+    assert [leaf.text for leaf in tree.leaves] == ["cd"]
+
+
+def test_a_path_of_no_tokens_ends_at_the_prompt():
+    tree = Tree([by_hand(""), by_hand("a")])
+    assert tree.root.ends == (1,) and texts(tree) == ["", "a"]
+
+
+def test_branches_off_one_trunk_are_set_in_by_one():
+    trunk = "a" * 200
+    tree = Tree([by_hand(trunk), *(by_hand(trunk[:i] + "b") for i in range(1, 200))])
+    assert max(node.level for node in tree.nodes) == 200
+    assert max(node.indent for node in tree.nodes) == 1
+
+
+def test_segments_laid_end_to_end_are_the_paths(tree, traces):
+    for branch in tree:
+        segments = [node for node in tree.nodes if branch.number in node.branches]
+        assert np.concatenate([n.tokens for n in segments]).tolist() == branch.trace.tokens.tolist()
+        assert b"".join(p for n in segments for p in n.pieces) == b"".join(branch.trace.pieces)
+    assert len({tuple(t.tokens.tolist()) for t in traces}) == len(tree)
+
+
+def test_the_order_of_adding_changes_numbers_not_segments(traces):
+    one = {(n.start, n.stop, *n.tokens.tolist()) for n in Tree(traces).nodes}
+    other = {(n.start, n.stop, *n.tokens.tolist()) for n in Tree(traces[::-1]).nodes}
+    assert one == other
+
+
+def test_nodes_agree_with_all_pairs_compared(tree):
+    """The slow way: a segment ends where two paths part, or where one ends."""
+    paths = [tuple(b.trace.tokens.tolist()) for b in tree]
+    ends = set(paths)
+    for a, b in itertools.combinations(paths, 2):
+        n = next((i for i, (x, y) in enumerate(zip(a, b)) if x != y), min(len(a), len(b)))
+        ends |= {a[:n]}
+    found = {tuple(n.trace.tokens[: n.stop].tolist()) for n in tree.nodes}
+    assert found == ends | {()}
+
+
+# Probability
+
+
+def test_the_probability_of_a_leaf_is_that_of_its_trace(tree):
+    for leaf in tree.leaves:
+        trace = tree.branch(leaf.ends[0]).trace
+        assert leaf.logprob == trace.logprob.sum(dtype=np.float64)
+        assert leaf.logprob_after == trace.logprob_after.sum(dtype=np.float64)
+
+
+def test_a_node_is_as_likely_as_its_parent_times_its_steps(tree):
+    for node in tree.nodes[1:]:
+        steps = node.trace.logprob[node.start : node.stop].sum(dtype=np.float64)
+        assert node.logprob == pytest.approx(tree.node(node.parent).logprob + steps, abs=1e-9)
+
+
+def test_the_mass_of_all_paths_is_one():
+    halves = ["".join(letters) for letters in itertools.product("ab", repeat=4)]
+    assert Tree(map(by_hand, halves)).mass == pytest.approx(1.0)
+    assert Tree(map(by_hand, halves[:4])).mass == pytest.approx(0.25)
+    assert Tree([by_hand("ab"), by_hand("abab")]).mass == pytest.approx(1 / 16)  # no path twice
+
+
+def test_what_a_chain_had_removed_has_no_chance_after_it():
+    trace = by_hand("ab")
+    trace._arrays["logprob_after"][1] = -np.inf
+    branch = Tree([trace]).branches[0]
+    assert branch.logprob == pytest.approx(math.log(0.25)) and branch.logprob_after == -math.inf
+    assert chance(branch.logprob_after) == "0" and chance(math.nan) == "n/a"
+
+
+# Changing it
+
+
+def test_undo_then_redo_is_the_identity(tree):
+    tree.prune(3)
+    tree.rename(1, "first")
+    tree.add(by_hand("zz", prompt=tree.prompt_tokens))
+    after = copy.deepcopy(tree)
+    assert [tree.undo(), tree.undo(), tree.undo()] == [
+        f"branch {len(tree) + 1} added", "branch 1 renamed", "branch 3 pruned",
+    ]  # fmt: skip
+    while tree.to_redo:
+        tree.redo()
+    assert tree == after and tree.to_undo == after.to_undo
+
+
+def test_undo_brings_back_what_was_before(tree):
+    before = copy.deepcopy(tree)
+    changes = [
+        lambda: tree.prune(2),
+        lambda: tree.prune(tree.nodes[-1].key),
+        lambda: tree.rename(1, "x"),
+        lambda: tree.extend(1, longer(tree.branch(1).trace)),
+    ]
+    for change in changes:
+        change()
+        tree.undo()
+        assert tree == before
+
+
+def longer(trace):
+    path = Trace.from_dict(trace.to_dict())
+    row = RowFacts(0.0, 0.0, *(np.array([], t) for t in (np.int32, np.float32) * 2))
+    none = np.array([], np.int32), np.array([], np.float32)
+    path.append(Facts({"token": 36, "logprob": -1.0}, b"!", b"!", row, *none, (), ()))
+    return path
+
+
+def test_a_change_after_undo_forgets_what_could_be_redone(tree):
+    tree.prune(1)
+    tree.undo()
+    tree.rename(2, "b")
+    assert not tree.to_redo
+    with pytest.raises(ValueError, match="nothing to redo"):
+        tree.redo()
+
+
+def test_undo_reaches_back_a_bounded_way():
+    tree = Tree([by_hand("ab")])
+    for i in range(MOST_UNDO + 20):
+        tree.rename(1, f"name {i}")
+    for _ in range(MOST_UNDO):
+        tree.undo()
+    assert tree.branch(1).name == "name 19" and not tree.to_undo
+    with pytest.raises(ValueError, match="nothing to undo"):
+        tree.undo()
+
+
+def test_a_path_is_there_once():
+    tree = Tree([by_hand("ab")])
+    assert tree.add(by_hand("ab"), name="again") is tree.branch(1)
+    assert len(tree) == 1 and not tree.to_undo and tree.branch(1).name == ""
+
+
+def test_pruning_a_node_takes_every_branch_through_it():
+    tree = Tree([by_hand("abc"), by_hand("abd"), by_hand("x")])
+    assert [branch.number for branch in tree.prune("1.0")] == [1, 2]
+    assert texts(tree) == ["", "x"]
+    assert tree.prune("root") and len(tree) == 0 and texts(tree) == [""]
+    assert tree.prune("root") == () and tree.undo() == "branch 3 pruned"
+
+
+def test_numbers_are_never_given_twice():
+    tree = Tree([by_hand("a"), by_hand("b")])
+    tree.prune(2)
+    assert tree.add(by_hand("c")).number == 3
+
+
+def test_a_key_outlives_what_is_added_elsewhere():
+    tree = Tree([by_hand("abcd")])
+    tree.add(by_hand("abxx"))
+    tree.add(by_hand("abxy"))
+    assert tree.node("3.3").text == "y"
+    tree.add(by_hand("aq"))
+    assert tree.node("3.3").text == "y" and tree.path("3.3").text == "abxy"
+
+
+def test_a_branch_goes_on():
+    tree = Tree([by_hand("ab"), by_hand("ac")])
+    tree.extend(1, by_hand("abab"))
+    assert tree.branch(1).trace.text == "abab" and len(tree) == 2
+    with pytest.raises(ValueError, match="does not go on from branch 1"):
+        tree.extend(1, by_hand("acab"))
+    with pytest.raises(ValueError, match="does not go on from branch 1"):
+        tree.extend(1, by_hand("abab"))
+    tree.add(by_hand("acc"))
+    with pytest.raises(ValueError, match="that path is branch 3 already"):
+        tree.extend(2, by_hand("acc"))
+
+
+def test_who_watches_is_told_of_each_change_until_they_stop():
+    tree, told = Tree([by_hand("ab")]), []
+    stop = tree.on_change(lambda: told.append(len(tree)))
+    tree.add(by_hand("b"))
+    tree.add(by_hand("b"))  # there already: no change
+    tree.rename(1, "x")
+    tree.rename(1, "x")
+    tree.undo()
+    stop()
+    tree.undo()
+    assert told == [2, 2, 2]
+
+
+def test_threads_that_change_it_at_once_lose_nothing():
+    tree = Tree([by_hand("ab")])
+    names = [chr(c) for c in range(0x21, 0x71)]
+
+    def add(part):
+        for name in part:
+            tree.add(by_hand(name))
+
+    threads = [threading.Thread(target=add, args=(names[i::4],)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(b.trace.text for b in tree) == sorted([*names, "ab"])
+    assert sorted(b.number for b in tree) == list(range(1, len(names) + 2))
+
+
+# What it refuses
+
+
+def test_an_empty_tree_says_so():
+    tree = Tree()
+    assert repr(tree) == "Tree(empty)" and len(tree) == 0 and tree.leaves == ()
+    assert tree.mass == 0 and tree.prompt == "" and len(tree.nodes) == 1
+    assert len(tree.to_pandas()) == 1 and Tree.from_dict(tree.to_dict()) == tree
+    with pytest.raises(ValueError, match="the tree is empty: add a trace first"):
+        tree.path("root")
+
+
+def test_a_trace_with_another_prompt_is_refused(tree):
+    with pytest.raises(ValueError, match="another prompt.*alike for 1. Start another Tree"):
+        Tree([by_hand("a")]).add(by_hand("a", prompt=(1, 3, 4)))
+    with pytest.raises(ValueError, match="another prompt"):
+        tree.add(by_hand("a"))
+
+
+def test_what_is_no_finished_trace_is_refused():
+    with pytest.raises(ValueError, match="still running. Add it when"):
+        Tree().add(by_hand("a", finish=""))
+    with pytest.raises(TypeError, match="a tree takes Traces, not str"):
+        Tree().add("a")
+
+
+def test_what_is_not_there_is_named_with_what_is(tree):
+    with pytest.raises(ValueError, match="no node '9.9'. There are root, 2.0, .*, …"):
+        tree.node("9.9")
+    with pytest.raises(ValueError, match="no node 7"):
+        tree.node(7)
+    with pytest.raises(ValueError, match="no branch 99. There are 1, 2"):
+        tree.prune(99)
+    with pytest.raises(TypeError, match="must be a whole number"):
+        tree.rename(1.5, "x")
+    with pytest.raises(ValueError, match="no node 'xxx.*…"):
+        tree.prune("x" * 10_000)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("x" * 10_000, "10000 characters; the most is 80. Give a shorter one"),
+        ("two\nlines", "U\\+000A, which breaks or turns"),
+        ("\u202eabc", "U\\+202E"),
+        ("a\u2066b", "U\\+2066"),
+        ("\x00", "U\\+0000"),
+        ("\u2028", None),  # blank at both ends is cut off
+        ("a\u2028b", "U\\+2028"),
+        ("\ud800", "U\\+D800"),
+    ],
+)
+def test_a_name_that_breaks_or_turns_a_line_is_refused(name, message):
+    tree = Tree([by_hand("ab")])
+    if message is None:
+        assert tree.rename(1, name).name == ""
+        return
+    for call in (lambda: tree.rename(1, name), lambda: tree.add(by_hand("c"), name=name)):
+        with pytest.raises(ValueError, match=message):
+            call()
+    assert len(tree) == 1 and tree.branch(1).name == "" and not tree.to_undo
+
+
+def test_a_name_may_be_of_any_script():
+    tree = Tree([by_hand("ab")])
+    for name in ("naïve 🧭", "שלום", "日本語", "می‌خواهم", "x" * LONGEST_NAME):
+        assert tree.rename(1, name).name == name
+    with pytest.raises(TypeError, match="a name is a text, not int"):
+        tree.rename(1, 5)
+
+
+# Out and in again
+
+
+def test_a_tree_survives_json(tree):
+    tree.rename(1, "first")
+    tree.prune(2)
+    again = Tree.from_dict(json.loads(json.dumps(tree.to_dict())))
+    assert again == tree and texts(again) == texts(tree)
+    assert not again.to_undo
+    assert again.add(by_hand("q", prompt=again.prompt_tokens)).number == len(tree) + 2
+
+
+def test_steps_that_branches_share_are_written_once():
+    trunk = "a" * 300
+    alone = len(json.dumps(Tree([by_hand(trunk)]).to_dict()))
+    tree = Tree([by_hand(trunk), *(by_hand(trunk[:i] + "b") for i in range(250, 300))])
+    assert len(json.dumps(tree.to_dict())) < 2 * alone
+
+
+def test_steps_alike_but_for_a_figure_are_kept_apart():
+    tree = Tree([by_hand("aab", chances=[0.5, 0.5, 0.5]), by_hand("aac", chances=[0.5, 0.4, 0.5])])
+    assert tree.to_dict()["branches"][1]["shared"] == 1
+    assert Tree.from_dict(tree.to_dict()) == tree
+
+
+def test_a_figure_that_is_not_known_is_shared_too():
+    nan = [by_hand("aab"), by_hand("aac")]
+    for trace in nan:
+        trace._arrays["logprob"][:2] = math.nan
+    assert Tree(nan).to_dict()["branches"][1]["shared"] == 2
+
+
+ALTERATIONS = {
+    "no format": lambda d: d.pop("format"),
+    "a format of the future": lambda d: d.update(format=99),
+    "no branches": lambda d: d.pop("branches"),
+    "branches of another kind": lambda d: d.update(branches=7),
+    "a branch that is a text": lambda d: d["branches"].append("x"),
+    "a number twice": lambda d: d["branches"][1].update(number=1),
+    "a number past the count": lambda d: d.update(count=1),
+    "a path twice": lambda d: d["branches"][1].update({**d["branches"][0], "number": 2}),
+    "a base that does not exist": lambda d: d["branches"][1].update(like=5),
+    "a base of its own": lambda d: d["branches"][1].update(like=1),
+    "a base before the first": lambda d: d["branches"][1].update(like=-1),
+    "more steps than the base has": lambda d: d["branches"][1].update(shared=10**6),
+    "steps that are cut": lambda d: d["branches"][0]["trace"]["pieces"].pop(),
+    "a hostile name": lambda d: d["branches"][0].update(name="\u202e"),
+    "an endless name": lambda d: d["branches"][0].update(name="x" * 10**6),
+    "a name that is a number": lambda d: d["branches"][0].update(name=3),
+    "a trace that runs": lambda d: d["branches"][0]["trace"].update(finish_reason=""),
+    "an end that is a list": lambda d: d["branches"][0]["trace"].update(finish_reason=["x"]),
+    "bytes that are no bytes": lambda d: d["vocabulary"].update({"1": "zz"}),
+    "tokens past 32 bits": lambda d: d.update(prompt_tokens=[2**40]),
+    "tokens that are text": lambda d: d.update(prompt_tokens=["x"]),
+    "a text cut at a text": lambda d: d["branches"][0]["trace"].update(text_bytes="x"),
+    "a column left out": lambda d: d["branches"][0]["trace"]["columns"].pop("rank"),
+}
+
+
+@pytest.mark.parametrize("alteration", ALTERATIONS.values(), ids=ALTERATIONS)
+def test_an_altered_dict_is_refused(alteration):
+    data = json.loads(json.dumps(Tree([by_hand("abc"), by_hand("abd")]).to_dict()))
+    alteration(data)
+    with pytest.raises(ValueError, match="not a dict that Tree.to_dict made: ."):
+        Tree.from_dict(data)
+
+
+@pytest.mark.parametrize("data", [None, 7, [], {}, "tree", {"format": 1}])
+def test_what_is_no_dict_of_a_tree_is_refused(data):
+    with pytest.raises(ValueError, match="not a dict that Tree.to_dict made: ."):
+        Tree.from_dict(data)
+
+
+def test_a_tree_can_be_pickled_and_goes_on(tree):
+    tree.prune(1)
+    again = pickle.loads(pickle.dumps(tree))
+    assert again == tree and again.undo() == "branch 1 pruned"
+
+
+def test_its_table_has_a_row_for_each_node(tree):
+    table = tree.to_pandas()
+    assert list(table.index) == [node.key for node in tree.nodes]
+    for node in tree.leaves:
+        assert table.p[node.key] == pytest.approx(math.exp(node.logprob))
+    assert table.p["root"] == 1 and table.start["1.0"] == 0
+
+
+def test_its_text_is_set_in_where_a_branch_turns_off():
+    tree = Tree([by_hand("abcde"), by_hand("abxy"), by_hand("abxz")])
+    tree.rename(3, "last")
+    assert repr(tree).splitlines() == [
+        "Tree(3 branches from '\\x01\\x02')",
+        "○ 'ab'",
+        "├─○ 'x'",
+        "│ ├─● 'z'  #3 'last': 4 tokens, p 6.250%, after the chain 25.000%, length",
+        "│ ● 'y'  #2: 4 tokens, p 6.250%, after the chain 25.000%, length",
+        "● 'cde'  #1: 5 tokens, p 3.125%, after the chain 17.678%, length",
+    ]
+
+
+def test_its_text_stays_short_and_is_the_same_each_time(traces):
+    names = ["".join(letters) for letters in itertools.product("abc", repeat=5)]
+    tree = Tree(map(by_hand, names))
+    assert repr(tree) == repr(Tree(map(by_hand, names)))
+    assert len(repr(tree).splitlines()) == 62 and repr(tree).splitlines()[-1].startswith("… ")
+    assert len(repr(Tree([by_hand("\u202e\n" * 9000)]))) < 300
+
+
+@pytest.mark.parametrize(
+    ("p", "text"),
+    [(1, "100.000%"), (0.5, "50.000%"), (1e-4, "0.010%"), (9.996e-6, "1.0e-05"), (3e-40, "3.0e-40")]
+)
+def test_a_chance_is_written_to_two_digits(p, text):
+    assert chance(math.log(p)) == text
+
+
+def test_a_chance_below_what_a_float_holds_is_still_a_number():
+    assert chance(-5000 * math.log(10)) == "1.0e-5000"
+
+
+def test_no_nodes_are_forgotten_in_a_wide_tree():
+    letters = [chr(c) for c in range(0x21, 0x7F)]
+    nodes = nodes_of(Tree(map(by_hand, letters)).branches)
+    assert [n.text for n in nodes[1:]] == [*letters[1:], letters[0]]
