@@ -2,19 +2,25 @@
  * What every view shares. It knows the DOM and an anywidget model; it does not know tokens,
  * chains or runs. A view imports this file and no other.
  */
+export * from "./kit_board.js";
 export * from "./kit_canvas.js";
 export * from "./kit_card.js";
+export * from "./kit_chips.js";
 export * from "./kit_dom.js";
 export * from "./kit_drag.js";
 export * from "./kit_field.js";
+export * from "./kit_floating.js";
 export * from "./kit_flow.js";
 export * from "./kit_heat.js";
+export * from "./kit_hues.js";
 export * from "./kit_match.js";
 export * from "./kit_matrix.js";
 export * from "./kit_number.js";
 export * from "./kit_queue.js";
+export * from "./kit_result.js";
 export * from "./kit_text.js";
 export * from "./kit_tokens.js";
+export * from "./kit_versus.js";
 
 /** Ask the kernel. `onAlive(false)` follows a request that stays unanswered for `patience` ms. */
 export function connect(model, { onAlive = () => {}, onMessage = () => {} } = {}) {

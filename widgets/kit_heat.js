@@ -154,7 +154,7 @@ export function heatView({ label, names, onPoint = () => {}, onZoom = () => {} }
   function lay() {
     const width = node.clientWidth;
     if (!width) return;
-    const names = width > 520 ? 208 : 150;
+    const names = width > 640 ? 208 : 160;
     size = cellSize(matrix, width - 2, zoom);
     const beside = size.h >= READABLE ? names : 0;
     if (beside) size = cellSize(matrix, width - beside - 2, zoom);

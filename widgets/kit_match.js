@@ -3,23 +3,9 @@
  * Pure: numbers and texts in, numbers and sentences out.
  */
 import { addsUp, byWords, groupStarts, rowMaxima, sumOf } from "./kit_matrix.js";
-import { number, pieceCells, plainParts } from "./kit_text.js";
-
-/** A similarity or a contribution as it is printed everywhere: three digits, a real minus. */
-export const shown = (x) => (Number.isFinite(x) ? x.toFixed(3).replace("-", "−") : "n/a");
+import { number, shown, unitLabels } from "./kit_text.js";
 
 const range = (from, to) => Array.from({ length: to - from }, (_, k) => from + k);
-/** Texts of units from the pieces: joined, the space at their edges left out, hidden characters seen. */
-export function unitLabels(pieces, starts) {
-  return starts.slice(0, -1).map((start, k) => {
-    const { cells } = pieceCells(pieces.slice(start, starts[k + 1]));
-    const parts = cells.flat().filter((part) => part.kind !== "tick");
-    while (parts.length > 1 && parts[0].kind === "space") parts.shift();
-    while (parts.length > 1 && parts.at(-1).kind === "space") parts.pop();
-    return plainParts(parts) || "(empty)";
-  });
-}
-
 /**
  * What one way of looking at a pair needs. `pair`: values, rows, cols, query and document (pieces),
  * queryWords and documentWords (one group a token).

@@ -91,20 +91,3 @@ export function levels({ values, rows, cols }, scale) {
   }
   return out;
 }
-
-/**
- * Ranks from scores, best first, 1 for the first; equal scores keep the order of `scores`.
- * `order[k]` is who has rank k + 1.
- */
-export function ranking(scores) {
-  const order = Array.from(scores, (_, i) => i).sort((a, b) => scores[b] - scores[a] || a - b);
-  const rank = new Int32Array(order.length);
-  order.forEach((i, k) => { rank[i] = k + 1; });
-  return { order, rank };
-}
-
-/** "▲2" for two places up, "▼1", "=", or "new" for what had no rank before (0). */
-export function moveMark(before, now) {
-  if (!before) return "new";
-  return before === now ? "=" : before > now ? `▲${before - now}` : `▼${now - before}`;
-}

@@ -22,6 +22,8 @@ export function percent(p) {
   return `${x >= 99.9 ? x.toFixed(2) : x >= 10 ? x.toFixed(1) : x.toPrecision(2)}%`;
 }
 export const number = (x, digits = 3) => (known(x) ? String(Number(x.toPrecision(digits))) : "n/a");
+/** A similarity or a contribution as it is printed everywhere: three digits, a real minus. */
+export const shown = (x) => (Number.isFinite(x) ? x.toFixed(3).replace("-", "−") : "n/a");
 export const count = (x) => (known(x) ? Math.round(x).toLocaleString("en-US") : "n/a");
 export function duration(ms) {
   if (!known(ms)) return "n/a";
@@ -139,3 +141,14 @@ export function pieceCells(pieces) {
 
 /** Parts as one string, for labels and tables. */
 export const plainParts = (parts) => parts.map((part) => part.text).join("");
+
+/** Texts of units from the pieces: joined, the space at their edges left out, hidden characters seen. */
+export function unitLabels(pieces, starts) {
+  return starts.slice(0, -1).map((start, k) => {
+    const { cells } = pieceCells(pieces.slice(start, starts[k + 1]));
+    const parts = cells.flat().filter((part) => part.kind !== "tick");
+    while (parts.length > 1 && parts[0].kind === "space") parts.shift();
+    while (parts.length > 1 && parts.at(-1).kind === "space") parts.pop();
+    return plainParts(parts) || "(empty)";
+  });
+}

@@ -47,8 +47,9 @@ def module(stem: str) -> str:
 
 @cache
 def style(stem: str) -> str:
-    """kit.css and `<stem>.css` in one."""
-    sheets = [folder() / "kit.css", folder() / f"{stem}.css"]
+    """kit.css, the sheets of those parts of the kit that the module uses, and `<stem>.css`."""
+    names = dict.fromkeys(["kit", *_imported(_direct(_read(stem))), stem])
+    sheets = [folder() / f"{name}.css" for name in names]
     text = "\n".join(sheet.read_text(encoding="utf-8") for sheet in sheets if sheet.is_file())
     return _SPACE_IN_CSS.sub(r"\1\2", _COMMENT.sub("", text))
 
