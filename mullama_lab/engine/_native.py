@@ -149,6 +149,12 @@ def last_error(lines: Sequence[tuple[int, str]]) -> str:
 free_context = C.llama_free
 n_ctx = C.llama_n_ctx_seq
 n_batch = C.llama_n_batch
+n_seq_max = C.llama_n_seq_max
+
+
+def is_recurrent(context: Any) -> bool:
+    """Whether the cache is one state a sequence instead of a cell a token."""
+    return bool(C.llama_model_is_recurrent(C.llama_get_model(context)))
 
 
 class Batch:
@@ -202,6 +208,16 @@ def logits_view(context: Any, index: int, n_vocab: int) -> NDArray[np.float32]:
 def drop_tail(context: Any, seq_id: int, start: int) -> bool:
     """Forget positions `start` and later of one sequence; False if the cache cannot."""
     return bool(C.llama_memory_seq_rm(C.llama_get_memory(context), seq_id, start, -1))
+
+
+def copy_sequence(context: Any, source: int, sequence: int, n: int) -> None:
+    """Let an empty sequence share the first n positions of another one; needs a unified cache."""
+    C.llama_memory_seq_cp(C.llama_get_memory(context), source, sequence, 0, n)
+
+
+def first_position(context: Any, seq_id: int) -> int:
+    """The first position of a sequence that the whole cache still holds; -1 if none."""
+    return C.llama_memory_seq_pos_min(C.llama_get_memory(context), seq_id)
 
 
 def clear_memory(context: Any) -> None:

@@ -1,12 +1,16 @@
 """Generate tokens, one step at a time: the one loop.
 
 logits -> chain -> token -> step -> decode. The loop knows token ids and logits; it knows no
-templates, threads or widgets. Plain, streamed and background generation are consumers of it;
-scoring a given text fills the same Trace from a text instead of a draw.
+templates, threads or widgets. It drives any number of lanes, one text each: every lane draws
+its token, then one batch decodes them all. Plain, streamed and background generation are one
+lane; seeds, sweeps and branches are more. Scoring a given text fills the same Trace from a text
+instead of a draw.
 """
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Protocol
@@ -20,16 +24,17 @@ from mullama_lab.engine.chain import Chain
 from mullama_lab.engine.context import Context
 from mullama_lab.engine.sampling import ChainSampler, SurvivorCount
 from mullama_lab.engine.trace import Facts, Trace
-from mullama_lab.errors import Stopped
+from mullama_lab.errors import MullamaError, Stopped
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
 
 Logits = NDArray[np.float32]  # (n_vocab,)
+LANE_ERRORS = (MullamaError, ValueError)  # what a chain or a prompt can bring about
 
 
 class Controls(Protocol):
-    """What the loop asks and tells while it works."""
+    """What the loop asks and tells of one lane while it works."""
 
     @property
     def chain(self) -> Chain: ...
@@ -37,6 +42,7 @@ class Controls(Protocol):
     def stop_requested(self) -> bool: ...
     def on_prompt(self, done: int, total: int) -> None: ...
     def on_step(self) -> None: ...
+    def on_end(self, error: BaseException | None) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -47,40 +53,215 @@ class Limits:
     stop: tuple[bytes, ...] = ()
 
 
-def generate(
-    context: Context, model: Model, trace: Trace, controls: Controls, limits: Limits
-) -> None:
-    """Prefill the trace's prompt, then append step after step.
+class Lane:
+    """One text being generated.
 
-    Sets `trace.finish_reason`: length, eog, stop (a stop string), stopped (on request) or
-    context (no room left).
+    Sets `trace.finish_reason`: length, eog, stop (a stop string), stopped (on request), context
+    (no room left) or failed.
+
+    Args:
+        sequence: where its tokens live in the cache; None takes whichever may be overwritten.
     """
-    began = perf_counter_ns()
-    try:
-        row = _prefill(context, trace, controls)
-        decode_ns = perf_counter_ns() - began
-        sampler = _Sampler(model, trace)
-        stops = _StopStrings(limits.stop)
-        reason = "length" if limits.max_tokens == 0 else ""
-        while not reason:
-            token = sampler.step(row, controls.chain, decode_ns)
-            trace.seconds = (perf_counter_ns() - began) / 1e9
-            if trace.seconds_to_first_token is None:
-                trace.seconds_to_first_token = trace.seconds
-            controls.on_step()
-            reason = _reason_to_end(context, model, trace, controls, limits, stops)
-            if not reason:
-                start = perf_counter_ns()
-                row = context.advance(token)
-                decode_ns = perf_counter_ns() - start
-        trace.finish_reason = reason
-    except Stopped:
-        trace.finish_reason = "stopped"
-    except BaseException:
-        trace.finish_reason = "failed"
-        raise
-    finally:
+
+    def __init__(
+        self,
+        model: Model,
+        trace: Trace,
+        controls: Controls,
+        limits: Limits,
+        sequence: int | None = None,
+    ) -> None:
+        self.model, self.trace, self.controls, self.limits = model, trace, controls, limits
+        self.given_sequence = sequence
+        self.sequence = 0
+        self.token = -1
+        self.error: BaseException | None = None
+        self._stops = _StopStrings(limits.stop)
+        self._began = 0
+
+    @property
+    def tokens(self) -> list[int]:
+        """What the cache must hold before the first draw."""
+        return self.trace.history(len(self.trace)).tolist()
+
+    @property
+    def n_left(self) -> int:
+        """How many tokens it may still add."""
+        return self.limits.max_tokens - len(self.trace)
+
+    def begin(self, context: Context, first_row: _FirstRow) -> None:
+        """Process the prompt and draw the first token."""
+        began = self._began = perf_counter_ns()
+        try:
+            row = self._first_row(context, first_row)
+            self.trace.prompt_seconds = (perf_counter_ns() - began) / 1e9
+            self._sampler = _Sampler(self.model, self.trace)
+        except Stopped:
+            if context.stop:  # not this lane alone
+                raise
+            self.end(context, "stopped")
+        except LANE_ERRORS as error:
+            self.end(context, "failed", error)
+        else:
+            if self.n_left <= 0:
+                self.end(context, "length")
+            else:
+                self.step(context, row, perf_counter_ns() - began)
+
+    def step(self, context: Context, row: Logits, decode_ns: int) -> None:
+        """Draw a token from a row and append the step; ends the lane if that was the last one."""
+        trace, controls = self.trace, self.controls
+        try:
+            self.token = self._sampler.step(row, controls.chain, decode_ns)
+        except LANE_ERRORS as error:
+            self.end(context, "failed", error)
+            return
+        trace.seconds = (perf_counter_ns() - self._began) / 1e9
+        if trace.seconds_to_first_token is None:
+            trace.seconds_to_first_token = trace.seconds
+        controls.on_step()
+        if reason := self._reason_to_end():
+            self.end(context, reason)
+
+    def end(self, context: Context, reason: str, error: BaseException | None = None) -> None:
+        """Say why it ended."""
+        trace = self.trace
+        if self.sequence in context.sequences:
+            context.sequences[self.sequence].at_work = False
+        self.error = error
         trace.remember_pieces()
+        trace.finish_reason = reason
+        self.controls.on_end(error)
+
+    def _first_row(self, context: Context, first_row: _FirstRow) -> Logits:
+        given = self.given_sequence
+        self.sequence = context.take() if given is None else given
+        context.sequences.use(self.sequence).at_work = True
+        tokens, trace, before = self.tokens, self.trace, context.n_decoded
+        row = first_row.after(tokens, self.sequence, self._on_prompt)
+        trace.n_prompt_decoded = context.n_decoded - before
+        trace.n_prompt_reused = len(tokens) - trace.n_prompt_decoded
+        return row
+
+    def _on_prompt(self, done: int, total: int) -> None:
+        if self.controls.stop_requested:
+            raise Stopped(f"stopped after {done} tokens.")
+        self.controls.on_prompt(done, total)
+
+    def _reason_to_end(self) -> str:
+        trace = self.trace
+        if (cut := self._stops.find(trace)) is not None:
+            trace.cut_text(cut)
+            return "stop"
+        if self.model.is_eog(self.token):
+            return "eog"
+        if self.controls.stop_requested:
+            return "stopped"
+        return "length" if self.n_left <= 0 else ""
+
+
+class _FirstRow:
+    """The rows after prompts: computed once for lanes with the same prompt, one after another."""
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
+        self.shared: list[int] | None = None  # the prompt that more lanes will ask for
+        self._tokens: list[int] = []
+        self._row: Logits | None = None
+
+    def after(
+        self, tokens: list[int], sequence: int, progress: Callable[[int, int], None]
+    ) -> Logits:
+        """Let a sequence hold a prompt; the row after it."""
+        context = self.context
+        if self._row is not None and tokens == self._tokens and context.copies:
+            context.hold(tokens, sequence, progress)
+            return self._row
+        self._row = None
+        row = context.prefill(tokens, sequence, progress)
+        if tokens == self.shared:
+            self._tokens, self._row = tokens, row.copy()
+        return row
+
+
+def generate(context: Context, lanes: Sequence[Lane]) -> None:
+    """Append step after step to the traces of all lanes until each has ended.
+
+    As many lanes run side by side as there are sequences for, and as fit with all the tokens
+    they may add; the others follow as room comes free. What goes wrong in one lane, such as a
+    chain that leaves no token, ends that lane and is its `error`; the first is raised at the
+    end. What goes wrong in the context ends them all and is raised.
+    """
+    waiting = deque(_grouped(lanes))
+    active: list[Lane] = []
+    first_row = _FirstRow(context)
+    try:
+        while waiting or active:
+            while waiting and _may_begin(context, waiting[0], active):
+                lane = waiting.popleft()
+                active.append(lane)
+                first_row.shared = waiting[0].tokens if waiting else None
+                lane.begin(context, first_row)
+                active = _going(active)
+            active.sort(key=_by_sequence)
+            active = _decode(context, active)
+    except BaseException as error:
+        stopped = isinstance(error, Stopped)
+        for lane in (*active, *waiting):
+            if not lane.trace.finish_reason:
+                lane.end(context, "stopped" if stopped else "failed", None if stopped else error)
+        if not stopped:
+            raise
+    for lane in lanes:
+        if lane.error is not None:
+            raise lane.error
+
+
+def _decode(context: Context, active: list[Lane]) -> list[Lane]:
+    """One token more for each lane; those that go on after it."""
+    full = context.without_room([lane.sequence for lane in active])
+    for lane in active:
+        if lane.sequence in full:
+            lane.end(context, "context")
+    if full:
+        active = _going(active)
+    if not active:
+        return active
+    start = perf_counter_ns()
+    rows = context.advance([(lane.sequence, lane.token) for lane in active])
+    decode_ns = perf_counter_ns() - start
+    for lane, row in zip(active, rows, strict=True):
+        lane.step(context, row, decode_ns)
+    return _going(active)
+
+
+def _may_begin(context: Context, lane: Lane, active: Sequence[Lane]) -> bool:
+    """Whether a lane can begin now without taking the room that others may need."""
+    if not active:
+        return True
+    if context.sequences.free_id() is None and not context.sequences.replaceable():
+        return False
+    if not context.sequences.shared:
+        return True
+    promised = sum(other.n_left for other in active)
+    return context.room_beside(lane.tokens) >= promised + lane.n_left
+
+
+def _grouped(lanes: Sequence[Lane]) -> list[Lane]:
+    """Lanes with the same prompt side by side, in the order in which prompts first come."""
+    if len(lanes) < 3:
+        return list(lanes)
+    first: dict[tuple[int, ...], int] = {}
+    places = [first.setdefault(tuple(lane.tokens), i) for i, lane in enumerate(lanes)]
+    return [lanes[i] for i in sorted(range(len(lanes)), key=places.__getitem__)]
+
+
+def _going(lanes: Sequence[Lane]) -> list[Lane]:
+    return [lane for lane in lanes if not lane.trace.finish_reason]
+
+
+def _by_sequence(lane: Lane) -> int:
+    return lane.sequence
 
 
 def score(context: Context, model: Model, trace: Trace, tokens: list[int]) -> None:
@@ -116,35 +297,6 @@ def score(context: Context, model: Model, trace: Trace, tokens: list[int]) -> No
         raise
     finally:
         trace.remember_pieces()
-
-
-def _prefill(context: Context, trace: Trace, controls: Controls) -> Logits:
-    began, before = perf_counter_ns(), context.n_decoded
-    row = context.prefill(trace.prompt_tokens.tolist(), controls.on_prompt)
-    trace.n_prompt_decoded = context.n_decoded - before
-    trace.n_prompt_reused = len(trace.prompt_tokens) - trace.n_prompt_decoded
-    trace.prompt_seconds = (perf_counter_ns() - began) / 1e9
-    return row
-
-
-def _reason_to_end(
-    context: Context,
-    model: Model,
-    trace: Trace,
-    controls: Controls,
-    limits: Limits,
-    stops: _StopStrings,
-) -> str:
-    if (cut := stops.find(trace)) is not None:
-        trace.cut_text(cut)
-        return "stop"
-    if model.is_eog(int(trace.tokens[-1])):
-        return "eog"
-    if controls.stop_requested:
-        return "stopped"
-    if len(trace) >= limits.max_tokens:
-        return "length"
-    return "context" if context.room == 0 else ""
 
 
 class _StopStrings:

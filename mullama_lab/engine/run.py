@@ -1,19 +1,23 @@
-"""Run: a generation in flight. Watch it, change its chain, stop it."""
+"""Run: a generation in flight. Watch it, change its chain, stop it. Runs: several in one batch."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from typing import overload
 
 from mullama_lab.engine.chain import Chain, Stage
 from mullama_lab.engine.trace import Step, Trace
-from mullama_lab.engine.worker import WAIT_STEP, Job
+from mullama_lab.engine.worker import WAIT_STEP, Job, Part, as_ended
 from mullama_lab.errors import Stopped
 
 
 class Run:
     """A generation in flight, made by `session.start`. Iterating over it yields its Steps.
+
+    One of several in a batch (`session.start_many`) ends by itself, and stopping it lets the
+    others go on.
 
     Attributes:
         trace: grows while it runs.
@@ -24,17 +28,16 @@ class Run:
         self,
         trace: Trace,
         chain: Chain,
-        work: Callable[[Run], None],
+        make_job: Callable[[Run], Job[None]],
         *,
         check: Callable[[Chain], None],
-        owner: object = None,
     ) -> None:
         check(chain)
         self.trace = trace
         self.progress = (0, len(trace.prompt_tokens))
         self._chain = chain
         self._check = check
-        self._job: Job[None] = Job(lambda: work(self), owner)
+        self._job = make_job(self)
         self._news = threading.Condition()
         self._started = False
         self._job.when_done(self._ended)
@@ -121,6 +124,10 @@ class Run:
     def on_step(self) -> None:
         self._tell()
 
+    def on_end(self, error: BaseException | None) -> None:
+        if isinstance(self._job, Part):
+            self._job.end(error)
+
     def _ended(self) -> None:
         if not self.trace.finish_reason:  # it never began
             self.trace.finish_reason = "stopped" if self.error is None else "failed"
@@ -129,3 +136,80 @@ class Run:
     def _tell(self) -> None:
         with self._news:
             self._news.notify_all()
+
+
+class Runs(Sequence[Run]):
+    """Generations in flight side by side, made by `session.start_many`; a sequence of Runs.
+
+    `runs.chain = chain` changes the chain of all, `runs[3].chain = chain` that of one.
+    """
+
+    def __init__(self, runs: Sequence[Run], job: Job[None]) -> None:
+        self._runs = tuple(runs)
+        self._job = job
+
+    @property
+    def chain(self) -> tuple[Chain, ...]:
+        """The chains in force. Setting one chain, or one for each, takes effect from the next
+        token on; ValueError if one does not fit the model, and then none is changed.
+        """
+        return tuple(run.chain for run in self._runs)
+
+    @chain.setter
+    def chain(self, chain: Chain | Stage | Iterable[Chain]) -> None:
+        one = isinstance(chain, (Chain, Stage))
+        chains = [Chain.of(chain)] * len(self) if one else [Chain.of(c) for c in chain]
+        if len(chains) != len(self):
+            raise ValueError(f"{len(chains)} chains for {len(self)} runs: give one, or one each.")
+        for run, new in zip(self._runs, chains, strict=True):
+            run._check(new)
+        for run, new in zip(self._runs, chains, strict=True):
+            run.chain = new
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """(runs that have ended, runs in all)."""
+        return sum(run.done for run in self._runs), len(self._runs)
+
+    @property
+    def done(self) -> bool:
+        """Whether all have ended, however."""
+        return self._job.done
+
+    @property
+    def traces(self) -> list[Trace]:
+        """The traces, in the order of the prompts; they grow while it runs."""
+        return [run.trace for run in self._runs]
+
+    def stop(self) -> None:
+        """Stop all of them; what was generated stays in the traces."""
+        self._job.stop()
+
+    def wait(self, timeout: float | None = None) -> list[Trace]:
+        """Wait for the end of all and give the traces.
+
+        Raises:
+            TimeoutError: some still run after `timeout` seconds.
+            MullamaError: what made the first of them fail; `run.error` says it for each.
+        """
+        with suppress(Stopped):
+            self._job.result(timeout)
+        return self.traces
+
+    def as_ended(self) -> Iterator[int]:
+        """The place of each run, as soon as it has ended; for a bar of progress."""
+        self._job.must_not_wait_here()
+        return as_ended([run._job for run in self._runs])
+
+    @overload
+    def __getitem__(self, index: int) -> Run: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Run]: ...
+    def __getitem__(self, index: int | slice) -> Run | Sequence[Run]:
+        return self._runs[index]
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def __repr__(self) -> str:
+        return f"<Runs: {self.progress[0]} of {len(self)} ended>"

@@ -10,8 +10,8 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
@@ -34,7 +34,12 @@ class Job(Generic[T]):
         self._future: Future[T] = Future()
         self._worker: Worker | None = None
         self.claimed = False  # by the worker, or by a stop before it started
-        self.stop_requested = False
+        self._stop_requested = False
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether it was asked to end."""
+        return self._stop_requested
 
     @property
     def done(self) -> bool:
@@ -47,7 +52,7 @@ class Job(Generic[T]):
 
     def stop(self) -> None:
         """Ask it to end as soon as it can. Stopping what has ended does nothing."""
-        self.stop_requested = True
+        self._stop_requested = True
         if self._worker is not None:
             self._worker.interrupt(self)
         elif not self.done:  # nobody was ever asked to do it
@@ -77,7 +82,7 @@ class Job(Generic[T]):
     def stop_and_wait(self) -> None:
         """Stop it and wait for its end, whatever that is."""
         self.stop()
-        if self._worker is None or not self._worker.is_this_thread:
+        if not self._is_done_here:
             self._ended_within(None)
 
     def _ended_within(self, timeout: float | None) -> bool:
@@ -89,11 +94,16 @@ class Job(Generic[T]):
 
     def must_not_wait_here(self) -> None:
         """Refuse to wait for a job on the very thread that is to do it."""
-        if self._worker is not None and self._worker.is_this_thread and not self.done:
+        if self._is_done_here and not self.done:
             raise SessionError(
                 "a Custom stage cannot wait for the session that is running it. "
                 "Use a second session of the same model."
             )
+
+    @property
+    def _is_done_here(self) -> bool:
+        """Whether this is the thread that does it."""
+        return self._worker is not None and self._worker.is_this_thread
 
     def when_done(self, call: Callable[[], None]) -> None:
         """Call something, on whichever thread ends the job, once it has ended."""
@@ -118,6 +128,48 @@ class Job(Generic[T]):
         """End it without doing it."""
         self._do = self._owner = None
         self._future.set_exception(error)
+
+
+class Part(Job[None]):
+    """One of the things that a job does side by side: it ends before the job does, or with it.
+
+    Whoever does the job calls `end`, and looks at `stop_requested` meanwhile.
+    """
+
+    def __init__(self, whole: Job[Any]) -> None:
+        super().__init__(lambda: None)
+        self._whole = whole
+        whole.when_done(lambda: self.end(whole.error))
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether it was asked to end, or all of the job was."""
+        return self._stop_requested or self._whole.stop_requested
+
+    def stop(self) -> None:
+        """Ask it to end at its next token; the others go on."""
+        self._stop_requested = True
+
+    def end(self, error: BaseException | None = None) -> None:
+        """It has ended; ending it twice does nothing."""
+        if self.done:
+            return
+        if error is None:
+            self._future.set_result(None)
+        else:
+            self._future.set_exception(error)
+
+    @property
+    def _is_done_here(self) -> bool:
+        return self._whole._is_done_here
+
+
+def as_ended(jobs: Sequence[Job[Any]]) -> Iterator[int]:
+    """The place of each job, as soon as it has ended."""
+    left = {job._future: place for place, job in enumerate(jobs)}
+    while left:
+        for future in wait(left, WAIT_STEP, FIRST_COMPLETED).done:
+            yield left.pop(future)
 
 
 class Worker:
@@ -160,7 +212,7 @@ class Worker:
         with self._lock:
             current = self._current
             if current is not None and job in (None, current):
-                current.stop_requested = True
+                current._stop_requested = True
                 self._stop.set()
             if job is None or job.claimed:
                 return

@@ -1,0 +1,182 @@
+"""Which tokens each sequence of a cache holds, and how many cells they take together.
+
+Plain bookkeeping that makes no call: a token that was decoded takes one cell, and a sequence
+that was copied from another one shares its cells for as long as their tokens are the same.
+Which sequences may be overwritten for want of room is known here too: those that a caller
+keeps may not, and those at work may not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+
+PIECE = 256  # tokens compared at once
+
+
+@dataclass(slots=True)
+class Held:
+    """One sequence: its tokens, and the spans of cells they lie in.
+
+    A span is cells that one sequence decoded in a row. Whoever shares it holds its beginning.
+    """
+
+    tokens: list[int] = field(default_factory=list)
+    spans: list[tuple[int, int]] = field(default_factory=list)  # (span, tokens of it)
+    is_mine: bool = False  # whether the last span is for this sequence to go on with
+    kept: bool = False  # a caller keeps it
+    at_work: bool = False
+    last_use: int = 0
+
+
+class Sequences:
+    """The sequences of one cache, by id.
+
+    Args:
+        n_ctx: cells there are; of each sequence, if they share none.
+        n_max: how many sequences there may be.
+        shared: whether sequences share cells.
+    """
+
+    def __init__(self, n_ctx: int, n_max: int, *, shared: bool) -> None:
+        self.n_ctx, self.n_max, self.shared = n_ctx, n_max, shared
+        self.held: dict[int, Held] = {0: Held()}
+        self.n_cells = 0  # that all of them take together
+        self._numbers = count()
+
+    def clear(self) -> None:
+        self.held = {0: Held()}
+        self.n_cells = 0
+
+    # What there is.
+
+    def __getitem__(self, sequence: int) -> Held:
+        return self.held[sequence]
+
+    def __contains__(self, sequence: int) -> bool:
+        return sequence in self.held
+
+    def room(self, sequence: int) -> int:
+        """How many more tokens fit in a sequence as things are."""
+        used = self.n_cells if self.shared else len(self.held[sequence].tokens)
+        return self.n_ctx - used
+
+    def n_cells_of(self, sequences: Iterable[int], *, beginning: tuple[int, int] = (0, 0)) -> int:
+        """Cells that some sequences take, what they share once; and one's first n tokens."""
+        spans: dict[int, int] = {}
+        parts = [self.held[s].spans for s in sequences]
+        if beginning[1]:
+            parts.append(_cut(self.held[beginning[0]].spans, beginning[1]))
+        for part in parts:
+            for span, n in part:
+                spans[span] = max(n, spans.get(span, 0))
+        return sum(spans.values())
+
+    def longest(self, tokens: Sequence[int], among: Iterable[int]) -> tuple[int, int]:
+        """Which sequence begins most like these tokens, and for how many; the first of equals."""
+        best = (0, 0)
+        for sequence in among:
+            n = n_common(self.held[sequence].tokens, tokens)
+            if n > best[1]:
+                best = (sequence, n)
+        return best
+
+    # What may be overwritten.
+
+    def free_id(self) -> int | None:
+        """An id that holds nothing; 0 only if it is the last."""
+        ids = (*range(1, self.n_max), 0)
+        return next((s for s in ids if s not in self.held or self._is_blank(s)), None)
+
+    def replaceable(self) -> list[int]:
+        """Ids that later work may take, the longest unused first, and 0 last."""
+        ids = [s for s, held in self.held.items() if not held.kept and not held.at_work]
+        return sorted(ids, key=lambda s: (s == 0, self.held[s].last_use))
+
+    def untouchable(self, besides: int = -1) -> list[int]:
+        """Ids that work in another sequence must leave alone."""
+        return [s for s, held in self.held.items() if s != besides and (held.kept or held.at_work)]
+
+    def use(self, sequence: int) -> Held:
+        """The sequence, noted as the one used last."""
+        held = self.held.setdefault(sequence, Held())
+        held.last_use = next(self._numbers)
+        return held
+
+    def _is_blank(self, sequence: int) -> bool:
+        held = self.held[sequence]
+        return not (held.tokens or held.kept or held.at_work)
+
+    # What changes.
+
+    def extend(self, sequence: int, tokens: Sequence[int]) -> None:
+        """Note that a sequence decoded these tokens."""
+        held = self.held[sequence]
+        held.tokens.extend(tokens)
+        if held.is_mine:
+            span, n = held.spans[-1]
+            held.spans[-1] = (span, n + len(tokens))
+        else:
+            held.spans.append((next(self._numbers), len(tokens)))
+            held.is_mine = True
+        self.n_cells += len(tokens)
+
+    def cut(self, sequence: int, n: int) -> None:
+        """Note that only the first n tokens of a sequence are left."""
+        held = self.held[sequence]
+        del held.tokens[n:]
+        held.spans = _cut(held.spans, n)
+        held.is_mine = bool(held.spans) and not self._is_shared(sequence, held.spans[-1][0])
+        self._count()
+
+    def copy(self, source: int, sequence: int, n: int) -> None:
+        """Note that an empty sequence now holds the first n tokens of another one."""
+        theirs, held = self.held[source], self.held[sequence]
+        held.tokens[:] = theirs.tokens[:n]
+        held.spans, held.is_mine = _cut(theirs.spans, n), False
+        self._count()
+
+    def empty(self) -> None:
+        """Note that every sequence lost its tokens."""
+        for held in self.held.values():
+            held.tokens.clear()
+            held.spans.clear()
+            held.is_mine = False
+        self.n_cells = 0
+
+    def remove(self, sequence: int) -> None:
+        """Forget a sequence; 0 is then empty, as at the beginning."""
+        del self.held[sequence]
+        self.held.setdefault(0, Held())
+        self._count()
+
+    def _count(self) -> None:
+        self.n_cells = self.n_cells_of(self.held)
+
+    def _is_shared(self, sequence: int, span: int) -> bool:
+        others = (held for s, held in self.held.items() if s != sequence)
+        return any(span == theirs for held in others for theirs, _ in held.spans)
+
+
+def n_common(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens two lists have in common at their beginning."""
+    end = min(len(a), len(b))
+    n = 0
+    while n < end and a[n : n + PIECE] == b[n : n + PIECE]:
+        n += PIECE
+    n = min(n, end)
+    while n < end and a[n] == b[n]:
+        n += 1
+    return n
+
+
+def _cut(spans: Sequence[tuple[int, int]], n: int) -> list[tuple[int, int]]:
+    """The spans of the first n tokens."""
+    kept = []
+    for span, size in spans:
+        if n <= 0:
+            break
+        kept.append((span, min(size, n)))
+        n -= size
+    return kept

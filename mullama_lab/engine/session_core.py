@@ -1,0 +1,128 @@
+"""How a session opens, waits and ends: one context, and the thread that owns it."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import psutil
+
+from mullama_lab.engine import _native as native
+from mullama_lab.engine.context import Context
+from mullama_lab.engine.opening import freeing, must_fit_memory, must_generate
+from mullama_lab.engine.options import kv_types, one_of, whole
+from mullama_lab.engine.run import Run
+from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.worker import Job, Worker
+from mullama_lab.errors import ClosedError, SessionError
+
+if TYPE_CHECKING:
+    from mullama_lab.engine.model import Model
+    from mullama_lab.engine.session import Session
+
+T = TypeVar("T")
+S = TypeVar("S", bound="SessionCore")
+
+
+class SessionCore:
+    """What every session is: a context, its worker, and how the two come and go."""
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        n_ctx: int | None = None,
+        n_batch: int = 512,
+        n_ubatch: int = 512,
+        n_threads: int | None = None,
+        n_seq_max: int = 1,
+        flash_attention: str = "auto",
+        kv_type: str | tuple[str, str] = "f16",
+        kv_unified: bool = True,
+    ) -> None:
+        must_generate(model)
+        if n_ctx is None:
+            n_ctx = min(4096, model.n_ctx_train or 4096)
+        n_seq_max = whole("n_seq_max", n_seq_max, 1, 256)
+        # llama.cpp aborts on a context or batch of fewer tokens than sequences.
+        n_ctx = max(whole("n_ctx", n_ctx, 1, 1 << 24), n_seq_max)
+        n_batch = max(min(whole("n_batch", n_batch, 1, 1 << 16), n_ctx), n_seq_max)
+        n_ubatch = min(whole("n_ubatch", n_ubatch, 1, 1 << 16), n_batch)
+        if n_threads is None:
+            n_threads = max(1, (psutil.cpu_count(logical=False) or os.cpu_count() or 1) - 1)
+        self.n_threads = whole("n_threads", n_threads, 1, 512)
+        types = kv_types(kv_type)
+        one_of("flash_attention", flash_attention, native.FLASH_ATTENTION)
+        must_fit_memory(model, n_ctx, n_ubatch)
+        self.model = model
+        self.last_trace: Trace | None = None
+        self.last_traces: list[Trace] = []
+        self.run: Run | None = None
+        self._watchers: list[Callable[[Run], None]] = []
+        stop = native.StopFlag()
+        with model._in_use():
+            handle = native.new_context(
+                model._handle,
+                n_ctx=n_ctx,
+                n_batch=n_batch,
+                n_ubatch=n_ubatch,
+                n_threads=self.n_threads,
+                n_seq_max=n_seq_max,
+                flash_attention=flash_attention,
+                kv_types=types,
+                kv_unified=bool(kv_unified),
+                stop=stop,
+            )
+            self._context = Context(handle, model.n_vocab, stop, shares_cells=bool(kv_unified))
+            self.n_ctx = self._context.n_ctx
+            self.n_seq_max = n_seq_max
+            name = f"mullama_lab session {id(self):x}"
+            self._worker = Worker(name, stop, at_end=freeing(self._context, model))
+            self._close = weakref.finalize(self, self._worker.close)
+            model._sessions.add(cast("Session", self))
+
+    # Ending.
+
+    def stop(self) -> None:
+        """Stop whatever is at work, from any thread."""
+        self._worker.interrupt()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session was closed."""
+        return not self._close.alive
+
+    def close(self) -> None:
+        """Stop what is at work and free the context. Closing twice is fine."""
+        if self._worker.is_this_thread:
+            raise SessionError(
+                "a Custom stage cannot close the session that is running it. "
+                "Call session.stop() there, and close it afterwards."
+            )
+        self._close()
+
+    def __enter__(self: S) -> S:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _must_be_open(self) -> None:
+        if self.closed:
+            raise ClosedError("the session is closed. Open another one with model.session().")
+
+    def _wait(self, job: Job[T]) -> T:
+        return job.result_or_stop()
+
+    def _do(self, work: Callable[[], T]) -> T:
+        """Let the worker do something, and wait for it."""
+        self._must_be_open()
+        return self._wait(self._worker.submit(Job(work, self)))
