@@ -1,0 +1,159 @@
+"""A MultiVector: one text as vectors, one for each token.
+
+It is a value: arrays and text, no native memory and no model. What makes it is a
+MultiVectorEncoder, what compares two is `maxsim`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors: TypeAlias = "NDArray[np.float32] | NDArray[np.float16]"  # (n_tokens, dim)
+Kind: TypeAlias = Literal["query", "document"]
+
+KINDS: tuple[Kind, ...] = ("query", "document")
+NO_SPAN = -1
+
+
+@dataclass(frozen=True, eq=False)
+class MultiVector:
+    """One text as a vector for each of its tokens.
+
+    Two are equal only if they are the same object; compare `vectors` for their numbers.
+
+    Args:
+        vectors: float32 (or float16) of shape (n_tokens, dim), each of length 1 unless the
+            encoder was told not to normalise.
+        ids: token ids, int32 of shape (n_tokens,).
+        pieces: the bytes of each token as the vocabulary has them.
+        spans: int32 of shape (n_tokens, 2): where in `text` the token's characters begin and
+            end; -1, -1 for a token that stands for no text, such as [CLS].
+        text: what was encoded.
+        kind: "query" or "document".
+
+    Raises:
+        ValueError: the arrays do not fit each other, or a vector has a NaN or an infinity.
+    """
+
+    vectors: Vectors
+    ids: NDArray[np.int32]
+    pieces: tuple[bytes, ...]
+    spans: NDArray[np.int32]
+    text: str
+    kind: Kind
+
+    def __post_init__(self) -> None:
+        vectors = np.asarray(self.vectors)
+        if vectors.dtype != np.float16:
+            vectors = np.asarray(vectors, np.float32)
+        n_tokens = _checked(vectors, self.kind)
+        ids = np.asarray(self.ids, np.int32)
+        spans = np.asarray(self.spans, np.int32).reshape(-1, 2)
+        pieces = tuple(bytes(piece) for piece in self.pieces)
+        counts = {"ids": ids.size, "pieces": len(pieces), "spans": len(spans)}
+        for name, count in counts.items():
+            if count != n_tokens:
+                raise ValueError(f"{count} {name} for {n_tokens} vectors: give one for each.")
+        for name, value in (("vectors", vectors), ("ids", ids), ("spans", spans)):
+            value = np.ascontiguousarray(value)
+            if value is getattr(self, name):
+                value = value.view()  # the caller's array stays writable
+            value.flags.writeable = False
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "pieces", pieces)
+
+    @property
+    def n_tokens(self) -> int:
+        """How many vectors there are."""
+        return self.vectors.shape[0]
+
+    @property
+    def dim(self) -> int:
+        """How many numbers a vector has."""
+        return self.vectors.shape[1]
+
+    @property
+    def is_special(self) -> NDArray[np.bool_]:
+        """Which tokens stand for no text, shape (n_tokens,)."""
+        return self.spans[:, 0] < 0
+
+    @property
+    def token_texts(self) -> tuple[str, ...]:
+        """Each token as a person reads it: its characters in `text`, or its own name."""
+        return tuple(
+            self.text[start:end] if start >= 0 else piece.decode("utf-8", "replace")
+            for (start, end), piece in zip(self.spans.tolist(), self.pieces)
+        )
+
+    def select(self, keep: Sequence[int] | NDArray[Any]) -> MultiVector:
+        """The same text with some tokens only: positions, or a mask of shape (n_tokens,)."""
+        positions = np.arange(self.n_tokens)[np.asarray(keep)]
+        return MultiVector(
+            vectors=self.vectors[positions],
+            ids=self.ids[positions],
+            pieces=tuple(self.pieces[i] for i in positions),
+            spans=self.spans[positions],
+            text=self.text,
+            kind=self.kind,
+        )
+
+    def __len__(self) -> int:
+        return self.n_tokens
+
+    def __repr__(self) -> str:
+        shown = self.text if len(self.text) <= 40 else self.text[:39] + "…"
+        return f"<MultiVector {self.kind} {shown!r}: {self.n_tokens} tokens of {self.dim}>"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything in it as plain Python values, which JSON can hold."""
+        return {
+            "kind": self.kind,
+            "text": self.text,
+            "ids": self.ids.tolist(),
+            "pieces": [piece.hex() for piece in self.pieces],
+            "spans": self.spans.tolist(),
+            "dim": self.dim,
+            "dtype": self.vectors.dtype.name,
+            "vectors": self.vectors.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> MultiVector:
+        """What `to_dict` gave, as a MultiVector.
+
+        Raises:
+            ValueError: a value is missing or does not fit.
+        """
+        missing = {"kind", "text", "ids", "pieces", "spans", "dim", "dtype", "vectors"} - set(values)
+        if missing:
+            raise ValueError(f"a MultiVector needs {', '.join(sorted(missing))}. See to_dict().")
+        dtype = np.float16 if values["dtype"] == "float16" else np.float32
+        return cls(
+            vectors=np.array(values["vectors"], dtype).reshape(-1, values["dim"]),
+            ids=np.array(values["ids"], np.int32),
+            pieces=tuple(bytes.fromhex(piece) for piece in values["pieces"]),
+            spans=np.array(values["spans"], np.int32).reshape(-1, 2),
+            text=values["text"],
+            kind=values["kind"],
+        )
+
+
+def _checked(vectors: NDArray[Any], kind: str) -> int:
+    if kind not in KINDS:
+        raise ValueError(f'kind={kind!r}: it must be "query" or "document".')
+    if vectors.ndim != 2 or vectors.shape[1] == 0:
+        raise ValueError(
+            f"vectors of shape {vectors.shape}: the shape must be (n_tokens, dim), dim at least 1."
+        )
+    if not np.isfinite(vectors).all():
+        row = int(np.flatnonzero(~np.isfinite(vectors).all(axis=1))[0])
+        raise ValueError(
+            f"the vector of token {row} has a NaN or an infinity. Vectors must be finite numbers; "
+            "find out where they were made, or drop that token."
+        )
+    return vectors.shape[0]
