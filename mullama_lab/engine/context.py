@@ -142,17 +142,22 @@ class Context:
         self.sequences.use(sequence).kept = True
         return sequence
 
-    def take(self) -> int:
-        """An id to work in: one that holds nothing, or the one that was not used for longest."""
-        free = self.sequences.free_id()
-        if free is None:
-            free = next(iter(self.sequences.replaceable()), None)
+    def take(self, tokens: Sequence[int]) -> int:
+        """An id to work in: one that holds nothing, or the one that was not used for longest.
+
+        The sequence that these tokens can be copied from is left as it is if another will do.
+        """
+        known = self.sequences
+        free = known.free_id()
+        if free is None and (victims := known.replaceable()):
+            source = known.longest(tokens, known.held)[0]
+            free = next((s for s in victims if s not in (0, source)), victims[0])
         if free is None:
             raise SessionError(
                 f"all {self.sequences.n_max} sequences of the session are kept, so there is none "
                 "to work in. Remove one with session.remove(sequence)."
             )
-        self.sequences.use(free)
+        known.use(free)
         return free
 
     def rewind(self, sequence: int, n: int) -> None:

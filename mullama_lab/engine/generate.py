@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine import _native as native
 from mullama_lab.engine.capture import RowFacts, RowReader
-from mullama_lab.engine.chain import Chain
+from mullama_lab.engine.chain import Chain, Stage
 from mullama_lab.engine.context import Context
-from mullama_lab.engine.sampling import ChainSampler, SurvivorCount
+from mullama_lab.engine.sampling import ChainSampler, State, SurvivorCount
 from mullama_lab.engine.trace import Facts, Trace
 from mullama_lab.errors import MullamaError, Stopped
 
@@ -72,11 +72,11 @@ class Lane:
         sequence: int | None = None,
     ) -> None:
         self.model, self.trace, self.controls, self.limits = model, trace, controls, limits
-        self.given_sequence = sequence
-        self.sequence = 0
+        self.sequence = -1 if sequence is None else sequence
         self.token = -1
         self.error: BaseException | None = None
-        self._stops = _StopStrings(limits.stop)
+        self.stops = StopStrings(limits.stop)
+        self.learnt: dict[Stage, State] = {}  # what stages know of the text before
         self._began = 0
 
     @property
@@ -89,13 +89,13 @@ class Lane:
         """How many tokens it may still add."""
         return self.limits.max_tokens - len(self.trace)
 
-    def begin(self, context: Context, first_row: _FirstRow) -> None:
+    def begin(self, context: Context, first_row: FirstRow) -> None:
         """Process the prompt and draw the first token."""
         began = self._began = perf_counter_ns()
         try:
-            row = self._first_row(context, first_row)
+            row = self.prepare(context, first_row)
             self.trace.prompt_seconds = (perf_counter_ns() - began) / 1e9
-            self._sampler = _Sampler(self.model, self.trace)
+            self._sampler = _Sampler(self.model, self.trace, self.learnt)
         except Stopped:
             if context.stop:  # not this lane alone
                 raise
@@ -103,9 +103,9 @@ class Lane:
         except LANE_ERRORS as error:
             self.end(context, "failed", error)
         else:
-            if self.n_left <= 0:
+            if row is not None and self.n_left <= 0:
                 self.end(context, "length")
-            else:
+            elif row is not None:
                 self.step(context, row, perf_counter_ns() - began)
 
     def step(self, context: Context, row: Logits, decode_ns: int) -> None:
@@ -133,15 +133,30 @@ class Lane:
         trace.finish_reason = reason
         self.controls.on_end(error)
 
-    def _first_row(self, context: Context, first_row: _FirstRow) -> Logits:
-        given = self.given_sequence
-        self.sequence = context.take() if given is None else given
-        context.sequences.use(self.sequence).at_work = True
+    def prepare(self, context: Context, first_row: FirstRow) -> Logits | None:
+        """Let the cache hold the tokens before the first draw; the row after them.
+
+        None if it came to its end before that.
+        """
+        self.take_sequence(context)
         tokens, trace, before = self.tokens, self.trace, context.n_decoded
         row = first_row.after(tokens, self.sequence, self._on_prompt)
         trace.n_prompt_decoded = context.n_decoded - before
         trace.n_prompt_reused = len(tokens) - trace.n_prompt_decoded
         return row
+
+    def take_sequence(self, context: Context) -> None:
+        """Settle where the lane works."""
+        if self.sequence < 0:
+            self.sequence = context.take(self.tokens)
+        context.sequences.use(self.sequence).at_work = True
+
+    def reason_in_text(self) -> str:
+        """Why the newest token ends the text, if it does."""
+        if (cut := self.stops.find(self.trace)) is not None:
+            self.trace.cut_text(cut)
+            return "stop"
+        return "eog" if self.model.is_eog(self.token) else ""
 
     def _on_prompt(self, done: int, total: int) -> None:
         if self.controls.stop_requested:
@@ -149,18 +164,14 @@ class Lane:
         self.controls.on_prompt(done, total)
 
     def _reason_to_end(self) -> str:
-        trace = self.trace
-        if (cut := self._stops.find(trace)) is not None:
-            trace.cut_text(cut)
-            return "stop"
-        if self.model.is_eog(self.token):
-            return "eog"
+        if reason := self.reason_in_text():
+            return reason
         if self.controls.stop_requested:
             return "stopped"
         return "length" if self.n_left <= 0 else ""
 
 
-class _FirstRow:
+class FirstRow:
     """The rows after prompts: computed once for lanes with the same prompt, one after another."""
 
     def __init__(self, context: Context) -> None:
@@ -194,7 +205,7 @@ def generate(context: Context, lanes: Sequence[Lane]) -> None:
     """
     waiting = deque(_grouped(lanes))
     active: list[Lane] = []
-    first_row = _FirstRow(context)
+    first_row = FirstRow(context)
     try:
         while waiting or active:
             while waiting and _may_begin(context, waiting[0], active):
@@ -299,7 +310,7 @@ def score(context: Context, model: Model, trace: Trace, tokens: list[int]) -> No
         trace.remember_pieces()
 
 
-class _StopStrings:
+class StopStrings:
     """Looks for stop strings in the newest bytes, also across the borders of tokens."""
 
     def __init__(self, stops: tuple[bytes, ...]) -> None:
@@ -307,6 +318,11 @@ class _StopStrings:
         self.longest = max(map(len, stops), default=0)
         self._tail = b""
         self._n_before = 0  # bytes of text before the tail
+
+    def begin_after(self, text: bytes) -> None:
+        """Look also for what begins at the end of a text that is there already."""
+        self._tail = text[max(0, len(text) - self.longest + 1) :] if self.stops else b""
+        self._n_before = len(text) - len(self._tail)
 
     def find(self, trace: Trace) -> int | None:
         """Where in the text's bytes a stop string begins, or None."""
@@ -325,9 +341,10 @@ class _StopStrings:
 class _Sampler:
     """Turns rows into steps of a trace; follows changes of the chain."""
 
-    def __init__(self, model: Model, trace: Trace) -> None:
+    def __init__(self, model: Model, trace: Trace, learnt: dict[Stage, State]) -> None:
         self.model = model
         self.trace = trace
+        self.learnt = learnt
         self.reader = RowReader(model.n_vocab, trace.top)
         self.chain: Chain | None = None
 
@@ -354,7 +371,7 @@ class _Sampler:
     def _take(self, chain: Chain, step: int) -> None:
         trace = self.trace
         # A stage that stays as it is keeps what it has learnt.
-        learnt = {} if self.chain is None else dict(zip(self.chain, self.work.state))
+        learnt = self.learnt if self.chain is None else dict(zip(self.chain, self.work.state))
         self.work = ChainSampler(
             chain,
             self.model,

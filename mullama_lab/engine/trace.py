@@ -36,6 +36,7 @@ _COLUMNS: dict[str, tuple[type, float]] = {
     "sample_ns": (np.int64, 0),
     "constraint_ns": (np.int64, 0),
     "capture_ns": (np.int64, 0),
+    "forced": (np.bool_, False),
 }
 _TABLES: dict[str, tuple[type, float]] = {
     "top_ids": (np.int32, -1),
@@ -45,6 +46,7 @@ _TABLES: dict[str, tuple[type, float]] = {
 }
 _FACTS = (
     "finish_reason",
+    "n_copied",
     "n_prompt_decoded",
     "n_prompt_reused",
     "prompt_seconds",
@@ -88,6 +90,7 @@ class Step:
     sample_ns: int
     constraint_ns: int
     capture_ns: int
+    forced: bool = False  # given, not drawn
 
     def __repr__(self) -> str:
         return (
@@ -102,7 +105,9 @@ class Trace(Sequence[Step]):
     Each per-token array has one entry a step: `tokens`, `logprob` (nats, before the chain),
     `logprob_after`, `rank` (0 is the model's first choice), `entropy` (nats), `logsumexp`,
     `top_ids` and `top_logprobs` (n, top), `after_ids` and `after_logprobs`, `n_kept`
-    (n, stages), and the times `decode_ns`, `sample_ns`, `constraint_ns`, `capture_ns`.
+    (n, stages), the times `decode_ns`, `sample_ns`, `constraint_ns`, `capture_ns` (`decode_ns` is
+    that of the whole batch the token's row came from, also where other texts were in it), and
+    `forced`: given by a caller instead of drawn, as at the step where a branch goes off.
     `trace[3]` is a Step, `trace[2:5]` a shorter Trace.
     """
 
@@ -124,6 +129,7 @@ class Trace(Sequence[Step]):
         self.seed = seed
         self.top = top
         self.finish_reason = ""
+        self.n_copied = 0  # steps at the beginning that another trace's generation made
         self.n_prompt_decoded = 0
         self.n_prompt_reused = 0
         self.prompt_seconds = 0.0
@@ -135,8 +141,7 @@ class Trace(Sequence[Step]):
         self._piece_of = piece
         self._known_pieces: dict[int, bytes] = {}
         self._n = 0
-        self._arrays = {n: np.full(16, fill, kind) for n, (kind, fill) in _COLUMNS.items()}
-        self._arrays |= {n: np.full((16, top), fill, kind) for n, (kind, fill) in _TABLES.items()}
+        self._arrays = _arrays(16, top)
         self._n_kept: list[tuple[int, ...]] = []
         self._states: list[tuple[tuple[float, ...], ...]] = []
         self._rows: list[tuple[NDArray[np.int32], NDArray[np.float32]] | None] = []
@@ -167,9 +172,42 @@ class Trace(Sequence[Step]):
         self._row_bytes += size if fits else 0
         self._n = i + 1
 
+    def append_forced(
+        self,
+        parent: Trace,
+        step: int,
+        token: int,
+        before: tuple[float, int],
+        after: float,
+        piece: bytes,
+        text: bytes,
+    ) -> None:
+        """Add a step that is another trace's step, but for its token, which is given.
+
+        `before` is the token's log-probability and rank before the chain, `after` its
+        log-probability after it: minus infinity if the chain had removed it.
+        """
+        i, arrays = self._n, self._arrays
+        for name in ("entropy", "logsumexp"):
+            arrays[name][i] = parent._arrays[name][step]
+        for name in _TABLES:
+            width = min(self.top, parent.top)
+            arrays[name][i, :width] = parent._arrays[name][step, :width]
+        arrays["token"][i], arrays["forced"][i] = token, True
+        arrays["logprob"][i], arrays["rank"][i] = before
+        arrays["logprob_after"][i] = after
+        self.pieces.append(piece)
+        self._texts.append(text)
+        self._n_kept.append(parent._n_kept[step])
+        self._states.append(parent._states[step])
+        self._rows.append(parent._rows[step])
+        self._n = self.n_copied = i + 1
+
     def change_chain(self, chain: Chain) -> None:
         """Say that the steps from here on are made with another chain."""
         before = [entry for entry in self.chains if entry[0] < self._n]
+        if before and before[-1][1] == chain:
+            return
         self.chains = [*before, (self._n, chain)]  # at once, for whoever is reading
 
     def cut_text(self, n_bytes: int) -> None:
@@ -232,9 +270,10 @@ class Trace(Sequence[Step]):
 
     @property
     def tokens_per_second(self) -> float:
-        """Generated tokens by the seconds after the first one; 0 for fewer than two."""
+        """Tokens by the seconds after the first that was drawn; 0 for fewer than two."""
         spent = self.seconds - (self.seconds_to_first_token or 0.0)
-        return (self._n - 1) / spent if self._n > 1 and spent > 0 else 0.0
+        n = self._n - self.n_copied
+        return (n - 1) / spent if n > 1 and spent > 0 else 0.0
 
     def piece(self, token: int) -> bytes:
         """The bytes of any token this trace names; "<id>" if its model is gone."""
@@ -265,6 +304,10 @@ class Trace(Sequence[Step]):
     def state(self, step: int) -> tuple[tuple[float, ...], ...]:
         """What each stage had learnt before a step: mirostat's mu, adaptive-p's averages."""
         return self._states[step]
+
+    def n_kept_at(self, step: int) -> tuple[int, ...]:
+        """Candidates left by each stage at one step."""
+        return self._n_kept[step]
 
     def kept(self, step: int) -> tuple[NDArray[np.int32], NDArray[np.float32]] | None:
         """The likeliest candidates of a step's row as (ids, logits), in order of id.
@@ -315,6 +358,32 @@ class Trace(Sequence[Step]):
             before = sum(map(len, self._texts[:a]))
             part._text_bytes = max(0, self._text_bytes - before)
         return part
+
+    def begun(
+        self, n: int, *, top: int, seed: int | None, piece: Callable[[int], bytes] | None
+    ) -> Trace:
+        """A trace that can grow, with the first n steps of this one; kept rows are shared."""
+        other = Trace(
+            prompt_tokens=self.prompt_tokens,
+            seed=seed,
+            top=top,
+            piece=piece,
+            model_name=self.model_name,
+        )
+        other.chains = [entry for entry in self.chains if entry[0] <= n]
+        other._arrays = _arrays(n + 16, top)
+        for name, array in other._arrays.items():
+            if array.ndim == 1:
+                array[:n] = self._arrays[name][:n]
+            else:
+                width = min(top, self.top)
+                array[:n, :width] = self._arrays[name][:n, :width]
+        for name in ("pieces", "_texts", "_n_kept", "_states", "_rows"):
+            setattr(other, name, getattr(self, name)[:n])
+        other._row_bytes = sum(row[0].nbytes + row[1].nbytes for row in other._rows if row)
+        other._known_pieces = dict(self._known_pieces)
+        other._n = other.n_copied = n
+        return other
 
     def _like(
         self, prompt_tokens: NDArray[np.int32], piece: Callable[[int], bytes] | None
@@ -398,6 +467,7 @@ class Trace(Sequence[Step]):
             kinds = _COLUMNS | _TABLES
             columns = data["columns"]
             n = trace._n = len(columns["token"])
+            columns = {"forced": [False] * n, **columns}  # dicts of before had none
             trace._arrays = {name: np.array(columns[name], kinds[name][0]) for name in kinds}
             for name in _TABLES:
                 trace._arrays[name] = trace._arrays[name].reshape(n, trace.top)
@@ -409,7 +479,7 @@ class Trace(Sequence[Step]):
             trace._rows = [None] * n
             trace._known_pieces = {int(t): bytes.fromhex(p) for t, p in data["vocabulary"].items()}
             for name in _FACTS:
-                setattr(trace, name, data[name])
+                setattr(trace, name, {"n_copied": 0, **data}[name])
             lists = (trace._n_kept, trace._states, trace.pieces, trace._texts)
             if any(len(column) != n for column in (*trace._arrays.values(), *lists)):
                 raise ValueError("its columns differ in length")
@@ -435,6 +505,13 @@ class Trace(Sequence[Step]):
         text = self.text
         shown = text if len(text) <= 60 else text[:59] + "…"
         return f"Trace({self._n} tokens, {self.finish_reason or 'running'}: {shown!r})"
+
+
+def _arrays(n: int, top: int) -> dict[str, NDArray[Any]]:
+    """Columns and tables with room for n steps."""
+    columns = {name: np.full(n, fill, kind) for name, (kind, fill) in _COLUMNS.items()}
+    tables = {name: np.full((n, top), fill, kind) for name, (kind, fill) in _TABLES.items()}
+    return columns | tables
 
 
 def _doubled(array: NDArray[Any], name: str) -> NDArray[Any]:

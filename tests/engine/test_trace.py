@@ -23,7 +23,7 @@ N_VOCAB = 259
 NO_END = Mask(ban=[tiny.EOS])
 PER_TOKEN = [
     *("token", "logprob", "logprob_after", "rank", "entropy", "logsumexp"),
-    *("decode_ns", "sample_ns", "constraint_ns", "capture_ns"),
+    *("decode_ns", "sample_ns", "constraint_ns", "capture_ns", "forced"),
 ]
 TABLES = ["top_ids", "top_logprobs", "after_ids", "after_logprobs"]
 
