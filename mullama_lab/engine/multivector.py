@@ -13,11 +13,12 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Vectors: TypeAlias = "NDArray[np.float32] | NDArray[np.float16]"  # (n_tokens, dim)
+Vectors: TypeAlias = NDArray[np.floating[Any]]  # (n_tokens, dim), float32 or float16
 Kind: TypeAlias = Literal["query", "document"]
 
 KINDS: tuple[Kind, ...] = ("query", "document")
-NO_SPAN = -1
+
+_FIELDS = {"kind", "text", "ids", "pieces", "spans", "dim", "dtype", "vectors"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +130,7 @@ class MultiVector:
         Raises:
             ValueError: a value is missing or does not fit.
         """
-        missing = {"kind", "text", "ids", "pieces", "spans", "dim", "dtype", "vectors"} - set(values)
+        missing = _FIELDS - set(values)
         if missing:
             raise ValueError(f"a MultiVector needs {', '.join(sorted(missing))}. See to_dict().")
         dtype = np.float16 if values["dtype"] == "float16" else np.float32
