@@ -174,7 +174,7 @@ class Runs(Sequence[Run]):
     @property
     def done(self) -> bool:
         """Whether all have ended, however."""
-        return self._job.done
+        return all(run.done for run in self._runs)
 
     @property
     def traces(self) -> list[Trace]:
