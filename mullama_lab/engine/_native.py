@@ -322,6 +322,25 @@ class Candidates:
         fields.data, fields.size = self._start, len(self.table)
         fields.selected, fields.sorted = -1, False
 
+    def load_some(self, ids: NDArray[np.int32], logits: NDArray[np.float32]) -> None:
+        """Start again from some tokens of a row, in the order given."""
+        n, fields = len(ids), self.fields
+        self.table["id"][:n] = ids
+        self.table["logit"][:n] = logits
+        fields.data, fields.size = self._start, n
+        fields.selected, fields.sorted = -1, False
+
+    def saved(self) -> tuple[NDArray[np.void], bool]:
+        """What there is now, for `restore`: a copy of the window, and whether it is sorted."""
+        return self.window.copy(), bool(self.fields.sorted)
+
+    def restore(self, saved: tuple[NDArray[np.void], bool]) -> None:
+        """Be again what `saved` gave."""
+        window, is_sorted = saved
+        self.table[: len(window)] = window
+        self.fields.data, self.fields.size = self._start, len(window)
+        self.fields.selected, self.fields.sorted = -1, is_sorted
+
     @property
     def size(self) -> int:
         return self.fields.size

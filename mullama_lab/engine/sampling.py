@@ -4,7 +4,8 @@ Generation and preview both run this, so what a preview shows is what a generati
 
 Every draw is addressable. The token at step i is drawn by llama.cpp's `dist`, which takes
 exactly one uniform a token, so its i-th draw depends on the seed and i alone. XTC gets a seed
-made of the seed, the step and its place in the chain. Mirostat and adaptive-p draw in llama.cpp
+made of the seed, the step and which of the chain's XTCs it is, so that no other stage changes
+whether it acts. Mirostat and adaptive-p draw in llama.cpp
 with generators of their own; here llama.cpp shapes the distribution, `dist` draws, and what they
 learn from the token (one or two floats) is kept as `state`, with llama.cpp's formula.
 """
@@ -119,14 +120,14 @@ class _Infill(_Inert):
 
 
 class _XTC(_Inert):
-    def __init__(self, stage: s.XTC, seed: int, place: int) -> None:
-        self.stage, self.seed, self.place = stage, seed, place
+    def __init__(self, stage: s.XTC, seed: int, number: int) -> None:
+        self.stage, self.seed, self.number = stage, seed, number
 
     def apply(self, candidates: native.Candidates, step: int) -> None:
         x = self.stage
         if x.threshold < 1e-30:  # or what has no probability is the least likely top choice
             _drop_impossible(candidates)
-        seed = addressed_seed(self.seed, self.place, step)
+        seed = addressed_seed(self.seed, self.number, step)
         native.sampler("xtc", x.probability, x.threshold, x.min_keep, seed).apply(candidates)
 
 
@@ -275,9 +276,9 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return weights / weights.sum()
 
 
-def addressed_seed(seed: int, place: int, step: int) -> int:
+def addressed_seed(seed: int, number: int, step: int) -> int:
     """A 32-bit seed that depends on these three numbers alone (splitmix64's mixer)."""
-    z = (seed << 32 | place << 24) + (step + 1) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
+    z = (seed << 32 | number << 24) + (step + 1) * 0x9E3779B97F4A7C15 & 0xFFFFFFFFFFFFFFFF
     z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & 0xFFFFFFFFFFFFFFFF
     z = (z ^ z >> 27) * 0x94D049BB133111EB & 0xFFFFFFFFFFFFFFFF
     return min((z ^ z >> 31) >> 32, native.RANDOM_SEED - 1)
@@ -337,7 +338,7 @@ _CHANGING = (*MASKING, s.Penalties, s.AdaptiveP)
 
 
 def _build(
-    stage: Stage, model: Model, history: Sequence[int], seed: int, place: int, state: State
+    stage: Stage, model: Model, history: Sequence[int], seed: int, number: int, state: State
 ) -> Worker:
     if stage.why_inert():
         return _Inert()
@@ -363,7 +364,7 @@ def _build(
         case s.AdaptiveP():
             return _AdaptiveP(stage, state)
         case s.XTC():
-            return _XTC(stage, seed, place)
+            return _XTC(stage, seed, number)
         case s.Custom():
             return _Custom(stage, n_vocab, history)
         case s.TailFree():
@@ -433,10 +434,10 @@ class ChainSampler:
         check(chain, model)
         self.chain = chain
         states = [*(state or ()), *[()] * len(chain)]
-        self.workers = [
-            _build(stage, model, history, seed, place, states[place])
-            for place, stage in enumerate(chain)
-        ]
+        self._build = lambda place, stage: _build(
+            stage, model, history, seed, _xtcs_before(chain, place), states[place]
+        )
+        self.workers = [self._build(place, stage) for place, stage in enumerate(chain)]
         self.candidates = candidates or native.Candidates(model.n_vocab)
         self._dist = Draws(seed, step)
         self._inert = [type(w) is _Inert for w in self.workers]
@@ -453,13 +454,31 @@ class ChainSampler:
         """
         candidates = self.candidates
         candidates.load(row)
-        for place, worker in enumerate(self.workers):
-            if not self._inert[place]:
-                worker.apply(candidates, step)
-                self._must_be_usable(place)
-            on_stage(place, candidates, self._inert[place])
+        for place in range(len(self.workers)):
+            on_stage(place, candidates, not self.apply_stage(place, step))
+        return self.draw(step)
+
+    def apply_stage(self, place: int, step: int) -> bool:
+        """Let one stage do its work on what `candidates` holds; False if it is inert."""
+        if self._inert[place]:
+            return False
+        self.workers[place].apply(self.candidates, step)
+        self._must_be_usable(place)
+        return True
+
+    def draw(self, step: int) -> int:
+        """The token that the seed draws at a step from what `candidates` holds."""
+        candidates = self.candidates
         self._dist.at(step).apply(candidates)
         return int(candidates.window["id"][candidates.fields.selected])
+
+    def replace(self, place: int, stage: Stage) -> None:
+        """Put another stage in a place; the others stay as they are, with what they learnt."""
+        stages = list(self.chain)
+        stages[place] = stage
+        self.chain = Chain(stages)
+        self.workers[place] = self._build(place, stage)
+        self._inert[place] = type(self.workers[place]) is _Inert
 
     def _must_be_usable(self, place: int) -> None:
         """Something is left, and nothing that llama.cpp cannot sort or normalise."""
@@ -488,6 +507,10 @@ class ChainSampler:
     def state(self) -> tuple[State, ...]:
         """What mirostat and adaptive-p have learnt, one tuple a stage, empty for the others."""
         return tuple(getattr(worker, "state", ()) for worker in self.workers)
+
+
+def _xtcs_before(chain: Chain, place: int) -> int:
+    return sum(isinstance(stage, s.XTC) for stage in chain.stages[:place])
 
 
 class SurvivorCount:
@@ -521,11 +544,16 @@ class Draws:
         self._seed = seed
         self._next = 0
         self._sampler = native.sampler("dist", seed)
+        self._again: tuple[int, native.NativeSampler] | None = None
         self.at(step)
         self._next = step
 
     def at(self, step: int) -> native.NativeSampler:
         """The sampler, ready to draw for `step`; drawing with it moves it to the next step."""
+        if step == self._next - 1:  # the same draw once more
+            if self._again is None or self._again[0] != step:
+                self._again = step, Draws(self._seed, step)._sampler
+            return self._again[1].clone()
         if step < self._next:
             self._sampler = native.sampler("dist", self._seed)
             self._next = 0
