@@ -27,7 +27,8 @@ class Session(SessionBranches):
         n_threads: None takes the physical cores but one. llama.cpp's threads wait for each other
             in a busy loop, so when a browser wants one of their cores all of them stall; on a
             machine that does nothing else, taking every core is faster.
-        n_seq_max: sequences the cache can hold.
+        n_seq_max: sequences the cache can hold, and so how many texts are generated at once;
+            None is 8, or 1 with kv_unified=False.
         flash_attention: "auto", "on" or "off".
         kv_type: type of the cache, such as "f16" or "q8_0", or one for keys and one for values.
         kv_unified: one buffer for all sequences, so that they can share a prefix.

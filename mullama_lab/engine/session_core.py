@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 S = TypeVar("S", bound="SessionCore")
 
+N_SEQUENCES = 8  # of a session, unless told otherwise
+
 
 class SessionCore:
     """What every session is: a context, its worker, and how the two come and go."""
@@ -38,7 +40,7 @@ class SessionCore:
         n_batch: int = 512,
         n_ubatch: int = 512,
         n_threads: int | None = None,
-        n_seq_max: int = 1,
+        n_seq_max: int | None = None,
         flash_attention: str = "auto",
         kv_type: str | tuple[str, str] = "f16",
         kv_unified: bool = True,
@@ -46,10 +48,13 @@ class SessionCore:
         must_generate(model)
         if n_ctx is None:
             n_ctx = min(4096, model.n_ctx_train or 4096)
+        n_ctx = whole("n_ctx", n_ctx, 1, 1 << 24)
+        n_batch = min(whole("n_batch", n_batch, 1, 1 << 16), n_ctx)
+        if n_seq_max is None:  # more cost nothing where they share a buffer
+            n_seq_max = min(N_SEQUENCES, n_batch) if kv_unified else 1
         n_seq_max = whole("n_seq_max", n_seq_max, 1, 256)
         # llama.cpp aborts on a context or batch of fewer tokens than sequences.
-        n_ctx = max(whole("n_ctx", n_ctx, 1, 1 << 24), n_seq_max)
-        n_batch = max(min(whole("n_batch", n_batch, 1, 1 << 16), n_ctx), n_seq_max)
+        n_ctx, n_batch = max(n_ctx, n_seq_max), max(n_batch, n_seq_max)
         n_ubatch = min(whole("n_ubatch", n_ubatch, 1, 1 << 16), n_batch)
         if n_threads is None:
             n_threads = max(1, (psutil.cpu_count(logical=False) or os.cpu_count() or 1) - 1)

@@ -87,7 +87,7 @@ def test_a_branch_of_a_branch_decodes_one_token(session, trace):
 
 
 def test_with_one_sequence_a_branch_takes_the_place_of_its_parent(tiny_model):
-    with tiny_model.session(n_ctx=256, n_threads=1) as session:
+    with tiny_model.session(n_ctx=256, n_threads=1, n_seq_max=1) as session:
         trace = session.generate(PROMPT, NO_END, max_tokens=20, seed=3)
         branch, spent = cost(session, lambda: session.branch(trace, 7, Z, max_tokens=1))
         assert (spent.decoded, spent.reused) == (1, len(PROMPT) + 7)

@@ -240,6 +240,17 @@ def test_a_generation_ends_where_the_forks_leave_no_cell(session):
     assert session.n_cells == 256
 
 
+def test_a_session_has_eight_sequences_where_they_share_a_buffer(tiny_model):
+    for options, n in (
+        ({}, 8),
+        ({"kv_unified": False}, 1),
+        ({"n_batch": 5}, 5),
+        ({"n_seq_max": 3}, 3),
+    ):
+        with tiny_model.session(n_ctx=256, **options) as session:
+            assert (session.n_seq_max, session.n_ctx) == (n, 256)
+
+
 def test_a_closed_session_forks_nothing(tiny_model):
     session = tiny_model.session(n_ctx=256)
     session.close()

@@ -81,7 +81,7 @@ def test_more_texts_than_sequences_follow_as_sequences_come_free(session):
 
 
 def test_one_sequence_is_enough(tiny_model):
-    with tiny_model.session(n_ctx=256, n_threads=1) as session:
+    with tiny_model.session(n_ctx=256, n_threads=1, n_seq_max=1) as session:
         traces = session.generate_many(["a", "b"], NO_END, max_tokens=5, seeds=3)
         assert texts(traces) == texts(
             session.generate(p, NO_END, max_tokens=5, seed=3) for p in "ab"
@@ -212,7 +212,7 @@ def test_each_run_yields_its_steps_and_ends_when_it_ends(session):
 
 
 def test_a_run_among_several_that_waits_for_a_sequence_can_be_stopped(tiny_model):
-    with tiny_model.session(n_ctx=256, n_threads=1) as session:
+    with tiny_model.session(n_ctx=256, n_threads=1, n_seq_max=1) as session:
         gate = Gate()
         runs = session.start_many("x", [NO_END | Custom(gate), NO_END], max_tokens=5, seeds=1)
         assert gate.at_work.wait(20)
