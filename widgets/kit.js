@@ -3,9 +3,11 @@
  * chains or runs. A view imports this file and no other.
  */
 export * from "./kit_board.js";
+export * from "./kit_branch.js";
 export * from "./kit_canvas.js";
 export * from "./kit_card.js";
 export * from "./kit_chips.js";
+export * from "./kit_compare.js";
 export * from "./kit_dom.js";
 export * from "./kit_drag.js";
 export * from "./kit_field.js";
@@ -16,6 +18,7 @@ export * from "./kit_hues.js";
 export * from "./kit_match.js";
 export * from "./kit_matrix.js";
 export * from "./kit_number.js";
+export * from "./kit_outline.js";
 export * from "./kit_queue.js";
 export * from "./kit_result.js";
 export * from "./kit_text.js";

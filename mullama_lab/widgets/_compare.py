@@ -1,0 +1,203 @@
+"""Two to four traces side by side, aligned by token: where they part, and how far apart there.
+
+Every one is set against the first. At the step where two paths part they have the same history,
+so the model's own rows differ there only if something else did (another prompt, model, adapter);
+what the chains made of the row may differ in any case.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mullama_lab.engine.divergence import Divergence, divergence, where_they_part
+from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.tree_nodes import n_shared
+from mullama_lab.widgets._glyphs import visible_piece
+
+MOST_SIDES = 4
+MOST_ROWS = 100  # aligned steps
+BEFORE = 2  # aligned steps that are still alike
+MAX_SIDE = 3000  # characters of each part of a text
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """What is compared: a trace, its number, and what it is called ("run 2")."""
+
+    number: int
+    label: str
+    trace: Trace
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of a comparison.
+
+    Attributes:
+        first: the step at which it parts from the first side; None if one begins the other.
+        token: its token at the step where not all are alike, "" if it has none.
+        rest: its text after that.
+        kl, kl_after: KL(first side ‖ this one) at `first`, before and after the chains; None
+            where it is not known.
+    """
+
+    number: int
+    label: str
+    first: int | None
+    token: str
+    rest: str
+    kl: Divergence | None
+    kl_after: Divergence | None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A token of one side: its bytes, its chance before and after the chain, KL to the first."""
+
+    piece: bytes
+    logprob: float
+    logprob_after: float
+    kl: Divergence | None
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Traces side by side.
+
+    Attributes:
+        first: the first step at which one has another token than the first side; None if every
+            one begins with the other or they are the same.
+        shared: how many tokens they begin with alike.
+        common: the text of those, or its end.
+        same_prompt: whether the prompts have the same tokens.
+        sides: what is each one's own, in the order given.
+    """
+
+    first: int | None
+    shared: int
+    common: str
+    same_prompt: bool
+    sides: tuple[Side, ...]
+    traces: tuple[Trace, ...]
+
+    @property
+    def a(self) -> Side:
+        """The first side."""
+        return self.sides[0]
+
+    @property
+    def b(self) -> Side:
+        """The second side."""
+        return self.sides[1]
+
+    def rows(self) -> list[tuple[int, list[Cell | None]]]:
+        """Aligned steps from shortly before where they part: (step, a cell for each side)."""
+        start = max(0, self.shared - BEFORE)
+        stop = min(max(map(len, self.traces)), start + MOST_ROWS)
+        sides = range(len(self.traces))
+        return [(i, [self._cell(k, i) for k in sides]) for i in range(start, stop)]
+
+    def _cell(self, k: int, i: int) -> Cell | None:
+        trace = self.traces[k]
+        if i >= len(trace):
+            return None
+        kl = divergence(self.traces[0], trace, i) if k else None
+        return Cell(trace.pieces[i], float(trace.logprob[i]), float(trace.logprob_after[i]), kl)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for the browser; what is not known is None."""
+        return {
+            "first": self.first,
+            "shared": self.shared,
+            "common": self.common,
+            "same_prompt": self.same_prompt,
+            "sides": [
+                {**vars(side), "kl": _plain(side.kl), "kl_after": _plain(side.kl_after)}
+                for side in self.sides
+            ],
+            "rows": [[i, [_plain_cell(cell) for cell in cells]] for i, cells in self.rows()],
+            "n": max(map(len, self.traces)),
+        }
+
+    def __repr__(self) -> str:
+        labels = ", ".join(side.label for side in self.sides)
+        lines = [f"Comparison of {labels}: {self.shared} tokens alike"]
+        for side in self.sides[1:]:
+            lines.append(f"  {_parting(self.sides[0], side)}")
+        return "\n".join(lines)
+
+
+def compare(compared: Sequence[Compared]) -> Comparison:
+    """Where two to four traces part; ValueError for any other number of them."""
+    if not 2 <= len(compared) <= MOST_SIDES:
+        raise ValueError(f"{len(compared)} given to compare; it must be from 2 to {MOST_SIDES}.")
+    traces = tuple(one.trace for one in compared)
+    first = traces[0]
+    shared = min(n_shared(first.tokens, trace.tokens) for trace in traces)
+    prompt = first.prompt_tokens.tolist()
+    sides = tuple(_side(one, first, shared) for one in compared)
+    return Comparison(
+        first=shared if any(side.first == shared for side in sides) else None,
+        shared=shared,
+        common=_end(_text(first, 0, shared)),
+        same_prompt=all(trace.prompt_tokens.tolist() == prompt for trace in traces),
+        sides=sides,
+        traces=traces,
+    )
+
+
+def _side(one: Compared, first: Trace, shared: int) -> Side:
+    trace = one.trace
+    at = where_they_part(first, trace)
+    return Side(
+        number=one.number,
+        label=one.label,
+        first=at,
+        token=_text(trace, shared, shared + 1)[:MAX_SIDE],
+        rest=_start(_text(trace, shared + 1, len(trace))),
+        kl=None if at is None else divergence(first, trace, at),
+        kl_after=None if at is None else divergence(first, trace, at, after=True),
+    )
+
+
+def _text(trace: Trace, start: int, stop: int) -> str:
+    return visible_piece(b"".join(trace.pieces[start:stop]))
+
+
+def _start(text: str) -> str:
+    return text if len(text) <= MAX_SIDE else text[: MAX_SIDE - 1] + "…"
+
+
+def _end(text: str) -> str:
+    return text if len(text) <= MAX_SIDE else "…" + text[1 - MAX_SIDE :]
+
+
+def _said(kl: Divergence | None) -> str:
+    return "n/a" if kl is None else f"{kl} nats"
+
+
+def _parting(a: Side, b: Side) -> str:
+    if b.first is None:
+        return f"{b.label}: no token differs from {a.label}"
+    return (
+        f"{b.label} parts from {a.label} at token {b.first + 1}: "
+        f"KL {_said(b.kl)} before the chain, {_said(b.kl_after)} after"
+    )
+
+
+def _plain(kl: Divergence | None) -> dict[str, Any] | None:
+    """JSON has no infinity."""
+    if kl is None:
+        return None
+    infinite = math.isinf(kl.nats)
+    return {"nats": None if infinite else kl.nats, "infinite": infinite, "exact": kl.exact}
+
+
+def _plain_cell(cell: Cell | None) -> list[Any] | None:
+    if cell is None:
+        return None
+    chances = (None if math.isnan(x) else math.exp(x) for x in (cell.logprob, cell.logprob_after))
+    return [cell.piece.hex(), *chances, _plain(cell.kl)]

@@ -1,0 +1,236 @@
+"""BranchTree: the branches from one prompt, with the probability of each path.
+
+It shows a Tree and changes it: names, pruning, undo, redo. It decodes nothing; a run that
+makes a branch is shown while it goes on, and whoever began it adds its trace when it ends.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+from xml.etree.ElementTree import Element
+
+import traitlets
+
+from mullama_lab.engine.run import Run
+from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.tree import Tree
+from mullama_lab.engine.tree_nodes import Node, n_shared
+from mullama_lab.widgets import _front_end, _tree_rows
+from mullama_lab.widgets._compare import Compared, Comparison, compare
+from mullama_lab.widgets._pump import Pump
+from mullama_lab.widgets._view import View, whole_number
+
+MOST_GROWING = 40  # bytes of the text of a branch in the making
+LONGEST_KEY = 40
+
+Undo = Callable[[], None]
+
+
+class BranchTree(View):
+    """Branches from one prompt as a tree of segments.
+
+    A path keeps its column; what turns off it stands above its next segment, set in by one.
+    `Enter` or a click on a segment selects the path that ends with it: `on_select` callbacks
+    get `(node, trace)`.
+
+    >>> view = BranchTree()
+    >>> view
+    BranchTree(0 branches)
+
+    Args:
+        tree: the Tree to show; `view.tree = other` shows another one.
+        title: a line above it.
+    """
+
+    _esm = _front_end.module("branch_tree")
+    _css = _front_end.style("branch_tree")
+
+    revision = traitlets.Int(0, help="Counts the changes of what is shown.").tag(sync=True)
+    n = traitlets.Int(0, help="Branches there are.").tag(sync=True)
+    selected = traitlets.Unicode("", help="Key of the node whose path is selected.").tag(sync=True)
+    to_undo = traitlets.Unicode("", help="The change that undo takes back.").tag(sync=True)
+    to_redo = traitlets.Unicode("", help="The change that redo makes again.").tag(sync=True)
+    compared = traitlets.List(traitlets.Int(), help="Branches side by side.").tag(sync=True)
+    growing = traitlets.List(
+        traitlets.Dict(), help="Branches in the making: where they turn off, and their text so far."
+    ).tag(sync=True)
+    title = traitlets.Unicode("", help="A line above the tree.").tag(sync=True)
+
+    def __init__(self, tree: Tree | None = None, *, title: str = "") -> None:
+        self._tree = Tree()
+        self._unwatch: Undo = lambda: None
+        self._selectors: list[Callable[[Node, Trace], Any]] = []
+        self._pumps: dict[Run, Pump] = {}
+        self._lock = threading.RLock()
+        super().__init__(title=title)
+        self.tree = self._tree if tree is None else tree
+
+    # From Python
+
+    @property
+    def tree(self) -> Tree:
+        """The Tree that is shown."""
+        return self._tree
+
+    @tree.setter
+    def tree(self, tree: Tree) -> None:
+        if not isinstance(tree, Tree):
+            raise TypeError(f"tree is a {type(tree).__name__}; give a Tree, which may be empty")
+        self._unwatch()
+        self._tree = tree
+        view = weakref.ref(self)
+
+        def changed() -> None:
+            if (alive := view()) is not None:
+                alive._changed()
+
+        self._unwatch = tree.on_change(changed)
+        self.selected = ""
+        self._changed()
+
+    def on_select(self, callback: Callable[[Node, Trace], Any]) -> Undo:
+        """Call `callback(node, trace)` when a path is selected; returns what undoes it."""
+        if not callable(callback):
+            raise TypeError(f"on_select takes a function, not {callback!r}")
+        self._selectors.append(callback)
+        return lambda: self._selectors.remove(callback)
+
+    def select(self, key: str) -> Trace:
+        """Select the path that ends with a node; who said `on_select` is told."""
+        node, trace = self._tree.node(key), self._tree.path(key)
+        self.selected = node.key
+        for callback in tuple(self._selectors):
+            callback(node, trace)
+        return trace
+
+    def compare(self, *numbers: int) -> Comparison:
+        """Two to four branches by number, side by side: where they part and the KL there.
+
+        The view shows them too.
+        """
+        found = self._comparison(numbers)
+        self.compared = [side.number for side in found.sides]
+        return found
+
+    def follow(self, run: Run) -> None:
+        """Show a branch in the making until its run ends."""
+        with self._lock:
+            self._pumps[run] = Pump(self, run)
+        self._show_growing()
+
+    def settle(self) -> None:
+        """Wait until the runs that are followed have ended; for code, not for callbacks."""
+        for pump in list(self._pumps.values()):
+            pump.join()
+
+    def to_code(self) -> str:
+        """Python that shows a tree, once `tree` is there."""
+        title = f", title={self.title!r}" if self.title else ""
+        return f"from mullama_lab.widgets import BranchTree\n\nBranchTree(tree{title})"
+
+    def close(self) -> None:
+        self._unwatch()
+        self._unwatch = lambda: None
+        for pump in list(self._pumps.values()):
+            pump.stop()
+        super().close()
+
+    def __repr__(self) -> str:
+        n = len(self._tree)
+        return f"BranchTree({n} {'branch' if n == 1 else 'branches'})"
+
+    # What happens
+
+    def _changed(self) -> None:
+        tree = self._tree
+        known = {node.key for node in tree.nodes}
+        numbers = {branch.number for branch in tree}
+        with self.hold_sync():
+            self.n = len(tree)
+            self.to_undo, self.to_redo = tree.to_undo, tree.to_redo
+            self.compared = [number for number in self.compared if number in numbers]
+            if self.selected not in known:
+                self.selected = ""
+            self.revision += 1
+
+    def _pump_once(self, run: Run) -> None:
+        if run.done:
+            with self._lock:
+                self._pumps.pop(run, None)
+        self._show_growing()
+
+    def _show_growing(self) -> None:
+        with self._lock:
+            self.growing = [_growing(self._tree, run) for run in self._pumps if not run.done]
+
+    def _comparison(self, numbers: Sequence[int]) -> Comparison:
+        branches = [self._tree.branch(number) for number in dict.fromkeys(numbers)]
+        return compare([Compared(b.number, b.label, b.trace) for b in branches])
+
+    # From the browser
+
+    def _on_request(self, op: str, args: dict[str, Any]) -> Any:
+        tree = self._tree
+        if op == "rows":
+            revision = self.revision
+            return {**_tree_rows.rows(tree), "revision": revision}
+        if op == "select":
+            self.select(_key(args))
+            return {}
+        if op == "rename":
+            tree.rename(_branch_number(args, "number"), args.get("name", ""))
+            return {}
+        if op == "prune":
+            return {"pruned": [branch.number for branch in tree.prune(_key(args))]}
+        if op == "undo":
+            return {"change": tree.undo()}
+        if op == "redo":
+            return {"change": tree.redo()}
+        if op == "compare":
+            numbers = args.get("numbers")
+            if not isinstance(numbers, list) or len(numbers) > 4:
+                raise ValueError(f"numbers is {numbers!r:.80}; it must be two to four branches")
+            if len(numbers) < 2:
+                self.compared = [_branch_number({"n": n}, "n") for n in numbers]
+                return {}
+            return self.compare(*(_branch_number({"n": n}, "n") for n in numbers)).to_dict()
+        return super()._on_request(op, args)
+
+    # Without a browser
+
+    def _plain_text(self) -> str:
+        text = repr(self._tree)
+        if len(self._tree):
+            text += f"\n[{_tree_rows.summary(self._tree)}]"
+        return f"{self.title}\n{text}" if self.title else text
+
+    def _static_html(self) -> Element:
+        return _tree_rows.static(self._tree, self.title)
+
+
+def _key(args: dict[str, Any]) -> str:
+    key = args.get("key")
+    if not isinstance(key, str) or len(key) > LONGEST_KEY:
+        raise ValueError(f"key is {key!r:.80}; it must be that of a node")
+    return key
+
+
+def _branch_number(args: dict[str, Any], name: str) -> int:
+    return whole_number(args, name, low=1, high=2**31 - 1)
+
+
+def _growing(tree: Tree, run: Run) -> dict[str, Any]:
+    """Where a run's path leaves the tree, and the text it has since."""
+    trace = run.trace
+    shared = max((n_shared(trace.tokens, branch.trace.tokens) for branch in tree), default=0)
+    text = b"".join(trace.pieces[shared : len(trace)])
+    return {
+        "from": shared,
+        "state": run.state,
+        "tokens": len(trace),
+        "text": text[-MOST_GROWING:].hex(),
+        "cut": len(text) > MOST_GROWING,
+    }

@@ -1,0 +1,277 @@
+"""The branch tree on a tiny model: rows, requests, names, undo, runs that are followed."""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+import re
+import weakref
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mullama_lab.engine.samplers import Mask, Temperature
+from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.tree import Tree
+from mullama_lab.widgets import BranchTree, _front_end, _tree_rows
+
+AB = Mask(allow=[b + 3 for b in b"ab"]) | Temperature(2.0)
+
+
+@pytest.fixture(scope="module")
+def session(tiny_model):
+    with tiny_model.session(n_ctx=256, n_threads=1, n_seq_max=2) as session:
+        yield session
+
+
+@pytest.fixture(scope="module")
+def traces(session):
+    return [session.generate("x", AB, max_tokens=6, seed=seed, top=8) for seed in range(10)]
+
+
+@pytest.fixture
+def tree(traces):
+    return Tree(traces)
+
+
+@pytest.fixture
+def view(tree):
+    view = BranchTree(tree)
+    yield view
+    view.close()
+
+
+def ask(view: BranchTree, op: str, **args: Any) -> dict[str, Any]:
+    return view._answer(op, args)[0]
+
+
+def refused(view: BranchTree, op: str, **args: Any) -> str:
+    reply = ask(view, op, **args)
+    assert not reply["ok"]
+    return reply["error"]
+
+
+# Rows
+
+
+def test_there_is_a_row_for_each_node_in_reading_order(view, tree):
+    rows = ask(view, "rows")["rows"]
+    assert [row["key"] for row in rows] == [node.key for node in tree.nodes]
+    for row, node in zip(rows, tree.nodes):
+        assert row["logprob"] == node.logprob and row["stop"] == node.stop
+        assert bytes.fromhex(row["first"] + row["rest"]) == b"".join(node.pieces)
+        assert row["branch"] == (node.ends[0] if node.ends else 0)
+
+
+def test_the_first_tokens_of_siblings_add_up_to_what_they_have_together(view):
+    rows = ask(view, "rows")["rows"]
+    for parent in rows:
+        chances = [row["p"] for row in rows if row["parent"] == parent["key"]]
+        assert all(0 < p < 1 for p in chances) and sum(chances) <= 1
+
+
+def test_siblings_are_numbered_as_they_are_read(view):
+    rows = ask(view, "rows")["rows"]
+    for parent in rows:
+        family = [row for row in rows if row["parent"] == parent["key"]]
+        assert [row["place"] for row in family] == list(range(1, len(family) + 1))
+        assert all(row["family"] == len(family) == parent["children"] for row in family)
+
+
+def test_rows_are_json_even_where_chances_are_unknown_or_none():
+    tree = Tree([])
+    trace = Trace(prompt_tokens=[1], top=1)
+    trace.finish_reason = "length"
+    tree.add(trace)
+    text = json.dumps(_tree_rows.rows(tree), allow_nan=False)
+    assert json.loads(text)["rows"][0]["key"] == "root"
+    for value, sent in ((math.nan, None), (-math.inf, "-inf"), (-1.5, -1.5)):
+        assert _tree_rows._number(value) == sent
+
+
+def test_a_chance_the_chain_had_removed_reaches_the_browser(traces):
+    forced = Trace.from_dict(traces[0].to_dict())
+    forced._arrays["logprob_after"][2] = -np.inf
+    rows = ask(BranchTree(Tree([forced])), "rows")["rows"]
+    assert rows[-1]["logprob_after"] == "-inf"
+    json.dumps(rows, allow_nan=False)
+
+
+def test_an_empty_tree_is_a_view_too():
+    view = BranchTree()
+    assert ask(view, "rows")["rows"][0]["parent"] is None
+    assert view._plain_text() == "Tree(empty)" and view.n == 0
+    assert "empty: add a trace first" in refused(view, "select", key="root")
+    assert "No branches yet" in view._still_forms()["text/html"]
+    assert ask(view, "prune", key="root")["pruned"] == []
+
+
+# Changing it
+
+
+def test_a_change_from_anywhere_is_seen(view, tree):
+    revision = view.revision
+    tree.rename(1, "first")
+    assert view.revision == revision + 1 and view.to_undo == "branch 1 renamed"
+    tree.prune(2)
+    assert view.n == len(tree)
+    assert ask(view, "undo")["change"] == "branch 2 pruned" and view.to_redo == "branch 2 pruned"
+
+
+def test_what_the_browser_asks_for_is_done(view, tree):
+    n = len(tree)
+    assert ask(view, "rename", number=1, name="  north ")["ok"]
+    assert tree.branch(1).name == "north"
+    key = tree.leaves[0].key
+    assert ask(view, "prune", key=key)["pruned"] and len(tree) == n - 1
+    assert ask(view, "undo")["ok"] and ask(view, "redo")["ok"] and len(tree) == n - 1
+
+
+def test_a_selected_path_is_told_and_forgotten_when_it_is_gone(view, tree):
+    told = []
+    stop = view.on_select(lambda node, trace: told.append((node.key, trace.tokens.tolist())))
+    leaf = tree.leaves[0]
+    assert ask(view, "select", key=leaf.key)["ok"]
+    assert view.selected == leaf.key
+    assert told == [(leaf.key, tree.branch(leaf.ends[0]).trace.tokens.tolist())]
+    inner = next(node for node in tree.nodes if not node.ends and len(node))
+    assert len(view.select(inner.key)) == inner.stop
+    stop()
+    view.select(leaf.key)
+    assert len(told) == 2
+    tree.prune(leaf.ends[0])
+    assert view.selected == ""
+
+
+def test_two_to_four_branches_are_compared_by_token(view, tree):
+    reply = ask(view, "compare", numbers=[1, 2])
+    a, b = (tree.branch(n).trace.tokens for n in (1, 2))
+    first = next(i for i, (x, y) in enumerate(zip(a, b)) if x != y)
+    assert reply["first"] == first and view.compared == [1, 2]
+    assert reply["sides"][1]["kl"]["nats"] < 1e-5  # one history, one row
+    tree.prune(2)
+    assert view.compared == [1]
+    assert "from 2 to 4" in refused(view, "compare", numbers=[1, 1])
+    assert ask(view, "compare", numbers=[])["ok"] and view.compared == []
+
+
+def test_another_tree_takes_its_place_and_the_old_one_is_let_go(view, tree, traces):
+    other = Tree(traces[:2])
+    view.select("1.0" if "1.0" in {n.key for n in tree.nodes} else tree.leaves[0].key)
+    view.tree = other
+    assert view.n == len(other) and view.selected == ""
+    revision = view.revision
+    tree.rename(1, "x")
+    assert view.revision == revision
+    with pytest.raises(TypeError, match="tree is a str; give a Tree"):
+        view.tree = "x"
+
+
+def test_a_tree_does_not_keep_its_views_alive(tree):
+    view = weakref.ref(BranchTree(tree))
+    import ipywidgets
+
+    ipywidgets.Widget.close_all()
+    gc.collect()
+    assert view() is None
+    tree.rename(1, "still works")
+
+
+# What it refuses
+
+
+@pytest.mark.parametrize(
+    ("op", "args", "says"),
+    [
+        ("select", {"key": "9.9"}, "no node '9.9'"),
+        ("select", {"key": 5}, "must be that of a node"),
+        ("select", {}, "must be that of a node"),
+        ("prune", {"key": "x" * 10_000}, "must be that of a node"),
+        ("rename", {"number": 1, "name": "a\nb"}, "U\\+000A"),
+        ("rename", {"number": 1, "name": "\u202eabc"}, "U\\+202E"),
+        ("rename", {"number": 1, "name": "x" * 10_000}, "10000 characters; the most is 80"),
+        ("rename", {"number": 1, "name": 5}, "a name is a text"),
+        ("rename", {"number": 99, "name": "x"}, "no branch 99"),
+        ("rename", {"number": True, "name": "x"}, "number is True"),
+        ("rename", {"number": 1e400, "name": "x"}, "number is inf"),
+        ("compare", {"numbers": [1, 99]}, "no branch 99"),
+        ("compare", {"numbers": list(range(1, 99))}, "two to four"),
+        ("compare", {"numbers": [1, "2"]}, "whole number"),
+        ("compare", {}, "two to four"),
+        ("undo", {}, "nothing to undo"),
+        ("redo", {}, "nothing to redo"),
+        ("eval", {"code": "1"}, "no request 'eval'"),
+    ],
+)
+def test_hostile_requests_are_refused_in_words(view, tree, op, args, says):
+    before = repr(tree)
+    message = refused(view, op, **args)
+    assert re.search(says, message), message
+    assert repr(tree) == before and len(message) < 400
+
+
+def test_a_text_of_any_bytes_is_shown_as_what_it_is():
+    trace = Trace(prompt_tokens=[1], top=1)
+    hostile = ["\u202e".encode(), b"\xff\xfe", b"<script>", "😀".encode()[:2], "😀".encode()[2:]]
+    for i, piece in enumerate(hostile):
+        arrays = trace._arrays
+        arrays["token"][i] = i
+        trace.pieces.append(piece)
+        trace._texts.append(piece)
+        trace._n_kept.append(())
+        trace._states.append(())
+        trace._rows.append(None)
+        trace._n += 1
+    trace.finish_reason = "length"
+    tree = Tree([trace])
+    html = BranchTree(tree)._still_forms()["text/html"]
+    assert "\u202e" not in html and "<script>" not in html
+    assert "[RLO]" in html and "[FF]" in html and "😀" in html
+
+
+# Runs
+
+
+def test_a_branch_in_the_making_is_shown_until_it_ends(session, tree):
+    view = BranchTree(tree)
+    seen: list[dict[str, Any]] = []
+    view.observe(lambda change: seen.extend(change["new"]), "growing")
+    trace = tree.branch(1).trace
+    token = next(int(t) for t in trace.top_ids[2] if t != trace.tokens[2])
+    run = session.start_branch(trace, 2, token, max_tokens=30)
+    view.follow(run)
+    view.settle()
+    run.wait()
+    assert view.growing == [] and seen
+    assert {entry["from"] for entry in seen} <= set(range(len(trace)))
+    assert all(len(bytes.fromhex(entry["text"])) <= 40 for entry in seen)
+
+
+# Forms
+
+
+def test_it_has_three_forms_and_the_plain_one_is_the_same_each_time(view, tree):
+    data, _ = view._repr_mimebundle_()
+    assert set(data) >= {"text/plain", "text/html", "application/vnd.jupyter.widget-view+json"}
+    assert data["text/plain"] == BranchTree(tree)._repr_mimebundle_()[0]["text/plain"]
+    assert data["text/plain"].startswith(f"Tree({len(tree)} branches from ")
+    assert "<script" not in data["text/html"] and len(data["text/html"]) < 60_000
+
+
+def test_what_it_adds_to_a_notebook_stays_small(session):
+    many = [session.generate("x", Temperature(2.0), max_tokens=8, seed=i) for i in range(200)]
+    view = BranchTree(Tree(many))
+    state = {k: v for k, v in view.get_state().items() if k not in ("_esm", "_css", "layout")}
+    assert len(json.dumps(state, default=str)) < 2_000
+    assert len(view._still_forms()["text/html"]) < 60_000
+    assert len(json.dumps(ask(view, "rows"))) < 400_000
+    assert len(_front_end.module("branch_tree").encode()) < 50_000
+
+
+def test_its_code_shows_it_again(tree):
+    scope = {"tree": tree}
+    code = BranchTree(tree, title="it's \"here\"").to_code()
+    exec(code.replace("\nBranchTree(", "\nview = BranchTree("), scope)
+    assert scope["view"].tree is tree and scope["view"].title == "it's \"here\""

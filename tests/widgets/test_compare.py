@@ -1,0 +1,109 @@
+"""Traces side by side: where they part, what is alike, how far apart their rows are."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+
+from mullama_lab.engine.divergence import divergence
+from mullama_lab.engine.samplers import Chain, Mask, Temperature, TopK
+from mullama_lab.widgets._compare import BEFORE, MOST_ROWS, Compared, compare
+
+AB = Mask(allow=[b + 3 for b in b"ab"]) | Temperature(2.0)
+
+
+@pytest.fixture(scope="module")
+def session(tiny_model):
+    with tiny_model.session(n_ctx=512, n_threads=1) as session:
+        yield session
+
+
+@pytest.fixture(scope="module")
+def four(session):
+    return [session.generate("x", AB, max_tokens=12, seed=seed) for seed in range(4)]
+
+
+def beside(*traces):
+    return compare([Compared(i, f"run {i}", trace) for i, trace in enumerate(traces, 1)])
+
+
+def test_what_is_alike_is_what_all_begin_with(four):
+    found = beside(*four)
+    columns = list(zip(*(trace.tokens.tolist() for trace in four)))
+    alike = next(i for i, column in enumerate(columns) if len(set(column)) > 1)
+    assert found.shared == alike == min(side.first for side in found.sides[1:])
+    assert found.sides[0].first is None
+
+
+def test_each_parts_from_the_first_where_its_own_token_differs(four):
+    for trace, side in zip(four[1:], beside(*four).sides[1:]):
+        i = side.first
+        assert four[0].tokens[:i].tolist() == trace.tokens[:i].tolist()
+        assert four[0].tokens[i] != trace.tokens[i]
+        assert side.kl == divergence(four[0], trace, i)
+        assert side.kl_after == divergence(four[0], trace, i, after=True)
+
+
+def test_rows_are_aligned_by_token_from_shortly_before(four):
+    found = beside(*four)
+    rows = found.rows()
+    assert rows[0][0] == max(0, found.shared - BEFORE)
+    for step, cells in rows:
+        assert [cell.piece for cell in cells] == [trace.pieces[step] for trace in four]
+        assert cells[0].kl is None and all(cell.kl is not None for cell in cells[1:])
+
+
+def test_a_shorter_one_ends_with_empty_cells(four):
+    found = beside(four[0], four[0][:5])
+    assert (found.first, found.shared, found.b.first, found.b.token) == (None, 5, None, "")
+    assert [cells[1] is None for _, cells in found.rows()] == [False] * BEFORE + [True] * 7
+
+
+def test_the_same_twice_has_nothing_of_its_own(four):
+    found = beside(four[0], four[0])
+    assert found.first is None and found.a.token == found.b.rest == ""
+    assert repr(found).splitlines()[1] == "  run 2: no token differs from run 1"
+
+
+def test_other_chains_on_one_row_are_apart_after_the_chain_only(session):
+    seeds = range(30)
+    cold, hot = Chain([TopK(200), Temperature(0.3)]), Chain([TopK(200), Temperature(3.0)])
+    pairs = (
+        [session.generate("x", chain, max_tokens=3, seed=seed, top=259) for chain in (cold, hot)]
+        for seed in seeds
+    )
+    found = next(f for f in (beside(*pair) for pair in pairs) if f.first is not None)
+    assert found.b.kl.nats == pytest.approx(0, abs=1e-5) and found.b.kl_after.nats > 0.001
+    assert "before the chain" in repr(found)
+
+
+def test_other_prompts_are_said_to_be_other(session, four):
+    other = session.generate("yz", AB, max_tokens=12, seed=0)
+    assert not beside(four[0], other).same_prompt and beside(*four[:2]).same_prompt
+
+
+def test_what_the_browser_gets_is_json_and_bounded(session):
+    chains = Chain([TopK(2), Temperature(5.0)]), Chain([TopK(60), Temperature(5.0)])
+    long = [session.generate("x", c, max_tokens=300, seed=s) for s, c in enumerate(chains)]
+    sent = beside(*long).to_dict()
+    text = json.dumps(sent, allow_nan=False)
+    assert len(sent["rows"]) <= MOST_ROWS and len(text) < 60_000
+    assert beside(long[1], long[0]).b.kl_after.nats == math.inf
+    assert beside(long[1], long[0]).to_dict()["sides"][1]["kl_after"]["infinite"] is True
+
+
+def test_a_part_that_was_not_kept_is_not_known(four):
+    bare = four[1][:]
+    bare._rows = [None] * len(bare)
+    bare._arrays["top_ids"][:] = -1
+    sent = beside(four[0], bare).to_dict()
+    assert sent["sides"][1]["kl"] is None
+    assert "KL n/a before the chain" in repr(beside(four[0], bare))
+
+
+@pytest.mark.parametrize("n", [0, 1, 5])
+def test_one_or_five_are_refused(four, n):
+    with pytest.raises(ValueError, match=f"{n} given to compare; it must be from 2 to 4"):
+        beside(*(four[:1] * n))
