@@ -81,6 +81,14 @@ export function printed(board, k, off) {
   return { parts: all, total };
 }
 
+/** The pair after document `k` became one side: the other side keeps, or gets the best that is left. */
+export function pairWith(pair, side, k, order) {
+  const mine = side === "a" ? 0 : 1;
+  let other = pair[1 - mine] ?? order.find((one) => one !== k) ?? k;
+  if (other === k) other = pair[mine] ?? other;
+  return mine ? [other, k] : [k, other];
+}
+
 /** Why A scores more than B: each query token's share of the difference, most in favour of A first. */
 export function versus(board, a, b, off) {
   const [one, two] = [printed(board, a, off), printed(board, b, off)];

@@ -12,6 +12,7 @@ const READABLE = 16;
 const NAMED = 12; // pixels of a column from which its name stands above it
 const WINDOW = 352; // pixels of the window's height at most
 const STEP = 1.6;
+const PATIENCE = 40; // times that a picture out of sight is tried again
 let made = 0;
 
 /** Pixels of a cell: the whole matrix in sight at zoom 0, then larger step by step. */
@@ -43,6 +44,7 @@ export function heatView({ label, names, onPoint = () => {}, onZoom = () => {} }
   let table = null;
   let ink = {};
   let booked = 0;
+  let patience = PATIENCE;
 
   const look = () => {
     const [paper, below, ...stops] = colours(node, ["--mll-paper", "--mll-heat-below", "--mll-heat-0", "--mll-heat-1", "--mll-heat-2", "--mll-heat-3", "--mll-heat-4"]);
@@ -143,6 +145,12 @@ export function heatView({ label, names, onPoint = () => {}, onZoom = () => {} }
   function draw() {
     booked = 0;
     if (!node.isConnected || !matrix.rows || !matrix.cols) return;
+    if (!scroll.clientWidth) {
+      // JupyterLab hides everything while it changes its theme, and no observer sees it come back
+      if (patience-- > 0) setTimeout(redraw, 50);
+      return;
+    }
+    patience = PATIENCE;
     if (!table) look();
     const ratio = Math.max(1, window.devicePixelRatio || 1);
     const width = Math.min(scroll.clientWidth, matrix.cols * size.w);

@@ -5,7 +5,18 @@ from __future__ import annotations
 from mullama_lab.widgets.branch_tree import BranchTree
 from mullama_lab.widgets.chain_editor import ChainEditor
 from mullama_lab.widgets.next_token import NextToken
+from mullama_lab.widgets.rank_board import Hit, RankBoard
 from mullama_lab.widgets.run_panel import RunPanel
+from mullama_lab.widgets.similarity_grid import SimilarityGrid
 from mullama_lab.widgets.token_strip import TokenStrip
 
-__all__ = ["BranchTree", "ChainEditor", "NextToken", "RunPanel", "TokenStrip"]
+__all__ = [
+    "BranchTree",
+    "ChainEditor",
+    "Hit",
+    "NextToken",
+    "RankBoard",
+    "RunPanel",
+    "SimilarityGrid",
+    "TokenStrip",
+]

@@ -2,6 +2,7 @@
 import { h } from "../kit.js";
 import strip from "../token_strip.js";
 import { bench } from "./gallery_bench.js";
+import { retrieval } from "./gallery_retrieval.js";
 import { fakeModel, pieceBuffers, stepBuffers } from "./fake_model.js";
 
 const WORDS = [" the", " quiet", " river", " ran", " past", " a", " house", ",", ".", "\n", " 😀", " שלום", "\u200b", "\t"];
@@ -61,7 +62,7 @@ const states = [
   [strip, gone()],
 ];
 const main = document.querySelector("main");
-for (const [view, model] of [...states, ...bench]) {
+for (const [view, model] of [...states, ...bench, ...retrieval]) {
   const el = h("section");
   main.append(el);
   view.render({ model, el });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { bars, floors, printed, ranked, versus } from "../kit.js";
+import { bars, floors, pairWith, printed, ranked, versus } from "../kit.js";
 
 const board = (rows, before = null) => ({ values: Float32Array.from(rows.flat()), rows: rows.length, cols: rows[0].length, before });
 const three = board([[0.5, 0.25, 0.75], [0.75, 0.5, 0], [0.25, 0.5, 0.25]]);
@@ -47,4 +47,13 @@ test("why A beats B: the shares add up to the difference of the scores", () => {
   const { rows, a, b, by, most } = versus(three, 0, 1, []);
   assert.deepEqual(rows.map(({ i, by: share }) => [i, share]), [[2, 0.75], [0, -0.25], [1, -0.25]]);
   assert.deepEqual([a, b, by, most], [1.5, 1.25, 0.25, 0.75]);
+});
+
+test("choosing one side keeps the other, swaps, or takes the best that is left", () => {
+  const order = [2, 0, 1];
+  assert.deepEqual(pairWith([], "a", 0, order), [0, 2]);
+  assert.deepEqual(pairWith([], "b", 2, order), [0, 2]);
+  assert.deepEqual(pairWith([0, 2], "b", 1, order), [0, 1]);
+  assert.deepEqual(pairWith([0, 2], "a", 2, order), [2, 0]);
+  assert.deepEqual(pairWith([], "a", 0, [0]), [0, 0]);
 });

@@ -1,0 +1,78 @@
+"""The tokens of a MultiVector as they stand in its text: gaps between them, and whole words.
+
+The widgets of late interaction share it. It knows pieces and character spans, no vectors.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mullama_lab.widgets._glyphs import visible, visible_piece
+
+if TYPE_CHECKING:
+    from mullama_lab.engine.multivector import MultiVector
+
+
+def in_text(tokens: MultiVector) -> tuple[list[str], list[str]]:
+    """What to show for each token, and the text before each and after the last.
+
+    A token that stands nowhere in the text (`[CLS]`, `[MASK]`) is shown by its name. Of tokens
+    that share a character, the first shows it.
+    """
+    text, at = tokens.text, 0
+    shown: list[str] = []
+    gaps: list[str] = []
+    for (start, end), piece in zip(_spans(tokens), tokens.pieces, strict=True):
+        if end <= start:
+            gaps.append("")
+            shown.append(visible_piece(piece) if start < 0 else "")
+            continue
+        gaps.append(text[at : max(at, start)])
+        shown.append(text[max(at, start) : max(at, end)])
+        at = max(at, end)
+    return shown, [*gaps, text[at:]]
+
+
+def outside(tokens: MultiVector) -> NDArray[np.int8]:
+    """1 for each token that stands nowhere in the text."""
+    return tokens.is_special.astype(np.int8)
+
+
+def words(tokens: MultiVector) -> NDArray[np.int32]:
+    """A number for each token; neighbours with the same number are pieces of one word.
+
+    A token goes on with the word before it if it begins where that ends, letter on letter.
+    """
+    groups: list[int] = []
+    text, before = tokens.text, (0, 0)
+    for start, end in _spans(tokens):
+        joined = (
+            bool(groups)
+            and before[1] > before[0]
+            and end > start
+            and start <= before[1]
+            and _is_letter(text, before[1] - 1)
+            and _is_letter(text, start)
+        )
+        groups.append(groups[-1] + (not joined) if groups else 0)
+        before = (start, end)
+    return np.array(groups, np.int32)
+
+
+def labels(tokens: MultiVector) -> list[str]:
+    """One short text a token, for tables: its characters without the space around them."""
+    return [
+        visible(text).strip(" ") or visible_piece(piece)
+        for text, piece in zip(tokens.token_texts, tokens.pieces, strict=True)
+    ]
+
+
+def _spans(tokens: MultiVector) -> list[tuple[int, int]]:
+    return [(start, end) for start, end in tokens.spans.tolist()]
+
+
+def _is_letter(text: str, i: int) -> bool:
+    return 0 <= i < len(text) and (text[i].isalnum() or text[i] == "_")

@@ -1,0 +1,323 @@
+"""RankBoard: results of a search, and what each query token adds to the score of each.
+
+One binary matrix, documents by query tokens, goes to the browser; switching tokens off ranks
+again there. What a search does is decided by whoever listens to `on_search`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from xml.etree.ElementTree import Element
+
+import numpy as np
+import traitlets
+from numpy.typing import NDArray
+
+from mullama_lab.engine.multivector import MultiVector
+from mullama_lab.widgets import _board_forms, _columns, _front_end, _tokens_in_text
+from mullama_lab.widgets._view import View, whole_number
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STATES = ("empty", "indexing", "comparing", "searching", "ready", "stopped", "failed")
+BARS = ("whole", "difference")
+MOST_HITS = 1000
+MOST_QUERY = 4000  # characters
+MOST_TEXT = 300  # characters of a document in the list
+
+
+@dataclass(frozen=True, eq=False)
+class Hit:
+    """One document of a result.
+
+    Attributes:
+        name: what it is called.
+        contributions: what each query token adds to its score, shape (query tokens,).
+        text: its beginning is shown.
+        document: its vectors, or a function that gets them, to say which tokens matched.
+        before: its rank in what it is compared with, from 1; 0 if it was not there.
+    """
+
+    name: str
+    contributions: NDArray[np.float32]
+    text: str = ""
+    document: MultiVector | Callable[[], MultiVector] | None = None
+    before: int = 0
+
+
+class RankBoard(View):
+    """Documents in the order of their scores; each bar is the sum of what the query tokens add.
+
+    Switch query tokens off and the board ranks again and marks what moved. Choose two documents
+    as A and B to see which tokens put one ahead of the other.
+
+    Args:
+        title: a line above the board.
+        searchable: whether the board has a search box; what it does is said by `on_search`.
+
+    Attributes:
+        off: places of query tokens that are left out of the scores.
+        bars: "whole" shows scores from 0; "difference" leaves out what each token adds to every
+            document of the list.
+        pair: the two documents compared, as places in `hits`.
+        selected: the document opened last, as a place in `hits`; -1 for none.
+    """
+
+    _esm = _front_end.module("rank_board")
+    _css = _front_end.style("rank_board")
+
+    query = traitlets.Unicode("", help="The query, as typed.").tag(sync=True)
+    n_query = traitlets.Int(0, help="Its tokens.").tag(sync=True)
+    total = traitlets.Int(0, help="Documents there are.").tag(sync=True)
+    epoch = traitlets.Int(0, help="Counts the results shown.").tag(sync=True)
+    off = traitlets.List(traitlets.Int(), help="Query tokens left out.").tag(sync=True)
+    bars = traitlets.Enum(BARS, "whole", help="What the length of a bar is.").tag(sync=True)
+    pair = traitlets.List(traitlets.Int(), help="The two documents compared.").tag(sync=True)
+    selected = traitlets.Int(-1, help="The document opened last.").tag(sync=True)
+    state = traitlets.Enum(STATES, "empty", help="What is going on.").tag(sync=True)
+    progress = traitlets.List([0, 0], help="Documents read, in all.").tag(sync=True)
+    baseline = traitlets.Unicode("", help="What the moves are measured against.").tag(sync=True)
+    rivals = traitlets.List(traitlets.Unicode(), help="What one can compare with.").tag(sync=True)
+    rival = traitlets.Unicode("", help="Which of them; empty for none.").tag(sync=True)
+    note = traitlets.Unicode("", help="What is to be said about the encoder.").tag(sync=True)
+    problem = traitlets.Unicode("", help="What went wrong.").tag(sync=True)
+    title = traitlets.Unicode("", help="A line above the board.").tag(sync=True)
+    searchable = traitlets.Bool(False, help="Whether there is a search box.").tag(sync=True)
+
+    def __init__(self, *, title: str = "", searchable: bool = False) -> None:
+        self._hits: list[Hit] = []
+        self._tokens: MultiVector | None = None
+        self._listeners: dict[str, list[Callable[..., object]]] = {}
+        super().__init__(title=title, searchable=searchable)
+
+    def show(
+        self,
+        query: MultiVector,
+        hits: Sequence[Hit],
+        *,
+        total: int | None = None,
+        baseline: str = "",
+        off: Sequence[int] = (),
+    ) -> None:
+        """Show the results of a search.
+
+        Args:
+            query: the tokens that the contributions belong to.
+            hits: documents, best first.
+            total: how many documents there are; None if `hits` has all.
+            baseline: what `before` of the hits is the rank in; empty for no comparison.
+            off: query tokens to leave out at once.
+
+        Raises:
+            ValueError: contributions of a wrong shape, or NaN or infinite ones.
+        """
+        hits = list(hits)
+        _check(len(query), hits)
+        with self.hold_sync():
+            self.off, self.pair, self.selected = [], [], -1
+            self._tokens, self._hits = query, hits
+            self.n_query = len(query)
+            self.off = list(off)
+            self.total = len(hits) if total is None else total
+            self.query = query.text[:MOST_QUERY]
+            self.baseline = baseline
+            self.problem = ""
+            self.state = "ready"
+            self.epoch += 1
+
+    def clear(self, *, total: int = 0) -> None:
+        """Show no results."""
+        with self.hold_sync():
+            self.off, self.pair, self.selected = [], [], -1
+            self._tokens, self._hits = None, []
+            self.n_query, self.total, self.state, self.problem = 0, total, "empty", ""
+            self.epoch += 1
+
+    def fail(self, message: str | Exception) -> None:
+        """Say why there are no new results; the last ones stay."""
+        self.problem = str(message)
+        self.state = "failed"
+
+    # The numbers
+
+    @property
+    def hits(self) -> list[Hit]:
+        """The documents as they were given."""
+        return list(self._hits)
+
+    @property
+    def contributions(self) -> NDArray[np.float64]:
+        """Shape (documents, query tokens); 0 where a query token is off."""
+        rows = [hit.contributions for hit in self._hits]
+        values = np.array(rows, np.float64).reshape(len(rows), self.n_query)
+        values[:, self.off] = 0.0
+        return values
+
+    @property
+    def scores(self) -> list[float]:
+        """The sum of each row of `contributions`, in its order."""
+        return [sum(row, 0.0) for row in self.contributions.tolist()]
+
+    @property
+    def order(self) -> list[int]:
+        """Places in `hits`, best first; equal scores keep their order."""
+        scores = self.scores
+        return sorted(range(len(scores)), key=lambda k: (-scores[k], k))
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Documents in their order: score, and what each query token adds."""
+        import pandas as pd
+
+        names = [] if self._tokens is None else _tokens_in_text.labels(self._tokens)
+        columns = [f"{i + 1} {name}" for i, name in enumerate(names)]
+        order = self.order
+        table = pd.DataFrame(self.contributions[order], columns=columns)
+        table.insert(0, "score", [self.scores[k] for k in order])
+        table.index = pd.Index([self._hits[k].name for k in order], name="document")
+        return table
+
+    def to_code(self) -> str:
+        """Python that searches for the same, once `lab` is there."""
+        return _board_forms.code(self)
+
+    # Listening
+
+    def on_search(self, callback: Callable[[str], object]) -> Callable[[], None]:
+        """Call `callback(text)` when somebody searches; returns what undoes it."""
+        return self._listen("search", callback)
+
+    def on_stop(self, callback: Callable[[], object]) -> Callable[[], None]:
+        """Call `callback()` when somebody presses Stop."""
+        return self._listen("stop", callback)
+
+    def on_go_on(self, callback: Callable[[], object]) -> Callable[[], None]:
+        """Call `callback()` when somebody wants what was stopped to go on."""
+        return self._listen("go_on", callback)
+
+    def on_compare(self, callback: Callable[[str], object]) -> Callable[[], None]:
+        """Call `callback(name)` when somebody chooses one of `rivals`, or "" for none."""
+        return self._listen("compare", callback)
+
+    def on_open(self, callback: Callable[[Hit], object]) -> Callable[[], None]:
+        """Call `callback(hit)` when somebody opens a document."""
+        return self._listen("open", callback)
+
+    def on_rank_all(self, callback: Callable[[], object]) -> Callable[[], None]:
+        """Call `callback()` when all documents are to be ranked by the tokens that are on."""
+        return self._listen("rank_all", callback)
+
+    def _listen(self, name: str, callback: Callable[..., object]) -> Callable[[], None]:
+        listeners = self._listeners.setdefault(name, [])
+        listeners.append(callback)
+        return lambda: listeners.remove(callback) if callback in listeners else None
+
+    def _tell(self, name: str, *values: Any) -> dict[str, Any]:
+        listeners = list(self._listeners.get(name, []))
+        if not listeners:
+            raise ValueError(f"nothing listens to {name}; board.on_{name}(callback) does")
+        for listener in listeners:
+            listener(*values)
+        return {}
+
+    @traitlets.validate("off", "pair")
+    def _only_what_is_there(self, proposal: Any) -> list[int]:
+        name, places = proposal["trait"].name, list(proposal["value"])
+        many = self.n_query if name == "off" else len(self._hits)
+        wrong = [place for place in places if not 0 <= place < many]
+        if wrong or (name == "pair" and len(places) not in (0, 2)):
+            raise traitlets.TraitError(
+                f"{name} is {places}; "
+                + ("two documents, or none, " if name == "pair" else "query tokens ")
+                + f"go from 0 to {many - 1}"
+            )
+        return sorted(set(places)) if name == "off" else places
+
+    # Requests
+
+    def _on_request(self, op: str, args: dict[str, Any]) -> Any:
+        if op == "board":
+            return self._board()
+        if op in ("open", "matches"):
+            return self._about(op, args)
+        if op == "search":
+            text = args.get("text")
+            if not isinstance(text, str) or len(text) > MOST_QUERY:
+                raise ValueError(f"a query must be a text of at most {MOST_QUERY} characters")
+            return self._tell("search", text)
+        if op in ("stop", "go_on", "rank_all"):
+            return self._tell(op)
+        if op == "compare":
+            name = args.get("name")
+            if name not in ("", *self.rivals):
+                raise ValueError(f"{name!r} is none of {', '.join(self.rivals) or 'no rivals'}")
+            return self._tell("compare", name)
+        return super()._on_request(op, args)
+
+    def _about(self, op: str, args: dict[str, Any]) -> Any:
+        most = len(self._hits) - 1
+        if op == "open":
+            k = whole_number(args, "row", low=0, high=most)
+            self.selected = k
+            return {} if not self._listeners.get("open") else self._tell("open", self._hits[k])
+        sides = [whole_number(args, side, low=0, high=most) for side in ("a", "b")]
+        matched = [_strings(self._matched(self._hits[k])) for k in sides]
+        return {}, [*matched[0], *matched[1]]
+
+    def _board(self) -> tuple[dict[str, Any], list[bytes]]:
+        tokens = [] if self._tokens is None else _tokens_in_text.in_text(self._tokens)[0]
+        values = np.array([hit.contributions for hit in self._hits], "<f4")
+        before = [hit.before for hit in self._hits] if self.baseline else []
+        names = [hit.name for hit in self._hits]
+        texts = [" ".join(hit.text[:MOST_TEXT].split()) for hit in self._hits]
+        return {"epoch": self.epoch, "rows": len(self._hits)}, [
+            *_strings(tokens),
+            *_strings(names),
+            *_strings(texts),
+            values.tobytes(),
+            np.array(before, "<i4").tobytes(),
+        ]
+
+    def _matched(self, hit: Hit) -> list[str]:
+        """The document's token that each query token matches best."""
+        found = hit.document
+        document = found if isinstance(found, MultiVector) or found is None else found()
+        if document is None or self._tokens is None or not len(document):
+            return []
+        places = (self._tokens.vectors @ document.vectors.T).argmax(axis=1)
+        return [document.token_texts[place] for place in places.tolist()]
+
+    # Forms without a browser half
+
+    def __repr__(self) -> str:
+        if not self._hits:
+            return f"RankBoard({self.state})"
+        return f"RankBoard({len(self._hits)} of {self.total} documents)"
+
+    def _plain_text(self) -> str:
+        return _board_forms.plain(self)
+
+    def _static_html(self) -> Element:
+        return _board_forms.static(self)
+
+
+def _strings(texts: Sequence[str]) -> list[bytes]:
+    return _columns.pieces([text.encode("utf-8", "replace") for text in texts])
+
+
+def _check(n_query: int, hits: Sequence[Hit]) -> None:
+    if len(hits) > MOST_HITS:
+        raise ValueError(f"{len(hits)} documents; a board shows at most {MOST_HITS}, the best.")
+    for hit in hits:
+        values = np.asarray(hit.contributions)
+        if values.shape != (n_query,):
+            raise ValueError(
+                f"the contributions of {hit.name!r} have shape {values.shape}; "
+                f"the query has {n_query} tokens, so it must be ({n_query},)."
+            )
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"a contribution to {hit.name!r} is not finite; are there NaN in its vectors?"
+            )

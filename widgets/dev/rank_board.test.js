@@ -1,0 +1,39 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { moveWords, verdict } from "../kit.js";
+import { barsText, movesText, stateText } from "../rank_board.js";
+
+test("each state has a line of its own", () => {
+  const some = { listed: 50, all: 412, tokens: 7 };
+  assert.equal(stateText("indexing", [120, 1412], some), "reading the documents: 120 of 1,412");
+  assert.equal(stateText("stopped", [120, 1412], some), "stopped: 120 of 1,412 documents are in the index");
+  assert.equal(stateText("ready", [0, 0], some), "the 50 best of 412 documents");
+  assert.equal(stateText("ready", [0, 0], { listed: 1, all: 1, tokens: 7 }), "1 document");
+  assert.match(stateText("ready", [0, 0], { ...some, tokens: 0 }), /no tokens/);
+  assert.match(stateText("empty", [0, 0], { ...some, all: 0 }), /No documents yet/);
+});
+
+test("moves say what they are measured against, and what was not ranked", () => {
+  const some = { listed: 50, all: 412 };
+  assert.equal(movesText({ moved: 3 }, [], "int8 storage", some), "3 moved against int8 storage");
+  assert.equal(movesText({ moved: 3 }, [], "", some), "");
+  assert.equal(movesText({ moved: 3 }, [1], "", some), "3 moved against all query tokens on; ranked among these 50 only");
+  assert.equal(movesText({ moved: 3 }, [1], "", { listed: 12, all: 12 }), "3 moved against all query tokens on");
+});
+
+test("bars say where they begin", () => {
+  assert.equal(barsText("whole", { start: 0, low: 0, high: 8.2 }), "bars: score from 0.000 to 8.200, one part a query token");
+  assert.match(barsText("difference", { start: 2.5, low: 2.5, high: 8 }), /from 2\.500, which every document of this list has, to 8\.000/);
+});
+
+test("a verdict adds up what speaks for and against", () => {
+  const rows = [{ by: 0.5 }, { by: 0.25 }, { by: 0 }, { by: -0.125 }];
+  assert.equal(verdict({ rows, by: 0.625 }), "A is 0.625 ahead of B: +0.750 from 2 query tokens, −0.125 from 1 query token");
+  assert.match(verdict({ rows: [{ by: -0.25 }], by: -0.25 }), /^A is 0\.250 behind B: −0\.250 from 1/);
+  assert.equal(verdict({ rows: [], by: 0 }), "A and B have the same score");
+});
+
+test("a move is also said in words", () => {
+  assert.deepEqual(["▲2", "▼1", "=", "new"].map(moveWords), ["up 2", "down 1", "as before", "new"]);
+});

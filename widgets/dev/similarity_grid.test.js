@@ -1,0 +1,29 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { cellSize } from "../kit.js";
+import { nothingText, scaleWords } from "../similarity_grid.js";
+
+test("the scale says what it is measured on", () => {
+  assert.deepEqual(scaleWords("raw", 0, 1), ["0", "1", "one scale for all rows, not stretched to the data"]);
+  assert.deepEqual(scaleWords("raw", -3.21, 17.5).slice(0, 2), ["-3.21", "17.5"]);
+  assert.match(scaleWords("by query", 0, 1)[2], /compare colours within a row only/);
+});
+
+test("an empty side says which", () => {
+  assert.equal(nothingText(3, 4), "");
+  assert.match(nothingText(-1, -1), /No query and document yet/);
+  assert.match(nothingText(0, 4), /The query has no tokens/);
+  assert.match(nothingText(3, 0), /The document has no tokens/);
+});
+
+test("at first the whole matrix is in sight, and zooming ends where names can be read", () => {
+  const big = { rows: 512, cols: 2048 };
+  const first = cellSize(big, 900, 0);
+  assert.ok(first.w * 2048 <= 900 + 1e-9 && first.h * 512 <= 352 + 1e-9);
+  let zoom = 0;
+  while (!cellSize(big, 900, zoom).most) zoom += 1;
+  assert.deepEqual([cellSize(big, 900, zoom).w, cellSize(big, 900, zoom).h], [26, 22]);
+  assert.ok(zoom < 12);
+  assert.equal(cellSize({ rows: 3, cols: 5 }, 900, 0).most, true);
+});
