@@ -50,6 +50,11 @@ function render({ model, el }) {
   const search = h("button", { type: "submit", class: "mll-button", "data-main": true }, "Search");
   const stop = h("button", { type: "button", class: "mll-button mll-rb-stop", on: { click: () => request(get("state") === "stopped" ? "go_on" : "stop") } }, "Stop");
   const form = h("form", { class: "mll-rb-form", role: "search", on: { submit: (event) => { event.preventDefault(); request("search", { text: input.value }); } } }, input, search, stop);
+  input.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.isComposing) return;
+    event.preventDefault(); // JupyterLab would keep the form from being sent
+    form.requestSubmit();
+  });
   const bar = h("progress", { class: "mll-rb-progress", "aria-label": "Documents read" });
   const title = h("p", { class: "mll-title" });
   const note = h("div", { class: "mll-note", hidden: true });
