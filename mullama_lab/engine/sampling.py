@@ -417,7 +417,8 @@ class ChainSampler:
     """A chain at work on one sequence: built for a history, applied to row after row.
 
     `apply` leaves in `candidates` what the last stage left, with probabilities where `dist`
-    normalised them, and returns the token that the seed draws at that step.
+    normalised them, and returns the token that the seed draws at that step. `inert` says of each
+    stage whether it does nothing.
     """
 
     def __init__(
@@ -440,7 +441,7 @@ class ChainSampler:
         self.workers = [self._build(place, stage) for place, stage in enumerate(chain)]
         self.candidates = candidates or native.Candidates(model.n_vocab)
         self._dist = Draws(seed, step)
-        self._inert = [type(w) is _Inert for w in self.workers]
+        self.inert = [type(w) is _Inert for w in self.workers]
 
     def apply(
         self,
@@ -460,7 +461,7 @@ class ChainSampler:
 
     def apply_stage(self, place: int, step: int) -> bool:
         """Let one stage do its work on what `candidates` holds; False if it is inert."""
-        if self._inert[place]:
+        if self.inert[place]:
             return False
         self.workers[place].apply(self.candidates, step)
         self._must_be_usable(place)
@@ -478,7 +479,7 @@ class ChainSampler:
         stages[place] = stage
         self.chain = Chain(stages)
         self.workers[place] = self._build(place, stage)
-        self._inert[place] = type(self.workers[place]) is _Inert
+        self.inert[place] = type(self.workers[place]) is _Inert
 
     def _must_be_usable(self, place: int) -> None:
         """Something is left, and nothing that llama.cpp cannot sort or normalise."""

@@ -1,0 +1,332 @@
+"""Replay: what another chain would have chosen on a finished generation, with the same draws.
+
+At each step the other chain gets the row, the tokens before it and the draw that the generation
+had there. Up to the first choice that differs this is what a rerun with that chain and seed does.
+After it the rerun would see other text, so later choices answer a smaller question: what the
+chain would choose there if the text before were as it was. They are marked off-policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mullama_lab.engine.chain import Chain, Stage
+from mullama_lab.engine.model import Model
+from mullama_lab.engine.moment import Moment
+from mullama_lab.engine.sampling import ChainSampler, check
+from mullama_lab.engine.session import Session
+from mullama_lab.engine.tail import Uncovered
+from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.trace_rows import TraceRows, learning, listed_steps
+from mullama_lab.errors import NoCandidates, StageFailed
+
+if TYPE_CHECKING:
+    import pandas
+
+NOTHING = -1  # in place of a choice: the chain leaves no token
+UNKNOWN = -2  # in place of a choice: the row was not kept, and not decoded again
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Replay:
+    """What a chain chooses at each step of a trace.
+
+    Attributes:
+        chain, seed: what was replayed, and with which draws.
+        tokens: the tokens of the trace, int32 of shape (n,).
+        choices: what the chain chooses there: -1 where it leaves no token, -2 where that is not
+            known.
+        given: steps that were not drawn (the beginning of a branch, its given token).
+        rows: for each step "kept" or "decoded": where its row came from; "" where from nowhere.
+        problems: why the chain leaves no token, or why a choice is not known, by step.
+        first: the first step whose choice differs, None if all are the same.
+    """
+
+    chain: Chain
+    seed: int
+    tokens: NDArray[np.int32]
+    choices: NDArray[np.int32]
+    given: Bools
+    rows: tuple[str, ...]
+    problems: dict[int, str]
+    pieces: dict[int, str] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def differs(self) -> Bools:
+        """Where the choice is another one than the trace has."""
+        return (self.choices != self.tokens) & ~self.given & self.known
+
+    @property
+    def known(self) -> Bools:
+        """Where the choice is known."""
+        return self.choices != UNKNOWN
+
+    @property
+    def first(self) -> int | None:
+        found = np.flatnonzero(self.differs)
+        return int(found[0]) if len(found) else None
+
+    @property
+    def off_policy(self) -> Bools:
+        """Where the text before is not what a rerun would have: after the first difference."""
+        steps = np.arange(len(self))
+        return steps > (len(self) if self.first is None else self.first)
+
+    @property
+    def first_is_sure(self) -> bool:
+        """Whether every choice up to the first that differs is known."""
+        end = len(self) if self.first is None else self.first
+        return bool((self.known | self.given)[:end].all())
+
+    @property
+    def n_compared(self) -> int:
+        """How many choices were compared: known, and of a token that was drawn."""
+        return int(np.count_nonzero(self.known & ~self.given))
+
+    @property
+    def n_changed(self) -> int:
+        """How many of them differ."""
+        return int(np.count_nonzero(self.differs))
+
+    def text_of(self, token: int) -> str:
+        """The text of a token or a choice."""
+        return self.pieces.get(int(token), f"<{token}>")
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """One row a step; needs pandas."""
+        import pandas as pd
+
+        table = pd.DataFrame(
+            {
+                "token": self.tokens,
+                "text": [self.text_of(t) for t in self.tokens],
+                "choice": self.choices,
+                "choice_text": [self.text_of(t) for t in self.choices],
+                "differs": self.differs,
+                "off_policy": self.off_policy,
+                "given": self.given,
+                "row": self.rows,
+            }
+        )
+        table.index.name = "step"
+        return table
+
+    def summary(self) -> str:
+        """What came of it, in a line."""
+        first, n = self.first, self.n_compared
+        parts = []
+        if first is None:
+            parts.append(f"none of {n} choices differs")
+        else:
+            now, then = (repr(self.text_of(t[first])) for t in (self.choices, self.tokens))
+            parts.append(f"step {first} is the first that differs: {now} instead of {then}")
+            parts.append(f"{self.n_changed} of {n} choices differ")
+        if unknown := int(np.count_nonzero(~self.known & ~self.given)):
+            parts.append(f"{unknown} not known")
+        if decoded := self.rows.count("decoded"):
+            parts.append(f"{decoded} rows decoded again")
+        return ", ".join(parts)
+
+    def __repr__(self) -> str:
+        return f"<Replay of {len(self)} tokens under {self.chain!r}: {self.summary()}>"
+
+
+@dataclass(frozen=True)
+class StageEffect:
+    """How many choices change when one stage is taken out of a chain."""
+
+    place: int
+    stage: Stage
+    n_changed: int
+    n_compared: int
+    why_inert: str = ""
+
+    def __str__(self) -> str:
+        why = f" ({self.why_inert})" if self.why_inert else ""
+        return f"changed {self.n_changed} of {self.n_compared}{why}"
+
+
+class StageEffects(tuple[StageEffect, ...]):
+    """One StageEffect for each stage of a chain, in its order."""
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """One row a stage; needs pandas."""
+        import pandas as pd
+
+        rows = [(repr(x.stage), x.n_changed, x.n_compared, x.why_inert) for x in self]
+        return pd.DataFrame(rows, columns=["stage", "changed", "of", "no effect"])
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{x.stage!r}: {x}" for x in self) or "no stages"
+
+
+def replay(
+    trace: Trace,
+    chain: Chain | Stage,
+    *,
+    on: Model | Session,
+    allow_unknown: bool = False,
+) -> Replay:
+    """Which token another chain would have chosen at each step of a generation.
+
+    The draws are those of the generation, and penalties, DRY, mirostat and adaptive-p see the
+    tokens that the trace has. A step is answered from the candidates that the trace kept of its
+    row if these decide it for sure, otherwise from the row decoded again; `rows` says which.
+
+    Args:
+        trace: a trace of `session.generate` or `session.branch`.
+        chain: what to put in the place of the chain that was in force.
+        on: the Model of the trace; or a Session of it, which can decode rows again.
+        allow_unknown: leave a choice open (-2) where a row would have to be decoded again,
+            instead of raising; nothing is decoded then.
+
+    Raises:
+        ValueError: the trace was not drawn, or is of another model; the chain does not fit the
+            model; or whole rows are needed and `on` is no Session.
+        StageFailed: a Custom stage raised or returned something unusable; the text names the step.
+
+        replay(trace, TopK(40) | Temperature(1.2), on=session).first
+    """
+    rows = TraceRows(trace, on)
+    rows.must_have_draws()
+    chain = Chain.of(chain)
+    check(chain, rows.model)
+    return _replayed(rows, chain, allow_unknown)
+
+
+def stage_effects(
+    trace: Trace,
+    chain: Chain | Stage | None = None,
+    *,
+    on: Model | Session,
+    allow_unknown: bool = False,
+) -> StageEffects:
+    """How many choices change when a stage is taken out: "changed 0 of 412".
+
+    A stage that changes nothing here does nothing for this text, whatever its settings.
+
+    Args:
+        chain: None is the one in force at the end of the trace.
+        on, allow_unknown: as for `replay`; a choice that is not known is not counted.
+    """
+    rows = TraceRows(trace, on)
+    rows.must_have_draws()
+    chain = trace.chain if chain is None else Chain.of(chain)
+    check(chain, rows.model)
+    whole = _replayed(rows, chain, allow_unknown)
+    return StageEffects(_effects(rows, chain, whole, allow_unknown))
+
+
+def _effects(
+    rows: TraceRows, chain: Chain, whole: Replay, allow_unknown: bool
+) -> Iterator[StageEffect]:
+    for place, stage in enumerate(chain.stages):
+        if why := stage.why_inert():
+            yield StageEffect(place, stage, 0, whole.n_compared, why)
+            continue
+        rest = Chain((*chain.stages[:place], *chain.stages[place + 1 :]))
+        without = _replayed(rows, rest, allow_unknown)
+        compared = whole.known & without.known & ~whole.given
+        changed = compared & (whole.choices != without.choices)
+        yield StageEffect(
+            place, stage, int(np.count_nonzero(changed)), int(np.count_nonzero(compared))
+        )
+
+
+def _replayed(rows: TraceRows, chain: Chain, allow_unknown: bool) -> Replay:
+    run = _Pass(rows, chain)
+    run.up_to(len(rows))
+    wanted = [step for step, choice in enumerate(run.choices) if choice == UNKNOWN]
+    if wanted and not allow_unknown:
+        if rows.session is None:
+            raise ValueError(_way_out(chain, wanted, run.problems[wanted[0]]))
+        run = _decoded(rows, chain, wanted)
+    trace = rows.trace
+    given = trace.forced[: rows.n] | (np.arange(rows.n) < trace.n_copied)
+    choices = np.array(run.choices, np.int32)
+    named = {int(t) for t in (*rows.tokens.tolist(), *run.choices) if t >= 0}
+    pieces = {token: trace.piece(token).decode("utf-8", "replace") for token in named}
+    return Replay(
+        chain=chain,
+        seed=trace.seed or 0,
+        tokens=rows.tokens.copy(),
+        choices=choices,
+        given=given,
+        rows=tuple(run.sources),
+        problems=run.problems,
+        pieces={**pieces, NOTHING: "(nothing left)", UNKNOWN: "n/a"},
+    )
+
+
+def _way_out(chain: Chain, wanted: Sequence[int], why: str) -> str:
+    return (
+        f"what the trace kept does not decide {listed_steps(wanted)} under {chain!r}: {why}. "
+        "Pass a session to decode those rows again: on=model.session()."
+    )
+
+
+def _decoded(rows: TraceRows, chain: Chain, wanted: Sequence[int]) -> _Pass:
+    """Once more, with those rows decoded again; all of them where a stage learns from each."""
+    run = _Pass(rows, chain)
+    steps = range(len(rows)) if learning(chain) else wanted
+
+    def visit(moment: Moment) -> None:
+        run.up_to(moment.step)
+        run.take(moment.step, moment)
+
+    rows.decode(steps, visit)
+    run.up_to(len(rows))
+    return run
+
+
+class _Pass:
+    """A chain going through a trace, told the trace's tokens as it goes."""
+
+    def __init__(self, rows: TraceRows, chain: Chain) -> None:
+        self.rows = rows
+        history = rows.history(0).tolist()
+        seed = rows.trace.seed or 0
+        self.work = ChainSampler(chain, rows.model, history=history, seed=seed)
+        self.choices: list[int] = []
+        self.sources: list[str] = []
+        self.problems: dict[int, str] = {}
+        self._tokens = rows.tokens.tolist()
+        self._learning = learning(chain)
+        self._lost = ""  # why a stage that learns no longer knows what it would have learnt
+
+    def up_to(self, end: int) -> None:
+        """Take the steps before `end` from what the trace kept."""
+        for step in range(len(self.choices), end):
+            self.take(step, self.rows.kept(step))
+
+    def take(self, step: int, moment: Moment | None) -> None:
+        """Choose at one step and accept the trace's token."""
+        choice, why = UNKNOWN, self._lost or "its row was not kept"
+        if moment is not None and not self._lost:
+            choice, why = self._choose(step, moment)
+        if choice == UNKNOWN and self._learning:
+            self._lost = why
+        self.choices.append(choice)
+        self.sources.append(moment.source if moment is not None and choice != UNKNOWN else "")
+        if choice < 0:
+            self.problems[step] = why
+        self.work.accept(self._tokens[step])
+
+    def _choose(self, step: int, moment: Moment) -> tuple[int, str]:
+        try:
+            return moment.choose(self.work), ""
+        except Uncovered as why:
+            return UNKNOWN, str(why)
+        except NoCandidates as why:
+            return NOTHING, str(why)
+        except (StageFailed, ValueError) as error:
+            raise type(error)(f"at step {step}: {error}") from error
