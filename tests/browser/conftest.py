@@ -43,6 +43,7 @@ def notebook(jupyter: Server, browser: Any) -> Iterator[Callable[..., NotebookPa
 
     def open_one(cells: list[str], **options: Any) -> NotebookPage:
         pages.append(open_notebook(browser, jupyter, cells, **options))
+        pages[-1].dark(False)  # JupyterLab keeps the theme of the test before
         return pages[-1]
 
     yield open_one
