@@ -1,0 +1,64 @@
+"""What studies that generate many texts at once share: the wait, with a bar, that can be ended."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from mullama_lab.engine.run import Runs
+from mullama_lab.engine.trace import Trace
+from mullama_lab.errors import MullamaError
+
+LOOK_EVERY = 0.05  # seconds
+BAR_AFTER = 2.0  # seconds
+
+
+def wait_for(runs: Runs, max_tokens: int, bar: Bar) -> list[Trace]:
+    """Wait for all runs and show how many tokens are there; what fails is in each `run.error`.
+
+    Ctrl-C stops them, and is raised once they have ended: the session is free again then.
+    """
+    try:
+        while not runs.done:
+            bar.show(_n_there(runs, max_tokens))
+            time.sleep(LOOK_EVERY)
+    finally:
+        runs.stop()  # does nothing to what has ended
+        with suppress(MullamaError):
+            runs.wait()
+    bar.show(_n_there(runs, max_tokens))
+    return runs.traces
+
+
+def _n_there(runs: Runs, max_tokens: int) -> int:
+    """Tokens that need not be waited for: those of a run that has ended count as all of its."""
+    return sum(max_tokens if run.done else len(run.trace) for run in runs)
+
+
+class Bar:
+    """A bar that appears when work takes longer than two seconds."""
+
+    def __init__(self, what: str, total: int, unit: str, *, shown: bool = True) -> None:
+        from tqdm.auto import tqdm
+
+        self._tqdm = tqdm(
+            total=total, desc=what, unit=unit, delay=BAR_AFTER, leave=False, disable=not shown
+        )
+        self.before = 0  # what earlier batches did
+
+    def show(self, n: int) -> None:
+        """Say how far the present batch is."""
+        if (new := self.before + n - self._tqdm.n) > 0:
+            self._tqdm.update(new)
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._tqdm.close()
+
+
+def mean(values: Sequence[float]) -> float:
+    """The mean; not a number of nothing."""
+    return float(sum(values) / len(values)) if len(values) else float("nan")
