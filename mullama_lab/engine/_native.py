@@ -200,8 +200,12 @@ def logits_view(context: Any, index: int, n_vocab: int) -> NDArray[np.float32]:
     pointer = C.llama_get_logits_ith(context, index)
     if not pointer:
         raise DecodeError(f"llama.cpp has no logits at position {index} of the last batch.")
-    address = ctypes.cast(pointer, ctypes.c_void_p).value
-    buffer: Any = (ctypes.c_float * n_vocab).from_address(address or 0)
+    return _floats_at(ctypes.addressof(pointer.contents), n_vocab)
+
+
+@lru_cache(maxsize=64)
+def _floats_at(address: int, n: int) -> NDArray[np.float32]:
+    buffer: Any = (ctypes.c_float * n).from_address(address)
     return np.frombuffer(buffer, np.float32)
 
 
@@ -322,7 +326,7 @@ class Candidates:
         fields.data, fields.size = self._start, len(self.table)
         fields.selected, fields.sorted = -1, False
 
-    def load_some(self, ids: NDArray[np.int32], logits: NDArray[np.float32]) -> None:
+    def load_some(self, ids: NDArray[np.integer], logits: NDArray[np.float32]) -> None:
         """Start again from some tokens of a row, in the order given."""
         n, fields = len(ids), self.fields
         self.table["id"][:n] = ids

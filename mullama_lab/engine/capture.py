@@ -54,14 +54,12 @@ class RowReader:
             return self._read(row)
 
     def _read(self, row: Logits) -> RowFacts:
-        best = float(row.max())
-        if not abs(best) <= native.LARGEST_LOGIT:
-            raise self._damaged()
+        best = must_be_sound(row)
         weights = self._weights
         total = native.exp_shifted(row, best, weights)
         mean_logit = native.dot(weights, row) / total
         if not math.isfinite(mean_logit):
-            raise self._damaged()
+            raise _damaged()
         sample = row[:: self._every]
         mean = float(np.add.reduce(sample)) / len(sample)
         spread = math.sqrt(max(float(sample @ sample) / len(sample) - mean * mean, 1e-12))
@@ -81,12 +79,20 @@ class RowReader:
             top_logits=logits[top],
         )
 
-    @staticmethod
-    def _damaged() -> DecodeError:
-        return DecodeError(
-            "the model gave a row of logits with a NaN, an infinity or a huge number. "
-            "The file or its quantisation is damaged: try another one."
-        )
+
+def must_be_sound(row: Logits) -> float:
+    """The largest logit; `DecodeError` if it is one that llama.cpp could not sample from."""
+    best = float(row.max())  # a maximum carries a NaN along
+    if not abs(best) <= native.LARGEST_LOGIT:
+        raise _damaged()
+    return best
+
+
+def _damaged() -> DecodeError:
+    return DecodeError(
+        "the model gave a row of logits with a NaN, an infinity or a huge number. "
+        "The file or its quantisation is damaged: try another one."
+    )
 
 
 class _Threshold:

@@ -5,12 +5,16 @@ templates, threads or widgets. It drives any number of lanes, one text each: eve
 its token, then one batch decodes them all. Plain, streamed and background generation are one
 lane; seeds, sweeps and branches are more. Scoring a given text fills the same Trace from a text
 instead of a draw.
+
+What is recorded of a step is worked out on a thread of its own, while the next token is decoded;
+only the draw comes between two decodes. A lane waits for its record before it draws again.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Protocol
@@ -18,8 +22,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine import _native as native
-from mullama_lab.engine.capture import RowFacts, RowReader
+from mullama_lab.engine.capture import RowFacts, RowReader, must_be_sound
 from mullama_lab.engine.chain import Chain, Stage
 from mullama_lab.engine.context import Context
 from mullama_lab.engine.sampling import ChainSampler, State, SurvivorCount
@@ -75,9 +78,12 @@ class Lane:
         self.sequence = -1 if sequence is None else sequence
         self.token = -1
         self.error: BaseException | None = None
+        self.n_steps = len(trace)  # also the one whose record is under way
         self.stops = StopStrings(limits.stop)
         self.learnt: dict[Stage, State] = {}  # what stages know of the text before
         self._began = 0
+        self._draw: _Draw | None = None  # not yet recorded
+        self._record: Future[None] | None = None  # under way
 
     @property
     def tokens(self) -> list[int]:
@@ -87,7 +93,7 @@ class Lane:
     @property
     def n_left(self) -> int:
         """How many tokens it may still add."""
-        return self.limits.max_tokens - len(self.trace)
+        return self.limits.max_tokens - self.n_steps
 
     def begin(self, context: Context, first_row: FirstRow) -> None:
         """Process the prompt and draw the first token."""
@@ -95,6 +101,7 @@ class Lane:
         try:
             row = self.prepare(context, first_row)
             self.trace.prompt_seconds = (perf_counter_ns() - began) / 1e9
+            self.n_steps = len(self.trace)
             self._sampler = _Sampler(self.model, self.trace, self.learnt)
         except Stopped:
             if context.stop:  # not this lane alone
@@ -109,22 +116,26 @@ class Lane:
                 self.step(context, row, perf_counter_ns() - began)
 
     def step(self, context: Context, row: Logits, decode_ns: int) -> None:
-        """Draw a token from a row and append the step; ends the lane if that was the last one."""
-        trace, controls = self.trace, self.controls
+        """Draw a token from a row; ends the lane if it was the last."""
         try:
-            self.token = self._sampler.step(row, controls.chain, decode_ns)
+            self._settle()
+            draw = self._sampler.draw(row, self.controls.chain, decode_ns)
         except LANE_ERRORS as error:
             self.end(context, "failed", error)
             return
-        trace.seconds = (perf_counter_ns() - self._began) / 1e9
-        if trace.seconds_to_first_token is None:
-            trace.seconds_to_first_token = trace.seconds
-        controls.on_step()
+        draw.seconds = (perf_counter_ns() - self._began) / 1e9
+        self.token = draw.token
+        self.n_steps += 1
+        self._draw = draw
         if reason := self._reason_to_end():
             self.end(context, reason)
 
     def end(self, context: Context, reason: str, error: BaseException | None = None) -> None:
         """Say why it ended."""
+        try:
+            self._settle()
+        except Exception as failure:
+            reason, error = "failed", error or failure
         trace = self.trace
         if self.sequence in context.sequences:
             context.sequences[self.sequence].at_work = False
@@ -132,6 +143,29 @@ class Lane:
         trace.remember_pieces()
         trace.finish_reason = reason
         self.controls.on_end(error)
+
+    def record(self, recorder: ThreadPoolExecutor) -> None:
+        """Have the newest draw recorded on another thread."""
+        draw, self._draw = self._draw, None
+        if draw is not None:
+            self._record = recorder.submit(self._write, draw)
+
+    def _write(self, draw: _Draw) -> None:
+        trace = self.trace
+        self._sampler.record(draw)
+        trace.seconds = draw.seconds
+        if trace.seconds_to_first_token is None:
+            trace.seconds_to_first_token = draw.seconds
+        self.controls.on_step()
+
+    def _settle(self) -> None:
+        """Have every draw recorded; raises what went wrong with that."""
+        record, self._record = self._record, None
+        if record is not None:
+            record.result()
+        draw, self._draw = self._draw, None
+        if draw is not None:
+            self._write(draw)
 
     def prepare(self, context: Context, first_row: FirstRow) -> Logits | None:
         """Let the cache hold the tokens before the first draw; the row after them.
@@ -153,7 +187,7 @@ class Lane:
 
     def reason_in_text(self) -> str:
         """Why the newest token ends the text, if it does."""
-        if (cut := self.stops.find(self.trace)) is not None:
+        if (cut := self.stops.find(self.model.piece(self.token, special=False))) is not None:
             self.trace.cut_text(cut)
             return "stop"
         return "eog" if self.model.is_eog(self.token) else ""
@@ -206,6 +240,7 @@ def generate(context: Context, lanes: Sequence[Lane]) -> None:
     waiting = deque(_grouped(lanes))
     active: list[Lane] = []
     first_row = FirstRow(context)
+    recorder = ThreadPoolExecutor(1, "mullama_lab record")
     try:
         while waiting or active:
             while waiting and _may_begin(context, waiting[0], active):
@@ -215,7 +250,7 @@ def generate(context: Context, lanes: Sequence[Lane]) -> None:
                 lane.begin(context, first_row)
                 active = _going(active)
             active.sort(key=_by_sequence)
-            active = _decode(context, active)
+            active = _decode(context, active, recorder)
     except BaseException as error:
         stopped = isinstance(error, Stopped)
         for lane in (*active, *waiting):
@@ -223,12 +258,14 @@ def generate(context: Context, lanes: Sequence[Lane]) -> None:
                 lane.end(context, "stopped" if stopped else "failed", None if stopped else error)
         if not stopped:
             raise
+    finally:
+        recorder.shutdown()
     for lane in lanes:
         if lane.error is not None:
             raise lane.error
 
 
-def _decode(context: Context, active: list[Lane]) -> list[Lane]:
+def _decode(context: Context, active: list[Lane], recorder: ThreadPoolExecutor) -> list[Lane]:
     """One token more for each lane; those that go on after it."""
     full = context.without_room([lane.sequence for lane in active])
     for lane in active:
@@ -238,6 +275,8 @@ def _decode(context: Context, active: list[Lane]) -> list[Lane]:
         active = _going(active)
     if not active:
         return active
+    for lane in active:  # last before the decode, which leaves Python to the recorder
+        lane.record(recorder)
     start = perf_counter_ns()
     rows = context.advance([(lane.sequence, lane.token) for lane in active])
     decode_ns = perf_counter_ns() - start
@@ -324,11 +363,11 @@ class StopStrings:
         self._tail = text[max(0, len(text) - self.longest + 1) :] if self.stops else b""
         self._n_before = len(text) - len(self._tail)
 
-    def find(self, trace: Trace) -> int | None:
-        """Where in the text's bytes a stop string begins, or None."""
+    def find(self, text: bytes) -> int | None:
+        """Where in all the bytes so far a stop string begins, given the newest, or None."""
         if not self.stops:
             return None
-        self._tail += trace.last_text
+        self._tail += text
         found = [at for stop in self.stops if (at := self._tail.find(stop)) >= 0]
         if found:
             return self._n_before + min(found)
@@ -336,6 +375,21 @@ class StopStrings:
         self._tail = self._tail[surplus:]
         self._n_before += surplus
         return None
+
+
+@dataclass(slots=True)
+class _Draw:
+    """A token that was drawn, and what its record is made from."""
+
+    token: int
+    row: Logits  # like left, a buffer of the sampler: recorded before the next draw
+    left: NDArray[np.void]  # the candidates that the chain left
+    selected: int  # among them
+    n_kept: tuple[int, ...]
+    state: tuple[State, ...]
+    decode_ns: int
+    sample_ns: int
+    seconds: float = 0.0  # since the beginning
 
 
 class _Sampler:
@@ -347,26 +401,42 @@ class _Sampler:
         self.learnt = learnt
         self.reader = RowReader(model.n_vocab, trace.top)
         self.chain: Chain | None = None
+        self._row = np.empty(model.n_vocab, np.float32)
 
-    def step(self, row: Logits, chain: Chain, decode_ns: int) -> int:
-        """Choose a token, append the step, tell the stages."""
+    def draw(self, row: Logits, chain: Chain, decode_ns: int) -> _Draw:
+        """Choose a token and tell the stages."""
         i = len(self.trace)
         if chain is not self.chain:
             self._take(chain, i)
-        t0 = perf_counter_ns()
-        facts = self.reader.read(row)
-        t1 = perf_counter_ns()
+        must_be_sound(row)
+        began = perf_counter_ns()
         state = self.work.state
         self.survivors.start(len(row))
         token = self.work.apply(row, i, self.survivors.count)
-        t2 = perf_counter_ns()
-        logprob_after, after = _outcome(self.work.candidates, self.trace.top)
-        times = (decode_ns, t2 - t1, t1 - t0 + perf_counter_ns() - t2)
-        columns = _columns(facts, row, token, logprob_after, times)
-        n_kept = tuple(self.survivors.counts)
-        self.trace.append(_facts(self.model, facts, columns, after, n_kept, state))
+        sample_ns = perf_counter_ns() - began
+        np.copyto(self._row, row)
+        candidates = self.work.candidates
+        draw = _Draw(
+            token=token,
+            row=self._row,
+            left=candidates.window,
+            selected=candidates.fields.selected,
+            n_kept=tuple(self.survivors.counts),
+            state=state,
+            decode_ns=decode_ns,
+            sample_ns=sample_ns,
+        )
         self.work.accept(token)
-        return token
+        return draw
+
+    def record(self, draw: _Draw) -> None:
+        """Append the step of a draw to the trace."""
+        began = perf_counter_ns()
+        facts = self.reader.read(draw.row)
+        logprob_after, after = _outcome(draw, self.trace.top)
+        times = (draw.decode_ns, draw.sample_ns, perf_counter_ns() - began)
+        columns = _columns(facts, draw.row, draw.token, logprob_after, times)
+        self.trace.append(_facts(self.model, facts, columns, after, draw.n_kept, draw.state))
 
     def _take(self, chain: Chain, step: int) -> None:
         trace = self.trace
@@ -386,16 +456,15 @@ class _Sampler:
 
 
 def _outcome(
-    candidates: native.Candidates, top: int
+    draw: _Draw, top: int
 ) -> tuple[float, tuple[NDArray[np.int32], NDArray[np.float32]]]:
     """The log-probability of the token that was drawn, and the likeliest with theirs."""
-    window = candidates.window
-    probs = np.ascontiguousarray(window["p"])
-    drawn = float(np.log(probs[candidates.fields.selected]))
+    probs = draw.left["p"]
+    drawn = float(np.log(probs[draw.selected]))
     best = np.argpartition(probs, -top)[-top:] if len(probs) > top else np.arange(len(probs))
     best = best[np.argsort(-probs[best], kind="stable")]
     best = best[probs[best] > 0]
-    return drawn, (window["id"][best], np.log(probs[best]))
+    return drawn, (draw.left["id"][best], np.log(probs[best]))
 
 
 def _columns(

@@ -81,6 +81,7 @@ class Model:
         self._users = 0
         self._state = threading.Condition()
         self._pieces: dict[tuple[int, bool], bytes] = {}
+        self._ending: dict[int, bool] = {}
         vars(self).update(native.facts(handle, vocab_only=vocab_only))
         self.architecture = str(self.metadata.get("general.architecture", ""))
         if vocab_only:  # llama.cpp leaves these at 0
@@ -282,8 +283,12 @@ class Model:
     def is_eog(self, token: int) -> bool:
         """Whether this token ends a generation (end of text, of turn, of message)."""
         token = self._check_token(token)
-        with self._in_use() as vocabulary:
-            return self.vocab_type != "NONE" and native.is_eog(vocabulary, token)
+        found = self._ending.get(token)
+        if found is None:
+            with self._in_use() as vocabulary:
+                found = self.vocab_type != "NONE" and native.is_eog(vocabulary, token)
+            self._ending[token] = found
+        return found
 
     def is_control(self, token: int) -> bool:
         """Whether this token steers the model and is no text."""

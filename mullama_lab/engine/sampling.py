@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from mullama_lab.engine import _native as native
 from mullama_lab.engine import samplers as s
 from mullama_lab.engine.chain import Chain, Stage
+from mullama_lab.engine.shortlist import shortlist
 from mullama_lab.errors import NoCandidates, StageFailed
 
 if TYPE_CHECKING:
@@ -441,7 +442,14 @@ class ChainSampler:
         self.workers = [self._build(place, stage) for place, stage in enumerate(chain)]
         self.candidates = candidates or native.Candidates(model.n_vocab)
         self._dist = Draws(seed, step)
-        self.inert = [type(w) is _Inert for w in self.workers]
+        self._note_inert()
+
+    def _note_inert(self) -> None:
+        self.inert = [type(worker) is _Inert for worker in self.workers]
+        acting = (stage for stage, inert in zip(self.chain, self.inert) if not inert)
+        first = next(acting, None)
+        # How many of the likeliest tokens are all that matter; 0 if more do.
+        self._k = max(first.k, first.min_keep) if isinstance(first, s.TopK) else 0
 
     def apply(
         self,
@@ -451,10 +459,14 @@ class ChainSampler:
     ) -> int:
         """Choose the token of one row.
 
-        `on_stage(place, candidates, inert)` sees what each stage left.
+        `on_stage(place, candidates, inert)` sees what each stage left; after an inert one there
+        may be nothing new to see, nor all that there was before.
         """
         candidates = self.candidates
-        candidates.load(row)
+        if self._k and (few := shortlist(row, self._k)) is not None:
+            candidates.load_some(*few)
+        else:
+            candidates.load(row)
         for place in range(len(self.workers)):
             on_stage(place, candidates, not self.apply_stage(place, step))
         return self.draw(step)
@@ -479,7 +491,7 @@ class ChainSampler:
         stages[place] = stage
         self.chain = Chain(stages)
         self.workers[place] = self._build(place, stage)
-        self.inert[place] = type(self.workers[place]) is _Inert
+        self._note_inert()
 
     def _must_be_usable(self, place: int) -> None:
         """Something is left, and nothing that llama.cpp cannot sort or normalise."""
@@ -529,13 +541,12 @@ class SurvivorCount:
 
     def count(self, place: int, candidates: native.Candidates, inert: bool) -> None:
         """Take note of what stage `place` left."""
-        size = candidates.size
-        if inert:
-            pass
-        elif self.masking[place] or (self._masked and size != self._size):
-            self._masked = size - candidates.n_possible()
-        self._size = size
-        self.counts.append(size - self._masked)
+        if not inert:
+            size = candidates.size
+            if self.masking[place] or (self._masked and size != self._size):
+                self._masked = size - candidates.n_possible()
+            self._size = size
+        self.counts.append(self._size - self._masked)
 
 
 class Draws:

@@ -1,0 +1,34 @@
+"""The tokens among which a row's k likeliest are, found without sorting the row.
+
+The row is dealt into hands, one token in every few hundred to each. Each of the k hands with the
+largest maxima holds a logit at least as large as the k-th of these maxima, so no smaller logit is
+among the k largest of the row.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+HAND = 64  # tokens
+
+
+def shortlist(
+    row: NDArray[np.float32], k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]] | None:
+    """Ids and logits of a few tokens, the k likeliest among them, in vocabulary order.
+
+    None where the whole row has to be sorted: if it is too short for k, or if two of these
+    logits are equal, as llama.cpp then orders them by how it sorts.
+    """
+    n_hands = len(row) // HAND
+    if n_hands < 2 * k:
+        return None
+    best = row[: n_hands * HAND].reshape(HAND, n_hands).max(axis=0)
+    best.partition(n_hands - k)
+    least = best[n_hands - k]
+    ids = (row >= least).nonzero()[0]
+    logits = row[ids]
+    if least == -np.inf or len(set(logits.tolist())) < len(logits):
+        return None
+    return ids, logits

@@ -1,0 +1,72 @@
+"""The likeliest tokens without sorting the row: none is missing, and llama.cpp sees no other."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mullama_lab.engine.samplers import Penalties, Temperature, TopK, TopP
+from mullama_lab.engine.sampling import ChainSampler
+from mullama_lab.engine.shortlist import HAND, shortlist
+
+
+@given(n=st.integers(HAND, 5000), k=st.integers(1, 60), seed=st.integers(0, 2**32 - 1))
+def test_it_holds_the_k_likeliest_in_vocabulary_order(n, k, seed):
+    row = np.random.default_rng(seed).permutation(n).astype(np.float32)
+    found = shortlist(row, k)
+    if n // HAND < 2 * k:
+        assert found is None
+        return
+    ids, logits = found
+    assert set(np.argsort(row)[-k:].tolist()) <= set(ids.tolist())
+    assert (np.diff(ids) > 0).all()
+    assert (row[ids] == logits).all()
+    assert len(ids) < n / 2
+
+
+def test_equal_logits_and_a_row_of_removed_tokens_are_left_to_llama_cpp():
+    row = np.random.default_rng(0).permutation(4000).astype(np.float32)
+    twins = row.copy()
+    twins[[17, 3001]] = 5000
+    assert shortlist(twins, 10) is None
+    removed = np.full(4000, -np.inf, np.float32)
+    removed[:5] = row[:5]
+    assert shortlist(removed, 10) is None
+
+
+class _Vocabulary:
+    """What a sampler asks of a model when no stage looks at a token's text."""
+
+    n_vocab = 6000
+    vocab_type = "BPE"
+
+
+CHAINS = (
+    Penalties(repeat=1.0) | TopK(40) | TopP(0.9) | Temperature(0.8),
+    TopK(1) | Temperature(2.0),
+    TopK(3, min_keep=30) | TopP(0.5),
+)
+
+
+@pytest.mark.parametrize("chain", CHAINS, ids=repr)
+@pytest.mark.parametrize("equal", [False, True])
+def test_a_chain_leaves_the_same_and_draws_the_same(chain, equal, monkeypatch):
+    rng = np.random.default_rng(3)
+
+    def outcome(row, step):
+        work = ChainSampler(chain, _Vocabulary(), history=[], seed=5, step=step)
+        token = work.apply(row, step, lambda *_: None)
+        return token, work.candidates.window.copy()
+
+    for step in range(20):
+        row = rng.normal(scale=3, size=_Vocabulary.n_vocab).astype(np.float32)
+        if equal:
+            row = np.round(row, 1)
+        token, left = outcome(row, step)
+        with monkeypatch.context() as patch:
+            patch.setattr("mullama_lab.engine.sampling.shortlist", lambda row, k: None)
+            expected, whole = outcome(row, step)
+        assert token == expected
+        assert left.tobytes() == whole.tobytes()
