@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
+from mullama_lab.engine.options import whole
 from mullama_lab.engine.run import Runs
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import MullamaError
 
 LOOK_EVERY = 0.05  # seconds
 BAR_AFTER = 2.0  # seconds
+MOST_SEEDS = 4096
 
 
 def wait_for(runs: Runs, max_tokens: int, bar: Bar) -> list[Trace]:
@@ -62,3 +64,16 @@ class Bar:
 def mean(values: Sequence[float]) -> float:
     """The mean; not a number of nothing."""
     return float(sum(values) / len(values)) if len(values) else float("nan")
+
+
+def listed_seeds(seeds: int | Iterable[int]) -> list[int]:
+    """The seeds: how many are wanted, counted from 0, or the seeds themselves."""
+    if isinstance(seeds, str):
+        raise TypeError(f"seeds={seeds!r}: give how many, or a list of whole numbers.")
+    if isinstance(seeds, Iterable):
+        numbers = list(seeds)
+    else:
+        numbers = list(range(whole("seeds", seeds, 1, MOST_SEEDS)))
+    if not 1 <= len(numbers) <= MOST_SEEDS:
+        raise ValueError(f"{len(numbers)} seeds are given: give from 1 to {MOST_SEEDS}.")
+    return numbers

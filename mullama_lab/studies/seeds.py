@@ -20,13 +20,12 @@ from mullama_lab.engine.session import Session
 from mullama_lab.engine.spread import Prompt
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
-from mullama_lab.studies._together import Bar, mean, wait_for
+from mullama_lab.studies._together import Bar, listed_seeds, mean, wait_for
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
 
-MOST_RUNS = 4096
 _NO_TOKEN = -1  # of a run that has ended by itself: it stays what it was
 _NOT_KNOWN = -2  # of a run that was ended
 
@@ -71,7 +70,7 @@ def seed_fan(
     if not isinstance(on, Session):
         raise TypeError(f"seeds are tried in a Session, not {on!r}: on=model.session().")
     max_tokens = whole("max_tokens", max_tokens, 1, 1 << 20)
-    numbers = _seeds(seeds)
+    numbers = listed_seeds(seeds)
     chain = Chain.of(chain)
     with Bar("seeds", len(numbers) * max_tokens, "token", shown=progress) as bar:
         runs = on.start_many(
@@ -80,18 +79,6 @@ def seed_fan(
         traces = wait_for(runs, max_tokens, bar)
     runs.wait()  # raises what made one fail
     return SeedFan(traces)
-
-
-def _seeds(seeds: int | Iterable[int]) -> list[int]:
-    if isinstance(seeds, str):
-        raise TypeError(f"seeds={seeds!r}: give how many, or a list of whole numbers.")
-    if isinstance(seeds, Iterable):
-        numbers = list(seeds)
-    else:
-        numbers = list(range(whole("seeds", seeds, 1, MOST_RUNS)))
-    if not 1 <= len(numbers) <= MOST_RUNS:
-        raise ValueError(f"{len(numbers)} seeds are given: give from 1 to {MOST_RUNS}.")
-    return numbers
 
 
 @dataclass(frozen=True, eq=False, repr=False)
