@@ -72,12 +72,26 @@ export function keyHelp(rows) {
   };
 }
 
-/** "Show as table": the rows are asked for when it opens. `columns` are headings. */
+/** Rows as a spreadsheet takes them: tabs between cells, a line a row. */
+export const tabbed = (rows) =>
+  rows.map((row) => row.map((cell) => String(cell).replace(/[\t\r\n]+/g, " ")).join("\t")).join("\n");
+
+/** "Show as table": the rows are asked for when it opens. `columns` are headings. Copy takes all of them. */
 export function tableView(columns, rows, { caption = "", title = "Show as table" } = {}) {
   const body = h("tbody");
   const more = h("p", { class: "mll-quiet" });
+  const copy = h("button", { type: "button", class: "mll-button mll-table-copy", hidden: !navigator.clipboard, on: { click: take } }, "Copy");
+  async function take() {
+    try {
+      await navigator.clipboard.writeText(tabbed([columns, ...rows()]));
+      copy.textContent = "Copied";
+    } catch {
+      copy.textContent = "The browser does not allow it";
+    }
+    setTimeout(() => { copy.textContent = "Copy"; }, 1500);
+  }
   const node = h(
-    "details", { class: "mll-table" }, h("summary", {}, title),
+    "details", { class: "mll-table" }, h("summary", {}, title), copy,
     h("div", { class: "mll-table-scroll" },
       h("table", {},
         h("caption", {}, caption),

@@ -160,6 +160,12 @@ def test_the_table_has_what_the_picture_has(grid):
     rows = grid.view.locator(".mll-table tbody tr").all_inner_texts()
     assert rows[1].split("\t") == ["2", "move", "0.800", "the", "2"]
     assert rows[-1].split("\t")[1:3] == ["score", "3.000"]
+    grid.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    grid.view.get_by_role("button", name="Copy").click()
+    grid.view.get_by_role("button", name="Copied").wait_for()
+    lines = grid.page.evaluate("navigator.clipboard.readText()").split("\n")
+    assert lines[0] == "\tquery token\tadds\tbest match in the document\tplace"
+    assert lines[2] == "2\tmove\t0.800\tthe\t2"
 
 
 def test_it_follows_the_theme(grid):

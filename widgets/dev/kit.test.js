@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
-import { connect, count, duration, newestWins, number, pieceCells, percent, plainParts, splitPieces, visible } from "../kit.js";
+import { connect, count, duration, newestWins, number, pieceCells, percent, plainParts, splitPieces, tabbed, visible } from "../kit.js";
 import { endsBlock, lookOf } from "../kit_flow.js";
 import { alternatives, survivors } from "../kit_card.js";
 import { LAYERS, tokenColumns } from "../kit_tokens.js";
@@ -167,4 +167,8 @@ test("the card lists the chosen token even when it is not among the likeliest", 
 
 test("survivors read as stage and number", () => {
   assert.equal(survivors([["TopK(40)", 40], ["MinP(0.05)", null]]), "TopK(40) 40 · MinP(0.05) n/a");
+});
+
+test("a table is copied with tabs between cells and a line a row, whatever a cell holds", () => {
+  assert.equal(tabbed([["token", "adds"], ["a\tb\nc", 0.5]]), "token\tadds\na b c\t0.5");
 });
