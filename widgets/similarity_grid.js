@@ -14,7 +14,8 @@ const HELP = [
 /** What the colours mean, in words: [low end, high end, what they are measured on]. */
 export function scaleWords(scale, low, high) {
   if (scale === "by query") return ["lowest of the row", "highest of the row", "each row on its own scale: compare colours within a row only"];
-  return [number(low), number(high), "one scale for all rows, not stretched to the data"];
+  const fixed = low === 0 && high === 1;
+  return [number(low), number(high), `one scale for all rows, ${fixed ? "not stretched to the data" : "from the lowest to the highest value"}`];
 }
 
 /** Why there is no picture, or "". */

@@ -140,7 +140,7 @@ def test_words_add_up_to_the_same_score(grid):
 
 def test_a_stretched_scale_says_so(grid):
     legend = grid.view.locator(".mll-sg-legend")
-    assert "one scale for all rows, not stretched" in legend.inner_text()
+    assert "one scale for all rows, from the lowest" in legend.inner_text()
     before = brightness(grid, 3, 4)
     grid.view.get_by_role("button", name="Each row").click()
     grid.page.wait_for_timeout(200)
