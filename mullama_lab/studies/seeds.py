@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
 
+MOST_MARKS = 80  # of a curve
+GRAMS_AT_ONCE = 4096  # columns of a table, so that thousands of runs fit in memory
 _NO_TOKEN = -1  # of a run that has ended by itself: it stays what it was
 _NOT_KNOWN = -2  # of a run that was ended
 
@@ -193,12 +195,13 @@ class SeedFan:
         """
         if not 0 <= within <= 1:
             raise ValueError(f"within={within!r}: a distance is from 0 to 1.")
-        linked = self.distances(n) <= within
+        apart = self.distances(n)
+        linked = apart <= within
         cluster = np.arange(len(self))
         for i in range(len(self)):  # what i is near to joins i's cluster, with all of its own
             cluster[np.isin(cluster, cluster[linked[i]])] = cluster[i]
         groups = [np.flatnonzero(cluster == c).tolist() for c in dict.fromkeys(cluster.tolist())]
-        return self._table([self._middle_first(group, n) for group in groups], None)
+        return self._table([_middle_first(group, apart) for group in groups], None)
 
     def distances(self, n: int = 2) -> NDArray[np.float64]:
         """How unlike the runs are, shape (runs, runs): Jaccard distances of their n-grams.
@@ -206,13 +209,19 @@ class SeedFan:
         1 - (n-grams of tokens that both have) / (n-grams that one has), from 0 to 1; the order
         and number of an n-gram do not count. A run shorter than n is one gram.
         """
-        grams = [set(_grams(trace, n)) for trace in self.traces]
-        known = {gram: i for i, gram in enumerate(dict.fromkeys(g for some in grams for g in some))}
-        has = np.zeros((len(self), len(known)))
-        for i, some in enumerate(grams):
-            has[i, [known[gram] for gram in some]] = 1
-        both = has @ has.T
-        sizes = has.sum(axis=1)
+        known: dict[tuple[int, ...], int] = {}
+        has = [
+            np.array([known.setdefault(gram, len(known)) for gram in set(_grams(trace, n))])
+            for trace in self.traces
+        ]
+        sizes = np.array([len(some) for some in has])
+        both = np.zeros((len(self), len(self)))
+        for first in range(0, len(known), GRAMS_AT_ONCE):
+            table = np.zeros((len(self), GRAMS_AT_ONCE), np.float32)
+            for i, some in enumerate(has):
+                here = some[(some >= first) & (some < first + GRAMS_AT_ONCE)]
+                table[i, here - first] = 1
+            both += table @ table.T
         return 1 - both / (sizes[:, None] + sizes[None] - both)
 
     def distinct(self, n: int = 2) -> float:
@@ -258,18 +267,18 @@ class SeedFan:
     def plot(self, ax: Axes | None = None) -> Axes:
         """Draw the survival curve with matplotlib, on your Axes or new ones."""
         import matplotlib.pyplot as plt
+        from matplotlib.ticker import MaxNLocator
 
         if ax is None:
             ax = plt.subplots(figsize=(7, 3.2), layout="constrained")[1]
         table = self.survival
         steps = np.arange(len(table) + 1)
-        for values, label, style in (
-            (table["share"], "share with the most common prefix", "-"),
-            (table["distinct"] / table["runs"], "distinct prefixes / runs", "--"),
-        ):
-            drawn = [1.0 if style == "-" else 1 / len(self), *values]
-            ax.step(steps, drawn, style, where="post", label=label)
-        ax.set(xlabel="tokens since the prompt", ylim=(0, 1.05), xlim=(0, steps[-1]))
+        mark = "." if len(steps) <= MOST_MARKS else ""
+        share, distinct = table["share"], table["distinct"] / table["runs"]
+        ax.plot(steps, [1, *share], f"{mark}-", label="share with the most common prefix")
+        ax.plot(steps, [1 / len(self), *distinct], f"{mark}--", label="distinct prefixes / runs")
+        ax.set(xlabel="tokens since the prompt", ylim=(0, 1.05), xlim=(0, None))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         ax.set_title(f"{len(self)} seeds: all together for {self.n_together} tokens", fontsize=11)
         ax.legend(frameon=False)
         return ax
@@ -290,6 +299,13 @@ class SeedFan:
     def __repr__(self) -> str:
         return f"<SeedFan of {len(self)} runs: {self.summary()}>"
 
+    def _repr_html_(self) -> str:
+        table = self.to_pandas()
+        table["text"] = table["text"].map(repr)  # nothing invisible in it
+        columns = ["seed", "text", "n_tokens", "finish_reason", "logprob", "entropy", "shared"]
+        shown = table[columns].to_html(index=False, max_rows=20, float_format="%.2f", border=0)
+        return f"<p>{len(self)} runs: {self.summary()}</p>{shown}"
+
     def _table(self, groups: list[list[int]], n_tokens: int | None) -> pandas.DataFrame:
         import pandas as pd
 
@@ -307,11 +323,11 @@ class SeedFan:
             )
         return pd.DataFrame(rows)
 
-    def _middle_first(self, group: list[int], n: int) -> list[int]:
-        """The run nearest to the others of its cluster, then the others."""
-        away = self.distances(n)[np.ix_(group, group)].sum(axis=1)
-        middle = group[int(away.argmin())]
-        return [middle, *(i for i in group if i != middle)]
+
+def _middle_first(group: list[int], apart: NDArray[np.float64]) -> list[int]:
+    """The run nearest to the others of its cluster, then the others."""
+    middle = group[int(apart[np.ix_(group, group)].sum(axis=1).argmin())]
+    return [middle, *(i for i in group if i != middle)]
 
 
 def _grams(trace: Trace, n: int) -> list[tuple[int, ...]]:

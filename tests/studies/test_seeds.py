@@ -14,6 +14,7 @@ from mullama_lab.engine import tiny
 from mullama_lab.engine.chain import Chain
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import ClosedError, ContextFull, StageFailed
+from mullama_lab.studies import seeds as study
 from mullama_lab.studies._together import MOST_SEEDS
 from mullama_lab.studies.seeds import SeedFan, seed_fan
 
@@ -38,7 +39,7 @@ def runs(session, *texts):
 
 
 def _tokens(text):
-    return [tiny.EOS if c == "$" else ord(c) + 3 for c in text]
+    return [tiny.EOS if b == ord("$") else b + 3 for b in text.encode()]
 
 
 def test_runs_are_those_that_each_seed_gives_alone(session):
@@ -106,6 +107,15 @@ def test_distance_is_the_share_of_ngrams_that_only_one_of_two_has(session):
     assert fan.distances(9)[0].tolist() == [0, 1, 1, 0]  # shorter than nine: one gram
 
 
+def test_distances_do_not_depend_on_how_many_ngrams_are_counted_at_once(session, monkeypatch):
+    fan = seed_fan("ab", NO_END, on=session, seeds=9, max_tokens=12)
+    grams = [{tuple(t.tokens[i : i + 2].tolist()) for i in range(11)} for t in fan.traces]
+    plain = [[1 - len(a & b) / len(a | b) for b in grams] for a in grams]
+    np.testing.assert_allclose(fan.distances(), plain)
+    monkeypatch.setattr(study, "GRAMS_AT_ONCE", 7)
+    np.testing.assert_allclose(fan.distances(), plain)
+
+
 def test_clusters_join_what_is_near_and_what_is_near_to_that(session):
     fan = SeedFan(runs(session, "abcdef", "xyzxyz", "cdefgh", "bcdefg", "abcdef"))
     near = fan.distances()
@@ -147,6 +157,13 @@ def test_seeds_may_be_given_and_the_text_form_is_the_same_each_time(session):
     again = seed_fan("Hi", s.Greedy(), on=session, seeds=[5, 9], max_tokens=4)
     assert repr(fan) == repr(again)
     assert repr(fan).startswith("<SeedFan of 2 runs: all together for 4 tokens, half of them for 4")
+
+
+def test_a_display_is_markup_in_which_a_text_is_text(session):
+    html = SeedFan(runs(session, "<b>\u202e\n&", "<b>ab"))._repr_html_()
+    assert "&lt;b&gt;" in html and "<b>" not in html
+    assert "\\u202e" in html and "\u202e" not in html
+    assert html.startswith("<p>2 runs: all together for 3 tokens, ")
 
 
 def test_the_picture_is_the_survival_curve(session):
@@ -251,5 +268,6 @@ def test_other_input_is_refused(session, tiny_model):
 def test_many_seeds_are_counted_quickly(session):
     (one,) = runs(session, "ab" * 60)
     fan = SeedFan([one] * MOST_SEEDS)
+    assert fan.clusters()["runs"].tolist() == [MOST_SEEDS]
     assert fan.survival["share"].eq(1).all()
     assert fan.outcomes()["runs"].tolist() == [MOST_SEEDS]
