@@ -14,7 +14,7 @@ const labelsOf = (sizes, bytes) => splitPieces(sizes, bytes).map((piece) => unit
 
 /** What is going on, in a line. */
 export function stateText(state, [done, total], { listed, all, tokens }) {
-  if (state === "indexing") return `reading the documents: ${count(done)} of ${count(total)}`;
+  if (state === "indexing") return `reading the documents: ${count(done)} of ${count(total)}${listed ? "; the list is of those" : ""}`;
   if (state === "comparing") return `reading the documents once more, to compare: ${count(done)} of ${count(total)}`;
   if (state === "searching") return "searching";
   if (state === "stopped") return `stopped: ${count(done)} of ${count(total)} documents are in the index`;
