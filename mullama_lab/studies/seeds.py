@@ -173,8 +173,8 @@ class SeedFan:
             n_tokens: how many tokens must be the same; None is all of them.
 
         Returns:
-            The largest first. Columns: `runs`, `share`, `seeds`, `logprob` (the mean of the
-            runs' means, nats a token) and `text` (what they have in common).
+            The largest first. Columns: `runs`, `share`, `text` (what they have in common),
+            `logprob` (the mean of the runs' means, nats a token) and `seeds`.
         """
         if n_tokens is not None:
             n_tokens = whole("n_tokens", n_tokens, 1, 1 << 31)
@@ -316,9 +316,9 @@ class SeedFan:
                 {
                     "runs": len(group),
                     "share": len(group) / len(self),
-                    "seeds": sorted(trace.seed or 0 for trace in traces),
-                    "logprob": mean([float(trace.logprob.mean()) for trace in traces]),
                     "text": traces[0][:n_tokens].text,
+                    "logprob": mean([float(trace.logprob.mean()) for trace in traces]),
+                    "seeds": sorted(trace.seed or 0 for trace in traces),
                 }
             )
         return pd.DataFrame(rows)
