@@ -25,10 +25,13 @@ def wait_for(runs: Runs, max_tokens: int, bar: Bar) -> list[Trace]:
         while not runs.done:
             bar.show(_n_there(runs, max_tokens))
             time.sleep(LOOK_EVERY)
-    finally:
-        runs.stop()  # does nothing to what has ended
+    except BaseException:
+        runs.stop()
         with suppress(MullamaError):
             runs.wait()
+        raise
+    with suppress(MullamaError):
+        runs.wait()
     bar.show(_n_there(runs, max_tokens))
     return runs.traces
 

@@ -179,9 +179,9 @@ def sweep(
                 _do_here(plan.items, limits, on, options, bar, rows)
             else:
                 _send(plan.items, limits, on, options, bar, rows, executor)
-    except KeyboardInterrupt as stopped:
+    except KeyboardInterrupt:
         begun = {i: r for i, r in rows.items() if r["n_tokens"] or r["finish_reason"] != "stopped"}
-        raise SweepStopped(plan.table(begun), len(plan.items)) from stopped
+        raise SweepStopped(plan.table(begun), len(plan.items)) from None
     return plan.table(rows)
 
 
