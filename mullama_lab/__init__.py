@@ -15,7 +15,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mullama_lab import engine, errors, hub, labs, widgets
+    from mullama_lab import engine, errors, hub, labs, plots, widgets
     from mullama_lab.engine.model import Model
     from mullama_lab.engine.preview import Preview, StageView
     from mullama_lab.engine.run import Run
@@ -83,6 +83,7 @@ __all__ = [
     "hub",
     "labs",
     "load_ipython_extension",
+    "plots",
     "widgets",
 ]
 
@@ -97,7 +98,7 @@ _HOMES = {
     "Tree": "engine.tree",
     "load_ipython_extension": "notebook",
 }
-_MODULES = {"engine", "errors", "hub", "labs", "widgets"}
+_MODULES = {"engine", "errors", "hub", "labs", "plots", "widgets"}
 
 
 def __getattr__(name: str) -> Any:

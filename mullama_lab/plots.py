@@ -1,0 +1,316 @@
+"""Pictures for papers: what the views show, drawn with matplotlib.
+
+Every function draws on the Axes that it is given, or on new ones, and returns them;
+`ax.figure.savefig("figure.pdf")` keeps the picture. matplotlib is loaded by the first of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mullama_lab.engine.multivector import MultiVector
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from mullama_lab.engine.preview import Preview
+    from mullama_lab.engine.trace import Trace
+
+Documents: TypeAlias = "Sequence[MultiVector] | Mapping[str, MultiVector]"
+
+SCALES = ("raw", "by query")
+BARS = ("whole", "difference")
+MOST_NAMES = 80  # along one axis; more would be a grey smear
+MOST_NAME = 24  # characters
+NEARLY_ONE = 0.02  # how far the length of a stored unit vector may be from 1
+NARROW = 0.03  # of the axis: a part that is too short for its number
+AHEAD, BEHIND = "#1f6feb", "#d9480f"
+
+
+def similarity_grid(
+    query: MultiVector,
+    document: MultiVector,
+    ax: Axes | None = None,
+    *,
+    scale: str = "raw",
+    cmap: str = "Blues",
+) -> Axes:
+    """Query tokens by document tokens; the best match of each query token has a frame.
+
+    The framed cells add up to the score in the title (MaxSim).
+
+    Args:
+        scale: "raw" is one scale for all rows, 0 to 1 for unit vectors; "by query" stretches
+            each row from its lowest to its highest value. The colour bar says which.
+        cmap: a colour map of matplotlib; what is below the scale is grey.
+
+    Raises:
+        ValueError: an unknown scale, no query token, or vectors of different sizes.
+    """
+    if scale not in SCALES:
+        raise ValueError(f"scale={scale!r}: it must be one of {', '.join(map(repr, SCALES))}.")
+    values = _similarities(query, document)
+    ax = _axes(ax, 1 + 0.16 * len(document), 1.4 + 0.22 * len(query))
+    ax.set_title(f"MaxSim {_contributions(query, document).sum():.3f}")
+    ax.set(xlabel="document" if len(document) else "an empty document", ylabel="query")
+    if len(document):
+        _cells(ax, values, scale, cmap, _ends(values, query, document))
+        _name(ax, "x", _labels(document))
+        _name(ax, "y", _labels(query))
+        for row, column in enumerate(values.argmax(axis=1).tolist()):
+            ax.add_patch(_frame(column, row))
+    return ax
+
+
+def rank_board(
+    query: MultiVector,
+    documents: Documents,
+    ax: Axes | None = None,
+    *,
+    names: Sequence[str] | None = None,
+    bars: str = "whole",
+) -> Axes:
+    """One bar a document, best at the top: what each query token adds to its score.
+
+    Args:
+        documents: a list, or name -> MultiVector.
+        names: of the documents of a list; None numbers them from 1.
+        bars: "whole" begins at 0; "difference" leaves out what each token adds to every
+            document, and begins at the sum of that.
+
+    Raises:
+        ValueError: a name for each document is needed; unknown bars; no query token; vectors of
+            different sizes.
+    """
+    if bars not in BARS:
+        raise ValueError(f"bars={bars!r}: it must be one of {', '.join(map(repr, BARS))}.")
+    names, documents = _named(documents, names)
+    parts = np.array([_contributions(query, each) for each in documents])
+    parts = parts.reshape(len(documents), len(query))
+    scores = parts.sum(axis=1).tolist()
+    order = sorted(range(len(documents)), key=lambda k: (-scores[k], k))
+    ax = _axes(ax, 8, 1.2 + 0.36 * len(documents))
+    least = parts.min(axis=0, initial=np.inf) if bars == "difference" and len(parts) else 0.0
+    start = float(np.sum(least))
+    _stacked(ax, parts[order] - least, _labels(query), start)
+    _name(ax, "y", [names[k] for k in order])
+    ax.invert_yaxis()
+    above = f", above the {start:.3f} that every document has" if bars == "difference" else ""
+    ax.set_xlabel(f"score: the sum of what each query token adds{above}")
+    return ax
+
+
+def versus(
+    query: MultiVector,
+    a: MultiVector,
+    b: MultiVector,
+    ax: Axes | None = None,
+    *,
+    names: tuple[str, str] = ("A", "B"),
+) -> Axes:
+    """Why one document beats another: each query token's share of the difference.
+
+    The bars add up to the difference of the scores in the title; what speaks most for A is at
+    the top.
+    """
+    ours, theirs = (_contributions(query, each) for each in (a, b))
+    by = ours - theirs
+    order = np.argsort(-by, kind="stable")
+    ax = _axes(ax, 6, 1.2 + 0.26 * len(query))
+    ax.barh(np.arange(len(by)), by[order], color=[AHEAD if x >= 0 else BEHIND for x in by[order]])
+    ax.axvline(0, color="0.5", lw=0.8)
+    labels = _labels(query)
+    _name(ax, "y", [f"{i + 1} {labels[i]}" for i in order.tolist()])
+    ax.invert_yaxis()
+    ax.set_xlabel(f"← {_short(names[1])} ahead     {_short(names[0])} ahead →", parse_math=False)
+    gap = float(by.sum())
+    title = f"{_short(names[0])} is {abs(gap):.3f} {'ahead of' if gap >= 0 else 'behind'} "
+    ax.set_title(title + _short(names[1]), parse_math=False)
+    return ax
+
+
+def next_token(preview: Preview, ax: Axes | None = None, *, top: int = 12) -> Axes:
+    """The likeliest tokens of a row: their probability in the model and after the chain.
+
+    A token that the chain removed has no second bar; the one that is drawn has a star.
+
+    Args:
+        top: how many tokens, by their probability in the model.
+    """
+    before, after = preview.before, preview.final
+    ids = before.ids[:top].tolist()
+    kept = dict(zip(after.ids.tolist(), after.probs.tolist(), strict=True))
+    ax = _axes(ax, 6, 1.2 + 0.3 * len(ids))
+    places = np.arange(len(ids))
+    ax.barh(places - 0.2, before.probs[: len(ids)], 0.4, color="0.72", label="in the model")
+    chain = [kept.get(token, 0.0) for token in ids]
+    ax.barh(places + 0.2, chain, 0.4, color=AHEAD, label="after the chain")
+    pieces = [preview.piece(token).decode("utf-8", "replace") for token in ids]
+    star = ["★ " if token == preview.choice else "" for token in ids]
+    _name(ax, "y", [mark + _label(piece) for mark, piece in zip(star, pieces, strict=True)])
+    ax.invert_yaxis()
+    ax.set_xlabel("probability")
+    ax.legend(loc="lower right")
+    return ax
+
+
+def token_strip(trace: Trace, ax: Axes | None = None) -> Axes:
+    """The tokens of a generation, and the probability each had in the model and after the chain."""
+    ax = _axes(ax, 1 + 0.2 * len(trace), 3.2)
+    places = np.arange(len(trace))
+    ax.bar(places, np.exp(trace.logprob), color="0.72", label="in the model")
+    ax.plot(places, np.exp(trace.logprob_after), "o", color=AHEAD, ms=4, label="after the chain")
+    _name(ax, "x", [_label(piece.decode("utf-8", "replace")) for piece in trace.pieces])
+    ax.set(ylim=(0, 1.05), ylabel="probability")
+    ax.legend(loc="lower right")
+    return ax
+
+
+# Parts
+
+
+def _similarities(query: MultiVector, document: MultiVector) -> NDArray[np.float32]:
+    """Query tokens by document tokens."""
+    if query.dim != document.dim:
+        raise ValueError(
+            f"the query has vectors of {query.dim} numbers, the document of {document.dim}; "
+            "both must come from one encoder."
+        )
+    if not len(query):
+        raise ValueError("the query has no tokens, so there is nothing to draw.")
+    return query.vectors.astype(np.float32) @ document.vectors.astype(np.float32).T
+
+
+def _contributions(query: MultiVector, document: MultiVector) -> NDArray[np.float64]:
+    """What each query token adds to the score: its best similarity, 0 in an empty document."""
+    values = _similarities(query, document)
+    return values.max(axis=1).astype(np.float64) if values.size else np.zeros(len(query))
+
+
+def _cells(
+    ax: Axes, values: NDArray[np.float32], scale: str, cmap: str, ends: tuple[float, float]
+) -> None:
+    """The matrix, and a colour bar that says what its colours are measured on."""
+    stretched = scale == "by query"
+    low, high = (0.0, 1.0) if stretched else ends
+    picture = ax.imshow(
+        _stretched(values) if stretched else values,
+        cmap=_colours(cmap).with_extremes(under="0.75"),
+        vmin=low,
+        vmax=high,
+        aspect="auto",
+    )
+    ax.figure.colorbar(
+        picture,
+        ax=ax,
+        label="similarity" + (", each row on its own scale" if stretched else ""),
+        extend="min" if not stretched and values.min() < low else "neither",
+    )
+
+
+def _ends(values: NDArray[Any], *sides: MultiVector) -> tuple[float, float]:
+    """The ends of the raw scale: 0 and 1 for unit vectors, else what there is."""
+    lengths = [np.linalg.norm(side.vectors.astype(np.float32), axis=1) for side in sides]
+    if all(np.abs(length - 1).max(initial=0.0) <= NEARLY_ONE for length in lengths):
+        return 0.0, 1.0
+    return float(values.min(initial=0.0)), float(values.max(initial=0.0))
+
+
+def _stretched(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each row from 0 (its lowest) to 1 (its highest); 0 where all are equal."""
+    low = values.min(axis=1, keepdims=True, initial=np.inf)
+    span = values.max(axis=1, keepdims=True, initial=-np.inf) - low
+    return np.divide(values - low, span, out=np.zeros_like(values), where=span > 0)
+
+
+def _stacked(
+    ax: Axes, parts: NDArray[np.float64], labels: Sequence[str], start: float
+) -> None:
+    """A bar a row; parts below 0 go to the left. Each part that is wide enough has its number."""
+    places = np.arange(len(parts))
+    colours = _colours("tab20")
+    ends = np.full((2, len(parts)), start)  # of what adds and of what takes away
+    longest = max(np.abs(parts).sum(axis=1).max(initial=0.0), 1e-9)
+    for i, label in enumerate(labels):
+        side = (parts[:, i] < 0).astype(int)
+        left = ends[side, places].copy()
+        ends[side, places] += parts[:, i]
+        ax.barh(
+            places, parts[:, i], left=left, color=colours(i % 20), edgecolor="white", lw=0.5,
+            label=f"{i + 1} {label}",
+        )  # fmt: skip
+        for k in np.flatnonzero(np.abs(parts[:, i]) > NARROW * longest).tolist():
+            ax.text(left[k] + parts[k, i] / 2, k, str(i + 1), ha="center", va="center", fontsize=7)
+    if 0 < len(labels) <= MOST_NAMES // 2 and len(parts):
+        legend = ax.legend(
+            loc="upper left", bbox_to_anchor=(1, 1), fontsize="small", ncols=1 + len(labels) // 20
+        )
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+
+
+def _named(
+    documents: Documents, names: Sequence[str] | None
+) -> tuple[list[str], list[MultiVector]]:
+    if isinstance(documents, Mapping):
+        names = list(documents) if names is None else names
+        documents = list(documents.values())
+    names = [str(k + 1) for k in range(len(documents))] if names is None else list(names)
+    if len(names) != len(documents):
+        raise ValueError(f"{len(names)} names for {len(documents)} documents; give one each.")
+    return names, list(documents)
+
+
+def _axes(ax: Axes | None, width: float, height: float) -> Axes:
+    """The Axes given, or new ones of about this many inches."""
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    size = (min(14.0, max(3.0, width)), min(10.0, max(1.8, height)))
+    return plt.subplots(figsize=size, layout="constrained")[1]
+
+
+def _frame(column: int, row: int) -> Any:
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=BEHIND, lw=1.5)
+
+
+def _colours(name: str) -> Any:
+    import matplotlib
+
+    return matplotlib.colormaps[name]
+
+
+def _name(ax: Axes, side: str, names: Sequence[str]) -> None:
+    """A name at each whole number, unless there are too many to read."""
+    if len(names) > MOST_NAMES:
+        return
+    axis: Any = getattr(ax, f"{side}axis")
+    shown = [_short(name) for name in names]
+    axis.set_ticks(range(len(names)), shown, rotation=90 if side == "x" else 0, fontsize="small")
+    for text in axis.get_ticklabels():
+        text.set_parse_math(False)
+
+
+def _labels(tokens: MultiVector) -> list[str]:
+    return [_label(text) for text in tokens.token_texts]
+
+
+def _label(text: str) -> str:
+    """A short text a token in which nothing is invisible."""
+    plain = "".join(c if c.isprintable() else _escaped(c) for c in text)
+    return plain.strip(" ") or "␣"
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MOST_NAME else text[: MOST_NAME - 1] + "…"

@@ -1,0 +1,203 @@
+"""Pictures for papers, checked by what matplotlib was told to draw."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+
+import matplotlib
+import numpy as np
+import pytest
+
+import mullama_lab as ml
+from mullama_lab import plots
+from mullama_lab.engine.multivector import MultiVector
+
+matplotlib.use("agg")
+
+SIMILAR = [[0.9, 0.1, 0.0], [0.0, 0.8, -0.2], [0.3, 0.7, 0.0]]
+
+
+def hand(pieces, vectors, kind="document"):
+    """Tokens that stand one after the other, with vectors one can check."""
+    ends = np.cumsum([len(piece) for piece in pieces], dtype=int)
+    return MultiVector(
+        vectors=np.asarray(vectors, np.float32),
+        ids=np.arange(len(pieces)),
+        pieces=tuple(piece.encode("utf-8", "replace") for piece in pieces),
+        spans=np.stack([ends - [len(piece) for piece in pieces], ends], axis=1),
+        text="".join(pieces),
+        kind=kind,
+    )
+
+
+@pytest.fixture(autouse=True)
+def _no_figure_stays():
+    yield
+    import matplotlib.pyplot as plt
+
+    plt.close("all")
+
+
+@pytest.fixture
+def query():
+    return hand(["re", "move", " it"], np.eye(3), "query")
+
+
+@pytest.fixture
+def document():
+    return hand(["Strip", " the", "\n"], np.array(SIMILAR).T)
+
+
+def names(axis):
+    return [label.get_text() for label in axis.get_ticklabels()]
+
+
+def drawn(ax):
+    """Draw everything, so that a text that matplotlib cannot set raises here."""
+    ax.figure.canvas.draw()
+    return ax
+
+
+def test_the_grid_draws_the_similarities_and_frames_the_best_of_each_row(query, document):
+    ax = drawn(plots.similarity_grid(query, document))
+    np.testing.assert_allclose(ax.images[0].get_array(), SIMILAR, rtol=1e-6)
+    assert [frame.get_xy() for frame in ax.patches] == [(-0.5, -0.5), (0.5, 0.5), (0.5, 1.5)]
+    assert ax.get_title() == "MaxSim 2.400"
+    assert names(ax.yaxis) == ["re", "move", "it"]
+    assert names(ax.xaxis) == ["Strip", "the", "\\n"]
+
+
+def test_the_scale_is_from_0_to_1_for_unit_vectors_and_else_what_there_is(query, document):
+    unit = hand(["a", "b"], [[1, 0, 0], [-0.6, 0.8, 0]])
+    assert plots.similarity_grid(query, unit).images[0].get_clim() == (0, 1)
+    low, high = plots.similarity_grid(query, document).images[0].get_clim()
+    assert (low, high) == pytest.approx((-0.2, 0.9))
+
+
+def test_a_stretched_row_goes_from_0_to_1_and_the_bar_says_so(query, document):
+    ax = drawn(plots.similarity_grid(query, document, scale="by query"))
+    shown = np.asarray(ax.images[0].get_array())
+    assert shown.min(axis=1).tolist() == [0, 0, 0] and shown.max(axis=1).tolist() == [1, 1, 1]
+    assert "each row on its own scale" in ax.images[0].colorbar.ax.get_ylabel()
+    level = plots.similarity_grid(query, hand(["a", "b"], np.full((2, 3), 0.5)), scale="by query")
+    assert not np.asarray(level.images[0].get_array()).any()
+
+
+def test_a_wrong_scale_is_refused(query, document):
+    with pytest.raises(ValueError, match="scale='rows': it must be one of 'raw', 'by query'"):
+        plots.similarity_grid(query, document, scale="rows")
+
+
+def test_the_parts_of_a_bar_add_up_to_the_score_and_the_best_is_at_the_top(query, document):
+    worse = hand(["x"], [[0.5, 0.25, -0.5]])
+    ax = drawn(plots.rank_board(query, {"worse": worse, "better": document}))
+    assert names(ax.yaxis) == ["better", "worse"]
+    widths = np.array([[bar.get_width() for bar in part] for part in ax.containers])
+    np.testing.assert_allclose(widths, [[0.9, 0.5], [0.8, 0.25], [0.7, -0.5]], rtol=1e-6)
+    lefts = np.array([[bar.get_x() for bar in part] for part in ax.containers])
+    np.testing.assert_allclose(lefts, [[0, 0], [0.9, 0.5], [1.7, -0.5 + 0.5]], atol=1e-6)
+    legend = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert legend == ["1 re", "2 move", "3 it"]
+
+
+def test_what_all_documents_have_can_be_left_out(query, document):
+    other = hand(["x"], [[0.5, 0.25, 0.75]])
+    ax = drawn(plots.rank_board(query, {"a": document, "b": other}, bars="difference"))
+    widths = np.array([[bar.get_width() for bar in part] for part in ax.containers])
+    np.testing.assert_allclose(widths, [[0.4, 0], [0.55, 0], [0, 0.05]], atol=1e-6)
+    assert min(bar.get_x() for bar in ax.containers[0]) == pytest.approx(0.5 + 0.25 + 0.7)
+    assert "above the 1.450 that every document has" in ax.get_xlabel()
+    with pytest.raises(ValueError, match="bars='half': it must be one of 'whole', 'difference'"):
+        plots.rank_board(query, [document], bars="half")
+
+
+def test_documents_of_a_list_are_numbered_or_named(query, document):
+    other = hand(["x"], [[0, 0, 0.1]])
+    assert names(plots.rank_board(query, [other, document]).yaxis) == ["2", "1"]
+    named = plots.rank_board(query, [other, document], names=["other", "this"])
+    assert names(named.yaxis) == ["this", "other"]
+    with pytest.raises(ValueError, match="1 names for 2 documents; give one each"):
+        plots.rank_board(query, [other, document], names=["one"])
+
+
+def test_what_speaks_for_a_and_for_b_adds_up_to_the_difference(query, document):
+    other = hand(["x"], [[1, 0.5, 0.5]])
+    ax = drawn(plots.versus(query, document, other, names=("dedent", "strip")))
+    widths = [bar.get_width() for bar in ax.containers[0]]
+    np.testing.assert_allclose(widths, [0.3, 0.2, -0.1], atol=1e-6)
+    assert names(ax.yaxis) == ["2 move", "3 it", "1 re"]
+    assert ax.get_title() == "dedent is 0.400 ahead of strip"
+
+
+def test_a_preview_has_a_bar_before_and_one_after_the_chain(tiny_model):
+    with tiny_model.session() as session:
+        row = session.logits("Hello")
+    view = (ml.TopK(3) | ml.Temperature(0.5)).preview(row, model=tiny_model, seed=1)
+    ax = drawn(plots.next_token(view, top=5))
+    before, after = ([bar.get_width() for bar in bars] for bars in ax.containers)
+    np.testing.assert_allclose(before, view.before.probs[:5])
+    np.testing.assert_allclose(after, [*view.final.probs, 0, 0])
+    starred = [name.startswith("★") for name in names(ax.yaxis)]
+    assert starred == [token == view.choice for token in view.before.ids[:5]]
+
+
+def test_a_trace_is_drawn_token_by_token(tiny_model):
+    with tiny_model.session() as session:
+        trace = session.generate("Hello", ml.Temperature(0.5), max_tokens=6, seed=2)
+    ax = drawn(plots.token_strip(trace))
+    np.testing.assert_allclose(
+        [bar.get_height() for bar in ax.containers[0]], np.exp(trace.logprob)
+    )
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), np.exp(trace.logprob_after))
+    assert len(names(ax.xaxis)) == len(trace)
+
+
+def test_they_draw_on_the_axes_that_are_given(query, document):
+    import matplotlib.pyplot as plt
+
+    axes = plt.subplots(1, 3)[1]
+    assert plots.similarity_grid(query, document, axes[0]) is axes[0]
+    assert plots.rank_board(query, [document], axes[1]) is axes[1]
+    assert plots.versus(query, document, document, axes[2]) is axes[2]
+
+
+def test_nothing_and_very_much_can_be_drawn(query):
+    nothing = hand([], np.zeros((0, 3)))
+    assert drawn(plots.similarity_grid(query, nothing)).get_title() == "MaxSim 0.000"
+    drawn(plots.rank_board(query, [nothing, nothing]))
+    drawn(plots.rank_board(query, []))
+    drawn(plots.versus(query, nothing, nothing))
+    rng = np.random.default_rng(0)
+    many = hand(["q"] * 200, rng.normal(size=(200, 3)))
+    ax = drawn(plots.similarity_grid(many, hand(["d"] * 900, rng.normal(size=(900, 3)))))
+    assert names(ax.xaxis) != ["d"] * 900  # numbers: 900 names cannot be read
+    assert max(ax.figure.get_size_inches()) <= 14
+
+
+def test_hostile_tokens_are_drawn_as_text(document):
+    hostile = ["$x_1$", "\u202eevil", "\x00", "a\nb", "   "]
+    tokens = hand(hostile, np.eye(5, 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ax = drawn(plots.similarity_grid(tokens, document))
+        drawn(plots.rank_board(tokens, {"$\\frac{": document}))
+        drawn(plots.versus(tokens, document, document, names=("$a", "$\\b$")))
+    assert names(ax.yaxis) == ["$x_1$", "\\u202eevil", "\\x00", "a\\nb", "␣"]
+
+
+def test_vectors_of_two_sizes_are_refused(query):
+    with pytest.raises(ValueError, match="vectors of 3 numbers, the document of 2"):
+        plots.similarity_grid(query, hand(["a"], [[1, 0]]))
+
+
+def test_a_query_without_tokens_is_refused(document):
+    with pytest.raises(ValueError, match="the query has no tokens"):
+        plots.rank_board(hand([], np.zeros((0, 3)), "query"), [document])
+
+
+def test_matplotlib_is_loaded_by_the_first_picture_only():
+    program = "import sys; from mullama_lab import plots; print('matplotlib' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
