@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from time import perf_counter_ns
+from time import monotonic, perf_counter_ns, sleep
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from mullama_lab.errors import ContextFull, SessionError, Stopped
 Logits = NDArray[np.float32]  # (n_vocab,)
 Progress = Callable[[int, int], None]
 
+MOMENT = 0.1  # seconds that generation gives way for
 SCORE_BYTES = 64 << 20  # logits that one piece of a scored text may take
 
 
@@ -58,6 +59,7 @@ class Context:
             self.n_ctx, native.n_seq_max(handle), shared=shares_cells and not self.is_recurrent
         )
         self.decode_ns = 0  # that the newest batch took
+        self.way_until = 0.0  # of time.monotonic; until then others come first
         self._counts = _Counts()
 
     def close(self) -> None:
@@ -112,6 +114,12 @@ class Context:
         for sequence, token in steps:
             sequences.extend(sequence, (token,))
         return [native.logits_view(self.handle, i, self.n_vocab) for i in range(n)]
+
+    def give_way(self) -> None:
+        """Let those come first who asked for it, for a moment."""
+        left = self.way_until - monotonic()
+        if left > 0:
+            sleep(min(left, MOMENT))
 
     def score(self, tokens: Sequence[int]) -> Iterator[Logits]:
         """Decode a text in sequence 0 and yield the row after each token, in pieces that fit."""

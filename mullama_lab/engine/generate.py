@@ -277,6 +277,7 @@ def _decode(context: Context, active: list[Lane], recorder: ThreadPoolExecutor) 
         return active
     for lane in active:  # last before the decode, which leaves Python to the recorder
         lane.record(recorder)
+    context.give_way()
     start = perf_counter_ns()
     rows = context.advance([(lane.sequence, lane.token) for lane in active])
     decode_ns = perf_counter_ns() - start

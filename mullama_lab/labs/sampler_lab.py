@@ -218,6 +218,7 @@ class SamplerLab:
         run = self._run
         if run is not None and not run.done:
             run.chain = self.editor.chain
+        self.session.give_way()
         self._refresh()
 
     def _follow(self, run: Run) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import pytest
 
 from mullama_lab.engine import tiny
+from mullama_lab.engine.context import MOMENT
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.samplers import Custom, Greedy, LogitBias, Mask
 from mullama_lab.errors import ContextFull
@@ -251,3 +253,16 @@ def test_a_real_model_answers_a_chat_and_knows_capitals(smollm2):
         assert trace.logprob[0] > math.log(0.2)
         answer = session.chat([{"role": "user", "content": "Say hello."}], Greedy(), max_tokens=30)
         assert "hello" in answer.text.lower()
+
+
+def test_generation_gives_way_only_where_it_would_take_all_of_the_cpu(tiny_model, monkeypatch):
+    def generate(cpus):
+        monkeypatch.setattr("mullama_lab.engine.session_core.os.cpu_count", lambda: cpus)
+        with tiny_model.session(n_ctx=64, n_threads=2) as session:
+            start = time.monotonic()
+            for _ in session.stream([100, 101], NO_END, max_tokens=12):
+                session.give_way()
+            return time.monotonic() - start, session._context.way_until
+
+    assert generate(cpus=3)[0] > 5 * MOMENT
+    assert generate(cpus=4)[1] == 0.0
