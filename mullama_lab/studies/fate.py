@@ -1,0 +1,292 @@
+"""Fate: why a token was chosen at a step, or what removed it and by how much.
+
+It follows one token through the chain that was in force there, on the row that the trace kept,
+with llama.cpp's own samplers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mullama_lab.engine.chain import Chain, Stage
+from mullama_lab.engine.model import Model
+from mullama_lab.engine.moment import Moment, moment_of_row
+from mullama_lab.engine.one_token import one_token
+from mullama_lab.engine.sampling import ChainSampler
+from mullama_lab.engine.session import Session
+from mullama_lab.engine.tail import Uncovered, log_total
+from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.trace_rows import TraceRows, step_of
+from mullama_lab.errors import NoCandidates
+from mullama_lab.studies.margin import Margin, margin
+
+if TYPE_CHECKING:
+    import pandas
+
+CLOSED_TO = 1e-6  # nats between what is known and all: nothing is missing
+
+
+@dataclass(frozen=True)
+class StageFate:
+    """What one stage did to the token.
+
+    Attributes:
+        before, after: its log-probability before and after, in nats; -inf once it is removed.
+        n_left: candidates that the stage left.
+        rank: its rank among them, 0 the likeliest; -1 if it is not among them.
+        why_inert: why the stage does nothing at its settings, empty if it may.
+    """
+
+    place: int
+    stage: Stage
+    before: float
+    after: float
+    n_left: int
+    rank: int
+    why_inert: str = ""
+
+    @property
+    def change(self) -> float:
+        """What it added to the log-probability, in nats."""
+        return 0.0 if self.before == self.after else self.after - self.before
+
+    @property
+    def removed(self) -> bool:
+        """Whether this stage took the token out."""
+        return self.before > -math.inf and self.after == -math.inf
+
+
+@dataclass(frozen=True)
+class Fate:
+    """The way of one token through a chain at one step.
+
+    Attributes:
+        token, text, step: which token, where.
+        rank, logprob: before the chain; rank 0 is the model's first choice.
+        stages: one StageFate for each stage of the chain.
+        choice, choice_text: the token that was drawn; -1 if the chain left none.
+        removed_by: the StageFate that removed the token, or None.
+        margin: the setting at which that stage would have kept it; None if it removed nothing,
+            or no number of it decides.
+        source: "kept" if the row is the trace's own, "decoded" if it was decoded again (with the
+            noise of another batch), "given" if the caller gave it.
+    """
+
+    token: int
+    text: str
+    step: int
+    rank: int
+    logprob: float
+    stages: tuple[StageFate, ...]
+    choice: int
+    choice_text: str
+    margin: Margin | None
+    source: str = field(default="given", compare=False)
+
+    @property
+    def removed_by(self) -> StageFate | None:
+        return next((stage for stage in self.stages if stage.removed), None)
+
+    @property
+    def chosen(self) -> bool:
+        """Whether it is the token that was drawn."""
+        return self.token == self.choice
+
+    @property
+    def logprob_after(self) -> float:
+        """Its log-probability after the chain; -inf if it was removed."""
+        return self.stages[-1].after if self.stages else self.logprob
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """One row a stage; needs pandas."""
+        import pandas as pd
+
+        columns = ("stage", "before", "after", "change", "rank", "left", "no effect")
+        rows = [
+            (repr(x.stage), x.before, x.after, x.change, x.rank, x.n_left, x.why_inert)
+            for x in self.stages
+        ]
+        return pd.DataFrame(rows, columns=list(columns))
+
+    def summary(self) -> str:
+        """What became of it, in a sentence or two."""
+        begins = (
+            f"{self.text!r} was number {self.rank + 1} of the row with {math.exp(self.logprob):.2%}"
+        )
+        by = self.removed_by
+        if by is not None:
+            way = f"; it stays with {self.margin}" if self.margin else ""
+            return f"{begins}; {by.stage!r} removed it{way}."
+        if self.logprob == -math.inf:
+            return f"{begins}; it cannot come there."
+        ends = f"{begins}; {math.exp(self.logprob_after):.2%} after the chain"
+        if self.chosen:
+            return f"{ends}, and it was drawn."
+        return f"{ends}; the draw fell on {self.choice_text!r}."
+
+    def __repr__(self) -> str:
+        lines = [f"step {self.step}: {self.summary()}"]
+        for x in self.stages:
+            if x.before == -math.inf:
+                break
+            stays = f"{x.change:+.3f} nats, number {x.rank + 1} of {x.n_left}"
+            what = "removed" if x.removed else stays
+            lines.append(f"  {x.stage!r}: {x.why_inert or what}")
+        return "\n".join(lines)
+
+
+def fate(
+    trace: Trace,
+    step: int,
+    token: int | str,
+    *,
+    on: Model | Session,
+    chain: Chain | Stage | None = None,
+) -> Fate:
+    """What each stage did to a token at a step of a trace, and what would have kept it.
+
+    The row is the one that the trace kept, if that decides it, otherwise decoded again.
+
+    Args:
+        step: from 0.
+        token: an id, or a text that is exactly one token.
+        on: the Model of the trace; or a Session of it, which can decode a row again.
+        chain: another chain than the one that was in force.
+
+    Raises:
+        ValueError: no such step or token; or the whole row is needed and `on` is no Session.
+
+        fate(trace, 3, " Paris", on=session)
+    """
+    rows = TraceRows(trace, on)
+    step = step_of(rows, step)
+    token = one_token(rows.model, token)
+    chain = None if chain is None else Chain.of(chain)
+    kept = rows.kept(step)
+    if kept is not None and token in kept.ids:
+        try:
+            return _fate(kept, token, chain)
+        except Uncovered:
+            pass
+    return _fate(rows.decoded(step), token, chain)
+
+
+def fate_in_row(
+    row: NDArray[np.float32],
+    token: int | str,
+    chain: Chain | Stage,
+    *,
+    model: Model,
+    history: Any = (),
+    seed: int = 0,
+    step: int = 0,
+    state: tuple[tuple[float, ...], ...] = (),
+) -> Fate:
+    """As `fate`, for a row of logits of shape (n_vocab,), such as `session.logits(prompt)`."""
+    moment = moment_of_row(
+        row,
+        model,
+        chain=Chain.of(chain),
+        history=np.asarray(history, np.int32),
+        seed=seed,
+        step=step,
+        state=state,
+    )
+    return _fate(moment, one_token(model, token), None)
+
+
+def _fate(moment: Moment, token: int, chain: Chain | None) -> Fate:
+    work = moment.sampler(chain)
+    path = _Path(moment, work, token)
+    try:
+        choice = moment.choose(work, path.stage)
+    except NoCandidates:
+        choice = -1
+        path.emptied()
+    piece = moment.model.piece
+    return Fate(
+        token=token,
+        text=piece(token).decode("utf-8", "replace"),
+        step=moment.step,
+        rank=int(np.count_nonzero(moment.logits > path.logit)),
+        logprob=path.logit - moment.logsumexp,
+        stages=tuple(path.stages),
+        choice=choice,
+        choice_text="(nothing left)" if choice < 0 else piece(choice).decode("utf-8", "replace"),
+        margin=path.margin,
+        source=moment.source,
+    )
+
+
+class _Path:
+    """Follows a token from stage to stage."""
+
+    def __init__(self, moment: Moment, work: ChainSampler, token: int) -> None:
+        self.moment, self.work, self.token = moment, work, token
+        self.logit = float(moment.logits[moment.ids == token][0])
+        self.stages: list[StageFate] = []
+        self.margin: Margin | None = None
+        self._logprob = self.logit - moment.logsumexp
+        self._before = moment.ids, moment.logits, moment.logsumexp
+
+    def stage(self, place: int, inert: bool, total: float) -> None:
+        """See what a stage left."""
+        if math.isnan(total):
+            raise Uncovered("the probability of what was not kept is not known")
+        stage, window = self.work.chain.stages[place], self.work.candidates.window
+        before = self._logprob
+        logits = window["logit"]
+        mine = logits[window["id"] == self.token]
+        stays = len(mine) > 0 and float(mine[0]) > -math.inf
+        self._logprob = float(mine[0]) - total if stays else -math.inf
+        self.stages.append(
+            StageFate(
+                place=place,
+                stage=stage,
+                before=before,
+                after=self._logprob,
+                n_left=int(np.count_nonzero(logits > -np.inf)),
+                rank=int(np.count_nonzero(logits > mine[0])) if stays else -1,
+                why_inert=stage.why_inert() if inert else "",
+            )
+        )
+        if before > -math.inf and not stays:
+            self._find_margin(place, stage)
+        self._before = window["id"].copy(), logits.copy(), total
+
+    def emptied(self) -> None:
+        """The stage after the last one seen left nothing."""
+        place = len(self.stages)
+        for i, stage in enumerate(self.work.chain.stages[place:], start=place):
+            self.stages.append(StageFate(i, stage, self._logprob, -math.inf, 0, -1))
+            self._logprob = -math.inf
+
+    def _find_margin(self, place: int, stage: Stage) -> None:
+        ids, logits, total = self._before
+        sure = abs(log_total(logits) - total) <= CLOSED_TO * max(1.0, abs(total))
+
+        def keeps(version: Stage) -> bool:
+            return self._keeps(place, version, ids, logits)
+
+        self.margin = margin(stage, self.token, ids, logits, total, keeps if sure else None)
+
+    def _keeps(
+        self, place: int, version: Stage, ids: NDArray[np.int32], logits: NDArray[np.float32]
+    ) -> bool:
+        """Whether a version of a stage keeps the token, on samplers of its own."""
+        stages = list(self.work.chain)
+        stages[place] = version
+        work = self.moment.sampler(Chain(stages))
+        work.candidates.load_some(ids, logits)
+        try:
+            work.apply_stage(place, self.moment.step)
+        except NoCandidates:
+            return False
+        window = work.candidates.window
+        mine = window["logit"][window["id"] == self.token]
+        return len(mine) > 0 and float(mine[0]) > -math.inf

@@ -1,0 +1,154 @@
+"""Margin: the setting at which a stage would have kept a token that it removed.
+
+For stages that cut by a number the border follows from the candidates: a rank for top-k, a sum
+for top-p and typical, a distance for min-p and top-n-sigma. llama.cpp compares in float32, so the
+last digits are searched with its own samplers, as is all of it for the other stages.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mullama_lab.engine import samplers as s
+from mullama_lab.engine.chain import Stage
+
+# The setting that decides what each stage removes, and whether more of it keeps more.
+LOOSENED_BY = {
+    s.TopK: ("k", True),
+    s.TopP: ("p", True),
+    s.MinP: ("p", False),
+    s.Typical: ("p", True),
+    s.TopNSigma: ("n", True),
+    s.TailFree: ("z", True),
+    s.XTC: ("threshold", True),
+}
+NEAR = 1e-4  # how far float32 may move a border, relative to it
+
+
+@dataclass(frozen=True)
+class Margin:
+    """The setting nearest to the one in force at which the stage keeps the token.
+
+    Attributes:
+        setting: its name.
+        now: its value in force.
+        value: the border: the token stays at it and beyond.
+        at_least: whether it must be at least that value (else: at most).
+    """
+
+    setting: str
+    now: float
+    value: float
+    at_least: bool
+
+    def of(self, stage: Stage) -> Stage:
+        """The stage with that setting."""
+        return replace(stage, **{self.setting: self.value})
+
+    def __str__(self) -> str:
+        value = f"{self.value:.4g}" if isinstance(self.value, float) else str(self.value)
+        return f"{self.setting} {'≥' if self.at_least else '≤'} {value} (was {self.now:g})"
+
+
+def margin(
+    stage: Stage,
+    token: int,
+    ids: NDArray[np.int32],
+    logits: NDArray[np.float32],
+    log_total: float,
+    keeps: Callable[[Stage], bool] | None,
+) -> Margin | None:
+    """The margin of a stage that removed a token; None if no number of it would keep the token.
+
+    Args:
+        ids, logits: the candidates before the stage.
+        log_total: the log-sum-exp of all tokens before the stage.
+        keeps: asks llama.cpp whether a version of the stage keeps the token. None where only a
+            part of the candidates is known: the border is then the computed one.
+    """
+    named = LOOSENED_BY.get(type(stage))
+    if named is None:
+        return None
+    name, at_least = named
+    now, rule = getattr(stage, name), stage.settings()[name]
+    guess = _border(stage, int(np.flatnonzero(ids == token)[0]), logits, log_total)
+    if keeps is None:
+        value = guess
+    elif rule.kind == "int":
+        value = guess if guess is not None and keeps(replace(stage, **{name: int(guess)})) else None
+    else:
+        loosest = rule.high if at_least else rule.low
+        value = _searched(lambda x: keeps(replace(stage, **{name: x})), now, guess, loosest)
+    if value is None:
+        return None
+    return Margin(name, now, int(value) if rule.kind == "int" else float(value), at_least)
+
+
+def _border(
+    stage: Stage, place: int, logits: NDArray[np.float32], log_total: float
+) -> float | None:
+    """Where the border should be by arithmetic; None where there is no closed form."""
+    mine = float(logits[place])
+    precise = logits.astype(np.float64)
+    match stage:
+        case s.TopK():
+            return int(np.count_nonzero(logits > mine)) + 1
+        case s.TopP():
+            return float(np.exp(precise[logits > mine] - log_total).sum())
+        case s.MinP():
+            return math.exp(mine - float(precise.max()))
+        case s.TopNSigma():
+            finite = precise[np.isfinite(precise)]
+            return (float(finite.max()) - mine) / max(float(finite.std()), 1e-30)
+        case s.Typical():
+            logprobs = precise - log_total
+            probs = np.exp(logprobs)
+            possible = probs > 0
+            entropy = -float((probs[possible] * logprobs[possible]).sum())
+            oddness = np.abs(-logprobs - entropy)
+            return float(probs[oddness < oddness[place]].sum())
+    return None
+
+
+def _searched(
+    keeps: Callable[[float], bool], now: float, guess: float | None, loosest: float
+) -> float | None:
+    """The float32 nearest to `now` that keeps the token, on the way to the loosest setting."""
+    removed, kept = now, loosest
+    if guess is not None:  # a narrow bracket first
+        slack = NEAR * max(abs(guess), 1e-6)
+        for sign in (-1, 1):
+            x = guess + sign * math.copysign(slack, loosest - now)
+            if not min(now, loosest) < x < max(now, loosest):
+                continue
+            if keeps(x):
+                kept = x
+                break
+            removed = x
+    if kept == loosest and not keeps(loosest):
+        return None
+    while True:
+        middle = _halfway(removed, kept)
+        if middle is None:
+            return kept
+        if keeps(middle):
+            kept = middle
+        else:
+            removed = middle
+
+
+def _halfway(a: float, b: float) -> float | None:
+    """A float32 between two, halfway on the scale of magnitudes where they lie far apart."""
+    low, high = sorted((a, b))
+    if low > 0 and high > 2 * low:
+        middle = float(np.float32(math.sqrt(low) * math.sqrt(high)))
+    else:
+        middle = float(np.float32((low + high) / 2))
+    if low < middle < high and middle not in (np.float32(low), np.float32(high)):
+        return middle
+    return None

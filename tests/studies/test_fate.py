@@ -1,0 +1,138 @@
+"""A token's fate is what llama.cpp's samplers did to it; its margin is where they begin not to."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from mullama_lab.engine import samplers as s
+from mullama_lab.engine.chain import Chain
+from mullama_lab.errors import NoCandidates
+from mullama_lab.studies.fate import fate, fate_in_row
+
+CUTS = st.one_of(
+    st.builds(s.TopK, st.integers(1, 200)),
+    st.builds(s.TopP, st.floats(0.05, 0.99)),
+    st.builds(s.MinP, st.floats(0.01, 0.95)),
+    st.builds(s.Typical, st.floats(0.05, 0.99)),
+    st.builds(s.TopNSigma, st.floats(0.1, 3.0)),
+    st.builds(s.TailFree, st.floats(0.3, 0.99)),
+    st.builds(s.XTC, st.just(1.0), st.floats(0.001, 0.05)),
+)
+OTHERS = st.one_of(
+    st.builds(s.Temperature, st.floats(0.3, 2.0)),
+    st.builds(s.Penalties, repeat=st.floats(1.0, 1.5)),
+    st.builds(s.LogitBias, st.just({5: -math.inf, 9: 3.0})),
+)
+CHAINS = st.lists(st.one_of(CUTS, OTHERS), min_size=1, max_size=4).map(Chain)
+HISTORY = [3, 7, 7, 12]
+
+
+def row_of(seed, n=259):
+    return np.random.default_rng(seed).normal(scale=2, size=n).astype(np.float32)
+
+
+@settings(deadline=None, max_examples=120)
+@given(chain=CHAINS, token=st.integers(0, 258), seed=st.integers(0, 500))
+def test_each_stage_did_to_the_token_what_the_preview_shows(chain, token, seed, tiny_model):
+    row = row_of(seed)
+    try:
+        view = chain.preview(row, model=tiny_model, history=HISTORY, seed=seed, top=259)
+    except NoCandidates:
+        assume(False)
+    found = fate_in_row(row, token, chain, model=tiny_model, history=HISTORY, seed=seed)
+    assert found.choice == view.choice
+    for stage, shown in zip(found.stages, view.stages, strict=True):
+        there = dict(zip(shown.ids.tolist(), shown.probs.tolist()))
+        assert math.exp(stage.after) == pytest.approx(there.get(token, 0.0), rel=1e-4, abs=1e-7)
+        assert stage.n_left == shown.n_kept
+    removed = [x for x in found.stages if x.removed]
+    assert len(removed) <= 1
+    assert found.removed_by is (removed[0] if removed else None)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    before=st.lists(OTHERS, max_size=1),
+    cut=CUTS,
+    token=st.integers(0, 258),
+    seed=st.integers(0, 500),
+)
+def test_at_the_margin_the_token_stays_and_just_before_it_does_not(
+    before, cut, token, seed, tiny_model
+):
+    row = row_of(seed)
+    chain = Chain([*before, cut])
+    found = fate_in_row(row, token, chain, model=tiny_model, history=HISTORY)
+    if found.removed_by is None or found.removed_by.stage is not cut:
+        return
+    border = found.margin
+
+    def survives(value):
+        version = type(border)(border.setting, border.now, value, border.at_least).of(cut)
+        view = Chain([*before, version]).preview(row, model=tiny_model, history=HISTORY, top=259)
+        return token in view.final.ids
+
+    assert border is not None
+    assert survives(border.value)
+    if isinstance(cut, s.TopK):
+        assert not survives(border.value - 1)
+    else:
+        inward = np.float32(-np.inf if border.at_least else np.inf)
+        assert not survives(float(np.nextafter(np.float32(border.value), inward)))
+
+
+def test_the_margins_are_those_of_a_row_done_by_hand(tiny_model):
+    probs = np.full(259, 1e-9, np.float32)
+    probs[[10, 20, 30, 40]] = 0.5, 0.25, 0.15, 0.1
+    row = np.log(probs)
+
+    def value(stage, token):
+        return fate_in_row(row, token, stage, model=tiny_model).margin.value
+
+    assert value(s.TopK(2), 40) == 4
+    assert value(s.TopP(0.6), 30) == pytest.approx(0.75, abs=1e-5)
+    assert value(s.MinP(0.4), 40) == pytest.approx(0.2, rel=1e-5)
+    assert value(s.XTC(1.0, 0.05), 30) == pytest.approx(0.1, rel=1e-5)
+
+
+def test_a_fate_in_a_generation_is_told_from_the_row_that_was_kept(smollm2):
+    with smollm2.session(n_ctx=256) as session:
+        trace = session.generate("The capital of France is", max_tokens=4, seed=3)
+        drawn = fate(trace, 0, int(trace.tokens[0]), on=smollm2)
+        assert drawn.chosen
+        assert drawn.source == "kept"
+        assert drawn.rank == trace.rank[0]
+        assert drawn.logprob == pytest.approx(trace.logprob[0], abs=1e-4)
+        assert drawn.logprob_after == pytest.approx(trace.logprob_after[0], abs=1e-4)
+        far = fate(trace, 0, " zebra", on=session)
+        assert far.source == "decoded"
+        assert far.removed_by.stage == s.TopK(40)
+        assert far.margin.value == far.rank + 1
+        with pytest.raises(ValueError, match=r"on=model\.session"):
+            fate(trace, 0, " zebra", on=smollm2)
+        table = far.to_pandas()
+        assert list(table["stage"]) == [repr(stage) for stage in trace.chain]
+        assert "TopK(40) removed it; it stays with k ≥" in repr(far)
+
+
+def test_a_chain_that_leaves_nothing_says_so(tiny_model):
+    found = fate_in_row(row_of(1), 5, s.Mask(ban=range(259)), model=tiny_model)
+    assert found.choice == -1
+    assert found.removed_by.stage.label == s.Mask.label
+    assert found.margin is None
+
+
+def test_wrong_steps_and_tokens_are_refused(tiny_model):
+    with tiny_model.session(n_ctx=64) as session:
+        trace = session.generate("Hello", max_tokens=3, seed=1)
+    with pytest.raises(ValueError, match="step"):
+        fate(trace, len(trace), 5, on=tiny_model)
+    with pytest.raises(ValueError, match="vocabulary"):
+        fate(trace, 0, 259, on=tiny_model)
+    with pytest.raises(TypeError, match="Model that made the trace"):
+        fate(trace, 0, 5, on="a model")
