@@ -1,0 +1,89 @@
+"""Inside its interval a token stays the choice of a replay, and just outside it does not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mullama_lab.engine import samplers as s
+from mullama_lab.engine.chain import Chain
+from mullama_lab.studies.flips import PRECISION, flip_map
+from mullama_lab.studies.replay import replay
+
+CHAIN = s.Penalties(repeat=1.1) | s.TopK(60) | s.TopP(0.9) | s.MinP(0.02) | s.Temperature(0.9)
+TURNED = st.sampled_from(
+    [(s.Temperature, "t"), (s.TopP, "p"), (s.MinP, "p"), (s.TopK, "k"), (s.Penalties, "repeat")]
+)
+
+
+@pytest.fixture(scope="module")
+def traces(tiny_model):
+    with tiny_model.session(n_ctx=512, n_threads=1) as session:
+        yield [session.generate("Hello", CHAIN, max_tokens=16, seed=seed) for seed in range(4)]
+
+
+def turned(place, name, value):
+    stages = list(CHAIN)
+    stages[place] = replace(stages[place], **{name: value})
+    return Chain(stages)
+
+
+@settings(deadline=None, max_examples=25)
+@given(which=st.integers(0, 3), turn=TURNED)
+def test_the_ends_of_every_interval_are_where_a_replay_changes(which, turn, traces, tiny_model):
+    trace, (kind, name) = traces[which], turn
+    place = [type(x) for x in CHAIN].index(kind)
+    found = flip_map(trace, kind, name, on=tiny_model)
+    whole = kind is s.TopK
+    nudge = 1 if whole else PRECISION * 1.01 * np.ptp(kind.settings()[name].slider)
+    assert found.sure.all()
+    assert (found.low <= found.now).all() and (found.now <= found.high).all()
+    for step in range(len(trace)):
+        for end, flips, way in (
+            (found.low[step], found.flips_low[step], -nudge),
+            (found.high[step], found.flips_high[step], nudge),
+        ):
+            at = int(end) if whole else float(end)
+            assert not replay(trace, turned(place, name, at), on=tiny_model).differs[step]
+            if flips:
+                beyond = replay(trace, turned(place, name, at + way), on=tiny_model)
+                assert beyond.differs[step]
+
+
+def test_the_first_flip_is_where_a_rerun_first_differs(traces, tiny_model):
+    found = flip_map(traces[0], s.Temperature, on=tiny_model)
+    rule = s.Temperature.settings()["t"].slider
+    seen = set()
+    for value in np.linspace(*rule, 21):
+        first = replay(traces[0], turned(4, "t", float(value)), on=tiny_model).first
+        assert found.first_flip(value) == first
+        seen.add(first)
+    assert None in seen and len(seen) > 2
+
+
+def test_a_table_has_a_row_a_token_and_given_tokens_have_no_interval(traces, tiny_model):
+    trace = traces[1]
+    with tiny_model.session(n_ctx=128) as session:
+        branch = session.branch(trace, 3, 100, max_tokens=4)
+    found = flip_map(branch, 4, on=tiny_model)
+    table = found.to_pandas()
+    assert len(table) == len(branch)
+    assert table["low"].isna().tolist() == [True] * 4 + [False] * (len(branch) - 4)
+    assert "FlipMap of t in Temperature(0.9)" in repr(found)
+
+
+def test_what_is_not_there_is_named(traces, tiny_model):
+    with pytest.raises(ValueError, match="has no DRY"):
+        flip_map(traces[0], s.DRY, on=tiny_model)
+    with pytest.raises(ValueError, match=r"no setting 'q'.*it has p, min_keep"):
+        flip_map(traces[0], s.TopP, "q", on=tiny_model)
+    with pytest.raises(ValueError, match="places 0 to 4"):
+        flip_map(traces[0], 5, on=tiny_model)
+    with tiny_model.session(n_ctx=64) as session:
+        scored = session.score("Hello there")
+    with pytest.raises(ValueError, match="no seed"):
+        flip_map(scored, s.TopK, on=tiny_model)
