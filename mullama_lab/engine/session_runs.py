@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.engine.chain import Chain, Stage
+from mullama_lab.engine.expand import rows_after
 from mullama_lab.engine.generate import Lane, Limits, generate, score
 from mullama_lab.engine.opening import must_be_short, piece_of
 from mullama_lab.engine.options import MAX_TOP, seed_or_random, stop_strings, whole
@@ -221,6 +222,19 @@ class SessionRuns(SessionCache):
         tokens, context = self._prompt_tokens(prompt), self._context
         sequence = self._check_sequence(sequence)
         return self._worker.submit(Job(lambda: context.prefill(tokens, sequence).copy(), self))
+
+    def start_rows(
+        self, texts: Iterable[Sequence[int]], visit: Callable[[int, NDArray[np.float32]], None]
+    ) -> Job[None]:
+        """Begin to compute the row of logits after each of several texts, side by side.
+
+        `visit(place, row)` is called on the session's thread; a row is gone after its visit.
+
+        Args:
+            texts: token ids of each, at least one. What they begin with alike is decoded once.
+        """
+        prompts, context = [self._prompt_tokens(tokens) for tokens in texts], self._context
+        return self._worker.submit(Job(lambda: rows_after(context, prompts, visit), self))
 
     def score(self, text: Prompt, *, top: int = 64) -> Trace:
         """How likely the model finds a given text: a Trace with a step for each of its tokens.

@@ -165,6 +165,37 @@ class Tree:
         self._tell()
         return new
 
+    def add_many(self, traces: Iterable[Trace], said: str = "") -> list[Branch]:
+        """Add paths as one change; the new ones, without those that were there already.
+
+        Args:
+            said: what `undo` calls the change; "" counts them.
+
+        Raises:
+            ValueError: as `add`, and then none is added.
+        """
+        traces = list(traces)
+        for trace in traces:
+            self._check_trace(trace, traces[0])
+        with self._lock:
+            now, new = self._now, list[Branch]()
+            paths = {tuple(branch.trace.tokens.tolist()) for branch in now.branches}
+            for trace in traces:
+                path = tuple(trace.tokens.tolist())
+                if path not in paths:
+                    paths.add(path)
+                    new.append(Branch(now.count + len(new) + 1, trace))
+            if new:
+                if self._prompt is None:
+                    self._prompt = np.array(new[0].trace.prompt_tokens, np.int32)
+                n = len(new)
+                said = said or (f"{n} branches" if n > 1 else new[0].label)
+                count = now.count + len(new)
+                self._become(_State((*now.branches, *new), count, f"{said} added"))
+        if new:
+            self._tell()
+        return new
+
     def extend(self, number: int, trace: Trace) -> Branch:
         """Let a branch go on: a trace that begins with the branch's tokens takes its place."""
         self._check_trace(trace)
@@ -281,12 +312,14 @@ class Tree:
 
     # Inside.
 
-    def _check_trace(self, trace: Trace) -> None:
+    def _check_trace(self, trace: Trace, like: Trace | None = None) -> None:
         if not isinstance(trace, Trace):
             raise TypeError(f"a tree takes Traces, not {type(trace).__name__}.")
         if not trace.finish_reason:
             raise ValueError("the trace is still running. Add it when its run has ended.")
         prompt = self._prompt
+        if prompt is None and like is not None:
+            prompt = like.prompt_tokens
         if prompt is not None and not np.array_equal(prompt, trace.prompt_tokens):
             n = n_shared(prompt, trace.prompt_tokens)
             raise ValueError(

@@ -216,6 +216,23 @@ def test_a_path_is_there_once():
     assert len(tree) == 1 and not tree.to_undo and tree.branch(1).name == ""
 
 
+def test_many_paths_are_added_as_one_change_and_those_that_are_there_stay_as_they_are():
+    tree = Tree([by_hand("ab")])
+    tree.rename(1, "kept")
+    new = tree.add_many([by_hand(text) for text in ("ac", "ab", "ad", "ac")])
+    assert [branch.number for branch in new] == [2, 3]
+    assert [branch.name for branch in tree] == ["kept", "", ""]
+    assert tree.undo() == "2 branches added" and len(tree) == 1
+    assert tree.add_many([by_hand("ab")]) == [] and tree.to_redo == "2 branches added"
+    with pytest.raises(ValueError, match="another prompt"):
+        tree.add_many([by_hand("ae"), by_hand("af", prompt=(5,))])
+    with pytest.raises(ValueError, match="another prompt"):
+        Tree().add_many([by_hand("ae"), by_hand("af", prompt=(5,))])
+    assert len(tree) == 1
+    tree.add_many([by_hand("ax")], "an exploration")
+    assert tree.undo() == "an exploration added"
+
+
 def test_pruning_a_node_takes_every_branch_through_it():
     tree = Tree([by_hand("abc"), by_hand("abd"), by_hand("x")])
     assert [branch.number for branch in tree.prune("1.0")] == [1, 2]
