@@ -7,12 +7,16 @@ with llama.cpp's own samplers.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mullama_lab.engine import samplers as s
 from mullama_lab.engine.chain import Chain, Stage
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.moment import Moment, moment_of_row
@@ -23,7 +27,7 @@ from mullama_lab.engine.tail import Uncovered, log_total
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace_rows import TraceRows, step_of
 from mullama_lab.errors import NoCandidates
-from mullama_lab.studies.margin import Margin, margin
+from mullama_lab.studies.margin import Margin, learnt_margin, margin
 
 if TYPE_CHECKING:
     import pandas
@@ -73,6 +77,8 @@ class Fate:
         removed_by: the StageFate that removed the token, or None.
         margin: the setting at which that stage would have kept it; None if it removed nothing,
             or no number of it decides.
+        draw: the uniform in [0, 1) that llama.cpp's `dist` drew there.
+        drawn_by: the draws that choose the token, from and to; None if it was removed.
         source: "kept" if the row is the trace's own, "decoded" if it was decoded again (with the
             noise of another batch), "given" if the caller gave it.
     """
@@ -86,6 +92,8 @@ class Fate:
     choice: int
     choice_text: str
     margin: Margin | None
+    draw: float
+    drawn_by: tuple[float, float] | None
     source: str = field(default="given", compare=False)
 
     @property
@@ -130,14 +138,31 @@ class Fate:
         return f"{ends}; the draw fell on {self.choice_text!r}."
 
     def __repr__(self) -> str:
-        lines = [f"step {self.step}: {self.summary()}"]
+        lines = [f"  {stage}: {what}" for stage, what in self._lines()]
+        return "\n".join([f"step {self.step}: {self.summary()}", *lines])
+
+    def _lines(self) -> Iterator[tuple[str, str]]:
+        """Each stage up to the one that removed it, as code, and what it did."""
         for x in self.stages:
             if x.before == -math.inf:
-                break
+                return
             stays = f"{x.change:+.3f} nats, number {x.rank + 1} of {x.n_left}"
-            what = "removed" if x.removed else stays
-            lines.append(f"  {x.stage!r}: {x.why_inert or what}")
-        return "\n".join(lines)
+            yield repr(x.stage), x.why_inert or ("removed" if x.removed else stays)
+
+    def _repr_html_(self) -> str:
+        body = "".join(
+            f"<tr><td><code>{escape(stage)}</code></td><td>{escape(what)}</td></tr>"
+            for stage, what in self._lines()
+        )
+        head = "<thead><tr><th>stage</th><th>what it did</th></tr></thead>"
+        told = f"<p>Step {self.step}: {escape(self.summary())}{escape(self._drawn())}</p>"
+        return f"<div>{told}<table>{head}<tbody>{body}</tbody></table></div>"
+
+    def _drawn(self) -> str:
+        if self.drawn_by is None:
+            return ""
+        low, high = self.drawn_by
+        return f" The draw was {self.draw:.4f}; {low:.4f} to {high:.4f} choose it."
 
 
 def fate(
@@ -159,11 +184,13 @@ def fate(
         chain: another chain than the one that was in force.
 
     Raises:
-        ValueError: no such step or token; or the whole row is needed and `on` is no Session.
+        ValueError: no such step or token; the trace was not drawn, or is a part of one; or the
+            whole row is needed and `on` is no Session.
 
         fate(trace, 3, " Paris", on=session)
     """
     rows = TraceRows(trace, on)
+    rows.must_have_draws()
     step = step_of(rows, step)
     token = one_token(rows.model, token)
     chain = None if chain is None else Chain.of(chain)
@@ -219,8 +246,22 @@ def _fate(moment: Moment, token: int, chain: Chain | None) -> Fate:
         choice=choice,
         choice_text="(nothing left)" if choice < 0 else piece(choice).decode("utf-8", "replace"),
         margin=path.margin,
+        draw=moment.draw,
+        drawn_by=None if choice < 0 else _drawn_by(work, token),
         source=moment.source,
     )
+
+
+def _drawn_by(work: ChainSampler, token: int) -> tuple[float, float] | None:
+    """The draws that choose a token from what llama.cpp's `dist` saw, in its order."""
+    window = work.candidates.window
+    found = np.flatnonzero(window["id"] == token)
+    shares = window["p"].astype(np.float64)
+    if not len(found) or not shares[found[0]] > 0:
+        return None
+    ends = np.cumsum(shares) / shares.sum()
+    here = int(found[0])
+    return (float(ends[here - 1]) if here else 0.0), float(ends[here])
 
 
 class _Path:
@@ -271,17 +312,26 @@ class _Path:
         sure = abs(log_total(logits) - total) <= CLOSED_TO * max(1.0, abs(total))
 
         def keeps(version: Stage) -> bool:
-            return self._keeps(place, version, ids, logits)
+            self._spare.replace(place, version)
+            return self._keeps(place, ids, logits)
 
-        self.margin = margin(stage, self.token, ids, logits, total, keeps if sure else None)
+        def keeps_at(mu: float) -> bool:
+            worker.mu = mu
+            return self._keeps(place, ids, logits)
 
-    def _keeps(
-        self, place: int, version: Stage, ids: NDArray[np.int32], logits: NDArray[np.float32]
-    ) -> bool:
-        """Whether a version of a stage keeps the token, on samplers of its own."""
-        stages = list(self.work.chain)
-        stages[place] = version
-        work = self.moment.sampler(Chain(stages))
+        if isinstance(stage, (s.Mirostat, s.MirostatV2)):
+            worker: Any = self._spare.workers[place]
+            self.margin = learnt_margin(worker.mu, keeps_at)
+        else:
+            self.margin = margin(stage, self.token, ids, logits, total, keeps if sure else None)
+
+    @cached_property
+    def _spare(self) -> ChainSampler:
+        """The chain on samplers of its own, to try other versions of a stage."""
+        return self.moment.sampler(self.work.chain)
+
+    def _keeps(self, place: int, ids: NDArray[np.int32], logits: NDArray[np.float32]) -> bool:
+        work = self._spare
         work.candidates.load_some(ids, logits)
         try:
             work.apply_stage(place, self.moment.step)

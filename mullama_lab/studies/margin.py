@@ -26,8 +26,12 @@ LOOSENED_BY = {
     s.TopNSigma: ("n", True),
     s.TailFree: ("z", True),
     s.XTC: ("threshold", True),
+    s.Temperature: ("t", True),  # removes at 0 alone
 }
 NEAR = 1e-4  # how far float32 may move a border, relative to it
+COLDEST = 1e-3  # the least temperature but 0
+DIGITS = 4  # that a border is shown with
+WIDEST = 64.0  # bits that mirostat's mu is followed upwards
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Margin:
     """The setting nearest to the one in force at which the stage keeps the token.
 
     Attributes:
-        setting: its name.
+        setting: its name; "mu" is not set but learnt by mirostat from the tokens so far.
         now: its value in force.
         value: the border: the token stays at it and beyond.
         at_least: whether it must be at least that value (else: at most).
@@ -50,9 +54,21 @@ class Margin:
         """The stage with that setting."""
         return replace(stage, **{self.setting: self.value})
 
+    @property
+    def rounded(self) -> float:
+        """The value in four digits, rounded to the side where the token stays."""
+        value = self.value
+        if isinstance(value, int) or value == 0:
+            return value
+        unit = 10.0 ** (math.floor(math.log10(abs(value))) - DIGITS + 1)
+        units = value / unit
+        towards = math.ceil(units - 1e-9) if self.at_least else math.floor(units + 1e-9)
+        return float(f"{towards * unit:.{DIGITS}g}")
+
     def __str__(self) -> str:
-        value = f"{self.value:.4g}" if isinstance(self.value, float) else str(self.value)
-        return f"{self.setting} {'≥' if self.at_least else '≤'} {value} (was {self.now:g})"
+        sign = "≥" if self.at_least else "≤"
+        value = str(self.value) if isinstance(self.value, int) else f"{self.rounded:.{DIGITS}g}"
+        return f"{self.setting} {sign} {value} (was {self.now:g})"
 
 
 def margin(
@@ -76,6 +92,8 @@ def margin(
         return None
     name, at_least = named
     now, rule = getattr(stage, name), stage.settings()[name]
+    if isinstance(stage, s.Temperature):
+        return Margin(name, now, COLDEST, at_least)
     guess = _border(stage, int(np.flatnonzero(ids == token)[0]), logits, log_total)
     if keeps is None:
         value = guess
@@ -87,6 +105,17 @@ def margin(
     if value is None:
         return None
     return Margin(name, now, int(value) if rule.kind == "int" else float(value), at_least)
+
+
+def learnt_margin(now: float, keeps: Callable[[float], bool]) -> Margin | None:
+    """The mu at which mirostat would have kept a token; None if none that it could learn does."""
+    width = 1.0  # doubled: version 1 computes a whole number from mu, which overflows early
+    while width <= WIDEST:
+        value = _searched(keeps, now, None, now + width)
+        if value is not None:
+            return Margin("mu", now, value, True)
+        width *= 2
+    return None
 
 
 def _border(

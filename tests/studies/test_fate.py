@@ -136,3 +136,65 @@ def test_wrong_steps_and_tokens_are_refused(tiny_model):
         fate(trace, 0, 259, on=tiny_model)
     with pytest.raises(TypeError, match="Model that made the trace"):
         fate(trace, 0, 5, on="a model")
+
+
+def test_a_margin_is_shown_rounded_to_where_the_token_stays(tiny_model):
+    found = fate_in_row(row_of(3), 11, s.TopP(0.05), model=tiny_model).margin
+    assert found.rounded >= found.value
+    assert f"p ≥ {found.rounded:.4g} (was 0.05)" == str(found)
+    down = fate_in_row(row_of(3), 11, s.MinP(0.95), model=tiny_model).margin
+    assert 0.999 * down.value < down.rounded <= down.value
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    token=st.integers(0, 258),
+    seed=st.integers(0, 99),
+    mu=st.floats(0.5, 6.0),
+    second=st.booleans(),
+)
+def test_mirostat_keeps_a_token_from_the_mu_of_its_margin_on(token, seed, mu, second, tiny_model):
+    chain, row = Chain([(s.MirostatV2 if second else s.Mirostat)(5.0)]), row_of(seed)
+    found = fate_in_row(row, token, chain, model=tiny_model, state=((mu,),))
+    if found.removed_by is None:
+        return
+
+    def survives(mu):
+        view = chain.preview(row, model=tiny_model, state=((mu,),), top=259)
+        return token in view.final.ids
+
+    assert found.margin.setting == "mu"
+    assert found.margin.now == mu
+    assert survives(found.margin.value)
+    assert not survives(float(np.nextafter(np.float32(found.margin.value), np.float32(0))))
+
+
+def test_at_temperature_zero_any_other_temperature_keeps_a_token(tiny_model):
+    row = row_of(2)
+    found = fate_in_row(row, int(np.argsort(row)[-2]), s.Temperature(0), model=tiny_model).margin
+    assert str(found) == "t ≥ 0.001 (was 0)"
+    assert fate_in_row(row, 3, found.of(s.Temperature(0)), model=tiny_model).removed_by is None
+
+
+@settings(deadline=None, max_examples=30)
+@given(token=st.integers(0, 258), seed=st.integers(0, 200))
+def test_a_token_is_drawn_where_the_draw_is_one_of_its_own(token, seed, tiny_model):
+    row = row_of(7) * 2
+    found = fate_in_row(row, token, s.TopK(20), model=tiny_model, seed=seed)
+    assert (found.drawn_by is None) == (found.removed_by is not None)
+    if found.drawn_by is not None:
+        low, high = found.drawn_by
+        assert found.chosen == (low <= found.draw < high)
+
+
+def test_the_html_form_says_the_same_and_escapes_the_text(tiny_model):
+    html = fate_in_row(row_of(1), "<", s.TopK(2), model=tiny_model)._repr_html_()
+    assert "&lt;" in html and "<'" not in html
+    assert "TopK(2) removed it" in html
+
+
+def test_a_part_of_a_trace_has_no_fates(tiny_model):
+    with tiny_model.session(n_ctx=64) as session:
+        trace = session.generate("Hello", s.Temperature(1.5), max_tokens=9, seed=1)
+        with pytest.raises(ValueError, match="A part of a trace"):
+            fate(trace[4:], 0, 5, on=session)
