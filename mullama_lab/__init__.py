@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mullama_lab import engine, errors, hub, labs, plots, widgets
+    from mullama_lab.engine.encoder import MultiVectorEncoder
     from mullama_lab.engine.model import Model
     from mullama_lab.engine.preview import Preview, StageView
     from mullama_lab.engine.run import Run
@@ -63,6 +64,7 @@ __all__ = [
     "Mirostat",
     "MirostatV2",
     "Model",
+    "MultiVectorEncoder",
     "Penalties",
     "Preview",
     "Run",
@@ -89,6 +91,7 @@ __all__ = [
 
 _HOMES = {
     "Model": "engine.model",
+    "MultiVectorEncoder": "engine.encoder",
     "Preview": "engine.preview",
     "Run": "engine.run",
     "Session": "engine.session",

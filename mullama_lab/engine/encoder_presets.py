@@ -1,0 +1,92 @@
+"""How known models want their queries and documents, and what a model is known to be.
+
+A preset is what a late-interaction model was trained with: the tokens in front of queries and
+documents, how long a query is made, whether punctuation counts. Sources: the `artifact.metadata`
+of ColBERT's and the `config_sentence_transformers.json` of PyLate's published models.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from mullama_lab.engine.model import Model
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The settings of an encoder.
+
+    Attributes:
+        query_prefix, document_prefix: put in front; one special token if the vocabulary has it.
+        query_length: tokens that `expand_with_mask` fills a query up to.
+        expand_with_mask: put [MASK] after a query.
+        skip_punctuation: leave the vectors of ASCII punctuation out of documents.
+        skip_special: leave out the vectors of tokens that stand for no text, but for [MASK].
+    """
+
+    query_prefix: str = ""
+    document_prefix: str = ""
+    query_length: int = 32
+    expand_with_mask: bool = False
+    skip_punctuation: bool = False
+    skip_special: bool = True
+
+
+_COLBERT = Preset("[unused0]", "[unused1]", 32, True, True, False)
+_PYLATE = replace(_COLBERT, query_prefix="[Q] ", document_prefix="[D] ")
+
+PRESETS = {
+    "answerai-colbert-small": _COLBERT,
+    "colbert": _COLBERT,
+    "modern-colbert": _PYLATE,
+    "edge-colbert": replace(_PYLATE, query_length=48, expand_with_mask=False),
+    "plain": Preset(),
+}
+"""Settings by name; "plain" is for models that nothing is known of."""
+
+
+def preset_of(model: Model) -> str:
+    """The preset that fits a model, by its name: the first that is part of it, or "plain"."""
+    name = model.name.lower().replace("_", "-")
+    if "colbert" not in name:
+        return "plain"
+    if "answerai-colbert-small" in name:
+        return "answerai-colbert-small"
+    if "edge-colbert" in name:
+        return "edge-colbert"
+    if "modern" in name or "lfm2" in name:
+        return "modern-colbert"
+    return "colbert"
+
+
+def is_causal(model: Model) -> bool:
+    """Whether each token of the network sees only what is before it."""
+    return bool(model.metadata.get(f"{model.architecture}.attention.causal", True))
+
+
+def notes(model: Model, *, n_projected: int, expanded: bool) -> tuple[str, ...]:
+    """What a display of this model's vectors must say.
+
+    Args:
+        n_projected: numbers of a vector after the projection; 0 if there is none.
+        expanded: whether queries are filled with [MASK].
+    """
+    said = []
+    if not n_projected:
+        said.append(
+            f"no projection: the file has none, so each vector is all {model.n_embd} numbers of "
+            "the network's last layer."
+        )
+    if not n_projected and preset_of(model) == "plain":
+        said.append(
+            "untrained for this: a generative model, whose vectors know only the text before them."
+            if is_causal(model)
+            else "untrained for this: not known to have learnt a vector for each token."
+        )
+    if expanded:
+        said.append(
+            "the [MASK] tokens of a query are seen by its other tokens; in training they were not."
+        )
+    return tuple(said)
