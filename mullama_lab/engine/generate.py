@@ -22,11 +22,13 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.capture import RowFacts, RowReader, must_be_sound
+from mullama_lab.engine.capture import RowReader
 from mullama_lab.engine.chain import Chain, Stage
 from mullama_lab.engine.context import Context
-from mullama_lab.engine.sampling import ChainSampler, State, SurvivorCount
-from mullama_lab.engine.trace import Facts, Trace
+from mullama_lab.engine.drawing import Draw, Drawing, facts_of
+from mullama_lab.engine.sampling import State
+from mullama_lab.engine.stop_strings import StopStrings
+from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import MullamaError, Stopped
 
 if TYPE_CHECKING:
@@ -82,7 +84,7 @@ class Lane:
         self.stops = StopStrings(limits.stop)
         self.learnt: dict[Stage, State] = {}  # what stages know of the text before
         self._began = 0
-        self._draw: _Draw | None = None  # not yet recorded
+        self._draw: Draw | None = None  # not yet recorded
         self._record: Future[None] | None = None  # under way
 
     @property
@@ -102,7 +104,7 @@ class Lane:
             row = self.prepare(context, first_row)
             self.trace.prompt_seconds = (perf_counter_ns() - began) / 1e9
             self.n_steps = len(self.trace)
-            self._sampler = _Sampler(self.model, self.trace, self.learnt)
+            self._drawing = Drawing(self.model, self.trace, self.learnt)
         except Stopped:
             if context.stop:  # not this lane alone
                 raise
@@ -119,7 +121,7 @@ class Lane:
         """Draw a token from a row; ends the lane if it was the last."""
         try:
             self._settle()
-            draw = self._sampler.draw(row, self.controls.chain, decode_ns)
+            draw = self._drawing.draw(row, self.controls.chain, decode_ns)
         except LANE_ERRORS as error:
             self.end(context, "failed", error)
             return
@@ -150,9 +152,9 @@ class Lane:
         if draw is not None:
             self._record = recorder.submit(self._write, draw)
 
-    def _write(self, draw: _Draw) -> None:
+    def _write(self, draw: Draw) -> None:
         trace = self.trace
-        self._sampler.record(draw)
+        self._drawing.record(draw)
         trace.seconds = draw.seconds
         if trace.seconds_to_first_token is None:
             trace.seconds_to_first_token = draw.seconds
@@ -335,8 +337,8 @@ def score(context: Context, model: Model, trace: Trace, tokens: list[int]) -> No
             logprob = float(row[token]) - facts.logsumexp
             after = facts.top_ids, facts.top_logits - np.float32(facts.logsumexp)
             t1 = perf_counter_ns()
-            columns = _columns(facts, row, token, logprob, (t0 - start, 0, t1 - t0))
-            trace.append(_facts(model, facts, columns, after, (), ()))
+            times = t0 - start, 0, t1 - t0
+            trace.append(facts_of(model, row, token, facts, (logprob, *after), times))
             trace.seconds = (perf_counter_ns() - began) / 1e9
             start = perf_counter_ns()
         trace.finish_reason = "scored"
@@ -348,165 +350,3 @@ def score(context: Context, model: Model, trace: Trace, tokens: list[int]) -> No
         raise
     finally:
         trace.remember_pieces()
-
-
-class StopStrings:
-    """Looks for stop strings in the newest bytes, also across the borders of tokens."""
-
-    def __init__(self, stops: tuple[bytes, ...]) -> None:
-        self.stops = stops
-        self.longest = max(map(len, stops), default=0)
-        self._tail = b""
-        self._n_before = 0  # bytes of text before the tail
-
-    def begin_after(self, text: bytes) -> None:
-        """Look also for what begins at the end of a text that is there already."""
-        self._tail = text[max(0, len(text) - self.longest + 1) :] if self.stops else b""
-        self._n_before = len(text) - len(self._tail)
-
-    def find(self, text: bytes) -> int | None:
-        """Where in all the bytes so far a stop string begins, given the newest, or None."""
-        if not self.stops:
-            return None
-        self._tail += text
-        found = [at for stop in self.stops if (at := self._tail.find(stop)) >= 0]
-        if found:
-            return self._n_before + min(found)
-        surplus = max(0, len(self._tail) - self.longest + 1)
-        self._tail = self._tail[surplus:]
-        self._n_before += surplus
-        return None
-
-
-@dataclass(slots=True)
-class _Draw:
-    """A token that was drawn, and what its record is made from."""
-
-    token: int
-    row: Logits  # like left, a buffer of the sampler: recorded before the next draw
-    left: NDArray[np.void]  # the candidates that the chain left
-    selected: int  # among them
-    n_kept: tuple[int, ...]
-    state: tuple[State, ...]
-    decode_ns: int
-    sample_ns: int
-    seconds: float = 0.0  # since the beginning
-
-
-class _Sampler:
-    """Turns rows into steps of a trace; follows changes of the chain."""
-
-    def __init__(self, model: Model, trace: Trace, learnt: dict[Stage, State]) -> None:
-        self.model = model
-        self.trace = trace
-        self.learnt = learnt
-        self.reader = RowReader(model.n_vocab, trace.top)
-        self.chain: Chain | None = None
-        self._row = np.empty(model.n_vocab, np.float32)
-
-    def draw(self, row: Logits, chain: Chain, decode_ns: int) -> _Draw:
-        """Choose a token and tell the stages."""
-        i = len(self.trace)
-        if chain is not self.chain:
-            self._take(chain, i)
-        must_be_sound(row)
-        began = perf_counter_ns()
-        state = self.work.state
-        self.survivors.start(len(row))
-        token = self.work.apply(row, i, self.survivors.count)
-        sample_ns = perf_counter_ns() - began
-        np.copyto(self._row, row)
-        candidates = self.work.candidates
-        draw = _Draw(
-            token=token,
-            row=self._row,
-            left=candidates.window,
-            selected=candidates.fields.selected,
-            n_kept=tuple(self.survivors.counts),
-            state=state,
-            decode_ns=decode_ns,
-            sample_ns=sample_ns,
-        )
-        self.work.accept(token)
-        return draw
-
-    def record(self, draw: _Draw) -> None:
-        """Append the step of a draw to the trace."""
-        began = perf_counter_ns()
-        facts = self.reader.read(draw.row)
-        logprob_after, after = _outcome(draw, self.trace.top)
-        times = (draw.decode_ns, draw.sample_ns, perf_counter_ns() - began)
-        columns = _columns(facts, draw.row, draw.token, logprob_after, times)
-        self.trace.append(_facts(self.model, facts, columns, after, draw.n_kept, draw.state))
-
-    def _take(self, chain: Chain, step: int) -> None:
-        trace = self.trace
-        # A stage that stays as it is keeps what it has learnt.
-        learnt = self.learnt if self.chain is None else dict(zip(self.chain, self.work.state))
-        self.work = ChainSampler(
-            chain,
-            self.model,
-            history=trace.history(step).tolist(),
-            seed=trace.seed or 0,
-            step=step,
-            state=[learnt.get(stage, ()) for stage in chain],
-        )
-        self.survivors = SurvivorCount(chain)
-        self.chain = chain
-        trace.change_chain(chain)
-
-
-def _outcome(
-    draw: _Draw, top: int
-) -> tuple[float, tuple[NDArray[np.int32], NDArray[np.float32]]]:
-    """The log-probability of the token that was drawn, and the likeliest with theirs."""
-    probs = draw.left["p"]
-    drawn = float(np.log(probs[draw.selected]))
-    best = np.argpartition(probs, -top)[-top:] if len(probs) > top else np.arange(len(probs))
-    best = best[np.argsort(-probs[best], kind="stable")]
-    best = best[probs[best] > 0]
-    return drawn, (draw.left["id"][best], np.log(probs[best]))
-
-
-def _columns(
-    facts: RowFacts, row: Logits, token: int, logprob_after: float, times: tuple[int, int, int]
-) -> dict[str, float]:
-    logit = row[token]
-    return {
-        "token": token,
-        "logprob": float(logit) - facts.logsumexp,
-        "logprob_after": logprob_after,
-        "rank": _rank(facts, row, logit),
-        "entropy": facts.entropy,
-        "logsumexp": facts.logsumexp,
-        "decode_ns": times[0],
-        "sample_ns": times[1],
-        "constraint_ns": 0,
-        "capture_ns": times[2],
-    }
-
-
-def _rank(facts: RowFacts, row: Logits, logit: np.float32) -> int:
-    likeliest = facts.top_logits
-    return int(np.count_nonzero((likeliest if logit >= likeliest[-1] else row) > logit))
-
-
-def _facts(
-    model: Model,
-    row: RowFacts,
-    columns: dict[str, float],
-    after: tuple[NDArray[np.int32], NDArray[np.float32]],
-    n_kept: tuple[int, ...],
-    state: tuple[tuple[float, ...], ...],
-) -> Facts:
-    token = int(columns["token"])
-    return Facts(
-        columns=columns,
-        piece=model.piece(token),
-        text=model.piece(token, special=False),
-        row=row,
-        after_ids=after[0],
-        after_logprobs=after[1],
-        n_kept=n_kept,
-        state=state,
-    )
