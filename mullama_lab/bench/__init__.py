@@ -14,12 +14,13 @@ from mullama_lab.bench.table import Row
 
 def every_row(models: Sequence[str], chromium: str | None) -> Iterator[Row]:
     """All figures, each as soon as it was measured; the slider's only with a browser."""
-    from mullama_lab.bench import browser, generation
+    from mullama_lab.bench import browser, generation, studies
     from mullama_lab.engine.model import Model
 
     yield generation.import_time()
     for name in models:
         with Model.load(name) as model:
             yield from generation.rows(model)
+            yield from studies.rows(model)
     if chromium is not None:
         yield from browser.rows(models[0], chromium)
