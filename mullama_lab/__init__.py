@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mullama_lab import engine, errors, hub, labs, plots, widgets
     from mullama_lab.engine.encoder import MultiVectorEncoder
+    from mullama_lab.engine.index import MultiVectorIndex
     from mullama_lab.engine.model import Model
     from mullama_lab.engine.preview import Preview, StageView
     from mullama_lab.engine.run import Run
@@ -65,6 +66,7 @@ __all__ = [
     "MirostatV2",
     "Model",
     "MultiVectorEncoder",
+    "MultiVectorIndex",
     "Penalties",
     "Preview",
     "Run",
@@ -92,6 +94,7 @@ __all__ = [
 _HOMES = {
     "Model": "engine.model",
     "MultiVectorEncoder": "engine.encoder",
+    "MultiVectorIndex": "engine.index",
     "Preview": "engine.preview",
     "Run": "engine.run",
     "Session": "engine.session",

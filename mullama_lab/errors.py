@@ -12,10 +12,18 @@
     ├── SessionError        a context could not do what was asked
     │   ├── ContextFull         more tokens than the context has room for
     │   ├── DecodeError         llama.cpp could not decode
+    │   ├── SessionFileError    a saved session is cut off, altered, or none
+    │   │   └── SessionMismatch     it was saved with another model or other settings
+    │   ├── SessionNotSaved     the disk is full, or does not allow it
     │   └── Stopped             stopped before there was a result
     ├── SamplingError       a chain could not choose a token
     │   ├── NoCandidates        every token was removed
     │   └── StageFailed         a Custom stage raised, or returned what is no row of logits
+    ├── RetrievalError      an index of documents could not do what was asked
+    │   ├── IndexFileError      no index there, truncated or altered
+    │   ├── WrongEncoder        the index was made by another encoder
+    │   ├── IndexNotSaved       the disk is full, or does not allow it
+    │   └── UnknownDocument     no document of that id; a KeyError too
     └── ClosedError         a call on a closed model or session
 
 What the caller did wrong (a value out of range, a wrong type) is a plain
@@ -73,6 +81,18 @@ class DecodeError(SessionError):
     """llama.cpp could not decode a batch."""
 
 
+class SessionFileError(SessionError):
+    """A saved session is cut off, altered, or no saved session at all."""
+
+
+class SessionMismatch(SessionFileError):
+    """A session was saved with another model, or its cache needs other settings."""
+
+
+class SessionNotSaved(SessionError):
+    """A session could not be written: the disk is full, or does not allow it."""
+
+
 class Stopped(SessionError):
     """The work was stopped before there was a result."""
 
@@ -87,6 +107,28 @@ class NoCandidates(SamplingError):
 
 class StageFailed(SamplingError):
     """A Custom stage raised, or returned something that is no row of logits."""
+
+
+class RetrievalError(MullamaError):
+    """An index of documents could not do what was asked of it."""
+
+
+class IndexFileError(RetrievalError):
+    """There is no index in that file, or it is truncated or was altered."""
+
+
+class WrongEncoder(RetrievalError):
+    """The vectors of an index were made by another encoder."""
+
+
+class IndexNotSaved(RetrievalError):
+    """An index could not be written; the file that was there before still is."""
+
+
+class UnknownDocument(RetrievalError, KeyError):
+    """No document has that id, or it was removed."""
+
+    __str__ = Exception.__str__  # a KeyError would show the repr of its message
 
 
 class ClosedError(MullamaError):
