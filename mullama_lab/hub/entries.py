@@ -84,9 +84,9 @@ CATALOGUE = {
         ),
         CatalogueEntry(
             name="colbert-small",
-            what="answerai-colbert-small-v1, Q8_0: encodes texts for retrieval; without projection",
-            file_name="answerai-colbert-small-v1.Q8_0.gguf",
-            size_bytes=47_672_832,
+            what="answerai-colbert-small-v1, F16: encodes texts for retrieval; no projection",
+            file_name="answerai-colbert-small-v1.F16.gguf",
+            size_bytes=67_579_392,
             sha256="1246dcd183e2e0ddde22b61be6660acd286478d35f7efe943ade0cada7eb361e",
             licence="Apache-2.0",
             source="https://huggingface.co/answerdotai/answerai-colbert-small-v1",
