@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from mullama_lab.engine import maxsim
 from mullama_lab.engine.multivector import MultiVector
 
 if TYPE_CHECKING:
@@ -53,9 +54,9 @@ def similarity_grid(
     """
     if scale not in SCALES:
         raise ValueError(f"scale={scale!r}: it must be one of {', '.join(map(repr, SCALES))}.")
-    values = _similarities(query, document)
+    values = maxsim.similarity(query, document)
     ax = _axes(ax, 1 + 0.16 * len(document), 1.4 + 0.22 * len(query))
-    ax.set_title(f"MaxSim {_contributions(query, document).sum():.3f}")
+    ax.set_title(f"MaxSim {maxsim.score(query, document):.3f}")
     ax.set(xlabel="document" if len(document) else "an empty document", ylabel="query")
     if len(document):
         _cells(ax, values, scale, cmap, _ends(values, query, document))
@@ -89,9 +90,9 @@ def rank_board(
     if bars not in BARS:
         raise ValueError(f"bars={bars!r}: it must be one of {', '.join(map(repr, BARS))}.")
     names, documents = _named(documents, names)
-    parts = np.array([_contributions(query, each) for each in documents])
+    parts = np.array([maxsim.contributions(query, each) for each in documents], np.float64)
     parts = parts.reshape(len(documents), len(query))
-    scores = parts.sum(axis=1).tolist()
+    scores = [maxsim.total(row) for row in parts]
     order = sorted(range(len(documents)), key=lambda k: (-scores[k], k))
     ax = _axes(ax, 8, 1.2 + 0.36 * len(documents))
     least = parts.min(axis=0, initial=np.inf) if bars == "difference" and len(parts) else 0.0
@@ -117,7 +118,7 @@ def versus(
     The bars add up to the difference of the scores in the title; what speaks most for A is at
     the top.
     """
-    ours, theirs = (_contributions(query, each) for each in (a, b))
+    ours, theirs = (maxsim.contributions(query, each).astype(np.float64) for each in (a, b))
     by = ours - theirs
     order = np.argsort(-by, kind="stable")
     ax = _axes(ax, 6, 1.2 + 0.26 * len(query))
@@ -171,24 +172,6 @@ def token_strip(trace: Trace, ax: Axes | None = None) -> Axes:
 
 
 # Parts
-
-
-def _similarities(query: MultiVector, document: MultiVector) -> NDArray[np.float32]:
-    """Query tokens by document tokens."""
-    if query.dim != document.dim:
-        raise ValueError(
-            f"the query has vectors of {query.dim} numbers, the document of {document.dim}; "
-            "both must come from one encoder."
-        )
-    if not len(query):
-        raise ValueError("the query has no tokens, so there is nothing to draw.")
-    return query.vectors.astype(np.float32) @ document.vectors.astype(np.float32).T
-
-
-def _contributions(query: MultiVector, document: MultiVector) -> NDArray[np.float64]:
-    """What each query token adds to the score: its best similarity, 0 in an empty document."""
-    values = _similarities(query, document)
-    return values.max(axis=1).astype(np.float64) if values.size else np.zeros(len(query))
 
 
 def _cells(

@@ -188,7 +188,7 @@ def test_hostile_tokens_are_drawn_as_text(document):
 
 
 def test_vectors_of_two_sizes_are_refused(query):
-    with pytest.raises(ValueError, match="vectors of 3 numbers, the document of 2"):
+    with pytest.raises(ValueError, match="vectors of 2 numbers, the query of 3"):
         plots.similarity_grid(query, hand(["a"], [[1, 0]]))
 
 
