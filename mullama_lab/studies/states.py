@@ -1,0 +1,353 @@
+"""States: what penalties, DRY and mirostat did at each step of a generation.
+
+Their state is the text so far. It is told from the difference before and after the stage, made
+by llama.cpp's own samplers: which candidates were moved and by how much, and what in the text is
+the reason. Of mirostat, what it had learnt and what it learnt from the token.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mullama_lab.engine import samplers as s
+from mullama_lab.engine.chain import Chain, Stage
+from mullama_lab.engine.model import Model
+from mullama_lab.engine.moment import Moment
+from mullama_lab.engine.options import whole
+from mullama_lab.engine.sampling import ChainSampler, check
+from mullama_lab.engine.session import Session
+from mullama_lab.engine.tail import Uncovered
+from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.trace_rows import TraceRows, listed_steps
+
+if TYPE_CHECKING:
+    import pandas
+
+Look = s.Penalties | s.DRY
+WATCHED = (s.Penalties, s.DRY, s.Mirostat, s.MirostatV2)
+
+
+@dataclass(frozen=True, slots=True)
+class Touched:
+    """A candidate whose logit a stage changed.
+
+    Attributes:
+        change: of its logit, in nats.
+        prob: its probability before the stage; NaN where that is not known for sure.
+        count: how often it is among the tokens that the stage looks at.
+        ngram: for DRY, the tokens at the end of the text that it would have continued as they
+            were continued before; empty for penalties.
+        ago: for DRY, how many tokens before this step it was continued so; 0 for penalties.
+    """
+
+    token: int
+    text: str
+    change: float
+    prob: float
+    count: int
+    ngram: str = ""
+    n_repeated: int = 0
+    ago: int = 0
+
+    @property
+    def why(self) -> str:
+        """The reason, in a few words."""
+        if self.n_repeated:
+            return f"followed {self.ngram!r} {self.ago} tokens ago ({self.n_repeated} repeated)"
+        return f"{self.count} time{'s' * (self.count != 1)} in its window"
+
+
+@dataclass(frozen=True, slots=True)
+class StageState:
+    """What one stage did at one step.
+
+    Attributes:
+        n_touched: candidates whose logit it changed, of those that are known.
+        touched: the likeliest of them before the stage.
+        moved: the probability it moved from some tokens to others (total variation), from 0 to
+            1; NaN where that is not known for sure.
+        n_kept: candidates it left, of those that are known.
+        mu, mu_after: what mirostat had learnt before the step, and after its token, in bits.
+        surprise: of the token that was taken, in bits, as mirostat saw it; NaN where it had
+            removed the token.
+    """
+
+    step: int
+    place: int
+    stage: Stage
+    n_kept: int
+    n_touched: int = 0
+    touched: tuple[Touched, ...] = ()
+    moved: float = math.nan
+    mu: float = math.nan
+    mu_after: float = math.nan
+    surprise: float = math.nan
+
+    def __str__(self) -> str:
+        if isinstance(self.stage, (s.Mirostat, s.MirostatV2)):
+            took = "n/a" if math.isnan(self.surprise) else f"{self.surprise:.2f}"
+            return (
+                f"mu {self.mu:.2f}, {self.n_kept} kept, surprise {took} bits, "
+                f"then mu {self.mu_after:.2f}"
+            )
+        if not self.touched:
+            return "touched nothing"
+        first = self.touched[0]
+        return (
+            f"touched {self.n_touched}, the likeliest {first.text!r} by {first.change:+.3f} nats: "
+            f"{first.why}"
+        )
+
+
+class StageStates(tuple[StageState, ...]):
+    """One StageState for each step and each of the chain's penalties, DRY and mirostat."""
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """One row a step and stage, with the likeliest candidate that was touched; needs pandas."""
+        import pandas as pd
+
+        rows = []
+        for x in self:
+            first = x.touched[0] if x.touched else None
+            rows.append(
+                {
+                    "step": x.step,
+                    "stage": repr(x.stage),
+                    "kept": x.n_kept,
+                    "touched": x.n_touched,
+                    "moved": x.moved,
+                    "likeliest": first.text if first else "",
+                    "change": first.change if first else math.nan,
+                    "why": first.why if first else "",
+                    "mu": x.mu,
+                    "surprise": x.surprise,
+                    "mu_after": x.mu_after,
+                }
+            )
+        return pd.DataFrame(rows)
+
+    def touched(self) -> pandas.DataFrame:
+        """One row for each candidate that was touched and listed; needs pandas."""
+        import pandas as pd
+
+        names = ["token", "text", "change", "prob", "count", "ngram", "n_repeated", "ago"]
+        rows = [
+            (x.step, repr(x.stage), *(getattr(t, name) for name in names))
+            for x in self
+            for t in x.touched
+        ]
+        return pd.DataFrame(rows, columns=["step", "stage", *names])
+
+    def __repr__(self) -> str:
+        return "\n".join(f"step {x.step}: {x.stage!r} {x}" for x in self)
+
+    def _repr_html_(self) -> str:
+        body = "".join(
+            f"<tr><td>{x.step}</td><td><code>{escape(repr(x.stage))}</code></td>"
+            f"<td>{escape(str(x))}</td></tr>"
+            for x in self
+        )
+        head = "<tr><th>step</th><th>stage</th><th>what it did</th></tr>"
+        return f"<table><thead>{head}</thead><tbody>{body}</tbody></table>"
+
+
+def stage_states(
+    trace: Trace,
+    chain: Chain | Stage | None = None,
+    *,
+    on: Model | Session,
+    top: int = 8,
+) -> StageStates:
+    """What penalties, DRY and mirostat did at each step.
+
+    Args:
+        chain: None is the one in force at the end of the trace.
+        on: the Model of the trace, or a Session of it, which can decode rows again.
+        top: how many of the candidates a stage touched to list, the likeliest first.
+
+    Raises:
+        ValueError: the chain has none of these stages, or none that acts; the trace was not
+            drawn; or whole rows are needed and `on` is no Session.
+
+        stage_states(trace, on=session).to_pandas()
+    """
+    rows = TraceRows(trace, on)
+    rows.must_have_draws()
+    chain = trace.chain if chain is None else Chain.of(chain)
+    check(chain, rows.model)
+    top = whole("top", top, 0, 1024)
+    watched = [i for i, x in enumerate(chain) if isinstance(x, WATCHED) and not x.why_inert()]
+    if not watched:
+        raise ValueError(
+            f"{chain!r} has no Penalties, DRY, Mirostat or MirostatV2 that does anything. "
+            "Put one in: pass chain=."
+        )
+    watch = _Watch(rows, chain, watched, top)
+    try:
+        watch.up_to(len(rows))
+    except Uncovered as why:
+        if rows.session is None:
+            raise ValueError(
+                f"what the trace kept does not decide {listed_steps([len(watch.done)])}: {why}. "
+                "Pass a session to decode its rows again: on=model.session()."
+            ) from None
+        watch = _Watch(rows, chain, watched, top)
+        rows.decode(range(len(rows)), watch.take)
+    return StageStates(state for step in watch.done for state in step)
+
+
+class _Watch:
+    """A chain going through a trace, told the trace's tokens as it goes."""
+
+    def __init__(self, rows: TraceRows, chain: Chain, watched: list[int], top: int) -> None:
+        self.rows, self.chain, self.watched, self.top = rows, chain, watched, top
+        seed = rows.trace.seed or 0
+        self.work = ChainSampler(chain, rows.model, history=rows.history(0).tolist(), seed=seed)
+        self.done: list[list[StageState]] = []
+        self._before = np.full(rows.model.n_vocab, np.nan, np.float32)
+
+    def up_to(self, end: int) -> None:
+        for step in range(len(self.done), end):
+            moment = self.rows.kept(step)
+            if moment is None:
+                raise Uncovered("its row was not kept")
+            self.take(moment)
+
+    def take(self, moment: Moment) -> None:
+        """Watch one step, and accept the trace's token."""
+        step, states = moment.step, self.work.state
+        token = int(self.rows.tokens[step])
+        seen: list[StageState] = []
+        mirostats: dict[int, float] = {}
+        total_before = [moment.logsumexp]
+        self._before[:] = np.nan
+        self._before[moment.ids] = moment.logits
+
+        def on_stage(place: int, inert: bool, total: float) -> None:
+            if inert:
+                return
+            window = self.work.candidates.window
+            ids, logits = window["id"].copy(), window["logit"].copy()
+            stage = self.chain[place]
+            if place in self.watched:
+                n_kept = int(np.count_nonzero(logits > -np.inf))
+                if isinstance(stage, (s.Penalties, s.DRY)):
+                    given = self._before[ids], total_before[0]
+                    seen.append(self._looked_back(moment, place, ids, logits, given, total))
+                else:
+                    mine = logits[ids == token]
+                    mirostats[len(seen)] = float(total - mine[0]) if len(mine) else math.nan
+                    seen.append(StageState(step, place, stage, n_kept, mu=states[place][0]))
+            self._before[ids] = logits
+            total_before[0] = total
+
+        moment.choose(self.work, on_stage)
+        self.work.accept(token)
+        for i, surprise in mirostats.items():
+            x = seen[i]
+            learnt = self.work.state[x.place][0]
+            seen[i] = StageState(
+                step, x.place, x.stage, x.n_kept,
+                mu=x.mu, mu_after=learnt, surprise=surprise / math.log(2),
+            )  # fmt: skip
+        self.done.append(seen)
+
+    def _looked_back(
+        self,
+        moment: Moment,
+        place: int,
+        ids: NDArray[np.int32],
+        after: NDArray[np.float32],
+        given: tuple[NDArray[np.float32], float],
+        total: float,
+    ) -> StageState:
+        stage = self.chain[place]
+        assert isinstance(stage, (s.Penalties, s.DRY))
+        before, total_before = given
+        changed = np.flatnonzero(before != after)
+        likeliest = changed[np.argsort(-before[changed], kind="stable")][: self.top]
+        probs, left = (
+            np.exp(x.astype(np.float64) - y) for x, y in ((before, total_before), (after, total))
+        )
+        return StageState(
+            moment.step,
+            place,
+            stage,
+            int(np.count_nonzero(after > -np.inf)),
+            n_touched=len(changed),
+            touched=tuple(self._touched(moment, stage, ids, before, after, probs, likeliest)),
+            moved=_moved(probs, left),
+        )
+
+    def _touched(
+        self,
+        moment: Moment,
+        stage: Look,
+        ids: NDArray[np.int32],
+        before: NDArray[np.float32],
+        after: NDArray[np.float32],
+        probs: NDArray[np.float64],
+        places: NDArray[np.intp],
+    ) -> Iterator[Touched]:
+        seen = moment.history
+        if stage.last_n >= 0:
+            seen = seen[max(0, len(seen) - stage.last_n) :]
+        for i in places.tolist():
+            token, change = int(ids[i]), float(after[i]) - float(before[i])
+            ngram, ago = (), 0
+            if isinstance(stage, s.DRY):
+                ngram, ago = repeated(seen, token, _length(stage, change))
+            yield Touched(
+                token=token,
+                text=self._text([token]),
+                change=change,
+                prob=float(probs[i]),
+                count=int(np.count_nonzero(seen == token)),
+                ngram=self._text(ngram),
+                n_repeated=len(ngram),
+                ago=ago,
+            )
+
+    def _text(self, tokens: list[int] | tuple[int, ...]) -> str:
+        return b"".join(map(self.rows.model.piece, tokens)).decode("utf-8", "replace")
+
+
+def _moved(before: NDArray[np.float64], after: NDArray[np.float64]) -> float:
+    """Total variation: half of what the known differ by, and half of what the others do."""
+    rest = abs((1 - before.sum()) - (1 - after.sum()))
+    return float(np.abs(before - after).sum() + rest) / 2
+
+
+def _length(stage: s.DRY, change: float) -> int | None:
+    """How long a repeat DRY's formula `multiplier * base ** (n - allowed_length)` is about."""
+    if stage.base <= 1.000001:  # then every length is as bad
+        return None
+    grown = math.log(max(-change, 1e-30) / stage.multiplier) / math.log(stage.base)
+    return stage.allowed_length + round(grown)
+
+
+def repeated(
+    seen: NDArray[np.int32], token: int, n: int | None
+) -> tuple[tuple[int, ...], int]:
+    """The end of a text that `token` followed earlier, and how many tokens ago it did.
+
+    Args:
+        n: how long that end is; None is the longest there is.
+    """
+    best, ago = 0, 0
+    for place in np.flatnonzero(seen[1:] == token)[::-1] + 1:
+        length = 0
+        while length < place and seen[place - 1 - length] == seen[len(seen) - 1 - length]:
+            length += 1
+            if length == n:
+                break
+        if length > best:
+            best, ago = length, len(seen) - int(place)
+    return tuple(seen[len(seen) - best :].tolist()), ago
