@@ -1,6 +1,6 @@
 /**
  * Prompt, Run and Stop, figures, and the runs so far. State lives in the model: `prompt`, `seed`,
- * `max_tokens`, `state`, `message`, `progress`, `meters`, `history`, `shown`.
+ * `max_tokens`, `state`, `message`, `progress`, `meters`, `history`, `shown`, `listed`.
  */
 import { announcer, connect, count, duration, fieldState, h, kernelText, keys, number, readable, visible } from "./kit.js";
 
@@ -196,7 +196,7 @@ function render({ model, el }) {
     drawState();
   }
   function drawHistory() {
-    const runs = get("history");
+    const runs = get("listed") ? get("history") : [];
     ticked = ticked.filter((n) => runs.some((one) => one.number === n));
     history.draw(runs, get("shown"), ticked);
     hint.hidden = runs.length === 0;
@@ -210,7 +210,7 @@ function render({ model, el }) {
 
   const watched = {
     prompt: drawPrompt, seed: () => seed.show(String(get("seed"))), max_tokens: () => most.show(String(get("max_tokens"))),
-    state: drawState, message: drawState, progress: drawState, meters: drawMeters, history: drawHistory, shown: drawHistory,
+    state: drawState, message: drawState, progress: drawState, meters: drawMeters, history: drawHistory, shown: drawHistory, listed: drawHistory,
   };
   for (const [name, does] of Object.entries(watched)) model.on(`change:${name}`, does);
   drawMeters();

@@ -214,10 +214,10 @@ class Tree:
         self._tell()
         return new
 
-    def prune(self, what: int | str | Branch | Node) -> tuple[Branch, ...]:
-        """Take away a branch (by its number), or every branch through a node (by its key).
+    def prune(self, what: int | str | Branch | Node | Iterable[int]) -> tuple[Branch, ...]:
+        """Take away a branch (by its number), some, or every branch through a node (by its key).
 
-        Returns what was taken away; `undo` brings it back.
+        Returns what was taken away; `undo` brings it back at once.
         """
         with self._lock:
             gone = self._meant(what)
@@ -327,12 +327,14 @@ class Tree:
                 f"tree's has {len(prompt)}, and they are alike for {n}. Start another Tree."
             )
 
-    def _meant(self, what: int | str | Branch | Node) -> tuple[Branch, ...]:
+    def _meant(self, what: int | str | Branch | Node | Iterable[int]) -> tuple[Branch, ...]:
         if isinstance(what, Node):
             what = what.key
         if isinstance(what, str):
             through = set(self.node(what).branches)
             return tuple(branch for branch in self.branches if branch.number in through)
+        if isinstance(what, Iterable):
+            return tuple(self.branch(number) for number in dict.fromkeys(what))
         return (self.branch(what.number if isinstance(what, Branch) else what),)
 
     def _swap(self, old: Branch, new: Branch, change: str) -> None:

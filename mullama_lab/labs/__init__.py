@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mullama_lab.labs.branch_lab import BranchLab
 from mullama_lab.labs.sampler_lab import SamplerLab
 
-__all__ = ["SamplerLab"]
+__all__ = ["BranchLab", "SamplerLab"]

@@ -129,6 +129,7 @@ class Exploration(Sequence[Prefix]):
     Attributes:
         n_expanded: prefixes that were gone on from, the start included.
         state: "ready", "running", "finished", "stopped" or "failed".
+        error: what made it fail, None if nothing did.
         on_news: called without arguments after each batch, on the thread that runs it.
     """
 
@@ -154,6 +155,7 @@ class Exploration(Sequence[Prefix]):
         self.into = _fitting(into, self.start)
         self.n_expanded = 0
         self.state = "ready"
+        self.error: BaseException | None = None
         self.on_news: Callable[[], object] = lambda: None
         self._found: tuple[Prefix, ...] = ()
         self._facts: dict[Prefix, RowFacts] = {}  # of those that were gone on from
@@ -189,8 +191,8 @@ class Exploration(Sequence[Prefix]):
         except KeyboardInterrupt:
             self.state = "stopped"
             raise
-        except BaseException:
-            self.state = "failed"
+        except BaseException as error:
+            self.state, self.error = "failed", error
             raise
         finally:
             if self.into is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mullama_lab.widgets.branch_tree import BranchTree
 from mullama_lab.widgets.chain_editor import ChainEditor
+from mullama_lab.widgets.explore_bar import ExploreBar
 from mullama_lab.widgets.next_token import NextToken
 from mullama_lab.widgets.rank_board import Hit, RankBoard
 from mullama_lab.widgets.run_panel import RunPanel
@@ -13,6 +14,7 @@ from mullama_lab.widgets.token_strip import TokenStrip
 __all__ = [
     "BranchTree",
     "ChainEditor",
+    "ExploreBar",
     "Hit",
     "NextToken",
     "RankBoard",

@@ -81,7 +81,7 @@ def compare(a: PastRun, b: PastRun) -> Comparison:
 def summary(run: PastRun) -> dict[str, Any]:
     """A run as one line of the list."""
     trace = run.trace
-    chains = [_acting(chain) for _, chain in trace.chains]
+    chains = [acting(chain) for _, chain in trace.chains]
     return {
         "number": run.number,
         "chain": _start(" then ".join(chains)),
@@ -107,7 +107,7 @@ def meters(trace: Trace) -> dict[str, Any]:
     }
 
 
-def _acting(chain: Chain) -> str:
+def acting(chain: Chain) -> str:
     """The stages that do something at their settings, as code."""
     return " | ".join(repr(stage) for stage in chain if not stage.why_inert()) or "none"
 

@@ -64,6 +64,8 @@ class RunPanel(View):
     """One short dict a run, the newest last."""
     shown = traitlets.Int(0).tag(sync=True)
     """The number of the run that is shown, 0 for none."""
+    listed = traitlets.Bool(True).tag(sync=True)
+    """Whether the runs so far are listed."""
 
     def __init__(
         self, prompt: str = "", *, seed: int = 0, max_tokens: int = 128, **traits: Any

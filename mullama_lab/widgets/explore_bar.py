@@ -1,0 +1,151 @@
+"""ExploreBar: look for the likeliest paths within a budget, and see whether the tree still fits.
+
+The bar decodes nothing: it checks what was asked for and calls those who said `on_explore`,
+`on_stop` and `on_trim`, which must return at once. They set its traits while they work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from xml.etree.ElementTree import Element
+
+import traitlets
+
+from mullama_lab.errors import MullamaError
+from mullama_lab.widgets import _front_end, _static
+from mullama_lab.widgets._view import View, whole_number
+
+MOST_BUDGET = 2000
+MOST_LENGTH = 1000
+STATES = ("idle", "running", "finished", "stopped", "failed")
+
+Undo = Callable[[], None]
+
+
+class ExploreBar(View):
+    """A budget, Explore and Stop, and how far it is.
+
+    >>> bar = ExploreBar(budget=32)
+    >>> undo = bar.on_explore(lambda bar: print("explore", bar.budget, bar.length))
+    >>> bar.explore()
+    explore 32 8
+    """
+
+    _esm = _front_end.module("explore_bar")
+    _css = _front_end.style("explore_bar")
+
+    budget = traitlets.Int(64, help="Prefixes to go on from, and to find at most.").tag(sync=True)
+    length = traitlets.Int(8, help="The most tokens of a path.").tag(sync=True)
+    state = traitlets.Enum(STATES, "idle", help="What the exploration is doing.").tag(sync=True)
+    message = traitlets.Unicode("", help="What was refused or failed, and why.").tag(sync=True)
+    origin = traitlets.Unicode("", help="The end of the text it would go on from.").tag(sync=True)
+    found = traitlets.Dict(help="expanded, prefixes, leaves, mass.").tag(sync=True)
+    room = traitlets.List([0, 0], help="Tokens of the tree, and of the context.").tag(sync=True)
+    note = traitlets.Unicode("", help="How new branches are drawn.").tag(sync=True)
+
+    def __init__(self, *, budget: int = 64, length: int = 8, note: str = "") -> None:
+        self._callbacks: dict[str, list[Callable[[ExploreBar], Any]]] = {
+            "explore": [],
+            "stop": [],
+            "trim": [],
+        }
+        super().__init__(budget=budget, length=length, note=note)
+
+    def on_explore(self, callback: Callable[[ExploreBar], Any]) -> Undo:
+        """Call `callback(bar)` when Explore is pressed; returns what undoes it."""
+        return self._register("explore", callback)
+
+    def on_stop(self, callback: Callable[[ExploreBar], Any]) -> Undo:
+        """Call `callback(bar)` when Stop is pressed."""
+        return self._register("stop", callback)
+
+    def on_trim(self, callback: Callable[[ExploreBar], Any]) -> Undo:
+        """Call `callback(bar)` when the tree is to be pruned until it fits."""
+        return self._register("trim", callback)
+
+    def explore(self) -> None:
+        """As the button: ask those who said `on_explore`."""
+        self._call("explore")
+
+    def stop(self) -> None:
+        """As the button: tell those who said `on_stop`."""
+        self._call("stop")
+
+    def trim(self) -> None:
+        """As the button: ask those who said `on_trim`."""
+        self._call("trim")
+
+    def fail(self, error: str | BaseException) -> None:
+        """Say in the bar what was refused; an exploration that goes on is not touched."""
+        self.message = str(error)[:2000] or type(error).__name__
+
+    def to_code(self) -> str:
+        """Python that explores with these settings, once `start` and `session` are there."""
+        return (
+            "from mullama_lab.studies.explore import explore\n\n"
+            f"explore(start, on=session, budget={self.budget}, max_tokens={self.length})"
+        )
+
+    def __repr__(self) -> str:
+        return f"ExploreBar({self.state}, budget {self.budget}, up to {self.length} tokens)"
+
+    # From the browser
+
+    def _on_request(self, op: str, args: dict[str, Any]) -> Any:
+        if op == "set":
+            name = args.get("name")
+            if name not in ("budget", "length"):
+                raise ValueError(f"an explore bar has no setting {name!r:.80}")
+            most = MOST_BUDGET if name == "budget" else MOST_LENGTH
+            value = whole_number({str(name): args.get("value")}, str(name), low=1, high=most)
+            setattr(self, str(name), value)
+            return {}
+        if op in self._callbacks:
+            self.message = ""
+            try:
+                self._call(op)
+            except (MullamaError, ValueError, TypeError) as error:
+                self.fail(error)
+            return {}
+        return super()._on_request(op, args)
+
+    @traitlets.validate("budget", "length")
+    def _check_number(self, proposal: Any) -> int:
+        name, value = proposal["trait"].name, proposal["value"]
+        most = MOST_BUDGET if name == "budget" else MOST_LENGTH
+        if isinstance(value, bool) or not 1 <= value <= most:
+            raise traitlets.TraitError(f"{name} is {value}; it must be from 1 to {most}")
+        return value
+
+    def _register(self, event: str, callback: Callable[[ExploreBar], Any]) -> Undo:
+        if not callable(callback):
+            raise TypeError(f"on_{event} takes a function, not {callback!r}")
+        self._callbacks[event].append(callback)
+        return lambda: self._callbacks[event].remove(callback)
+
+    def _call(self, event: str) -> None:
+        if not self._callbacks[event]:
+            raise ValueError(f"nothing listens. Say what it does with bar.on_{event}(function)")
+        for callback in tuple(self._callbacks[event]):
+            callback(self)
+
+    # Without a browser
+
+    def _plain_text(self) -> str:
+        lines = [repr(self), self._said(), self.message]
+        return "\n".join(line for line in lines if line)
+
+    def _said(self) -> str:
+        if not self.found:
+            return ""
+        found = self.found
+        return (
+            f"{found['prefixes']} likeliest prefixes, {found['leaves']} paths with "
+            f"{found['mass']:.3%} of the model's probability"
+        )
+
+    def _static_html(self) -> Element:
+        e = _static.element
+        lines = [self._said(), self.note, self.message]
+        return e("div", *[e("div", line) for line in lines if line], style=_static.QUIET)
