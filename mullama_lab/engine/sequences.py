@@ -8,7 +8,7 @@ keeps may not, and those at work may not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -149,6 +149,20 @@ class Sequences:
         """Forget a sequence; 0 is then empty, as at the beginning."""
         del self.held[sequence]
         self.held.setdefault(0, Held())
+        self._count()
+
+    def copied(self) -> dict[int, Held]:
+        """The sequences as they are now, none of them at work."""
+        return {
+            s: Held(list(held.tokens), list(held.spans), held.is_mine, held.kept)
+            for s, held in sorted(self.held.items())
+        }
+
+    def restore(self, held: Mapping[int, Held]) -> None:
+        """Be again what `copied` gave."""
+        self.held = dict(held)
+        spans = (span for theirs in held.values() for span, _ in theirs.spans)
+        self._numbers = count(max(spans, default=-1) + 1)
         self._count()
 
     def _count(self) -> None:

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from mullama_lab.engine.chain import Chain, Stage
-from mullama_lab.engine.session_branches import SessionBranches
+from mullama_lab.engine.session_file import SessionFile
 from mullama_lab.engine.trace import Trace
 
 
-class Session(SessionBranches):
+class Session(SessionFile):
     """One context of a model: its cache, and a worker thread that makes every call on it.
 
     Args:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import monotonic
-from types import TracebackType
-from typing import TYPE_CHECKING, TypeVar, cast
+from types import MappingProxyType, TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import psutil
 
@@ -68,6 +68,18 @@ class SessionCore:
         self.last_traces: list[Trace] = []
         self.run: Run | None = None
         self._watchers: list[Callable[[Run], None]] = []
+        self.settings: Mapping[str, Any] = MappingProxyType(
+            {
+                "n_ctx": n_ctx,
+                "n_batch": n_batch,
+                "n_ubatch": n_ubatch,
+                "n_threads": self.n_threads,
+                "n_seq_max": n_seq_max,
+                "flash_attention": flash_attention,
+                "kv_type": types,
+                "kv_unified": bool(kv_unified),
+            }
+        )
         stop = native.StopFlag()
         with model._in_use():
             handle = native.new_context(

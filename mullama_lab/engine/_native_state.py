@@ -1,0 +1,82 @@
+"""A context's whole state as bytes, and back.
+
+llama.cpp checks what it reads against the sizes of the context, and gives up with a log line.
+It knows no checksum: only bytes that are known to be what was saved may come here.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mullama_lab.engine._native import C, captured_log, last_error
+from mullama_lab.errors import SessionError, SessionFileError
+
+STATE_VERSION: int = C.LLAMA_SESSION_VERSION  # llama.cpp raises it when the layout changes
+_BYTES = ctypes.POINTER(ctypes.c_uint8)
+
+
+def state_of(context: Any) -> NDArray[np.uint8]:
+    """The cells of every sequence; a cell that sequences share is there once."""
+    with captured_log() as lines:
+        state = np.empty(C.llama_state_get_size(context), np.uint8)
+        n = C.llama_state_get_data(context, state.ctypes.data_as(_BYTES), state.nbytes)
+    if n == 0 or n > state.nbytes:
+        raise SessionError(
+            "llama.cpp could not give the state of the context: "
+            f"{last_error(lines) or 'it gave no reason'}."
+        )
+    return state[:n]
+
+
+def set_state(context: Any, state: NDArray[np.uint8]) -> None:
+    """Let an empty context be what `state_of` gave.
+
+    Raises:
+        SessionFileError: llama.cpp did not take all of it; the context must be closed.
+    """
+    state = np.ascontiguousarray(state)
+    with captured_log() as lines:
+        n = C.llama_state_set_data(context, state.ctypes.data_as(_BYTES), state.nbytes)
+        is_whole = n == state.nbytes and C.llama_state_get_size(context) == n
+    if not is_whole:
+        raise SessionFileError(
+            "llama.cpp does not take the cache in this file: "
+            f"{last_error(lines) or f'it read {n} of {state.nbytes} bytes'}. "
+            "It was made by another program or version; save the session again."
+        )
+
+
+def keep_windows(context: Any, lengths: Mapping[int, int], free: Sequence[int]) -> None:
+    """Let what is decoded next after `set_state` take empty cells.
+
+    llama.cpp looks for cells from its newest on, but after a restore from the first: with a
+    sliding window it would overwrite cells that have left the window, and the sequence could not
+    be rewound any more. So one cell is put in while a second sequence holds all others, which
+    makes them untouchable. Nothing is decoded. Needs a unified cache.
+
+    Args:
+        lengths: tokens of each sequence that has some.
+        free: two sequences that have none.
+    """
+    memory, (holder, last), (s, n) = C.llama_get_memory(context), free, next(iter(lengths.items()))
+    C.llama_memory_seq_cp(memory, s, last, n - 1, n)
+    with captured_log():  # it complains where no cell is empty, and then none can be overwritten
+        cell = np.empty(C.llama_state_seq_get_size(context, last), np.uint8)
+        place = cell.ctypes.data_as(_BYTES)
+        size = C.llama_state_seq_get_data(context, place, cell.nbytes, last)
+        C.llama_memory_seq_rm(memory, last, -1, -1)
+        for sequence in lengths:
+            C.llama_memory_seq_cp(memory, sequence, holder, -1, -1)
+        C.llama_state_seq_set_data(context, place, size, last)
+        C.llama_memory_seq_rm(memory, last, -1, -1)
+        C.llama_memory_seq_rm(memory, holder, -1, -1)
+
+
+def last_position(context: Any, seq_id: int) -> int:
+    """The last position of a sequence; -1 if it holds nothing."""
+    return C.llama_memory_seq_pos_max(C.llama_get_memory(context), seq_id)

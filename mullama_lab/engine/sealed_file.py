@@ -1,0 +1,161 @@
+"""A safetensors file that holds the SHA-256 of itself, and replaces an old one whole or not at all.
+
+The sum is of every byte of the file, with zeros where the sum itself stands. It is checked before
+anything of the file is parsed, so a file that was cut, altered or is no such file is refused.
+It is no signature: it tells accidents, not forgers.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import mmap
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from mullama_lab.errors import SessionFileError, SessionNotSaved
+
+LONGEST_HEADER = 100_000_000  # as safetensors itself has it
+_NO_SUM = b"0" * 64
+_SUM = re.compile(rb'"sha256":"([0-9a-f]{64})"')  # in a JSON text its quotes would be escaped
+_OS_ERROR = re.compile(r"os error (\d+)")
+
+
+def write(path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> int:
+    """Write arrays and plain values; the size of the file in bytes.
+
+    The old file stays as it is until the new one is complete on the disk.
+
+    Raises:
+        SessionNotSaved: the disk is full, or the place cannot be written to.
+    """
+    part = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
+    metadata = {"about": json.dumps(about), "sha256": _NO_SUM.decode()}
+    try:
+        _must_be_writable(path)
+        part.touch()
+        mode = (path if path.exists() else part).stat().st_mode & 0o777
+        save_file({n: np.ascontiguousarray(a) for n, a in arrays.items()}, part, metadata)
+        _seal(part)
+        size = part.stat().st_size
+        part.chmod(mode)
+        os.replace(part, path)
+        _sync_folder(path.parent)
+    except (OSError, SafetensorError) as error:
+        left = "The file that was there is as it was" if os.path.isfile(path) else "Nothing is left"
+        raise SessionNotSaved(
+            f"{path} could not be written: {_reason(error)}. {left}. "
+            "Save to another place, or make room."
+        ) from error
+    finally:
+        with suppress(OSError):
+            part.unlink()
+    return size
+
+
+def read(path: Path) -> tuple[dict[str, np.ndarray], Mapping[str, Any]]:
+    """The arrays and plain values of a file, once its sum is right.
+
+    Raises:
+        SessionFileError: there is no such file, or it is not what was written.
+    """
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size == 0:
+                raise SessionFileError(f"{path} is empty. Save the session again.")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                _must_be_sealed(path, content)
+        with safe_open(path, framework="numpy") as opened:
+            arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+            about = json.loads((opened.metadata() or {})["about"])
+        if not isinstance(about, dict):
+            raise ValueError("its metadata is no dict")
+    except FileNotFoundError:
+        raise SessionFileError(f"{path} does not exist. Check the path.") from None
+    except OSError as error:
+        raise SessionFileError(f"{path} cannot be read: {_reason(error)}.") from error
+    except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
+        raise SessionFileError(
+            f"{path.name} has a right checksum but is not what a session saves: {error}. "
+            "It was made by another program; save the session again."
+        ) from error
+    return arrays, about
+
+
+def _must_be_writable(path: Path) -> None:
+    """Replacing needs no permission on the file itself, but what is read-only shall stay."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a folder; add a file name")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, f"there is no folder {path.parent}")
+    if path.exists() and not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, "the file is read-only")
+
+
+def _seal(path: Path) -> None:
+    with path.open("r+b") as file:
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            at, _ = _place_of_sum(content) or (0, b"")
+            digest = _digest(content, at)
+        file.seek(at)
+        file.write(digest)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _must_be_sealed(path: Path, content: mmap.mmap) -> None:
+    found = _place_of_sum(content)
+    if found is None:
+        raise SessionFileError(
+            f"{path.name} is not a saved session, or its beginning is damaged: it names no "
+            "checksum. Give a file that session.save wrote."
+        )
+    at, said = found
+    if _digest(content, at) != said:
+        raise SessionFileError(
+            f"{path.name} is not as it was saved: its {len(content)} bytes do not have the "
+            "checksum it names, so it was cut off or altered. Copy it again, or save it again."
+        )
+
+
+def _place_of_sum(content: mmap.mmap) -> tuple[int, bytes] | None:
+    """Where the sum stands in the header, and the sum."""
+    end = 8 + min(int.from_bytes(content[:8], "little"), LONGEST_HEADER)
+    match = _SUM.search(content[:end])
+    return (match.start(1), match[1]) if match else None
+
+
+def _digest(content: mmap.mmap, at: int) -> bytes:
+    with memoryview(content) as view, view[:at] as before, view[at + len(_NO_SUM) :] as after:
+        total = hashlib.sha256(before)
+        total.update(_NO_SUM)
+        total.update(after)
+    return total.hexdigest().encode()
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    match = _OS_ERROR.search(str(error))  # safetensors writes through Rust
+    return os.strerror(int(match[1])) if match else str(error)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Let the new name be on the disk too, where a folder can be opened."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
