@@ -1,0 +1,116 @@
+"""NoiseFloor: how far apart two computations of the same thing may be, and what is no effect then.
+
+llama.cpp adds in another order for another size of batch, so the same tokens have slightly
+different logits. `studies/noise.py` measures by how much. A view asks here whether a difference
+that it is about to show is more than that.
+"""
+
+from __future__ import annotations
+
+import weakref
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from mullama_lab.engine.model import Model
+
+ROUNDING = 4 * float(np.finfo(np.float32).eps)  # of a logit, as a part of it
+MEASURES = ("logit", "logprob", "kl", "js")
+LIKELY = 1e-3  # probability from which a token's log-probability counts
+
+
+@dataclass(frozen=True)
+class NoiseFloor:
+    """The largest differences that mean nothing.
+
+    Attributes:
+        logit: between two logits of any one token.
+        logprob: between two log-probabilities, in nats, of a token that has a probability of at
+            least 0.001 in one of them; less likely ones are as noisy as their logits.
+        kl: Kullback-Leibler divergence of one distribution from another, in nats.
+        js: Jensen-Shannon distance between two distributions: from 0 to 1, the square root of
+            the divergence in bits.
+    """
+
+    logit: float
+    logprob: float
+    kl: float
+    js: float
+
+    def within(self, difference: float, measure: str = "logprob") -> bool:
+        """Whether a difference, of either sign, is within the noise; NaN is not.
+
+        Args:
+            measure: "logit", "logprob", "kl" or "js".
+
+        >>> floor = NoiseFloor(logit=0.02, logprob=0.01, kl=1e-5, js=0.003)
+        >>> floor.within(-0.005), floor.within(0.015), floor.within(0.015, "logit")
+        (True, False, True)
+        """
+        if measure not in MEASURES:
+            raise ValueError(f"measure={measure!r}: it must be one of {', '.join(MEASURES)}.")
+        return abs(difference) <= getattr(self, measure)
+
+    def same(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> bool:
+        """Whether two rows of logits, float32 of shape (n_vocab,), differ by noise alone."""
+        apart = row_differences(a, b)
+        return all(self.within(apart[measure], measure) for measure in MEASURES)
+
+    def said(self, difference: float, measure: str = "logprob") -> str:
+        """ "within noise", or nothing: what a view writes behind a difference."""
+        return "within noise" if self.within(difference, measure) else ""
+
+
+def row_differences(a: NDArray[np.float32], b: NDArray[np.float32]) -> dict[str, float]:
+    """How far apart two rows of logits are, by each measure: the largest over their tokens.
+
+    Tokens that both rows mask count nothing; one that only one of them masks is infinitely far.
+    """
+    x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if x.shape != y.shape or x.ndim != 1 or not len(x):
+        raise ValueError(f"rows of shapes {x.shape} and {y.shape}: give two of one vocabulary.")
+    masked = np.isneginf(x) & np.isneginf(y)
+    x, y = x[~masked], y[~masked]
+    if not len(x):
+        return dict.fromkeys(MEASURES, 0.0)
+    p, q = _logprobs(x), _logprobs(y)
+    likely = np.maximum(p, q) >= np.log(LIKELY)
+    return {
+        "logit": float(np.abs(x - y).max()),
+        "logprob": float(np.abs(p - q)[likely].max(initial=0.0)),
+        "kl": _kl(p, q),
+        "js": float(np.sqrt((_kl(p, middle := _middle(p, q)) + _kl(q, middle)) / np.log(4))),
+    }
+
+
+def _logprobs(row: NDArray[np.float64]) -> NDArray[np.float64]:
+    row = row - row.max()
+    return row - np.log(np.exp(row).sum())
+
+
+def _middle(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.logaddexp(p, q) - np.log(2)
+
+
+def _kl(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
+    """The divergence of q from p in nats."""
+    there = np.isfinite(p)
+    return max(0.0, float((np.exp(p[there]) * (p[there] - q[there])).sum()))
+
+
+# The floor of each model that was measured.
+
+_known: weakref.WeakKeyDictionary[Model, NoiseFloor] = weakref.WeakKeyDictionary()
+
+
+def remember(model: Model, floor: NoiseFloor) -> None:
+    """Let views know what was measured for a model."""
+    _known[model] = floor
+
+
+def known_floor(model: Model) -> NoiseFloor | None:
+    """What was measured for a model, on this machine and since it was loaded; None if nothing."""
+    return _known.get(model)
