@@ -2,7 +2,7 @@
  * Prompt, Run and Stop, figures, and the runs so far. State lives in the model: `prompt`, `seed`,
  * `max_tokens`, `state`, `message`, `progress`, `meters`, `history`, `shown`, `listed`.
  */
-import { announcer, connect, count, duration, fieldState, h, kernelText, keys, number, readable, visible } from "./kit.js";
+import { announcer, comparisonView, connect, count, duration, fieldState, h, kernelText, keys, number, readable } from "./kit.js";
 
 const BUSY = new Set(["queued", "prompt", "running"]);
 const ENDED = {
@@ -36,25 +36,9 @@ export const METERS = [
   ["reused from cache", "prompt_reused", (m) => count(m.prompt_reused)],
 ];
 
-/** The two ticked runs after ticking `n`: the older tick gives way. */
-export const tick = (ticked, n) => (ticked.includes(n) ? ticked.filter((x) => x !== n) : [...ticked, n].slice(-2));
-
-/** A token of which even a blank is seen. */
-const marked = (text) => visible(text).map((part) => part.text).join("") || "(nothing)";
-
-export function comparisonView(c) {
-  const side = (run) => h("section", { class: "mll-rp-side", "aria-label": `Run ${run.number}` },
-    h("h4", { class: "mll-quiet" }, `run ${run.number}`),
-    h("p", { class: "mll-rp-text", dir: "auto" },
-      h("span", { class: "mll-rp-common" }, readable(c.common, { lines: true })),
-      run.token || c.first !== null ? h("mark", { class: "mll-rp-diff" }, marked(run.token)) : null,
-      readable(run.rest, { lines: true })));
-  const alike = `${count(c.shared)} ${c.shared === 1 ? "token" : "tokens"} alike`;
-  const where = c.first === 0 ? "the first token differs" : c.first !== null ? `${alike}, then token ${c.first + 1} differs` : c.a.token || c.b.token ? `${alike}, then one goes on` : `the same ${alike.replace(" alike", "")}`;
-  return h("div", { class: "mll-rp-compare" },
-    h("p", { class: "mll-quiet" }, `Runs ${c.a.number} and ${c.b.number}: ${where}.${c.same_prompt ? "" : " The prompts differ."}`),
-    h("div", { class: "mll-rp-sides" }, side(c.a), side(c.b)));
-}
+const MOST_COMPARED = 4;
+/** The ticked runs after ticking `n`: the oldest tick gives way. */
+export const tick = (ticked, n) => (ticked.includes(n) ? ticked.filter((x) => x !== n) : [...ticked, n].slice(-MOST_COMPARED));
 
 const HEADS = ["", "run", "stages with effect", "seed", "tokens", "tokens/s", "mean logprob", "ended", "text"];
 
@@ -126,8 +110,8 @@ function render({ model, el }) {
   const bar = h("div", { class: "mll-rp-progress", role: "progressbar", "aria-label": "Progress of the run", "aria-valuemin": 0, "aria-valuemax": 100 }, h("i"));
   const meters = METERS.map(([label]) => [label, h("span", { class: "mll-rp-figure" }, "n/a")]);
   const history = historyView({ select: (n) => attempt("select", { number: n }), choose: (n) => choose(n) });
-  const hint = h("p", { class: "mll-quiet" }, "Choose a run to show it; tick two to compare them.");
-  const compared = h("div", { "aria-live": "polite" });
+  const hint = h("p", { class: "mll-quiet" }, "Choose a run to show it; tick two to four to compare them.");
+  const compared = h("div");
   const root = h("section", { class: "mll mll-rp", "aria-label": "Run" }, gone, area,
     h("div", { class: "mll-rp-bar mll-live" }, run, stop, seed.node, dice, most.node), problem,
     h("div", { class: "mll-rp-status" }, line, far), bar,
@@ -169,8 +153,9 @@ function render({ model, el }) {
     ticked = tick(ticked, n);
     drawHistory();
     if (ticked.length < 2) return compared.replaceChildren();
-    const reply = await attempt("compare", { a: ticked[0], b: ticked[1] });
-    if (reply && ticked.includes(reply.a.number) && ticked.includes(reply.b.number)) compared.replaceChildren(comparisonView(reply));
+    const asked = ticked.join();
+    const reply = await attempt("compare", { numbers: ticked });
+    if (reply && asked === ticked.join()) compared.replaceChildren(comparisonView(reply));
   }
 
   function drawState() {

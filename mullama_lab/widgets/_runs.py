@@ -1,9 +1,9 @@
-"""Runs that have ended, as a run panel lists and compares them."""
+"""Runs that have ended, as a run panel lists them."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from mullama_lab.engine.chain import Chain
@@ -11,7 +11,6 @@ from mullama_lab.engine.trace import Trace
 from mullama_lab.widgets._glyphs import visible_piece
 
 MAX_TEXT = 100  # characters of a text or a chain in the list
-MAX_SIDE = 3000  # characters of each part of a comparison
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,56 +25,12 @@ class PastRun:
         return self.trace.chain
 
     @property
+    def label(self) -> str:
+        return f"run {self.number}"
+
+    @property
     def seed(self) -> int | None:
         return self.trace.seed
-
-
-@dataclass(frozen=True)
-class Side:
-    """One run of a comparison: the first token of its own, and what comes after."""
-
-    number: int
-    token: str
-    rest: str
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two runs side by side.
-
-    Attributes:
-        first: the step at which their tokens differ first; None if one is the other's beginning
-            or they are the same.
-        shared: how many tokens they begin with alike.
-        common: the text of those, or its end.
-        same_prompt: whether the prompts have the same tokens.
-    """
-
-    first: int | None
-    shared: int
-    common: str
-    same_prompt: bool
-    a: Side
-    b: Side
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
-def compare(a: PastRun, b: PastRun) -> Comparison:
-    """Where two runs part."""
-    one, two = a.trace.tokens, b.trace.tokens
-    n = min(len(one), len(two))
-    differs = (one[:n] != two[:n]).nonzero()[0]
-    shared = int(differs[0]) if len(differs) else n
-    return Comparison(
-        first=shared if len(differs) else None,
-        shared=shared,
-        common=_end(_text(a.trace, 0, shared)),
-        same_prompt=list(a.trace.prompt_tokens) == list(b.trace.prompt_tokens),
-        a=_side(a, shared),
-        b=_side(b, shared),
-    )
 
 
 def summary(run: PastRun) -> dict[str, Any]:
@@ -112,25 +67,8 @@ def acting(chain: Chain) -> str:
     return " | ".join(repr(stage) for stage in chain if not stage.why_inert()) or "none"
 
 
-def _side(run: PastRun, shared: int) -> Side:
-    trace = run.trace
-    return Side(
-        number=run.number,
-        token=_text(trace, shared, shared + 1)[:MAX_SIDE],
-        rest=_start(_text(trace, shared + 1, len(trace)), MAX_SIDE),
-    )
-
-
-def _text(trace: Trace, start: int, stop: int) -> str:
-    return visible_piece(b"".join(trace.pieces[start:stop]))
-
-
-def _start(text: str, most: int = MAX_TEXT) -> str:
-    return text if len(text) <= most else text[: most - 1] + "…"
-
-
-def _end(text: str) -> str:
-    return text if len(text) <= MAX_SIDE else "…" + text[1 - MAX_SIDE :]
+def _start(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
 
 
 def _known(x: float | None) -> float | None:

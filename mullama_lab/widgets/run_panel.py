@@ -18,8 +18,9 @@ from mullama_lab.engine.run import Run
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import MullamaError
 from mullama_lab.widgets import _front_end, _static
+from mullama_lab.widgets._compare import MOST_SIDES, Compared, Comparison, compare
 from mullama_lab.widgets._pump import Pump
-from mullama_lab.widgets._runs import Comparison, PastRun, compare, meters, summary
+from mullama_lab.widgets._runs import PastRun, meters, summary
 from mullama_lab.widgets._view import View, whole_number
 
 log = logging.getLogger(__name__)
@@ -155,9 +156,10 @@ class RunPanel(View):
         self._call("select", past)
         return past
 
-    def compare(self, first: int, second: int) -> Comparison:
-        """Two runs of the history by number: what they share and where they part."""
-        return compare(self._past(first), self._past(second))
+    def compare(self, *numbers: int) -> Comparison:
+        """Two to four runs of the history by number: where they part and the KL there."""
+        runs = [self._past(number) for number in numbers]
+        return compare([Compared(run.number, run.label, run.trace) for run in runs])
 
     def to_code(self) -> str:
         """Python that runs this prompt without a browser, once `session` and `chain` are there."""
@@ -190,8 +192,12 @@ class RunPanel(View):
             self.select(whole_number(args, "number", low=1, high=self._count))
             return {}
         if op == "compare":
-            first, second = (whole_number(args, n, low=1, high=self._count) for n in ("a", "b"))
-            return self.compare(first, second).to_dict()
+            numbers = args.get("numbers")
+            if not isinstance(numbers, list) or len(numbers) > MOST_SIDES:
+                raise ValueError(f"numbers is {numbers!r:.80}; it must be two to four runs")
+            most = self._count
+            known = [whole_number({"number": n}, "number", low=1, high=most) for n in numbers]
+            return self.compare(*known).to_dict()
         raise ValueError(f"a run panel does not know {op!r}")
 
     def _request_set(self, args: dict[str, Any]) -> dict[str, Any]:

@@ -52,21 +52,22 @@ def test_the_prompt_runs_with_its_key_and_cells_stay_as_they_are(page) -> None:
     assert rows(page).count() == 1
 
 
-def test_two_runs_are_compared_and_one_is_chosen(page) -> None:
+def test_runs_are_compared_and_one_is_chosen(page) -> None:
     run = page.view.get_by_role("button", name="Run", exact=True)
     seed = page.view.locator("[data-setting=seed] input")
-    for n, value in enumerate(["1", "2"], 1):
+    for n, value in enumerate(["1", "2", "3"], 1):
         seed.fill(value)
         seed.press("Enter")
         page.page.wait_for_timeout(300)
         run.click()
         page.view.locator(f"tr[data-run='{n}']").wait_for()
         page.view.locator(".mll-rp-state:has-text('Finished')").wait_for()
-    for n in (1, 2):
+    for n in (1, 2, 3):
         page.view.get_by_label(f"Compare run {n}").check()
-    page.view.locator(".mll-rp-compare").wait_for()
-    assert "differs" in page.view.locator(".mll-rp-compare").inner_text()
-    assert page.view.locator("mark.mll-rp-diff").count() == 2
+    page.view.locator(".mll-cmp-side").nth(2).wait_for()
+    text = page.view.locator(".mll-cmp").inner_text()
+    assert "differs" in text and "run 3 parts from run 1 at token" in text and "KL" in text
+    assert page.view.locator("mark.mll-cmp-diff").count() == 3
     page.picture("run-panel")
     page.view.locator("tr[data-run='1'] td").nth(2).click()
     page.view.locator("tr[data-run='1'][aria-selected=true]").wait_for()

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from mullama_lab.engine import tiny
+from mullama_lab.engine.divergence import divergence, where_they_part
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.samplers import Chain, Greedy, Temperature
 from mullama_lab.engine.session import Session
@@ -80,7 +81,9 @@ def test_a_run_that_cannot_begin_says_why_in_the_panel() -> None:
         ("run", {}),
         ("select", {"number": 1}),
         ("select", {"number": "1"}),
-        ("compare", {"a": 1, "b": 2}),
+        ("compare", {"numbers": [1, 2]}),
+        ("compare", {"numbers": "12"}),
+        ("compare", {"numbers": [1] * 5}),
         ("explode", {}),
     ],
 )
@@ -161,7 +164,23 @@ def test_a_comparison_marks_the_first_token_that_differs(session: Session) -> No
     assert result.first == result.shared == i
     assert result.a.token == visible_piece(long.pieces[i])
     assert result.same_prompt
-    assert ask(panel, "compare", a=a, b=b)["first"] == i
+    assert ask(panel, "compare", numbers=[a, b])["first"] == i
+
+
+def test_up_to_four_runs_are_aligned_with_the_kl_where_each_parts_from_the_first(session) -> None:
+    panel = RunPanel()
+    traces = [finished(session, seed) for seed in range(4)]
+    result = panel.compare(*[panel.add(trace) for trace in traces])
+    assert [side.label for side in result.sides] == ["run 1", "run 2", "run 3", "run 4"]
+    for side, trace in zip(result.sides[1:], traces[1:], strict=True):
+        assert side.first == where_they_part(traces[0], trace)
+        assert side.kl == divergence(traces[0], trace, side.first)
+    reply = ask(panel, "compare", numbers=[1, 2, 3, 4])
+    assert len(reply["sides"]) == 4 and all(len(cells) == 4 for _, cells in reply["rows"])
+    for numbers in ([], [1], [1, 2, 3, 4, 1]):
+        assert "two to four" in ask(panel, "compare", numbers=numbers)["error"] or (
+            "from 2 to 4" in ask(panel, "compare", numbers=numbers)["error"]
+        )
 
 
 def test_a_run_compared_with_its_beginning_does_not_differ(session: Session) -> None:

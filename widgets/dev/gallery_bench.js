@@ -79,7 +79,10 @@ function panelModel(traits = {}) {
   }, {
     set: ({ name, value }) => void model.set(name, value) ?? {}, run: () => ({}), stop: () => ({}), dice: () => void model.set("seed", 123456) ?? {},
     select: ({ number }) => void model.set("shown", number) ?? {},
-    compare: ({ a, b }) => ({ first: 2, shared: 2, common: " there lived", same_prompt: true, a: { number: a, token: " a", rest: " young sailor." }, b: { number: b, token: " an", rest: " old wizard." } }),
+    compare: ({ numbers }) => ({
+      first: 2, shared: 2, common: " there lived", same_prompt: true, rows: [], n: 8,
+      sides: numbers.map((number, k) => ({ number, label: `run ${number}`, first: k ? 2 : null, token: k ? " an" : " a", rest: " old wizard.", kl: k ? { nats: 0, exact: true } : null, kl_after: k ? { nats: 0.3, exact: false } : null })),
+    }),
   });
   return model;
 }

@@ -17,9 +17,10 @@ test("progress is of the prompt first, then of the tokens asked for", () => {
   assert.equal(progressOf("finished", [1, 1], 9, 9).text, "");
 });
 
-test("ticking a third run lets the oldest tick go", () => {
+test("ticking a fifth run lets the oldest tick go", () => {
   assert.deepEqual(tick([], 1), [1]);
-  assert.deepEqual(tick([1, 2], 3), [2, 3]);
+  assert.deepEqual(tick([1, 2, 3], 4), [1, 2, 3, 4]);
+  assert.deepEqual(tick([1, 2, 3, 4], 5), [2, 3, 4, 5]);
   assert.deepEqual(tick([2, 3], 2), [3]);
 });
 
