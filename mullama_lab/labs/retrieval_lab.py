@@ -1,0 +1,433 @@
+"""RetrievalLab: ask documents something, and see which tokens made the answer.
+
+The lab joins a RankBoard and a SimilarityGrid with one index and holds no vectors of its own.
+Documents are read in the background, some at a time; a query that comes meanwhile is answered
+from those that are there, and once more at the end. Switching query tokens off happens in the
+browser, in both views at once.
+
+One thread does everything that takes time, in the order it was asked. Callbacks of the views
+arrive on any thread; they put work in its queue and return.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import ipywidgets
+import numpy as np
+
+from mullama_lab.engine import maxsim
+from mullama_lab.engine.encoder import MultiVectorEncoder
+from mullama_lab.engine.hits import Hits
+from mullama_lab.engine.index import MultiVectorIndex, Storage
+from mullama_lab.engine.index_part import Name
+from mullama_lab.engine.multivector import MultiVector
+from mullama_lab.labs._reading import Reading
+from mullama_lab.labs._rivals import Rivals
+from mullama_lab.labs._work import Work
+from mullama_lab.studies import late_interaction, retrieval_quality
+from mullama_lab.widgets import Hit, RankBoard, SimilarityGrid
+from mullama_lab.widgets._view import still_forms
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Documents: TypeAlias = "Iterable[str] | Mapping[Name, str] | MultiVectorIndex"
+
+
+class RetrievalLab:
+    """A bench for late interaction: search box, results, and the grid of the one that is open.
+
+        lab = RetrievalLab(encoder, {"dedent": "Remove any common ...", "fill": "..."})
+        hits = lab.search("take the indentation away")
+        lab.compare("int8")          # which ranks change with smaller vectors?
+
+    It is there at once and reads the documents in the background; `wait()` waits for that.
+
+    Args:
+        encoder: makes vectors of documents and queries.
+        documents: texts, or name -> text; or an index of this encoder, to search as it is.
+        storage: how vectors are kept: "float32", "float16" or "int8".
+        k: how many documents are found at most.
+        rivals: other encoders to compare with, by name.
+        title: a line above the results.
+
+    Attributes:
+        index: the MultiVectorIndex that is searched.
+        board, grid: the two views.
+        hits: the last result, None before the first.
+        query: what was asked for it.
+    """
+
+    def __init__(
+        self,
+        encoder: MultiVectorEncoder,
+        documents: Documents = (),
+        *,
+        storage: Storage = "float32",
+        k: int = 50,
+        rivals: Mapping[str, MultiVectorEncoder] | None = None,
+        title: str = "",
+    ) -> None:
+        if not isinstance(encoder, MultiVectorEncoder):
+            raise TypeError(f"RetrievalLab takes a MultiVectorEncoder, not {encoder!r}.")
+        if k < 1:
+            raise ValueError(f"k={k}: at least one document must be found.")
+        given = isinstance(documents, MultiVectorIndex)
+        self.encoder, self.k = encoder, k
+        self.index = documents if given else MultiVectorIndex(encoder, storage=storage)
+        self.hits: Hits | None = None
+        self.query = ""
+        self._before: Hits | None = None  # of the query before
+        self._own = Reading(encoder, self.index)
+        self._rivals = Rivals(self._own, rivals or {})
+        self._asked = 0  # searches from the browser; only the newest is done
+        self._stopped = False
+        self._reading = False
+        self._problem: BaseException | None = None  # what ended the reading early
+        self._work = Work("retrieval-lab", lambda error: self.board.fail(str(error)))
+        self.board = RankBoard(title=title, searchable=True)
+        self.board.rivals = self._rivals.names
+        self.grid = SimilarityGrid()
+        self._undo = self._listen()
+        self.view = _laid_out(self.board, self.grid)
+        self.add(() if given else documents)
+
+    def _listen(self) -> list[Callable[[], None]]:
+        board = self.board
+        both = ipywidgets.jslink((board, "off"), (self.grid, "off"))
+        return [
+            board.on_search(self._ask),
+            board.on_stop(self.stop),
+            board.on_go_on(self.go_on),
+            board.on_compare(lambda name: self._work.later(self._choose, name)),
+            board.on_open(lambda hit: self._work.later(self._show_in_grid, hit.name, hit.document)),
+            board.on_rank_all(lambda: self._work.later(self._rank_all)),
+            both.close,
+        ]
+
+    # Driving it: what the browser does, from Python.
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """Documents read, and all that there are."""
+        return len(self.index), self._own.n_total
+
+    def add(self, documents: Iterable[str] | Mapping[Name, str]) -> None:
+        """Read more documents, in the background; those without a name are numbered on.
+
+        Raises:
+            ValueError: a name is there already.
+            TypeError: a document is no text.
+        """
+        if isinstance(documents, str):
+            raise TypeError(f"documents is one text, {documents[:40]!r}; give a list of texts.")
+        named = documents if isinstance(documents, Mapping) else None
+        texts: list[Any] = list(documents if named is None else named.values())
+
+        def add() -> None:
+            names = range(self._own.n_total, self._own.n_total + len(texts))
+            self._own.add(dict(zip(names if named is None else named, texts, strict=True)))
+
+        self._work.now(add)
+        self.go_on()
+
+    def search(self, text: str) -> Hits:
+        """Search when all documents are read, show the result and give it.
+
+        Raises:
+            ValueError: the query is empty.
+            ContextFull: it is longer than the encoder's window.
+        """
+        self.wait()
+        return self._work.now(self._search, text)
+
+    def wait(self) -> None:
+        """Wait until all documents are read and shown, or reading was stopped.
+
+        Ctrl-C stops the reading. What ended it early is raised, once.
+        """
+        try:
+            while True:
+                self._work.now(lambda: None)  # what was asked before this is done then
+                if not self._reading:
+                    break
+        except KeyboardInterrupt:
+            self.stop()
+            raise
+        problem, self._problem = self._problem, None
+        if problem is not None:
+            raise problem
+
+    def stop(self) -> None:
+        """Read no further for now; what was read can be searched."""
+        self._stopped = True
+
+    def go_on(self) -> None:
+        """Read on after a stop."""
+        self._stopped = False
+        self._work.later(self._begin)
+
+    def compare(self, rival: str, queries: Sequence[str] | None = None) -> pd.DataFrame:
+        """Which documents change places with other storage or another encoder.
+
+        The board then shows the moves against it; `lab.compare("")` ends that.
+
+        Args:
+            rival: "float32", "float16" or "int8", or one of the lab's `rivals`.
+            queries: None is the query that is shown.
+
+        Returns:
+            A row for each document that moved within the first `k`: query (its place), document,
+            before (its rank with the rival, 0 if not among the first), after (its rank here).
+        """
+        self.wait()
+        self._work.now(self._choose, rival)
+        self.wait()
+        asked = [text for text in (queries or [self.query]) if text]
+
+        def names(reading: Reading) -> list[list[str]]:
+            return [[str(name) for name in self._found(reading, text).ids] for text in asked]
+
+        def moved() -> pd.DataFrame:
+            against = self._rivals.reading
+            sides = [[], []] if against is None else [names(against), names(self._own)]
+            return retrieval_quality.moved(*sides, top=self.k)
+
+        return self._work.now(moved)
+
+    def open(self, name: Name) -> None:
+        """Show a document in the grid."""
+        self._work.now(self._open, name)
+
+    def explain(self, a: Name, b: Name) -> pd.DataFrame:
+        """Why one document beats another for the query that is shown: a row per query token."""
+        if self.hits is None:
+            raise ValueError("nothing was searched for yet; lab.search(text) does.")
+        query = self.hits.query
+        return self._work.now(
+            lambda: late_interaction.explain(query, self.index.get(a), self.index.get(b))
+        )
+
+    def set(self, **settings: Any) -> None:
+        """Change what is shown: `lab.set(off=[0, 3])`, and bars, scale, unit.
+
+        Raises:
+            ValueError: there is no such setting.
+            TraitError: its value is out of range.
+        """
+        views = {
+            "off": (self.board, self.grid), "bars": (self.board,),
+            "scale": (self.grid,), "unit": (self.grid,),
+        }  # fmt: skip
+        if unknown := sorted(set(settings) - set(views)):
+            raise ValueError(
+                f"a RetrievalLab has no setting {unknown[0]!r}; it has {', '.join(views)}."
+            )
+        for name, value in settings.items():
+            for view in views[name]:
+                setattr(view, name, value)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """The documents found, best first: score, and what each query token adds."""
+        return self.board.to_pandas()
+
+    def to_code(self) -> str:
+        """Python that does the same without a browser, once `documents` are there."""
+        storage = "" if self.index.storage == "float32" else f", storage={self.index.storage!r}"
+        lines = [
+            "import mullama_lab as ml\n",
+            f"model = ml.Model.load({self.encoder.model.source!r})",
+            f"encoder = ml.MultiVectorEncoder(model, preset={self.encoder.preset!r})",
+            f"lab = ml.labs.RetrievalLab(encoder, documents{storage})",
+            *([self.board.to_code()] if self.hits is not None else []),
+            *([f"lab.compare({self.board.rival!r})"] if self.board.rival else []),
+        ]
+        return "\n".join(lines)
+
+    def close(self) -> None:
+        """Read no further and let go of the views. The encoder stays open."""
+        self.stop()
+        for undo in self._undo:
+            undo()
+        self._undo = []
+        self._work.close()
+        for view in (self.board, self.grid):
+            view.close()
+
+    # Reading: each step asks for the next one, so that what is asked meanwhile comes between
+
+    def _begin(self) -> None:
+        if not self._reading:
+            self._reading = True
+            self._read_on()
+
+    def _read_on(self) -> None:
+        try:
+            reading = self._next_reading()
+            if reading is not None:
+                reading.read_some()
+            if not self._stopped and self._next_reading() is not None:
+                self._show_state()
+                self._work.later(self._read_on)
+                return
+            if self.hits is not None and reading is not None:
+                self._show(self._found(self._own, self.query), opened=False)
+            self._reading = False
+            self._show_state()
+        except BaseException as error:
+            self._reading, self._problem, self._stopped = False, error, True
+            raise
+
+    def _next_reading(self) -> Reading | None:
+        """What has something left to read: the lab's index first, then the rival's."""
+        if self._stopped:
+            return None
+        if self._own.n_left:
+            return self._own
+        self._rivals.catch_up()
+        rival = self._rivals.reading
+        return rival if rival is not None and rival.n_left else None
+
+    # Searching
+
+    def _ask(self, text: str) -> None:
+        self._asked += 1
+        number = self._asked
+        self.board.state = "searching"
+        self._work.later(lambda: self._search(text) if number == self._asked else None)
+
+    def _search(self, text: str) -> Hits:
+        hits = self._found(self._own, text)
+        if text != self.query:
+            self._before, self.query = self.hits, text
+        self._show(hits)
+        return hits
+
+    def _found(self, reading: Reading, text: str) -> Hits:
+        return reading.index.search(reading.encoder.encode_query(text), self.k)
+
+    def _rank_all(self) -> None:
+        """Find the best of all documents by the query tokens that are on."""
+        if self.hits is None:
+            return
+        query, off = self.hits.query, list(self.board.off)
+        on = np.setdiff1d(np.arange(len(query)), off)
+        if not len(on):
+            raise ValueError("all query tokens are off; switch one on.")
+        ids = self.index.search(query.select(on), self.k).ids
+        parts = [maxsim.contributions(query, self.index.get(name)) for name in ids]
+        self._show_hits(query, ids, parts, off)
+
+    def _choose(self, name: str) -> None:
+        """Measure moves against a rival, or (empty) against the query before."""
+        self._rivals.choose(name)
+        self.board.rival = name
+        self._stopped = False
+        self._begin()
+        if not self._reading and self.hits is not None:
+            self._show(self.hits, opened=False)
+
+    # Showing it
+
+    def _show(self, hits: Hits, *, opened: bool = True) -> None:
+        self.hits = hits
+        self._show_hits(hits.query, hits.ids, list(hits.contributions.T))
+        if opened and hits.ids:
+            self._open(hits.ids[0])
+
+    def _show_hits(
+        self,
+        query: MultiVector,
+        ids: Sequence[Name],
+        parts: Sequence[Any],
+        off: Sequence[int] = (),
+    ) -> None:
+        baseline, before = self._baseline()
+        documents = [self.index.get(name) for name in ids]
+        hits = [
+            Hit(str(name), part, document.text, document, before.get(name, 0))
+            for name, part, document in zip(ids, parts, documents, strict=True)
+        ]
+        with self.board.hold_sync():
+            self.board.show(query, hits, total=len(self.index), baseline=baseline, off=off)
+            self.board.selected = self._place_of_opened()
+            self._show_state()
+
+    def _baseline(self) -> tuple[str, dict[Name, int]]:
+        """What moves are measured against, and the ranks there."""
+        name, rival = self._rivals.chosen, self._rivals.reading
+        if rival is not None and len(rival.index):
+            hits = self._found(rival, self.query)
+        else:
+            hits, name = self._before, "the query before"
+        if hits is None:
+            return "", {}
+        return name, {document: rank for rank, document in enumerate(hits.ids, 1)}
+
+    def _open(self, name: Name) -> None:
+        self._show_in_grid(str(name), self.index.get(name))
+
+    def _show_in_grid(self, name: str, document: MultiVector) -> None:
+        if self.hits is None:
+            raise ValueError("nothing was searched for yet; lab.search(text) does.")
+        self.grid.show(self.hits.query, document, title=name)
+        self.grid.off = self.board.off
+        self.board.selected = self._place_of_opened()
+
+    def _place_of_opened(self) -> int:
+        """Where the document in the grid is on the board; -1 if it is not."""
+        names = [hit.name for hit in self.board.hits]
+        return names.index(self.grid.title) if self.grid.title in names else -1
+
+    def _show_state(self) -> None:
+        reading = self._own
+        rival = self._rivals.reading
+        if rival is not None and not reading.n_left:
+            reading = rival
+        with self.board.hold_sync():
+            self.board.total = len(self.index)
+            self.board.progress = [len(reading.index), reading.n_total]
+            self.board.note = self._note()
+            if not reading.n_left:
+                self.board.state = "ready" if self.hits is not None else "empty"
+            elif self._stopped:
+                self.board.state = "stopped"
+            else:
+                self.board.state = "comparing" if reading is rival else "indexing"
+
+    def _note(self) -> str:
+        """What is to be said about the encoder and the index."""
+        parts = list(self.encoder.notes)
+        if cut := self._own.cut:
+            parts.append(
+                f"{len(cut)} of {len(self.index)} documents were cut at {self.encoder.window} "
+                f"tokens, the first is {cut[0]}"
+            )
+        return " · ".join(parts)
+
+    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        live = self.view._repr_mimebundle_() or {}
+        data, metadata = live if isinstance(live, tuple) else (live, {})
+        return {**data, **still_forms((self.board, self.grid))}, metadata
+
+    def snapshot(self) -> None:
+        """Put the static form in the notebook, where it stays when the kernel is gone."""
+        from IPython.display import display
+
+        display(still_forms((self.board, self.grid)), raw=True)
+
+    def __repr__(self) -> str:
+        done, total = self.progress
+        read = f"{total} documents" if done == total else f"{done} of {total} documents read"
+        return f"RetrievalLab({self.encoder.name}, {read})"
+
+
+def _laid_out(board: RankBoard, grid: SimilarityGrid) -> ipywidgets.Box:
+    """The views one below the other, or side by side: `.mll-lab-pair` of rank_board.css."""
+    pair = ipywidgets.Box([board, grid])
+    pair.add_class("mll-lab-pair")
+    outer = ipywidgets.Box([pair])
+    outer.add_class("mll-lab")
+    return outer
