@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import mullama_lab as ml
+from mullama_lab.engine.divergence import where_they_part
 from mullama_lab.errors import ClosedError
 
 PLAIN = ml.TopK(20) | ml.Temperature(0.9)
@@ -167,3 +168,17 @@ def test_a_closed_lab_closes_its_own_session_but_not_a_given_one(tiny_model):
     with tiny_model.session() as session:
         ml.labs.SamplerLab(session).close()
         assert not session.closed
+
+
+def test_runs_of_the_history_are_compared(lab):
+    traces = [lab.run()]
+    for seed in (8, 9):
+        lab.set(seed=seed)
+        traces.append(lab.run())
+    found = lab.compare(1, 2, 3)
+    assert [side.first for side in found.sides[1:]] == [
+        where_they_part(traces[0], trace) for trace in traces[1:]
+    ]
+    assert found.b.kl.nats == pytest.approx(0, abs=1e-6) and found.b.kl_after is not None
+    with pytest.raises(ValueError, match="no run 4"):
+        lab.compare(1, 4)

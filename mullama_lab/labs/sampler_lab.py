@@ -26,8 +26,9 @@ from mullama_lab.engine.session import Session
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.worker import Job
 from mullama_lab.errors import MullamaError
+from mullama_lab.labs._bench import Bench
 from mullama_lab.widgets import ChainEditor, NextToken, RunPanel, TokenStrip
-from mullama_lab.widgets._view import still_forms
+from mullama_lab.widgets._compare import Comparison
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ class _Aim:
     row: NDArray[np.float32] | None = None  # None until it was decoded
 
 
-class SamplerLab:
+class SamplerLab(Bench):
     """A bench for samplers: prompt, chain, next-token distribution, streaming text.
 
         lab = SamplerLab(model, prompt="Once upon a time")
@@ -72,14 +73,11 @@ class SamplerLab:
         seed: int = 0,
         max_tokens: int = 128,
     ) -> None:
-        if not isinstance(model, (Model, Session)):
-            raise TypeError(f"SamplerLab takes a Model or a Session, not {model!r}")
         self.panel = RunPanel(prompt, seed=seed, max_tokens=max_tokens)
         self.editor = ChainEditor(chain)
         self.next_token = NextToken()
         self.strip = TokenStrip()
-        self._owns_session = isinstance(model, Model)
-        self.session = model.session() if isinstance(model, Model) else model
+        super().__init__(model, (self.panel, self.editor, self.next_token, self.strip))
         self.preview = None
         self._run: Run | None = None
         self._lock = threading.RLock()
@@ -109,11 +107,6 @@ class SamplerLab:
     def chain(self, chain: Chain | Stage) -> None:
         self.editor.chain = Chain.of(chain)
 
-    @property
-    def trace(self) -> Trace | None:
-        """The trace that the strip shows."""
-        return self.strip.trace
-
     def set(self, stage: str | int | None = None, /, **settings: Any) -> None:
         """Change settings: `lab.set("TopK", k=20)` of a stage, `lab.set(seed=3)` of the lab.
 
@@ -127,33 +120,12 @@ class SamplerLab:
             self.editor.set(stage, **settings)
             return
         known = {"prompt": self.panel, "seed": self.panel, "max_tokens": self.panel, "chain": self}
-        if unknown := sorted(set(settings) - set(known)):
-            raise ValueError(
-                f"a SamplerLab has no setting {unknown[0]!r}; it has {', '.join(known)}. Name the "
-                "stage first to set one of a stage: lab.set('TopK', k=20)."
-            )
-        for name, value in settings.items():
-            setattr(known[name], name, value)
+        hint = " Name the stage first to set one of a stage: lab.set('TopK', k=20)."
+        self._set(settings, known, hint)
 
-    def start(self) -> Run:
-        """Begin a run and return it at once."""
-        panel = self.panel
-        return self.session.start(
-            panel.prompt, self.chain, max_tokens=panel.max_tokens, seed=panel.seed
-        )
-
-    def run(self) -> Trace:
-        """Run to the end and give the trace; Ctrl-C or the Stop button stops it."""
-        run = self.start()
-        with run._job.stopped_on_error():
-            trace = run.wait()
-        self.strip.settle()
-        self.panel.settle()
-        return trace
-
-    def stop(self) -> None:
-        """Stop whatever the session is doing; what was generated stays."""
-        self.panel.stop()
+    def compare(self, *numbers: int) -> Comparison:
+        """Two to four runs of the history side by side: where they part and the KL there."""
+        return self.panel.compare(*numbers)
 
     def look_at(self, step: int | None) -> None:
         """Show the distribution at a step of the trace, or (None) at the end of the prompt."""
@@ -201,16 +173,6 @@ class SamplerLab:
     def chain_code(self) -> str:
         """The chain as Python that `import mullama_lab as ml` is enough for."""
         return self.editor.code
-
-    def close(self) -> None:
-        """Let go of the session (and close it, if the lab opened it) and of the views."""
-        for undo in self._undo:
-            undo()
-        self._undo = []
-        if self._owns_session:
-            self.session.close()
-        for view in (self.panel, self.editor, self.next_token, self.strip):
-            view.close()
 
     # What happens
 
@@ -266,20 +228,6 @@ class SamplerLab:
             where = "the end of the prompt" if aim.trace is None else f"step {aim.step} of the run"
             self.next_token.show(self.preview, note=f"at {where}", after=after)
             self.editor.annotate(self.preview)
-
-    # Showing it
-
-    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        live = self.view._repr_mimebundle_() or {}
-        data, metadata = live if isinstance(live, tuple) else (live, {})
-        views = (self.panel, self.editor, self.next_token, self.strip)
-        return {**data, **still_forms(views)}, metadata
-
-    def snapshot(self) -> None:
-        """Put the static form in the notebook, where it stays when the kernel is gone."""
-        from IPython.display import display
-
-        display(still_forms((self.panel, self.editor, self.next_token, self.strip)), raw=True)
 
     def __repr__(self) -> str:
         return f"SamplerLab({self.session.model.name}, {self.chain!r}, {self.panel!r})"
