@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.engine._native import Batch, C, StopFlag, captured_log, clear_memory, last_error
-from mullama_lab.errors import DecodeError, ModelLoadError
+from mullama_lab.errors import ClosedError, DecodeError, ModelLoadError
 
 MOST_SEQUENCES = 256  # of one batch, in llama.cpp
 
@@ -91,6 +91,8 @@ class TokenVectors:
         Returns:
             shape (n_tokens, width); None when the stop flag ended it.
         """
+        if not self._context:
+            raise ClosedError("this context was freed. Open another one.")
         lengths = [len(text) for text in texts]
         n = sum(lengths)
         tokens = np.fromiter((token for text in texts for token in text), np.int64, n)

@@ -27,7 +27,7 @@ from mullama_lab.engine.gguf_check import parts
 from mullama_lab.engine.multivector import MultiVector
 from mullama_lab.engine.options import one_of, whole
 from mullama_lab.engine.worker import Job, Worker
-from mullama_lab.errors import ClosedError, ModelLoadError, SessionError, Stopped
+from mullama_lab.errors import ClosedError, DecodeError, ModelLoadError, SessionError, Stopped
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
@@ -42,7 +42,6 @@ BATCH_TOKENS = 512
 LOGITS_BYTES = 64 << 20  # a generative network computes logits too, which nobody asked for
 SHOWN_AFTER = 2  # seconds until a bar appears
 STEP = 0.1  # seconds between two looks at a job
-CLOSED = "the encoder is closed. Make another one with MultiVectorEncoder(model)."
 
 
 class MultiVectorEncoder:
@@ -66,7 +65,7 @@ class MultiVectorEncoder:
         dtype: "float32" or "float16", of the vectors.
         preset: one of `PRESETS`.
         batch_tokens: most tokens that go through the network at once, and of one text.
-        n_threads: CPU threads; None for one for each core.
+        n_threads: CPU threads; None leaves one core to the rest.
 
     Attributes:
         window: most tokens of one text, special ones counted.
@@ -112,7 +111,8 @@ class MultiVectorEncoder:
             )
         self._normalize = bool(normalize)
         self._dtype = one_of("dtype", dtype, DTYPES)
-        n_threads = psutil.cpu_count(logical=False) or 1 if n_threads is None else n_threads
+        if n_threads is None:  # as a session: a core for the rest, or all wait for one
+            n_threads = max(1, (psutil.cpu_count(logical=False) or 1) - 1)
         self.n_threads = whole("n_threads", n_threads, 1, 512)
         self._open(batch_tokens)
         self._reader = Reader(model, self._preset, self.window)
@@ -129,6 +129,7 @@ class MultiVectorEncoder:
         n_batch = self.window
         if self._in_pieces:
             n_batch = min(n_batch, max(8, LOGITS_BYTES // (4 * model.n_vocab)))
+        _must_fit_memory(model, self.window, n_batch)
         self._stop = native.StopFlag()
         with model._in_use():
             self._context = TokenVectors(
@@ -141,7 +142,14 @@ class MultiVectorEncoder:
             )
             self.dim = self._context.width
             name = f"mullama_lab encoder {id(self):x}"
-            self._worker = Worker(name, self._stop, at_end=_freeing(self._context, model))
+            self._worker = Worker(
+                name,
+                self._stop,
+                at_end=_freeing(self._context, model),
+                what="encoder",
+                opened_by="MultiVectorEncoder(model)",
+                caller="on_progress",
+            )
             self._close = weakref.finalize(self, self._worker.close)
             model._sessions.add(cast("Session", self))
 
@@ -369,6 +377,11 @@ class MultiVectorEncoder:
         return np.concatenate(found)
 
     def _finished(self, vectors: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
+        if not np.isfinite(vectors).all():
+            raise DecodeError(
+                f"{self.name} computes vectors that are no numbers. Its weights are damaged: "
+                "fetch another conversion of the model."
+            )
         if self._normalize:
             lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
             vectors = vectors / np.maximum(lengths, np.float32(1e-30))
@@ -400,7 +413,7 @@ class MultiVectorEncoder:
 
     def _must_be_open(self) -> None:
         if self.closed:
-            raise ClosedError(CLOSED)
+            raise ClosedError(self._worker.closed_text)
 
 
 def _must_encode(model: Model) -> None:
@@ -417,6 +430,18 @@ def _must_encode(model: Model) -> None:
         raise ModelLoadError(
             f"{model.name} ({model.architecture}) has an encoder and a decoder; its vectors are "
             "not those of a text alone. Use an embedding model or a decoder-only one."
+        )
+
+
+def _must_fit_memory(model: Model, window: int, n_batch: int) -> None:
+    """Refuse a batch that would not fit: the system may kill the process when it fills."""
+    seen = 4 * window * n_batch  # what each token of a batch may look at
+    size = seen + 4 * n_batch * (model.n_vocab + 16 * model.n_embd)
+    free = psutil.virtual_memory().available
+    if size > free:
+        raise ValueError(
+            f"batch_tokens={window}: it would take about {size / 1e9:.1f} GB and "
+            f"{free / 1e9:.1f} GB are free. Use a smaller batch_tokens."
         )
 
 

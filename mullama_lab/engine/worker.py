@@ -95,9 +95,12 @@ class Job(Generic[T]):
     def must_not_wait_here(self) -> None:
         """Refuse to wait for a job on the very thread that is to do it."""
         if self._is_done_here and not self.done:
+            what, caller = ("session", "a Custom stage")
+            if self._worker is not None:
+                what, caller = self._worker.what, self._worker.caller
             raise SessionError(
-                "a Custom stage cannot wait for the session that is running it. "
-                "Use a second session of the same model."
+                f"{caller} cannot wait for the {what} that is running it. "
+                f"Use a second {what} of the same model."
             )
 
     @property
@@ -177,9 +180,23 @@ class Worker:
 
     Args:
         at_end: called on the thread after its last job.
+        what: what owns the context, in messages.
+        opened_by: how another one is opened.
+        caller: what may call back while a job runs.
     """
 
-    def __init__(self, name: str, stop: StopFlag, at_end: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        stop: StopFlag,
+        at_end: Callable[[], None],
+        *,
+        what: str = "session",
+        opened_by: str = "model.session()",
+        caller: str = "a Custom stage",
+    ) -> None:
+        self.what, self.caller = what, caller
+        self.closed_text = f"the {what} is closed. Open another one with {opened_by}."
         self._queue: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
         self._stop = stop
         self._lock = threading.Lock()
@@ -197,11 +214,11 @@ class Worker:
         """Queue a job; `ClosedError` after `close`."""
         with self._lock:
             if self._closed:
-                raise ClosedError("the session is closed. Open another one with model.session().")
+                raise ClosedError(self.closed_text)
             if not self._thread.is_alive():
                 raise ClosedError(
-                    "the session belongs to the process that opened it, and this is a fork of "
-                    "that. Load the model and open a session in the new process."
+                    f"the {self.what} belongs to the process that opened it, and this is a fork "
+                    "of that. Load the model and open another one in the new process."
                 )
             job._worker = self
             self._queue.put(job)
@@ -241,7 +258,7 @@ class Worker:
                     if job.stop_requested:
                         self._stop.set()
             if mine and closed:
-                job.refuse(ClosedError("the session was closed before this could start."))
+                job.refuse(ClosedError(f"the {self.what} was closed before this could start."))
             elif mine:
                 job.run()
             with self._lock:

@@ -112,7 +112,8 @@ def test_float16_vectors_are_the_rounded_ones(bert, encoder):
 
 
 def test_a_colbert_query_is_filled_with_masks_behind_its_prefix(bert):
-    with MultiVectorEncoder(bert, query_length=12) as encoder:
+    with MultiVectorEncoder(bert, query_length=12, expand_with_mask=True) as encoder:
+        assert any(note.startswith("[MASK]: ") for note in encoder.notes)
         query = encoder.encode_query("hello!")
         document = encoder.encode_document("hello!")
     assert encoder.preset == "colbert"
@@ -126,7 +127,7 @@ def test_a_colbert_query_is_filled_with_masks_behind_its_prefix(bert):
 
 
 def test_a_query_that_is_longer_than_its_length_stays_whole(bert):
-    with MultiVectorEncoder(bert, query_length=4) as encoder:
+    with MultiVectorEncoder(bert, query_length=4, expand_with_mask=True) as encoder:
         query = encoder.encode_query("abcdef")
     assert "".join(query.token_texts[2:-1]) == "abcdef"
     assert bert.special_tokens["mask"] not in query.ids.tolist()[2:]
