@@ -14,7 +14,7 @@ from mullama_lab.bench.table import Row
 
 def every_row(models: Sequence[str], chromium: str | None) -> Iterator[Row]:
     """All figures, each as soon as it was measured; the slider's only with a browser."""
-    from mullama_lab.bench import browser, generation, studies
+    from mullama_lab.bench import browser, generation, late_interaction, studies
     from mullama_lab.engine.model import Model
 
     yield generation.import_time()
@@ -22,5 +22,6 @@ def every_row(models: Sequence[str], chromium: str | None) -> Iterator[Row]:
         with Model.load(name) as model:
             yield from generation.rows(model)
             yield from studies.rows(model)
+    yield from late_interaction.rows()
     if chromium is not None:
         yield from browser.rows(models[0], chromium)
