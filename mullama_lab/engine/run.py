@@ -76,7 +76,7 @@ class Run:
                 return "failed"
             stopped = self._job.error is not None or self.trace.finish_reason == "stopped"
             return "stopped" if stopped else "finished"
-        if len(self.trace):
+        if len(self.trace) > self.trace.n_copied:
             return "running"
         return "prompt" if self._started else "queued"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ def trace(session):
     return session.generate(PROMPT, NO_END | TopK(40), max_tokens=20, seed=3)
 
 
-@pytest.fixture(scope="module", params=["llama", "gemma3", "mamba"])
+@pytest.fixture(scope="module", params=["llama", "gemma3", "mamba", "jamba"])
 def any_model(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     path = tiny.write(folder / f"{request.param}.gguf", architecture=request.param)
@@ -105,8 +106,9 @@ def test_more_branches_than_sequences_take_the_place_of_the_oldest(session, trac
     assert spent.decoded == 1
 
 
-def test_a_recurrent_model_decodes_its_branches_again_and_says_so(tmp_path):
-    path = tiny.write(tmp_path / "mamba.gguf", architecture="mamba")
+@pytest.mark.parametrize("architecture", ["mamba", "jamba"])
+def test_a_recurrent_model_decodes_its_branches_again_and_says_so(architecture, tmp_path):
+    path = tiny.write(tmp_path / "tiny.gguf", architecture=architecture)
     with Model.load(path) as model, model.session(n_ctx=256, n_threads=1, n_seq_max=4) as session:
         trace = session.generate(PROMPT, NO_END, max_tokens=20, seed=3)
         branch, spent = cost(session, lambda: session.branch(trace, 7, Z, max_tokens=3))
@@ -433,3 +435,19 @@ def test_a_text_that_is_one_token_is_that_token(tiny_model, smollm2):
     assert smollm2.piece(one_token(smollm2, "<|im_end|>")) == b"<|im_end|>"
     with pytest.raises(ValueError, match=r"is not one token but 3 \(' Paris', ' is', ' a'\)"):
         one_token(smollm2, " Paris is a")
+
+
+def test_a_branch_that_waits_says_so_and_not_that_it_runs(session):
+    parent = session.generate("Hi", NO_END, max_tokens=6, seed=1)
+    other = session.start("Hi", Custom(_slowly) | NO_END, max_tokens=10_000, seed=1)
+    while not len(other.trace):
+        time.sleep(0.002)
+    branch = session.start_branch(parent, 4, int(parent.top_ids[4][3]), max_tokens=3)
+    assert (branch.state, other.state, len(branch.trace)) == ("queued", "running", 4)
+    other.stop()
+    assert len(branch.wait()) == 8 and branch.state == "finished"
+
+
+def _slowly(logits, history):
+    time.sleep(0.002)
+    return logits
