@@ -10,6 +10,7 @@ import pytest
 import mullama_lab as ml
 from mullama_lab.engine.divergence import where_they_part
 from mullama_lab.errors import ClosedError
+from mullama_lab.studies.replay import replay
 
 PLAIN = ml.TopK(20) | ml.Temperature(0.9)
 
@@ -170,6 +171,19 @@ def test_a_closed_lab_closes_its_own_session_but_not_a_given_one(tiny_model):
         assert not session.closed
 
 
+def test_the_views_say_what_would_have_kept_a_token(lab):
+    row = lab.session.logits("Hello")
+    best = [int(token) for token in np.argsort(-row)[:30]]
+    answer = lab.next_token._on_request("explain", {"token": best[24]})
+    assert answer["text"] == "TopK(20) would keep it at k ≥ 25 (was 20)."
+    assert "choose it" in lab.next_token._on_request("explain", {"token": best[3]})["text"]
+    trace = lab.run()
+    chosen = {"step": 2, "token": int(trace.tokens[2])}
+    assert "choose it" in lab.strip._on_request("explain", chosen)["text"]
+    out = {"step": 2, "token": int(trace.top_ids[2, 30])}
+    assert "TopK(20) would keep it at k ≥ 31" in lab.strip._on_request("explain", out)["text"]
+
+
 def test_runs_of_the_history_are_compared(lab):
     traces = [lab.run()]
     for seed in (8, 9):
@@ -182,3 +196,29 @@ def test_runs_of_the_history_are_compared(lab):
     assert found.b.kl.nats == pytest.approx(0, abs=1e-6) and found.b.kl_after is not None
     with pytest.raises(ValueError, match="no run 4"):
         lab.compare(1, 4)
+
+
+def test_after_a_run_a_turned_setting_says_what_it_would_have_chosen(lab):
+    trace = lab.run()
+    lab._asking.settle()
+    assert "none of 24 choices differs" in lab.what_if.line
+    assert lab.what_if.bars["label"] == "Temperature t"
+    assert lab.what_if.n_flipped() == 0
+    assert [row[:1] for row in lab.what_if.effects] == [["TopK(20)"], ["Temperature(0.9)"]]
+    lab.set("TopK", k=2)
+    lab._asking.settle()
+    assert lab.what_if.bars["label"] == "TopK k"
+    seen = replay(trace, lab.chain, on=lab.session.model)
+    assert seen.n_changed == lab.what_if.n_flipped() > 0
+    assert seen.summary() in lab.what_if.line
+
+
+def test_a_stage_that_the_run_had_not_has_no_bars_and_a_new_run_begins_anew(lab):
+    lab.run()
+    lab.chain = ml.MinP(0.1) | ml.TopK(5)
+    lab._asking.settle()
+    assert not lab.what_if.bars
+    assert "This chain on the run above" in lab.what_if.line
+    lab.run()
+    lab._asking.settle()
+    assert "none of" in lab.what_if.line

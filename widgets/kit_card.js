@@ -31,22 +31,32 @@ function alternativeRow(row, most) {
   );
 }
 
-export function tokenCard({ onChoose = () => {}, onSelect = () => {} } = {}) {
+export function tokenCard({ onChoose = () => {}, onSelect = () => {}, onLook = () => {} } = {}) {
   const head = h("div", { class: "mll-card-head" });
   const facts = h("div", { class: "mll-card-facts mll-figures" });
   const list = h("ol", { class: "mll-alts mll-figures", role: "listbox", "aria-label": "Alternatives" });
+  const why = h("div", { class: "mll-card-why mll-figures", hidden: true });
   const foot = h("div", { class: "mll-card-foot mll-figures" });
   const node = h("div", { class: "mll-card", role: "group", "aria-label": "Token" }, head, facts,
     h("div", { class: "mll-alt mll-alt-names" }, h("span"), h("span", {}, "token"), h("span"), h("span", {}, "before"), h("span", {}, "after")),
-    list, foot);
+    list, why, foot);
   let rows = [];
   let at = -1;
   list.addEventListener("click", (event) => {
     const k = [...list.children].indexOf(event.target.closest("li"));
     if (rows[k]) onChoose(rows[k]);
   });
+  list.addEventListener("pointerover", (event) => {
+    const k = [...list.children].indexOf(event.target.closest("li"));
+    if (rows[k]) onLook(rows[k]);
+  });
   const card = {
     node,
+    /** Say what decided about a row's token; room for it is kept from the first time on. */
+    explain(row, text) {
+      why.hidden = false;
+      why.replaceChildren(h("b", {}, pieceLabel(unhex(row.hex))), ` ${text}`);
+    },
     get selected() { return rows[at] ?? null; },
     /** What the view knows by itself, at once; the rest follows from the kernel. */
     begin({ piece, step, n, p, rank, entropy, ms }) {
@@ -60,6 +70,7 @@ export function tokenCard({ onChoose = () => {}, onSelect = () => {} } = {}) {
         h("span", {}, "rank ", h("b", {}, rank < 0 ? "n/a" : String(rank + 1))),
         h("span", {}, "entropy ", h("b", {}, number(entropy)), " nats"));
       list.replaceChildren();
+      why.replaceChildren();
       foot.replaceChildren(h("div", {}, `time ${duration(ms)}`));
     },
     /** Alternatives and costs, from the kernel. */
@@ -70,6 +81,7 @@ export function tokenCard({ onChoose = () => {}, onSelect = () => {} } = {}) {
       list.replaceChildren(...rows.map((row) => alternativeRow(row, most)));
       const { decode, sample, constraint, capture } = details.ms;
       const times = [["decode", decode], ["sample", sample], ["constraint", constraint], ["capture", capture]];
+      onLook(rows.find((row) => row.chosen));
       foot.replaceChildren(
         h("div", {}, `all other tokens: ${percent(details.remaining)} before the chain`),
         h("div", {}, details.stages.length ? `left by each stage: ${survivors(details.stages)}` : "no chain"),
@@ -88,6 +100,7 @@ export function tokenCard({ onChoose = () => {}, onSelect = () => {} } = {}) {
       item.setAttribute("aria-selected", "true");
       list.scrollTop = Math.max(0, item.offsetTop - list.offsetTop - list.clientHeight / 2);
       const row = rows[at];
+      onLook(row);
       onSelect(`alternative ${row.rank ?? ""}: ${pieceLabel(unhex(row.hex))}, ${percent(row.p)} before, ${row.after === 0 ? "removed" : percent(row.after)} after`);
     },
   };

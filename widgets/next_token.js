@@ -124,6 +124,7 @@ function render({ model, el }) {
   let focused = null;
   let pointed = null;
   let asTable = false;
+  let wait = null;
 
   const about = h("span", { class: "mll-quiet mll-figures mll-nt-about" });
   const tab = (name, text) => h("button", { type: "button", "aria-pressed": "false", "data-scale": name, on: { click: () => setScale(name) } }, text);
@@ -138,13 +139,14 @@ function render({ model, el }) {
   const table = h("table", { role: "grid", "aria-label": "Probability of the likeliest tokens after each stage" }, h("thead", {}, headRow), body);
   const scroll = h("div", { class: "mll-nt-scroll mll-live" }, table);
   const details = h("p", { class: "mll-nt-details mll-figures" });
+  const why = h("p", { class: "mll-nt-why mll-figures" });
   const legend = h("p", { class: "mll-quiet mll-nt-legend" });
   const help = keyHelp([["↑ ↓", "token"], ["Home End", "first, last token"], ["← →", "scroll to the stages"], ["d", "to the drawn token"], ["l", "linear or log bars"], ["t", "numbers or bars"], ["?", "these keys"]]);
   const root = h("section", { class: "mll mll-nt", "aria-label": "Next token" },
     h("header", { class: "mll-nt-bar" }, h("h3", { class: "mll-title" }, "Next token"), about,
       h("span", { class: "mll-tabs", role: "group", "aria-label": "Length of the bars" }, tabs),
       h("span", { class: "mll-tabs" }, tableButton)),
-    gone, problem, empty, scroll, details, legend, help.node);
+    gone, problem, empty, scroll, details, why, legend, help.node);
 
   const view = () => model.get("view");
   const indexOf = (id) => view().rows?.findIndex((row) => row.id === id) ?? -1;
@@ -161,6 +163,16 @@ function render({ model, el }) {
     const id = pointed ?? focused ?? view().choice;
     const i = indexOf(id);
     details.textContent = i < 0 ? "" : `${rows.get(id).text}  ${fate(view(), i)}`;
+    clearTimeout(wait);
+    why.textContent = "";
+    if (i >= 0 && model.get("explains")) wait = setTimeout(explain, 80, id);
+  }
+  /** Ask what would have kept a token; an answer for another token or picture comes too late. */
+  function explain(id) {
+    const here = (seq) => seq === view().seq && id === (pointed ?? focused ?? view().choice);
+    link.ask("explain", { token: id }, { patience: 20000 })
+      .then(({ seq, text }) => { if (here(seq)) why.textContent = text; })
+      .catch((error) => { why.textContent = `n/a: ${error.message}`; });
   }
   const act = {
     point(id) {
@@ -214,6 +226,7 @@ function render({ model, el }) {
     const some = Boolean(shown.rows);
     empty.hidden = some || Boolean(shown.error);
     scroll.hidden = details.hidden = legend.hidden = !some;
+    why.hidden = !some || !model.get("explains");
     problem.hidden = !shown.error;
     problem.textContent = shown.error ?? "";
     root.toggleAttribute("data-stale", Boolean(shown.error));
@@ -236,6 +249,7 @@ function render({ model, el }) {
 
   model.on("change:view", draw);
   model.on("change:scale", draw);
+  model.on("change:explains", draw);
   draw();
   el.append(root);
   link.ping();
@@ -243,6 +257,8 @@ function render({ model, el }) {
   return () => {
     model.off("change:view", draw);
     model.off("change:scale", draw);
+    model.off("change:explains", draw);
+    clearTimeout(wait);
     unbind();
     link.close();
     root.remove();

@@ -52,6 +52,8 @@ function render({ model, el }) {
   let atEnd = true;
   let fetching = null;
   let wait = null;
+  let look = null;
+  let looked = null;
 
   const title = h("p", { class: "mll-title" });
   const tabs = Object.entries(LAYERS).map(([name, { key, label }]) =>
@@ -65,7 +67,7 @@ function render({ model, el }) {
   const voice = announcer();
   const table = tableView(["step", "token", "text", "probability", "rank", "entropy", "time"], tableRows,
     { caption: "Probability, rank and entropy are the model's, before the chain." });
-  const card = tokenCard({ onChoose: (row) => choose(row.token), onSelect: voice.say });
+  const card = tokenCard({ onChoose: (row) => choose(row.token), onSelect: voice.say, onLook: (row) => explain(row) });
   const float = floating(card.node);
   const root = h("div", { class: "mll mll-strip" },
     h("div", { class: "mll-strip-head" }, title,
@@ -182,6 +184,15 @@ function render({ model, el }) {
     clearTimeout(wait);
     wait = setTimeout(act, ms);
   };
+  /** Ask what would have kept an alternative; an answer for another one comes too late. */
+  function explain(row) {
+    if (!model.get("explains")) return;
+    const [step, epoch] = [at, model.get("epoch")];
+    looked = row;
+    clearTimeout(look);
+    look = setTimeout(() => line.ask("explain", { step, token: row.token }, { patience: 20000 }).then(({ text }) => text, (error) => `n/a: ${error.message}`)
+      .then((text) => looked === row && at === step && epoch === model.get("epoch") && card.explain(row, text)), 60);
+  }
   function choose(token) {
     if (!line.alive) return;
     line.ask("choose", { step: at, token }).then(
@@ -227,6 +238,7 @@ function render({ model, el }) {
   line.ping();
   return () => {
     hide();
+    clearTimeout(look);
     undoKeys();
     voice.close();
     flow.close();

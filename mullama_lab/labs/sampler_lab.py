@@ -26,8 +26,10 @@ from mullama_lab.engine.session import Session
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.worker import Job
 from mullama_lab.errors import MullamaError
+from mullama_lab.labs._asking import Asking
 from mullama_lab.labs._bench import Bench
-from mullama_lab.widgets import ChainEditor, NextToken, RunPanel, TokenStrip
+from mullama_lab.studies.fate import fate, fate_in_row
+from mullama_lab.widgets import ChainEditor, NextToken, RunPanel, TokenStrip, WhatIf
 from mullama_lab.widgets._compare import Comparison
 
 log = logging.getLogger(__name__)
@@ -60,7 +62,7 @@ class SamplerLab(Bench):
 
     Attributes:
         session: the Session at work.
-        panel, editor, next_token, strip: the four views.
+        panel, editor, next_token, strip, what_if: the five views.
         preview: the Preview that is shown, None before the first.
     """
 
@@ -77,23 +79,29 @@ class SamplerLab(Bench):
         self.editor = ChainEditor(chain)
         self.next_token = NextToken()
         self.strip = TokenStrip()
-        super().__init__(model, (self.panel, self.editor, self.next_token, self.strip))
+        self.what_if = WhatIf()
+        views = (self.panel, self.editor, self.next_token, self.strip, self.what_if)
+        super().__init__(model, views)
         self.preview = None
         self._run: Run | None = None
         self._lock = threading.RLock()
         self._aim: _Aim | None = None
         self._pending: Job[NDArray[np.float32]] | None = None
         self._settled = threading.Event()
+        self._asking = Asking(self.session.model, self.what_if, lambda: self.editor.chain)
         self._undo = [
+            self._asking.close,
             self.session.on_start(self._follow),
             self.panel.on_run(lambda _: self.start()),
             self.panel.on_stop(lambda _: self.session.stop()),
             self.panel.on_select(lambda past: self._show(past.trace)),
             self.strip.on_choose(lambda step, _: self.look_at(step)),
         ]
-        self.editor.observe(lambda _: self._chain_changed(), "chain")
+        self.editor.observe(lambda change: self._chain_changed(change["old"]), "chain")
         self.panel.observe(lambda _: self.look_at(None), ["prompt", "seed"])
-        self.view = _laid_out(self.panel, self.editor, self.next_token, self.strip)
+        self.next_token.explain_with(self._explain)
+        self.strip.explain_with(self._explain_step)
+        self.view = _laid_out(*views)
         self.look_at(None)
 
     # Driving it: what the browser does, from Python.
@@ -176,20 +184,23 @@ class SamplerLab(Bench):
 
     # What happens
 
-    def _chain_changed(self) -> None:
+    def _chain_changed(self, before: Chain) -> None:
         run = self._run
         if run is not None and not run.done:
             run.chain = self.editor.chain
         self.session.give_way()
         self._refresh()
+        self._asking.turn(before, self.editor.chain)
 
     def _follow(self, run: Run) -> None:
         self._run = run
         self.strip.follow(run)
         self.panel.follow(run)
+        self._asking.follow(run)
 
     def _show(self, trace: Trace) -> None:
         self.strip.trace = trace
+        self._asking.show(trace)
 
     def _arrived(self, job: Job[NDArray[np.float32]], aim: _Aim) -> None:
         """The row was decoded (on the session's worker), unless a newer one was asked for."""
@@ -204,19 +215,42 @@ class SamplerLab(Bench):
             finally:
                 self._settled.set()
 
+    def _explain(self, token: int) -> str:
+        """What would have kept a token of the row that is looked at."""
+        with self._lock:
+            aim, chain = self._aim, self.editor.chain
+        if aim is None or aim.row is None:
+            return ""
+        return fate_in_row(
+            aim.row,
+            token,
+            chain,
+            model=self.session.model,
+            history=aim.tokens,
+            seed=self._seed(aim),
+            step=aim.step,
+            state=_state(aim, chain),
+        ).remark()
+
+    def _explain_step(self, trace: Trace, step: int, token: int) -> str:
+        """The same at a step of a trace, as far as what it kept tells."""
+        return fate(trace, step, token, on=self.session.model).remark()
+
+    def _seed(self, aim: _Aim) -> int:
+        return self.panel.seed if aim.trace is None else (aim.trace.seed or 0)
+
     def _refresh(self) -> None:
         with self._lock:
             aim, chain = self._aim, self.editor.chain
             if aim is None or aim.row is None:
                 return
             model = self.session.model
-            seed = self.panel.seed if aim.trace is None else (aim.trace.seed or 0)
             try:
                 self.preview = chain.preview(
                     aim.row,
                     model=model,
                     history=aim.tokens,
-                    seed=seed,
+                    seed=self._seed(aim),
                     step=aim.step,
                     state=_state(aim, chain),
                 )
@@ -243,10 +277,16 @@ def _state(aim: _Aim, chain: Chain) -> tuple[tuple[float, ...], ...]:
 
 
 def _laid_out(
-    panel: RunPanel, editor: ChainEditor, next_token: NextToken, strip: TokenStrip
+    panel: RunPanel,
+    editor: ChainEditor,
+    next_token: NextToken,
+    strip: TokenStrip,
+    what_if: WhatIf,
 ) -> ipywidgets.Box:
-    """The views in a grid whose style is `.mll-lab` of kit.css."""
-    bench = ipywidgets.Box([panel, editor, next_token, strip])
+    """The views in a grid whose style is `.mll-lab` of run_panel.css."""
+    text = ipywidgets.Box([strip, what_if])
+    text.add_class("mll-lab-stack")
+    bench = ipywidgets.Box([panel, editor, next_token, text])
     bench.add_class("mll-lab-bench")
     outer = ipywidgets.Box([bench])
     outer.add_class("mll-lab")

@@ -40,7 +40,8 @@ class StageFate:
     """What one stage did to the token.
 
     Attributes:
-        before, after: its log-probability before and after, in nats; -inf once it is removed.
+        before, after: its log-probability before and after, in nats; -inf once it is removed,
+            NaN where only a part of the row is known.
         n_left: candidates that the stage left.
         rank: its rank among them, 0 the likeliest; -1 if it is not among them.
         why_inert: why the stage does nothing at its settings, empty if it may.
@@ -62,7 +63,7 @@ class StageFate:
     @property
     def removed(self) -> bool:
         """Whether this stage took the token out."""
-        return self.before > -math.inf and self.after == -math.inf
+        return self.before != -math.inf and self.after == -math.inf
 
 
 @dataclass(frozen=True)
@@ -132,10 +133,20 @@ class Fate:
             return f"{begins}; {by.stage!r} removed it{way}."
         if self.logprob == -math.inf:
             return f"{begins}; it cannot come there."
-        ends = f"{begins}; {math.exp(self.logprob_after):.2%} after the chain"
+        after = math.exp(self.logprob_after)
+        ends = f"{begins}; {'n/a' if math.isnan(after) else f'{after:.2%}'} after the chain"
         if self.chosen:
             return f"{ends}, and it was drawn."
         return f"{ends}; the draw fell on {self.choice_text!r}."
+
+    def remark(self) -> str:
+        """What would have changed it, in a few words; empty if nothing is known."""
+        by = self.removed_by
+        if by is None:
+            return self._drawn().strip()
+        if self.margin is not None:
+            return f"{by.stage!r} would keep it at {self.margin}."
+        return f"No number of {by.stage!r} would keep it."
 
     def __repr__(self) -> str:
         lines = [f"  {stage}: {what}" for stage, what in self._lines()]
@@ -146,7 +157,8 @@ class Fate:
         for x in self.stages:
             if x.before == -math.inf:
                 return
-            stays = f"{x.change:+.3f} nats, number {x.rank + 1} of {x.n_left}"
+            change = "n/a" if math.isnan(x.change) else f"{x.change:+.3f} nats"
+            stays = f"{change}, number {x.rank + 1} of {x.n_left}"
             yield repr(x.stage), x.why_inert or ("removed" if x.removed else stays)
 
     def _repr_html_(self) -> str:
@@ -175,7 +187,8 @@ def fate(
 ) -> Fate:
     """What each stage did to a token at a step of a trace, and what would have kept it.
 
-    The row is the one that the trace kept, if that decides it, otherwise decoded again.
+    The row is the one that the trace kept, if that decides it, otherwise decoded again. With a
+    Model, which cannot decode, a probability that what was kept does not tell is NaN.
 
     Args:
         step: from 0.
@@ -197,7 +210,7 @@ def fate(
     kept = rows.kept(step)
     if kept is not None and token in kept.ids:
         try:
-            return _fate(kept, token, chain)
+            return _fate(kept, token, chain, partly=rows.session is None)
         except Uncovered:
             pass
     return _fate(rows.decoded(step), token, chain)
@@ -227,9 +240,9 @@ def fate_in_row(
     return _fate(moment, one_token(model, token), None)
 
 
-def _fate(moment: Moment, token: int, chain: Chain | None) -> Fate:
+def _fate(moment: Moment, token: int, chain: Chain | None, *, partly: bool = False) -> Fate:
     work = moment.sampler(chain)
-    path = _Path(moment, work, token)
+    path = _Path(moment, work, token, partly)
     try:
         choice = moment.choose(work, path.stage)
     except NoCandidates:
@@ -267,8 +280,8 @@ def _drawn_by(work: ChainSampler, token: int) -> tuple[float, float] | None:
 class _Path:
     """Follows a token from stage to stage."""
 
-    def __init__(self, moment: Moment, work: ChainSampler, token: int) -> None:
-        self.moment, self.work, self.token = moment, work, token
+    def __init__(self, moment: Moment, work: ChainSampler, token: int, partly: bool) -> None:
+        self.moment, self.work, self.token, self.partly = moment, work, token, partly
         self.logit = float(moment.logits[moment.ids == token][0])
         self.stages: list[StageFate] = []
         self.margin: Margin | None = None
@@ -277,7 +290,7 @@ class _Path:
 
     def stage(self, place: int, inert: bool, total: float) -> None:
         """See what a stage left."""
-        if math.isnan(total):
+        if math.isnan(total) and not self.partly:
             raise Uncovered("the probability of what was not kept is not known")
         stage, window = self.work.chain.stages[place], self.work.candidates.window
         before = self._logprob
@@ -296,7 +309,7 @@ class _Path:
                 why_inert=stage.why_inert() if inert else "",
             )
         )
-        if before > -math.inf and not stays:
+        if before != -math.inf and not stays:
             self._find_margin(place, stage)
         self._before = window["id"].copy(), logits.copy(), total
 

@@ -102,7 +102,7 @@ def margin(
     else:
         loosest = rule.high if at_least else rule.low
         value = _searched(lambda x: keeps(replace(stage, **{name: x})), now, guess, loosest)
-    if value is None:
+    if value is None or math.isnan(value):
         return None
     return Margin(name, now, int(value) if rule.kind == "int" else float(value), at_least)
 

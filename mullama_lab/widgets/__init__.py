@@ -10,6 +10,7 @@ from mullama_lab.widgets.rank_board import Hit, RankBoard
 from mullama_lab.widgets.run_panel import RunPanel
 from mullama_lab.widgets.similarity_grid import SimilarityGrid
 from mullama_lab.widgets.token_strip import TokenStrip
+from mullama_lab.widgets.what_if import WhatIf
 
 __all__ = [
     "BranchTree",
@@ -21,4 +22,5 @@ __all__ = [
     "RunPanel",
     "SimilarityGrid",
     "TokenStrip",
+    "WhatIf",
 ]

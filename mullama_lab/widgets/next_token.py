@@ -5,6 +5,7 @@ It shows Previews and computes none: whoever turns a setting calls `show` again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import Element
 
@@ -13,7 +14,7 @@ import traitlets
 from mullama_lab.widgets import _front_end, _static
 from mullama_lab.widgets._glyphs import visible, visible_piece
 from mullama_lab.widgets._picture import GONE, REMOVED, UNLISTED, picture
-from mullama_lab.widgets._view import View
+from mullama_lab.widgets._view import View, whole_number
 
 if TYPE_CHECKING:
     from mullama_lab.engine.preview import Preview
@@ -38,10 +39,18 @@ class NextToken(View):
     """The picture (see `_picture`) with `seq`, `note`, `after`, `error`; empty before the first."""
     scale = traitlets.Enum(("linear", "log"), "linear").tag(sync=True)
     """What the length of a bar is: probability from 0 to 1, or its logarithm from 0.01 %."""
+    explains = traitlets.Bool(False).tag(sync=True)
+    """Whether somebody can say what would have kept a token, or drawn it."""
 
     def __init__(self, **traits: Any) -> None:
         self._seq = 0
+        self._explain: Callable[[int], str] | None = None
         super().__init__(**traits)
+
+    def explain_with(self, explain: Callable[[int], str]) -> None:
+        """Ask this for a remark on a token id that is looked at; it is called on any thread."""
+        self._explain = explain
+        self.explains = True
 
     def show(self, preview: Preview, note: str = "", *, after: str = "") -> None:
         """Draw a preview; what is on screen changes in place.
@@ -80,6 +89,9 @@ class NextToken(View):
         }  # fmt: skip
 
     def _on_request(self, op: str, args: dict[str, Any]) -> dict[str, Any]:
+        if op == "explain" and self._explain is not None:
+            token = whole_number(args, "token", low=0, high=2**31 - 1)
+            return {"seq": self.view.get("seq", 0), "text": self._explain(token)[:MAX_TEXT]}
         if op != "scale" or args.get("scale") not in ("linear", "log"):
             raise ValueError(f"next_token knows the request scale: linear or log, not {op!r}")
         self.scale = args["scale"]

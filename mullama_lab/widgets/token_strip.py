@@ -22,6 +22,7 @@ LAYERS = ("probability", "surprise", "entropy", "rank", "time")
 STATES = ("empty", "queued", "prompt", "running", "finished", "stopped", "failed")
 MOST_STEPS = 8192  # of one message
 MOST_PROMPT = 400  # tokens of the prompt that are shown
+MOST_REMARK = 600  # characters
 
 
 class TokenStrip(View):
@@ -51,6 +52,7 @@ class TokenStrip(View):
     layer = traitlets.Enum(LAYERS, "probability", help="What the colours show.").tag(sync=True)
     title = traitlets.Unicode("", help="A line above the strip.").tag(sync=True)
     epoch = traitlets.Int(0, help="Counts the traces shown.").tag(sync=True)
+    explains = traitlets.Bool(False, help="Whether a token's fate can be asked for.").tag(sync=True)
 
     chosen = traitlets.Any(None, help="(step, token) that was chosen last; not synced.")
 
@@ -66,6 +68,7 @@ class TokenStrip(View):
         self._pump: Pump | None = None
         self._sent = 0
         self._choosers: list[Callable[[int, int], None]] = []
+        self._explain: Callable[[Trace, int, int], str] | None = None
         super().__init__(layer=layer, title=title)
         if run is not None:
             self.follow(run)
@@ -99,6 +102,14 @@ class TokenStrip(View):
         """Call `callback(step, token)` when a token is chosen; returns what undoes it."""
         self._choosers.append(callback)
         return lambda: self._choosers.remove(callback)
+
+    def explain_with(self, explain: Callable[[Trace, int, int], str]) -> None:
+        """Ask `explain(trace, step, token)` for a remark on an alternative that is looked at.
+
+        It is called on any thread.
+        """
+        self._explain = explain
+        self.explains = True
 
     def to_code(self) -> str:
         """Python that makes this trace again and shows it."""
@@ -179,6 +190,10 @@ class TokenStrip(View):
         if op == "choose":
             step = whole_number(args, "step", low=0, high=len(trace) - 1)
             return self._choose(step, whole_number(args, "token", low=0, high=2**31 - 1))
+        if op == "explain" and self._explain is not None:
+            step = whole_number(args, "step", low=0, high=len(trace) - 1)
+            token = whole_number(args, "token", low=0, high=2**31 - 1)
+            return {"text": self._explain(trace, step, token)[:MOST_REMARK]}
         return super()._on_request(op, args)
 
     def _prompt(self, trace: Trace | None) -> tuple[dict[str, Any], list[bytes]]:

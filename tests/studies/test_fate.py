@@ -198,3 +198,16 @@ def test_a_part_of_a_trace_has_no_fates(tiny_model):
         trace = session.generate("Hello", s.Temperature(1.5), max_tokens=9, seed=1)
         with pytest.raises(ValueError, match="A part of a trace"):
             fate(trace[4:], 0, 5, on=session)
+
+
+def test_what_was_kept_tells_what_it_can_where_nothing_can_be_decoded(smollm2):
+    chain = s.Penalties(repeat=1.1) | s.TopK(20) | s.Temperature(0.8)
+    with smollm2.session(n_ctx=256) as session:
+        trace = session.generate("Once upon a time " * 9, chain, max_tokens=6, seed=3)
+        for step in range(len(trace)):
+            token = int(trace.top_ids[step, 40])
+            whole = fate(trace, step, token, on=session)
+            part = fate(trace, step, token, on=smollm2)
+            assert part.source == "kept"
+            assert part.remark() == whole.remark()
+            assert part.removed_by.stage == s.TopK(20)

@@ -146,3 +146,16 @@ def test_the_code_computes_what_is_shown(model: Model, row: np.ndarray) -> None:
     view.show(Chain([TopK(2)]).preview(row, model=model, seed=5, step=1))
     assert "seed=5, step=1" in view.to_code()
     compile(view.to_code(), "code", "exec")
+
+
+def test_who_knows_a_fate_is_asked_for_a_remark_and_others_are_not(model, row) -> None:
+    view = NextToken()
+    view.show(Chain([TopK(3)]).preview(row, model=model))
+    assert not view.explains
+    with pytest.raises(ValueError, match="knows the request scale"):
+        view._on_request("explain", {"token": 100})
+    view.explain_with(lambda token: f"token {token}")
+    assert view.explains
+    assert view._on_request("explain", {"token": 100}) == {"seq": 1, "text": "token 100"}
+    with pytest.raises(ValueError, match="whole number"):
+        view._on_request("explain", {"token": "100"})

@@ -265,3 +265,13 @@ def test_scale_and_levels_of_the_static_form_are_those_of_the_live_one():
         4,
         5,
     ]
+
+
+def test_a_remark_on_an_alternative_comes_from_whoever_knows(trace):
+    strip = TokenStrip(trace)
+    with pytest.raises(ValueError, match="no request 'explain'"):
+        strip._on_request("explain", {"step": 0, "token": 5})
+    strip.explain_with(lambda trace, step, token: f"{len(trace)} {step} {token}")
+    assert strip._on_request("explain", {"step": 3, "token": 5}) == {"text": "20 3 5"}
+    with pytest.raises(ValueError, match="from 0 to 19"):
+        strip._on_request("explain", {"step": 20, "token": 5})

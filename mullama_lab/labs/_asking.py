@@ -1,0 +1,189 @@
+"""Asking what other settings would have made of a run, on a thread of its own.
+
+The newest question wins: what is asked for meanwhile replaces what waits.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mullama_lab.engine.chain import Chain
+from mullama_lab.engine.model import Model
+from mullama_lab.engine.run import Run
+from mullama_lab.engine.samplers import Temperature
+from mullama_lab.engine.trace import Trace
+from mullama_lab.errors import MullamaError
+from mullama_lab.studies.flips import flip_map
+from mullama_lab.studies.replay import replay, stage_effects
+from mullama_lab.widgets.what_if import MOST_BARS, WhatIf
+
+log = logging.getLogger(__name__)
+MOST_STEPS = 512  # of a run that are replayed while a hand moves
+REST = 0.3  # seconds without a move before what takes longer is asked
+
+Turned = tuple[int, str]  # a stage's place in the chain, and its setting
+
+
+@dataclass(frozen=True, eq=False)
+class _Question:
+    trace: Trace
+    chain: Chain
+    turned: Turned | None
+
+
+class Asking:
+    """Answers in a WhatIf view for the run that is shown and the chain as it is.
+
+    Args:
+        chain: gives the chain in force.
+    """
+
+    def __init__(self, model: Model, view: WhatIf, chain: Callable[[], Chain]) -> None:
+        self.model, self.view, self._chain = model, view, chain
+        self._trace: Trace | None = None
+        self._turned: Turned | None = None
+        self._drawn: tuple[Trace, Turned] | None = None
+        self._question: _Question | None = None
+        self._busy = self._closed = False
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def follow(self, run: Run) -> None:
+        """Forget the run before; ask about this one as soon as it has ended."""
+        self._begin(None)
+        run._job.when_done(lambda: self.show(run.trace))
+
+    def show(self, trace: Trace | None) -> None:
+        """Ask about a run that is over."""
+        self._begin(trace if trace is not None and len(trace) else None)
+        self._ask()
+
+    def turn(self, before: Chain | None, after: Chain) -> None:
+        """Take note of what was turned, and ask again."""
+        self._turned = turned(before, after) or self._turned
+        self._ask()
+
+    def settle(self) -> None:
+        """Wait until all that was asked is shown; for code, not for callbacks."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or not (self._busy or self._question))
+
+    def close(self) -> None:
+        with self._changed:
+            self._closed, self._question = True, None
+            self._changed.notify_all()
+
+    def _begin(self, trace: Trace | None) -> None:
+        with self._changed:
+            self._trace, self._drawn, self._question = trace, None, None
+        self.view.clear()
+
+    def _ask(self) -> None:
+        with self._changed:
+            if self._trace is None or self._closed:
+                return
+            chain = self._chain()
+            self._question = _Question(self._trace, chain, self._turned or _first(chain))
+            self._changed.notify_all()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._loop, name="what-if", daemon=True)
+                self._thread.start()
+
+    def _loop(self) -> None:
+        while True:
+            with self._changed:
+                self._busy = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._closed or self._question is not None)
+                if self._closed:
+                    return
+                question, self._question, self._busy = self._question, None, True
+            assert question is not None
+            try:
+                self._answer(question)
+            except (MullamaError, ValueError) as error:
+                if self._is_current(question):
+                    self.view.say(f"n/a: {error}")
+                    self.view.busy = ""
+            except Exception:
+                log.exception("what if: failed")
+                self.view.busy = ""
+
+    def _is_current(self, question: _Question, wait: float = 0.0) -> bool:
+        """Whether nothing newer is asked, also not within some seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._question is not None, wait)
+            same = self._question is None and self._trace is question.trace
+            return same and not self._closed
+
+    def _answer(self, question: _Question) -> None:
+        trace, chain, view = question.trace, question.chain, self.view
+        part = trace[:MOST_STEPS] if len(trace) > MOST_STEPS else trace
+        seen = replay(part, chain, on=self.model, allow_unknown=True)
+        if not self._is_current(question):
+            return
+        view.say(f"This chain on the run above: {seen.summary()}.")
+        view.at = _value(chain, trace.chain, question.turned)
+        if self._drawn != (trace, question.turned) and question.turned is not None:
+            self._draw(question)
+        if not self._is_current(question, REST):
+            return
+        view.busy = "trying each stage…"
+        effects = stage_effects(part, chain, on=self.model, allow_unknown=True)
+        if self._is_current(question):
+            view.show_effects(
+                (repr(x.stage), x.n_changed, x.n_compared, x.why_inert) for x in effects
+            )
+        view.busy = ""
+
+    def _draw(self, question: _Question) -> None:
+        trace, turn = question.trace, question.turned
+        assert turn is not None
+        place, setting = turn
+        if not _has(trace.chain, question.chain, place):
+            self.view.bars = {}
+            return
+        self.view.busy = "finding the bars…"
+        part = trace[:MOST_BARS] if len(trace) > MOST_BARS else trace
+        flips = flip_map(part, place, setting, on=self.model)
+        if self._trace is trace:
+            stage = trace.chain[place]
+            rule = stage.settings()[setting]
+            self.view.show_flips(flips, f"{type(stage).__name__} {setting}", scale=rule.scale)
+            self._drawn = (trace, turn)
+        self.view.busy = ""
+
+
+def turned(before: Chain | None, after: Chain) -> Turned | None:
+    """The one setting in which two chains of the same stages differ; None if not just one does."""
+    if before is None or list(map(type, before)) != list(map(type, after)):
+        return None
+    found = [
+        (place, name)
+        for place, (a, b) in enumerate(zip(before, after, strict=True))
+        for name in a.settings()
+        if getattr(a, name) != getattr(b, name)
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def _first(chain: Chain) -> Turned | None:
+    """What to show before anything was turned: the temperature, or the first setting there is."""
+    for place, stage in enumerate(chain):
+        if isinstance(stage, Temperature):
+            return place, "t"
+    return next(((i, name) for i, x in enumerate(chain) for name in x.settings()), None)
+
+
+def _has(then: Chain, now: Chain, place: int) -> bool:
+    """Whether the run's chain had the same kind of stage in that place."""
+    return place < min(len(then), len(now)) and type(then[place]) is type(now[place])
+
+
+def _value(now: Chain, then: Chain, turn: Turned | None) -> float | None:
+    if turn is None or not _has(then, now, turn[0]):
+        return None
+    return float(getattr(now[turn[0]], turn[1]))

@@ -1,0 +1,161 @@
+"""WhatIf: what other settings would have made of a run, shown below its tokens.
+
+It shows what was found out and computes nothing: a lab asks the studies and sets the traits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+from xml.etree.ElementTree import Element
+
+import numpy as np
+import traitlets
+from numpy.typing import NDArray
+
+from mullama_lab.widgets import _front_end, _static
+from mullama_lab.widgets._glyphs import visible
+from mullama_lab.widgets._view import View
+
+MOST_BARS = 256
+MOST_TEXT = 400  # characters of a line
+LOW_FLIPS, HIGH_FLIPS, UNSURE, GIVEN = 1, 2, 4, 8
+
+
+class Flips(Protocol):
+    """For each token the interval of a setting over which it stays the choice."""
+
+    @property
+    def setting(self) -> str: ...
+    @property
+    def now(self) -> float: ...
+    @property
+    def slider(self) -> tuple[float, float]: ...
+    @property
+    def low(self) -> NDArray[np.float64]: ...
+    @property
+    def high(self) -> NDArray[np.float64]: ...
+    @property
+    def flips_low(self) -> NDArray[np.bool_]: ...
+    @property
+    def flips_high(self) -> NDArray[np.bool_]: ...
+    @property
+    def sure(self) -> NDArray[np.bool_]: ...
+    @property
+    def texts(self) -> tuple[str, ...]: ...
+
+
+class WhatIf(View):
+    """The chain as it is now on a run that is over: a line, bars, and what each stage changed.
+
+    A bar stands for a token and spans the values of one setting over which it stays the choice;
+    a line across all bars is where that setting is now.
+
+    >>> view = WhatIf()
+    >>> view.say("none of 24 choices differs")
+    >>> view
+    WhatIf(none of 24 choices differs)
+    """
+
+    _esm = _front_end.module("what_if")
+    _css = _front_end.style("what_if")
+
+    line = traitlets.Unicode("", help="What the chain as it is now would have chosen.").tag(
+        sync=True
+    )
+    busy = traitlets.Unicode("", help="What is being found out, empty at rest.").tag(sync=True)
+    at = traitlets.Float(None, allow_none=True, help="Where the setting is now.").tag(sync=True)
+    bars = traitlets.Dict(help="Label, range, scale, was, low, high, marks, texts, more.").tag(
+        sync=True
+    )
+    effects = traitlets.List(help="[stage, changed, of, why not] of each stage.").tag(sync=True)
+
+    def say(self, line: str) -> None:
+        """Say in a line what the chain would have chosen."""
+        self.line = line[:MOST_TEXT]
+
+    def show_flips(self, flips: Flips, label: str, *, scale: str = "linear") -> None:
+        """Draw the bars of a flip map; the first 256 tokens of it."""
+        n = min(len(flips.low), MOST_BARS)
+        marks = (
+            flips.flips_low * LOW_FLIPS
+            + flips.flips_high * HIGH_FLIPS
+            + ~flips.sure * UNSURE
+            + np.isnan(flips.low) * GIVEN
+        )
+        self.bars = {
+            "label": label,
+            "setting": flips.setting,
+            "range": [_short(x) for x in flips.slider],
+            "scale": scale,
+            "was": _short(flips.now),
+            "low": [_short(x) for x in flips.low[:n]],
+            "high": [_short(x) for x in flips.high[:n]],
+            "marks": [int(x) for x in marks[:n]],
+            "texts": [text[:40] for text in flips.texts[:n]],
+            "more": len(flips.low) - n,
+        }
+
+    def show_effects(self, effects: Iterable[Sequence[Any]]) -> None:
+        """Say of each stage, as (stage, changed, of, why it does nothing), what it changed."""
+        self.effects = [[str(a)[:80], int(b), int(c), str(d)[:80]] for a, b, c, d in effects]
+
+    def clear(self) -> None:
+        """Show nothing, as before the first run."""
+        with self.hold_sync():
+            self.line = self.busy = ""
+            self.at = None
+            self.bars = {}
+            self.effects = []
+
+    def n_flipped(self) -> int | None:
+        """How many tokens the setting as it is now would change; None without bars."""
+        if not self.bars or self.at is None:
+            return None
+        rows = zip(self.bars["low"], self.bars["high"], self.bars["marks"], strict=True)
+        return sum(_is_flipped(self.at, *row) for row in rows)
+
+    def __repr__(self) -> str:
+        return f"WhatIf({self.line})"
+
+    def _plain_text(self) -> str:
+        told = [f"What if: {self.line or 'nothing was run yet'}"]
+        if (n := self.n_flipped()) is not None:
+            told.append(f"{self.bars['label']} at {self.at:g} changes {n} of {self._n_bars()}")
+        told += [f"without {row[0]}: {_effect(row)}" for row in self.effects]
+        return "\n".join(told)
+
+    def _n_bars(self) -> int:
+        return sum(not mark & GIVEN for mark in self.bars["marks"])
+
+    def _static_html(self) -> Element:
+        e = _static.element
+        lines = [e("div", line) for line in self._plain_text().split("\n")]
+        table = None
+        if self.bars:
+            rows = [
+                [str(i + 1), visible(text), _value(low), _value(high)]
+                for i, (text, low, high) in enumerate(
+                    zip(*(self.bars[name] for name in ("texts", "low", "high")), strict=True)
+                )
+            ][:60]
+            table = _static.table(["step", "token", "stays from", "to"], rows)
+        return e("div", *lines, table, style=_static.FONT)
+
+
+def _is_flipped(at: float, low: float | None, high: float | None, mark: int) -> bool:
+    if low is None or high is None:
+        return False
+    return bool((at < low and mark & LOW_FLIPS) or (at > high and mark & HIGH_FLIPS))
+
+
+def _effect(row: Sequence[Any]) -> str:
+    return f"{row[1]} of {row[2]} choices differ" + (f" ({row[3]})" if row[3] else "")
+
+
+def _short(x: float) -> float | None:
+    return None if np.isnan(x) else float(f"{x:.6g}")
+
+
+def _value(x: float | None) -> str:
+    return "n/a" if x is None else f"{x:.4g}"

@@ -1,0 +1,71 @@
+"""What other settings would have made of a run is told in words, in bars and as a table."""
+
+from __future__ import annotations
+
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from mullama_lab.widgets import WhatIf, _front_end
+from mullama_lab.widgets._view import View
+from mullama_lab.widgets.what_if import MOST_BARS
+
+
+def flips(n=3):
+    low, high = np.full(n, 0.5), np.full(n, 1.5)
+    low[0], high[0] = np.nan, np.nan
+    down, up = np.full(n, True), np.full(n, True)
+    down[0] = up[0] = up[1] = False
+    return SimpleNamespace(
+        setting="t", now=0.8, slider=(0.0, 2.0), low=low, high=high, flips_low=down,
+        flips_high=up, sure=np.full(n, True), texts=("a", "<b>", "c") + ("d",) * (n - 3),
+    )  # fmt: skip
+
+
+@pytest.fixture
+def view():
+    view = WhatIf()
+    view.say("1 of 3 choices differ")
+    view.show_flips(flips(), "Temperature t")
+    view.show_effects([("TopK(40)", 0, 3, ""), ("MinP(0)", 0, 3, "p is 0")])
+    return view
+
+
+def test_both_halves_name_the_same_traits():
+    source = (_front_end.folder() / "what_if.js").read_text(encoding="utf-8")
+    own = set(WhatIf.class_traits(sync=True)) - set(View.class_traits(sync=True))
+    assert set(re.findall(r'model\.get\("(\w+)"\)', source)) == own
+
+
+@pytest.mark.parametrize(
+    ("at", "n"), [(0.8, 0), (0.5, 0), (0.4, 2), (1.5, 0), (1.6, 1), (None, None)]
+)
+def test_a_value_outside_an_interval_flips_its_token(view, at, n):
+    view.at = at
+    assert view.n_flipped() == n
+
+
+def test_the_text_form_says_all_in_words(view):
+    view.at = 0.4
+    assert view._plain_text().splitlines() == [
+        "What if: 1 of 3 choices differ",
+        "Temperature t at 0.4 changes 2 of 2",
+        "without TopK(40): 0 of 3 choices differ",
+        "without MinP(0): 0 of 3 choices differ (p is 0)",
+    ]
+    html = view._still_forms()["text/html"]
+    assert "&lt;b&gt;" in html and "n/a" in html
+
+
+def test_a_long_run_sends_the_first_bars_and_says_how_many_more(view):
+    view.show_flips(flips(1000), "Temperature t")
+    assert len(view.bars["marks"]) == MOST_BARS
+    assert view.bars["more"] == 1000 - MOST_BARS
+
+
+def test_nothing_is_shown_before_the_first_run_and_after_a_new_one(view):
+    view.clear()
+    assert view._plain_text() == WhatIf()._plain_text() == "What if: nothing was run yet"
+    assert not view.bars and not view.effects

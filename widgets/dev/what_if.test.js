@@ -1,0 +1,35 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { effectText, flippedAt, flipText, GIVEN, HIGH_FLIPS, intervalText, LOW_FLIPS, placeOf, UNSURE } from "../what_if.js";
+
+const MAP = {
+  label: "Temperature t", setting: "t", range: [0, 2], scale: "linear", was: 0.8,
+  low: [null, 0.5, 0, 0.2], high: [null, 1.5, 1.2, 2], texts: ["a", "b", "c", "d"],
+  marks: [GIVEN, LOW_FLIPS | HIGH_FLIPS, HIGH_FLIPS, LOW_FLIPS | UNSURE],
+};
+
+test("a value lies where the scale says, and never outside", () => {
+  assert.equal(placeOf(0.5, MAP), 0.25);
+  assert.equal(placeOf(3, MAP), 1);
+  assert.equal(placeOf(10, { range: [1, 100], scale: "log" }), 0.5);
+  assert.equal(placeOf(0, { range: [1, 100], scale: "log" }), 0);
+});
+
+test("a token is another choice beyond an end at which it flips, not beyond the scale's own", () => {
+  assert.deepEqual(flippedAt(0.8, MAP), []);
+  assert.deepEqual(flippedAt(1.3, MAP), [2]);
+  assert.deepEqual(flippedAt(0.1, MAP), [1, 3]);
+  assert.deepEqual(flippedAt(null, MAP), []);
+});
+
+test("words say how many change, and where a token stays", () => {
+  assert.equal(flipText(1.3, MAP), "Temperature t at 1.3 changes 1 of 3 choices, the first at step 3");
+  assert.equal(flipText(0.8, MAP), "Temperature t at 0.8 changes 0 of 3 choices");
+  assert.equal(flipText(null, MAP), "Temperature t is not in the chain now");
+  assert.equal(intervalText(MAP, 1), "stays the choice with t from 0.5 to 1.5");
+  assert.equal(intervalText(MAP, 2), "stays the choice with t up to 1.2");
+  assert.match(intervalText(MAP, 3), /from 0.2 on, as far as/);
+  assert.match(intervalText(MAP, 0), /given, not drawn/);
+  assert.equal(effectText(["MinP(0)", 0, 24, "p is 0"]), "changed 0 of 24 · p is 0");
+});

@@ -1,0 +1,142 @@
+/**
+ * What other settings would have made of a run: a line in words, a bar a token over the values of
+ * one setting that keep it, crossed by a line where that setting is now, and what each stage changed.
+ */
+import { connect, count, glyphs, h, keyHelp, keys, number, tableView, visible } from "./kit.js";
+
+export const [LOW_FLIPS, HIGH_FLIPS, UNSURE, GIVEN] = [1, 2, 4, 8];
+
+/** Where a value lies on the scale of the bars, 0 to 1. */
+export function placeOf(value, { range: [low, high], scale }) {
+  const at = scale === "log" && low > 0 ? Math.log(value / low) / Math.log(high / low) : (value - low) / (high - low);
+  return Math.max(0, Math.min(1, Number.isFinite(at) ? at : 0));
+}
+
+/** The tokens that are another choice at a value. */
+export function flippedAt(value, { low, high, marks }) {
+  if (value === null || value === undefined) return [];
+  return marks.map((_, i) => i).filter((i) =>
+    low[i] !== null && ((value < low[i] && marks[i] & LOW_FLIPS) || (value > high[i] && marks[i] & HIGH_FLIPS)));
+}
+
+/** The interval of a token in words. */
+export function intervalText({ low, high, marks, setting }, i) {
+  if (marks[i] & GIVEN) return "given, not drawn: no setting changes it";
+  const [down, up] = [marks[i] & LOW_FLIPS, marks[i] & HIGH_FLIPS];
+  const ends = down && up ? `from ${number(low[i], 4)} to ${number(high[i], 4)}` : down ? `from ${number(low[i], 4)} on` : up ? `up to ${number(high[i], 4)}` : "over all of the scale";
+  return `stays the choice with ${setting} ${ends}${marks[i] & UNSURE ? ", as far as what was kept tells" : ""}`;
+}
+
+/** How many tokens a value changes, in words. */
+export function flipText(value, bars) {
+  const drawn = bars.marks.filter((mark) => !(mark & GIVEN)).length;
+  if (value === null || value === undefined) return `${bars.label} is not in the chain now`;
+  const gone = flippedAt(value, bars);
+  const told = `${bars.label} at ${number(value, 4)} changes ${count(gone.length)} of ${count(drawn)} choices`;
+  return gone.length ? `${told}, the first at step ${gone[0] + 1}` : told;
+}
+
+/** "changed 3 of 24", or why the stage does nothing. */
+export const effectText = ([, changed, of, why]) => `changed ${count(changed)} of ${count(of)}${why ? ` · ${why}` : ""}`;
+
+function render({ model, el }) {
+  const link = connect(model, { onAlive: (alive) => { root.toggleAttribute("data-gone", !alive); gone.hidden = alive; } });
+  let at = -1;
+  const gone = h("p", { class: "mll-note", "data-kind": "bad", hidden: true }, "The kernel does not answer. Run the cell again to go on.");
+  const busy = h("span", { class: "mll-quiet" });
+  const line = h("p", { class: "mll-wi-line mll-figures" });
+  const flips = h("p", { class: "mll-wi-flips mll-figures" });
+  const axis = h("div", { class: "mll-wi-axis mll-figures", "aria-hidden": "true" }, h("span"), h("span"));
+  const bars = h("div", { class: "mll-wi-bars" });
+  const now = h("i", { class: "mll-wi-now" });
+  const plot = h("div", { class: "mll-wi-plot mll-live", tabindex: 0, role: "img" }, bars, now);
+  const told = h("p", { class: "mll-wi-told mll-figures" });
+  const legend = h("p", { class: "mll-quiet mll-wi-legend" });
+  const effects = h("ul", { class: "mll-wi-effects mll-figures" });
+  const table = tableView(["step", "token", "stays from", "to", "now"], rows, { caption: "Values of the setting over which each token stays the choice, with the same draws." });
+  const help = keyHelp([["← →", "the token before, after"], ["Home End", "the first, last token"], ["?", "these keys"]]);
+  const chart = h("div", { class: "mll-wi-chart" }, axis, plot);
+  const figure = h("div", {}, flips, chart, told, legend, table.node);
+  const stages = h("div", {}, h("p", { class: "mll-quiet" }, "What each stage did here: choices that differ when it alone is taken out"), effects);
+  const root = h("section", { class: "mll mll-wi", "aria-label": "What if" },
+    h("header", { class: "mll-wi-head" }, h("h3", { class: "mll-title" }, "What if"), busy), gone, line, figure, stages, help.node);
+
+  const shown = () => model.get("bars");
+  function rows() {
+    const map = shown();
+    if (!map.marks) return [];
+    const out = new Set(flippedAt(model.get("at"), map));
+    return map.texts.map((text, i) => [i + 1, visible(text).map((part) => part.text).join(""), number(map.low[i], 4), number(map.high[i], 4), out.has(i) ? "another choice" : "stays"]);
+  }
+  function mark(i) {
+    const map = shown();
+    bars.children[at]?.removeAttribute("data-at");
+    at = map.marks ? Math.max(-1, Math.min(map.marks.length - 1, i)) : -1;
+    bars.children[at]?.setAttribute("data-at", "");
+    told.replaceChildren();
+    if (at >= 0) told.append(`step ${at + 1} `, h("b", { class: "mll-wi-token" }, glyphs(visible(map.texts[at]))), ` ${intervalText(map, at)}`);
+  }
+  function drawBars() {
+    const map = shown();
+    figure.hidden = !map.marks;
+    if (!map.marks) return bars.replaceChildren();
+    bars.replaceChildren(...map.marks.map((marks, i) => {
+      const [low, high] = marks & GIVEN ? [0, 1] : [placeOf(map.low[i], map), placeOf(map.high[i], map)];
+      const span = h("i", { style: { bottom: `${low * 100}%`, height: `${Math.max(0.5, (high - low) * 100)}%` } });
+      return h("span", { class: "mll-wi-bar", "data-given": Boolean(marks & GIVEN), "data-unsure": Boolean(marks & UNSURE) }, span);
+    }));
+    axis.firstChild.textContent = number(map.range[1], 4);
+    axis.lastChild.textContent = number(map.range[0], 4);
+    const more = map.more ? `the first ${map.marks.length} tokens; ` : "";
+    legend.textContent = `${more}a bar spans the values of ${map.label} that keep its token, with the same draws, the text before it and the other settings of the run · scale ${map.scale}, ${number(map.range[0], 4)} to ${number(map.range[1], 4)}; it was ${number(map.was, 4)} · after the first change, a rerun would have other text`;
+    mark(-1);
+    drawNow();
+  }
+  function drawNow() {
+    const map = shown();
+    if (!map.marks) return;
+    const value = model.get("at");
+    now.hidden = value === null;
+    if (value !== null) now.style.bottom = `${placeOf(value, map) * 100}%`;
+    const out = new Set(flippedAt(value, map));
+    [...bars.children].forEach((bar, i) => bar.toggleAttribute("data-out", out.has(i)));
+    flips.textContent = flipText(value, map);
+    plot.setAttribute("aria-label", `${flips.textContent}. Left and right go from token to token.`);
+    table.refresh();
+  }
+  function drawWords() {
+    const said = model.get("line");
+    line.textContent = said || "After a run this says what other settings would have chosen at each of its steps.";
+    line.toggleAttribute("data-empty", !said);
+    busy.textContent = model.get("busy");
+  }
+  function drawEffects() {
+    const all = model.get("effects");
+    stages.hidden = !all.length;
+    effects.replaceChildren(...all.map((row) => h("li", { "data-none": row[1] === 0 },
+      h("code", {}, row[0]), h("span", {}, effectText(row)))));
+  }
+  const barOf = (event) => [...bars.children].indexOf(event.target.closest(".mll-wi-bar"));
+  bars.addEventListener("pointerover", (event) => mark(barOf(event)));
+  bars.addEventListener("click", (event) => mark(barOf(event)));
+  const undo = keys(plot, {
+    ArrowLeft: () => mark(Math.max(0, at - 1)), ArrowRight: () => mark(at + 1), Home: () => mark(0), End: () => mark(Infinity),
+    "?": () => help.toggle(), Escape: () => (help.open ? help.hide() : false),
+  });
+  const watched = [["bars", drawBars], ["at", drawNow], ["line", drawWords], ["busy", drawWords], ["effects", drawEffects]];
+  for (const [name, act] of watched) model.on(`change:${name}`, act);
+  drawBars();
+  drawWords();
+  drawEffects();
+  el.append(root);
+  link.ping();
+  root.addEventListener("pointerenter", link.ping);
+  return () => {
+    for (const [name, act] of watched) model.off(`change:${name}`, act);
+    undo();
+    link.close();
+    root.remove();
+  };
+}
+
+export default { render };
