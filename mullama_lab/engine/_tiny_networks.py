@@ -90,41 +90,101 @@ def _gemma3(shape: Shape, rng: np.random.Generator) -> Network:
 
 def _mamba(shape: Shape, rng: np.random.Generator) -> Network:
     """A state-space model: its memory is one state, and no token of it can be taken back."""
-    n_embd, n_inner, n_state, n_rank, n_conv = shape.n_embd, 2 * shape.n_embd, 8, 4, 4
-    ones = np.ones(n_embd, np.float32)
+    ones = np.ones(shape.n_embd, np.float32)
+    arrays = {
+        "token_embd.weight": _matrix(rng, shape.n_vocab, shape.n_embd, np.sqrt(shape.n_embd)),
+        "output_norm.weight": ones,
+        "output.weight": _matrix(rng, shape.n_vocab, shape.n_embd, 2.5),
+    }
+    for layer in range(shape.n_layer):
+        arrays |= {f"blk.{layer}.attn_norm.weight": ones, **_state_space(shape, rng, layer)}
+    keys = {
+        "context_length": shape.n_ctx_train,
+        "embedding_length": shape.n_embd,
+        "block_count": shape.n_layer,
+        "feed_forward_length": 0,
+        "attention.head_count": 0,
+        "attention.layer_norm_rms_epsilon": 1e-5,
+        "vocab_size": shape.n_vocab,
+    }
+    return keys | _state_space_keys(shape), arrays
+
+
+_N_STATE, _N_RANK, _N_CONV = 8, 4, 4
+
+
+def _state_space(shape: Shape, rng: np.random.Generator, layer: int) -> dict[str, np.ndarray]:
+    n_embd, n_inner = shape.n_embd, 2 * shape.n_embd
+    decay = -np.tile(np.arange(1, _N_STATE + 1, dtype=np.float32), (n_inner, 1))
+    return {
+        f"blk.{layer}.ssm_in.weight": _matrix(rng, 2 * n_inner, n_embd),
+        f"blk.{layer}.ssm_conv1d.weight": _matrix(rng, n_inner, _N_CONV),
+        f"blk.{layer}.ssm_conv1d.bias": np.zeros(n_inner, np.float32),
+        f"blk.{layer}.ssm_x.weight": _matrix(rng, _N_RANK + 2 * _N_STATE, n_inner),
+        f"blk.{layer}.ssm_dt.weight": _matrix(rng, n_inner, _N_RANK),
+        f"blk.{layer}.ssm_dt.bias": np.zeros(n_inner, np.float32),
+        f"blk.{layer}.ssm_a": decay,
+        f"blk.{layer}.ssm_d": np.ones(n_inner, np.float32),
+        f"blk.{layer}.ssm_out.weight": _matrix(rng, n_embd, n_inner),
+    }
+
+
+def _state_space_keys(shape: Shape) -> dict[str, Any]:
+    return {
+        "ssm.conv_kernel": _N_CONV,
+        "ssm.inner_size": 2 * shape.n_embd,
+        "ssm.state_size": _N_STATE,
+        "ssm.time_step_rank": _N_RANK,
+    }
+
+
+def _jamba(shape: Shape, rng: np.random.Generator) -> Network:
+    """A hybrid: the last layer has attention, and the others have a state each.
+
+    Its cache has a cell for each token and a state beside them, so it can share neither in part.
+    """
+    n_embd, n_head = shape.n_embd, shape.n_head
+    n_kv = shape.n_head_kv * n_embd // n_head
+    ones, last = np.ones(n_embd, np.float32), shape.n_layer - 1
     arrays = {
         "token_embd.weight": _matrix(rng, shape.n_vocab, n_embd, np.sqrt(n_embd)),
         "output_norm.weight": ones,
         "output.weight": _matrix(rng, shape.n_vocab, n_embd, 2.5),
     }
     for layer in range(shape.n_layer):
-        decay = -np.tile(np.arange(1, n_state + 1, dtype=np.float32), (n_inner, 1))
+        name = f"blk.{layer}"
         arrays |= {
-            f"blk.{layer}.attn_norm.weight": ones,
-            f"blk.{layer}.ssm_in.weight": _matrix(rng, 2 * n_inner, n_embd),
-            f"blk.{layer}.ssm_conv1d.weight": _matrix(rng, n_inner, n_conv),
-            f"blk.{layer}.ssm_conv1d.bias": np.zeros(n_inner, np.float32),
-            f"blk.{layer}.ssm_x.weight": _matrix(rng, n_rank + 2 * n_state, n_inner),
-            f"blk.{layer}.ssm_dt.weight": _matrix(rng, n_inner, n_rank),
-            f"blk.{layer}.ssm_dt.bias": np.zeros(n_inner, np.float32),
-            f"blk.{layer}.ssm_a": decay,
-            f"blk.{layer}.ssm_d": np.ones(n_inner, np.float32),
-            f"blk.{layer}.ssm_out.weight": _matrix(rng, n_embd, n_inner),
+            f"{name}.attn_norm.weight": ones,
+            f"{name}.ffn_norm.weight": ones,
+            f"{name}.ffn_gate.weight": _matrix(rng, shape.n_ff, n_embd),
+            f"{name}.ffn_up.weight": _matrix(rng, shape.n_ff, n_embd),
+            f"{name}.ffn_down.weight": _matrix(rng, n_embd, shape.n_ff),
         }
+        if layer == last:
+            arrays |= {
+                f"{name}.attn_q.weight": _matrix(rng, n_embd, n_embd, 2.0),
+                f"{name}.attn_k.weight": _matrix(rng, n_kv, n_embd, 2.0),
+                f"{name}.attn_v.weight": _matrix(rng, n_kv, n_embd, 2.0),
+                f"{name}.attn_output.weight": _matrix(rng, n_embd, n_embd, 2.0),
+            }
+        else:
+            arrays |= {
+                **_state_space(shape, rng, layer),
+                f"{name}.ssm_dt_norm.weight": np.ones(_N_RANK, np.float32),
+                f"{name}.ssm_b_norm.weight": np.ones(_N_STATE, np.float32),
+                f"{name}.ssm_c_norm.weight": np.ones(_N_STATE, np.float32),
+            }
     keys = {
         "context_length": shape.n_ctx_train,
         "embedding_length": n_embd,
         "block_count": shape.n_layer,
-        "feed_forward_length": 0,
-        "attention.head_count": 0,
+        "feed_forward_length": shape.n_ff,
+        "attention.head_count": n_head,
+        "attention.head_count_kv": [*[0] * last, shape.n_head_kv],
         "attention.layer_norm_rms_epsilon": 1e-5,
-        "ssm.conv_kernel": n_conv,
-        "ssm.inner_size": n_inner,
-        "ssm.state_size": n_state,
-        "ssm.time_step_rank": n_rank,
         "vocab_size": shape.n_vocab,
     }
-    return keys, arrays
+    return keys | _state_space_keys(shape), arrays
 
 
 def _bert(shape: Shape, rng: np.random.Generator) -> Network:
@@ -167,5 +227,6 @@ ARCHITECTURES: dict[str, Callable[[Shape, np.random.Generator], Network]] = {
     "llama": _llama,
     "gemma3": _gemma3,
     "mamba": _mamba,
+    "jamba": _jamba,
     "bert": _bert,
 }

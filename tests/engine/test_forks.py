@@ -22,9 +22,9 @@ def session(tiny_model):
         yield session
 
 
-@pytest.fixture(scope="module", params=["llama", "gemma3", "mamba"])
+@pytest.fixture(scope="module", params=["llama", "gemma3", "mamba", "jamba"])
 def any_model(request, tmp_path_factory):
-    """A model with plain attention, with a sliding window of 16 tokens, and a recurrent one."""
+    """A model with plain attention, with a sliding window of 16 tokens, recurrent, hybrid."""
     folder = tmp_path_factory.mktemp("models")
     path = tiny.write(folder / f"{request.param}.gguf", architecture=request.param)
     with Model.load(path) as model:
@@ -145,8 +145,9 @@ def test_the_sequences_are_a_copy_that_nobody_can_write_to(session):
 # Where a cache cannot share or be cut.
 
 
-def test_a_recurrent_model_decodes_again_what_its_state_forgot(tmp_path):
-    path = tiny.write(tmp_path / "mamba.gguf", architecture="mamba")
+@pytest.mark.parametrize("architecture", ["mamba", "jamba"])
+def test_a_recurrent_model_decodes_again_what_its_state_forgot(architecture, tmp_path):
+    path = tiny.write(tmp_path / "tiny.gguf", architecture=architecture)
     with Model.load(path) as model, model.session(n_ctx=256, n_threads=1, n_seq_max=3) as session:
         expected = session.logits(PREFIX[:7])
         session.logits(PREFIX)

@@ -15,9 +15,9 @@ NO_END = Mask(ban=[tiny.EOS])
 PROMPT = [1, *range(10, 50)]
 
 
-@pytest.fixture(scope="module", params=["llama", "gemma3", "mamba"])
+@pytest.fixture(scope="module", params=["llama", "gemma3", "mamba", "jamba"])
 def any_model(request, tmp_path_factory):
-    """A model with plain attention, with a sliding window of 16 tokens, and a recurrent one."""
+    """A model with plain attention, with a sliding window of 16 tokens, recurrent, hybrid."""
     path = tmp_path_factory.mktemp("models") / f"{request.param}.gguf"
     with Model.load(tiny.write(path, architecture=request.param)) as model:
         yield model
