@@ -155,7 +155,7 @@ def test_a_step_says_the_same_as_the_arrays(trace):
 
 def test_times_and_speed_add_up(trace):
     assert 0 < trace.prompt_seconds <= trace.seconds_to_first_token <= trace.seconds
-    spent = (trace.decode_ns + trace.sample_ns + trace.capture_ns).sum() / 1e9
+    spent = (trace.decode_ns + trace.sample_ns).sum() / 1e9  # a step is captured beside the next
     assert spent <= trace.seconds + 0.001
     assert trace.tokens_per_second == pytest.approx(
         19 / (trace.seconds - trace.seconds_to_first_token)
