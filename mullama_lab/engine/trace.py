@@ -106,7 +106,8 @@ class Trace(Sequence[Step]):
     `logprob_after`, `rank` (0 is the model's first choice), `entropy` (nats), `logsumexp`,
     `top_ids` and `top_logprobs` (n, top), `after_ids` and `after_logprobs`, `n_kept`
     (n, stages), the times `decode_ns`, `sample_ns`, `constraint_ns`, `capture_ns` (`decode_ns` is
-    that of the whole batch the token's row came from, also where other texts were in it), and
+    that of the whole batch the token's row came from, also where other texts were in it; a step
+    is captured while the next token is decoded, so `capture_ns` takes no time of its own), and
     `forced`: given by a caller instead of drawn, as at the step where a branch goes off.
     `trace[3]` is a Step, `trace[2:5]` a shorter Trace.
     """
