@@ -199,7 +199,8 @@ class SeedFan:
         linked = apart <= within
         cluster = np.arange(len(self))
         for i in range(len(self)):  # what i is near to joins i's cluster, with all of its own
-            cluster[np.isin(cluster, cluster[linked[i]])] = cluster[i]
+            if (cluster[linked[i]] != cluster[i]).any():
+                cluster[np.isin(cluster, cluster[linked[i]])] = cluster[i]
         groups = [np.flatnonzero(cluster == c).tolist() for c in dict.fromkeys(cluster.tolist())]
         return self._table([_middle_first(group, apart) for group in groups], None)
 
@@ -217,9 +218,10 @@ class SeedFan:
         sizes = np.array([len(some) for some in has])
         both = np.zeros((len(self), len(self)))
         for first in range(0, len(known), GRAMS_AT_ONCE):
-            table = np.zeros((len(self), GRAMS_AT_ONCE), np.float32)
+            n_here = min(GRAMS_AT_ONCE, len(known) - first)
+            table = np.zeros((len(self), n_here), np.float32)
             for i, some in enumerate(has):
-                here = some[(some >= first) & (some < first + GRAMS_AT_ONCE)]
+                here = some[(some >= first) & (some < first + n_here)]
                 table[i, here - first] = 1
             both += table @ table.T
         return 1 - both / (sizes[:, None] + sizes[None] - both)
