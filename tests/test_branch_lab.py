@@ -85,6 +85,8 @@ def test_the_last_token_goes_on_from_the_end(lab):
     assert ended.finish_reason == "eog"
     with pytest.raises(ValueError, match="come to its end"):
         lab.branch(len(ended) - 1, tiny.EOS)
+    lab.bar._answer("explore", {})
+    assert "Select a segment before it" in lab.bar.message and lab.bar.state == "idle"
 
 
 def test_two_branches_at_once_follow_each_other_and_the_same_one_twice_is_refused(lab):

@@ -9,7 +9,7 @@ const GONE = "The kernel does not answer. Run the cell again to go on.";
 /** What came of it, in words. */
 export function foundText(state, found, budget) {
   if (state === "running") return `Exploring… ${count(found.expanded ?? 0)} of at most ${count(budget)}`;
-  if (!found.prefixes) return state === "stopped" ? "Stopped before anything was found." : "";
+  if (!found.prefixes) return state === "stopped" ? "Stopped before anything was found." : "Finds the likeliest beginnings of what may follow, best first.";
   const paths = `${count(found.leaves)} ${found.leaves === 1 ? "path" : "paths"}`;
   const what = `the ${count(found.prefixes)} likeliest ${found.prefixes === 1 ? "beginning" : "beginnings"}, ${paths} with ${percent(found.mass)} of the probability there`;
   return `${state === "stopped" ? "Stopped: " : "Found "}${what}.`;

@@ -397,7 +397,13 @@ class BranchLab(Bench):
         """Where an exploration goes on, and the tree it is for."""
         key = self.branches.selected
         if key not in ("", ROOT):
-            return self.tree.path(key), self.tree
+            path = self.tree.path(key)
+            if self.session.model.is_eog(int(path.tokens[-1])):
+                raise ValueError(
+                    "the selected path has come to its end, so nothing follows. "
+                    "Select a segment before it, or the prompt."
+                )
+            return path, self.tree
         tokens = self.session._prompt_tokens(self.panel.prompt)
         start = self.session._new_trace(tokens, Chain(), None, TOP)
         tree = self._tree_of(start)
