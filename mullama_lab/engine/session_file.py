@@ -107,16 +107,22 @@ class SessionFile(SessionBranches):
                 which may have been on another machine.
 
         Raises:
-            SessionFileError: there is no such file, or it was cut off or altered; llama.cpp has
-                not seen any of it then.
             SessionMismatch: the model is another one, or a setting cannot be that.
-            ValueError: there is not enough memory for its n_ctx.
+            SessionFileError: there is no such file, or it was cut off or altered; llama.cpp has
+                not seen any of it then. Or there is not enough memory for its n_ctx.
+            ValueError: one of `settings` is out of range.
         """
         began = perf_counter()
         path = Path(path).expanduser().resolve()
         contents = unpacked(path.name, *sealed_file.read(path))
         must_be_of(path.name, contents.model, _about(model))
-        session = cls(model, **settings_for(path.name, contents.settings, settings))
+        options = settings_for(path.name, contents.settings, settings)
+        try:
+            session = cls(model, **options)
+        except ValueError as error:
+            if settings:  # of the caller
+                raise
+            raise SessionFileError(f"{path.name} cannot be opened here: {error}") from error
         try:
             session._do(lambda: session._take(contents))
         except BaseException:
@@ -148,8 +154,13 @@ class SessionFile(SessionBranches):
                     f"the file has a sequence {sequence}, and n_seq_max={self.n_seq_max}. "
                     "It was made by another program; save the session again."
                 )
-            for token in held.tokens:
-                self.model._check_token(token)
+            wrong = [token for token in held.tokens if not 0 <= token < self.model.n_vocab]
+            if wrong:
+                raise SessionFileError(
+                    f"the file has token {wrong[0]}, and the vocabulary ends at "
+                    f"{self.model.n_vocab - 1}. "
+                    "It was made by another program; save the session again."
+                )
         native.set_state(context.handle, contents.state)
         context.sequences.restore(contents.held)
         for sequence, held in contents.held.items():
