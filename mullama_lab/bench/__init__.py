@@ -14,13 +14,14 @@ from mullama_lab.bench.table import Row
 
 def every_row(models: Sequence[str], chromium: str | None) -> Iterator[Row]:
     """All figures, each as soon as it was measured; the slider's only with a browser."""
-    from mullama_lab.bench import browser, generation, late_interaction, studies
+    from mullama_lab.bench import browser, generation, late_interaction, sequences, studies
     from mullama_lab.engine.model import Model
 
     yield generation.import_time()
     for name in models:
         with Model.load(name) as model:
             yield from generation.rows(model)
+            yield from sequences.rows(model)
             yield from studies.rows(model)
     yield from late_interaction.rows()
     if chromium is not None:

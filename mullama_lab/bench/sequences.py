@@ -1,0 +1,197 @@
+"""What sequences cost: forks, branches, many texts in one batch, and a session in a file."""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mullama_lab.bench.table import Row
+from mullama_lab.engine import _native as native
+from mullama_lab.engine.model import Model
+from mullama_lab.engine.session import Session
+from mullama_lab.engine.trace import Trace
+
+PROMPT = "Once upon a time, in a small town by the sea, there lived"
+N_SEQUENCES = 8
+N_PREFIX = 512
+N_TOKENS = 48
+PAIRS = 5
+
+
+def rows(model: Model) -> Iterator[Row]:
+    """All figures of one model."""
+    with model.session(n_ctx=2048, n_seq_max=N_SEQUENCES + 1) as session:
+        yield _forks(model, session)
+        yield _branch(model, session)
+        yield from _file(model, session)
+    with model.session(n_ctx=1024, n_seq_max=N_SEQUENCES) as session:
+        yield _side_by_side(model, session)
+
+
+def _forks(model: Model, session: Session) -> Row:
+    """Eight branches off the end of a long prefix: tokens decoded before their own ones."""
+    session.logits(_prefix(model))
+    before = session.ledger
+    for _ in range(N_SEQUENCES):
+        session.fork()
+    decoded = (session.ledger - before).decoded
+    for sequence in list(session.sequences)[1:]:
+        session.remove(sequence)
+    return Row(
+        f"{model.source}: prefix tokens decoded by {N_SEQUENCES} forks of {N_PREFIX} tokens",
+        str(decoded),
+        value=decoded,
+        target=0,
+    )
+
+
+def _branch(model: Model, session: Session) -> Row:
+    """What going on from another token costs, on a trace with a long prompt."""
+    trace = session.generate(_prefix(model), max_tokens=8, seed=1)
+    ids = trace.top_ids[3]
+    others = [int(token) for token in ids if token != trace.tokens[3]]
+    costs = []
+    for token in others[:N_SEQUENCES]:
+        before = session.ledger
+        session.branch(trace, 3, token, max_tokens=0)
+        costs.append((session.ledger - before).decoded)
+    return Row(
+        f"{model.source}: tokens decoded by each of {len(costs)} branches, the most",
+        str(max(costs)),
+        value=max(costs),
+        target=1,
+    )
+
+
+def _file(model: Model, session: Session) -> Iterator[Row]:
+    """A session of a long prefix and its branches, written and read."""
+    cells = session.n_cells
+    with tempfile.TemporaryDirectory(prefix="mullama-bench-") as folder:
+        path = Path(folder) / "bench.safetensors"
+        saved = [session.save(path) for _ in range(3)]
+        loaded = []
+        for _ in range(3):
+            start = time.perf_counter()
+            with Session.load(path, model) as other:
+                loaded.append(time.perf_counter() - start)
+                if {k: v.tolist() for k, v in other.sequences.items()} != {
+                    k: v.tolist() for k, v in session.sequences.items()
+                }:
+                    raise RuntimeError("the session that was loaded has other tokens")
+    told = f"{model.source}: a session of {cells} cells"
+    yield Row(f"{told}, size of its file, MB", f"{saved[0].size_bytes / 1e6:.1f}")
+    seconds = statistics.median(s.seconds for s in saved)
+    yield Row(f"{told}, to save it, ms", f"{1e3 * seconds:.0f}")
+    prefill = _prefill_seconds(model, session)
+    ratio = statistics.median(loaded) / prefill
+    yield Row(
+        f"{told}, to load it against decoding its longest sequence, ms",
+        f"{1e3 * statistics.median(loaded):.0f}",
+        f"{1e3 * prefill:.0f}",
+        ratio,
+    )
+
+
+def _prefill_seconds(model: Model, session: Session) -> float:
+    tokens = max(session.sequences.values(), key=len)
+    with model.session(n_ctx=2048) as other:
+        other.logits(tokens[:8])
+        start = time.perf_counter()
+        other.logits(tokens)
+        return time.perf_counter() - start
+
+
+def _side_by_side(model: Model, session: Session) -> Row:
+    """Eight texts at once, each step recorded, against `llama_decode` with the same batches."""
+    prompt = model.tokenize(PROMPT)
+    with _Bare(model, session.n_threads) as bare:
+        traces, _ = _ours(session, prompt)
+        bare.seconds(prompt, traces)
+        pairs = []
+        for i in range(PAIRS):
+            if i % 2:
+                spent = bare.seconds(prompt, traces)
+                traces, ours = _ours(session, prompt)
+            else:
+                traces, ours = _ours(session, prompt)
+                spent = bare.seconds(prompt, traces)
+            pairs.append((ours, spent))
+    n = sum(map(len, traces))
+    ours, peer = (statistics.median(column) for column in zip(*pairs, strict=True))
+    return Row(
+        f"{model.source}: {N_SEQUENCES} sequences at once against bare llama_decode, tokens/s",
+        f"{n / ours:.1f}",
+        f"{n / peer:.1f}",
+        statistics.median(b / a for a, b in pairs),
+        0.95,
+        at_least=True,
+    )
+
+
+def _ours(session: Session, prompt: Sequence[int]) -> tuple[list[Trace], float]:
+    session.reset()
+    start = time.perf_counter()
+    traces = session.generate_many(
+        prompt, max_tokens=N_TOKENS, seeds=range(100, 100 + N_SEQUENCES)
+    )
+    return traces, time.perf_counter() - start
+
+
+def _prefix(model: Model) -> list[int]:
+    return (model.tokenize(PROMPT) * N_PREFIX)[:N_PREFIX]
+
+
+class _Bare:
+    """A context of its own, and nothing but `llama_decode` on the tokens of finished traces."""
+
+    def __init__(self, model: Model, n_threads: int) -> None:
+        self._stop = native.StopFlag()  # llama.cpp looks at it as long as there is a context
+        self._handle: Any = native.new_context(
+            model._handle,
+            n_ctx=1024,
+            n_batch=512,
+            n_ubatch=512,
+            n_threads=n_threads,
+            n_seq_max=N_SEQUENCES,
+            flash_attention="auto",
+            kv_types=("f16", "f16"),
+            kv_unified=True,
+            stop=self._stop,
+        )
+        self._batch = native.Batch(512)
+
+    def __enter__(self) -> _Bare:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        native.free_context(self._handle)
+
+    def seconds(self, prompt: Sequence[int], traces: Sequence[Trace]) -> float:
+        """The time of the batches that made these traces: the prompt once, then a token each."""
+        handle, batch, n = self._handle, self._batch, len(prompt)
+        texts = [trace.tokens.tolist() for trace in traces]
+        native.clear_memory(handle)
+        batch.wanted[:n] = 0
+        start = time.perf_counter()
+        batch.token[:n], batch.pos[:n], batch.seq[:n] = prompt, np.arange(n), 0
+        batch.wanted[n - 1] = 1
+        self._decode(n)
+        for sequence in range(1, len(texts)):
+            native.copy_sequence(handle, 0, sequence, n)
+        for step in range(max(map(len, texts)) - 1):
+            alive = [k for k, text in enumerate(texts) if len(text) > step + 1]
+            size = len(alive)
+            batch.token[:size] = [texts[k][step] for k in alive]
+            batch.seq[:size], batch.pos[:size], batch.wanted[:size] = alive, n + step, 1
+            self._decode(size)
+        return time.perf_counter() - start
+
+    def _decode(self, n: int) -> None:
+        if not self._batch.decode(self._handle, n):
+            raise RuntimeError("llama_decode was stopped")
