@@ -30,13 +30,14 @@ class SkippingFails:
 
 
 class ModelsFirst:
-    """Fetches the default model before the first notebook, whose outputs show no progress."""
+    """Fetches the models of the notebooks before the first, whose outputs show no progress."""
 
     def pytest_collection_finish(self, session):
         if not session.config.option.collectonly and any(
             item.path.suffix == ".ipynb" for item in session.items
         ):
-            hub.fetch(hub.DEFAULT_MODEL)
+            for name in (hub.DEFAULT_MODEL, "colbert-small"):
+                hub.fetch(name)
 
 
 def pytest_configure(config):
