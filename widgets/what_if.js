@@ -74,7 +74,9 @@ function render({ model, el }) {
     at = map.marks ? Math.max(-1, Math.min(map.marks.length - 1, i)) : -1;
     bars.children[at]?.setAttribute("data-at", "");
     told.replaceChildren();
-    if (at >= 0) told.append(`step ${at + 1} `, h("b", { class: "mll-wi-token" }, glyphs(visible(map.texts[at]))), ` ${intervalText(map, at)}`);
+    told.toggleAttribute("data-empty", at < 0);
+    if (at < 0) told.append("Point at a bar, or focus them and press ← or →, to read its token and interval.");
+    else told.append(`step ${at + 1} `, h("b", { class: "mll-wi-token" }, glyphs(visible(map.texts[at]))), ` ${intervalText(map, at)}`);
   }
   function drawBars() {
     const map = shown();
@@ -114,7 +116,7 @@ function render({ model, el }) {
     const all = model.get("effects");
     stages.hidden = !all.length;
     effects.replaceChildren(...all.map((row) => h("li", { "data-none": row[1] === 0 },
-      h("code", {}, row[0]), h("span", {}, effectText(row)))));
+      h("span", { class: "mll-wi-stage" }, row[0]), h("span", {}, effectText(row)))));
   }
   const barOf = (event) => [...bars.children].indexOf(event.target.closest(".mll-wi-bar"));
   bars.addEventListener("pointerover", (event) => mark(barOf(event)));

@@ -17,12 +17,12 @@ from mullama_lab.engine.samplers import Temperature
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import MullamaError
 from mullama_lab.studies.flips import flip_map
-from mullama_lab.studies.replay import replay, stage_effects
+from mullama_lab.studies.replay import Replay, replay, stage_effects
 from mullama_lab.widgets.what_if import MOST_BARS, WhatIf
 
 log = logging.getLogger(__name__)
 MOST_STEPS = 512  # of a run that are replayed while a hand moves
-REST = 0.3  # seconds without a move before what takes longer is asked
+SOON, REST = 0.05, 0.3  # seconds without a move before a replay, and before what takes longer
 
 Turned = tuple[int, str]  # a stage's place in the chain, and its setting
 
@@ -64,6 +64,8 @@ class Asking:
     def turn(self, before: Chain | None, after: Chain) -> None:
         """Take note of what was turned, and ask again."""
         self._turned = turned(before, after) or self._turned
+        if self._drawn is not None and self._drawn[1] == self._turned:
+            self.view.at = _value(after, self._drawn[0].chain, self._turned)
         self._ask()
 
     def settle(self) -> None:
@@ -121,11 +123,13 @@ class Asking:
 
     def _answer(self, question: _Question) -> None:
         trace, chain, view = question.trace, question.chain, self.view
+        if not self._is_current(question, SOON):
+            return
         part = trace[:MOST_STEPS] if len(trace) > MOST_STEPS else trace
         seen = replay(part, chain, on=self.model, allow_unknown=True)
         if not self._is_current(question):
             return
-        view.say(f"This chain on the run above: {seen.summary()}.")
+        view.say(f"The chain as it is now, on the run above: {_summary(seen)}.")
         view.at = _value(chain, trace.chain, question.turned)
         if self._drawn != (trace, question.turned) and question.turned is not None:
             self._draw(question)
@@ -155,6 +159,16 @@ class Asking:
             self.view.show_flips(flips, f"{type(stage).__name__} {setting}", scale=rule.scale)
             self._drawn = (trace, turn)
         self.view.busy = ""
+
+
+def _summary(seen: Replay) -> str:
+    """As `Replay.summary`, with steps counted as the strip above counts them: from 1."""
+    n, first = seen.n_compared, seen.first
+    if first is None:
+        return f"none of {n} choices differs"
+    now, then = (repr(seen.text_of(tokens[first])) for tokens in (seen.choices, seen.tokens))
+    count = f"{seen.n_changed} of {n} choices differ"
+    return f"{count}, the first at step {first + 1}: {now} instead of {then}"
 
 
 def turned(before: Chain | None, after: Chain) -> Turned | None:
