@@ -366,3 +366,17 @@ def test_it_shows_in_three_forms_and_its_history_is_the_tree(lab):
     assert lab._repr_mimebundle_()[0]["text/plain"] == data["text/plain"]
     assert lab.panel.listed is False
     assert math.isclose(lab.bar.found["mass"], lab.exploration.mass)
+
+
+def test_an_alternative_that_the_chain_removed_says_what_would_have_kept_it(lab):
+    lab.set(chain=ml.TopK(2) | ENDLESS)
+    trace = lab.run()
+    out = int(trace.top_ids[3][5])
+    reply = lab.strip._answer("explain", {"step": 3, "token": out})[0]
+    assert "TopK" in reply["text"]
+    path = lab.branch(3, out)
+    assert path.logprob_after[3] == -np.inf
+    assert "TopK" in lab.strip._answer("explain", {"step": 3, "token": out})[0]["text"]
+    lab.explore(6, 2)
+    lab.select(next(node.key for node in lab.tree.nodes if node.ends))
+    assert lab.strip._answer("explain", {"step": 0, "token": 70})[0]["ok"]

@@ -88,8 +88,10 @@ export function tokenCard({ onChoose = () => {}, onSelect = () => {}, onLook = (
         h("div", {}, `token ${details.token} · bytes ${details.hex.replace(/(..)(?=.)/g, "$1 ").toUpperCase() || "none"}`),
         h("div", {}, times.filter(([, ms]) => ms).map(([name, ms]) => `${name} ${duration(ms)}`).join(" · ")));
     },
+    /** Say what went wrong; one line, whatever went wrong before. */
     failed(text) {
-      foot.append(h("div", { class: "mll-problem" }, `Alternatives: n/a. ${text}`));
+      foot.querySelector(".mll-problem")?.remove();
+      foot.append(h("div", { class: "mll-problem", role: "alert" }, text));
     },
     /** Move the mark by one alternative; the ends hold. */
     move(by) {

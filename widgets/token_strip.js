@@ -172,7 +172,7 @@ function render({ model, el }) {
       if (remembered.size > 500) remembered.clear();
       if (epoch === model.get("epoch")) remembered.set(step, details);
       if (here()) card.complete(details);
-    }).catch((error) => here() && card.failed(error.message));
+    }).catch((error) => here() && card.failed(`Alternatives: n/a. ${error.message}`));
   }
   function hide() {
     clearTimeout(wait);

@@ -10,6 +10,7 @@ from mullama_lab.engine.model import Model
 from mullama_lab.engine.run import Run
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.trace import Trace
+from mullama_lab.studies.fate import fate
 from mullama_lab.widgets import RunPanel, TokenStrip
 from mullama_lab.widgets._view import View, still_forms
 
@@ -36,6 +37,7 @@ class Bench:
         self._owns_session = isinstance(model, Model)
         self.session = model.session() if isinstance(model, Model) else model
         self._undo: list[Callable[[], None]] = []
+        self.strip.explain_with(self._explain_step)
 
     @property
     def chain(self) -> Chain:
@@ -79,6 +81,10 @@ class Bench:
         self.strip.settle()
         self.panel.settle()
         return trace
+
+    def _explain_step(self, trace: Trace, step: int, token: int) -> str:
+        """What would have kept a token at a step of a trace, as far as what it kept tells."""
+        return fate(trace, step, token, on=self.session.model).remark()
 
     def _set(self, settings: dict[str, Any], known: dict[str, Any], hint: str = "") -> None:
         """Set several of the lab's own settings, each on what has it."""

@@ -28,7 +28,7 @@ from mullama_lab.engine.worker import Job
 from mullama_lab.errors import MullamaError
 from mullama_lab.labs._asking import Asking
 from mullama_lab.labs._bench import Bench
-from mullama_lab.studies.fate import fate, fate_in_row
+from mullama_lab.studies.fate import fate_in_row
 from mullama_lab.widgets import ChainEditor, NextToken, RunPanel, TokenStrip, WhatIf
 from mullama_lab.widgets._compare import Comparison
 
@@ -100,7 +100,6 @@ class SamplerLab(Bench):
         self.editor.observe(lambda change: self._chain_changed(change["old"]), "chain")
         self.panel.observe(lambda _: self.look_at(None), ["prompt", "seed"])
         self.next_token.explain_with(self._explain)
-        self.strip.explain_with(self._explain_step)
         self.view = _laid_out(*views)
         self.look_at(None)
 
@@ -231,10 +230,6 @@ class SamplerLab(Bench):
             step=aim.step,
             state=_state(aim, chain),
         ).remark()
-
-    def _explain_step(self, trace: Trace, step: int, token: int) -> str:
-        """The same at a step of a trace, as far as what it kept tells."""
-        return fate(trace, step, token, on=self.session.model).remark()
 
     def _seed(self, aim: _Aim) -> int:
         return self.panel.seed if aim.trace is None else (aim.trace.seed or 0)
