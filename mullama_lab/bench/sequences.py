@@ -20,8 +20,8 @@ from mullama_lab.engine.trace import Trace
 PROMPT = "Once upon a time, in a small town by the sea, there lived"
 N_SEQUENCES = 8
 N_PREFIX = 512
-N_TOKENS = 48
-PAIRS = 5
+N_TOKENS = 20
+PAIRS = 13
 
 
 def rows(model: Model) -> Iterator[Row]:
