@@ -12,6 +12,7 @@ import pytest
 
 from mullama_lab.engine import samplers as s
 from mullama_lab.engine import tiny
+from mullama_lab.engine.model import Model
 from mullama_lab.engine.tree import Tree
 from mullama_lab.errors import ClosedError, ContextFull
 from mullama_lab.studies import explore as study
@@ -229,3 +230,24 @@ def test_a_full_cache_is_said_with_a_way_out(tiny_model):
         with pytest.raises(ContextFull, match=r"session\.remove"):
             explore([3] * 9, on=small, budget=4)
         assert len(explore([3] * 3, on=small, budget=8, max_tokens=5)) > 3  # what fits, goes
+
+
+@pytest.mark.parametrize("architecture", ["gemma3", "mamba", "jamba"])
+def test_caches_that_cannot_drop_a_tail_find_the_same(architecture, tmp_path):
+    path = tiny.write(tmp_path / "tiny.gguf", architecture=architecture)
+    with Model.load(path) as model, model.session(n_ctx=256, n_threads=1, n_seq_max=4) as session:
+        found = explore([1, *range(10, 40)], on=session, budget=16, max_tokens=4)
+        assert len(found) >= 8
+        for branch in found.tree:
+            history = branch.trace.history(len(branch) - 1).tolist()
+            row = logprobs(session, history)
+            last = int(branch.trace.tokens[-1])
+            assert branch.trace.logprob[-1] == pytest.approx(row[last], abs=3 * NOISE)
+            assert branch.trace.rank[-1] == pytest.approx((row > row[last]).sum(), abs=2)
+    with Model.load(path) as model, model.session(kv_unified=False, n_ctx=256) as session:
+        alone = explore([1, *range(10, 40)], on=session, budget=16, max_tokens=4)
+        np.testing.assert_allclose(
+            [p.logprob for p in alone][: len(found)],
+            [p.logprob for p in found][: len(alone)],
+            atol=3 * NOISE,
+        )
