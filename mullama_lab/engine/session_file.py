@@ -29,7 +29,8 @@ class SavedSession:
     Attributes:
         path: where it is.
         size_bytes: size of the file; `state_bytes` of it are the cache.
-        seconds: wall time that writing or reading it took, the cache's part included.
+        seconds: wall time that writing or reading it took, the cache's part included; not the
+            wait for what the session was generating.
         n_tokens: tokens of all sequences together.
         n_cells: cells they take; a token that sequences share takes one.
         n_sequences: sequences with tokens.
@@ -47,8 +48,9 @@ class SavedSession:
 
     def __repr__(self) -> str:
         but = f", without {self.left_out}" if self.left_out else ""
+        plural = "" if self.n_sequences == 1 else "s"
         return (
-            f"<{self.path.name}: {self.n_tokens} tokens in {self.n_sequences} sequences, "
+            f"<{self.path.name}: {self.n_tokens} tokens in {self.n_sequences} sequence{plural}, "
             f"{self.size_bytes / 1e6:.2f} MB in {self.seconds:.3f} s{but}>"
         )
 
@@ -77,13 +79,12 @@ class SessionFile(SessionBranches):
             ValueError: a chain in the tree has a Custom stage, whose function is no value.
             ClosedError: the session was closed.
         """
-        began = perf_counter()
         if tree is not None and not isinstance(tree, Tree):
             raise TypeError(f"tree={tree!r:.80}: it must be a Tree.")
         tree = self.tree if tree is None else tree
         path = Path(path).expanduser().resolve()
         model = _about(self.model)
-        contents, n_cells = self._do(lambda: self._contents(model))
+        contents, n_cells, began = self._do(lambda: self._contents(model))
         contents.tree = tree
         contents.trace, contents.left_out = _writable(self.last_trace)
         size = sealed_file.write(path, *contents.packed())
@@ -136,7 +137,9 @@ class SessionFile(SessionBranches):
 
     # Inside; on the worker.
 
-    def _contents(self, model: dict[str, Any]) -> tuple[Contents, int]:
+    def _contents(self, model: dict[str, Any]) -> tuple[Contents, int, float]:
+        """What to save, how many cells it has, and when this began."""
+        began = perf_counter()
         context = self._context
         contents = Contents(
             model=model,
@@ -144,7 +147,7 @@ class SessionFile(SessionBranches):
             state=native.state_of(context.handle),
             held=context.sequences.copied(),
         )
-        return contents, context.sequences.n_cells
+        return contents, context.sequences.n_cells, began
 
     def _take(self, contents: Contents) -> None:
         context = self._context

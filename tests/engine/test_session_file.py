@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from time import perf_counter
 
 import numpy as np
 import pytest
@@ -178,6 +179,19 @@ def test_the_report_says_size_and_time(saved, tiny_model):
     assert 0 < report.state_bytes < report.size_bytes
     assert report.seconds > 0
     assert "MB in" in repr(report) and "2 sequences" in repr(report)
+
+
+def test_saving_waits_for_what_is_generated_and_does_not_count_the_wait(tiny_model, tmp_path):
+    with tiny_model.session(n_ctx=512, n_threads=1) as session:
+        began = perf_counter()
+        run = session.start(PROMPT, CHAIN, max_tokens=200, seed=1)
+        report = session.save(tmp_path / "s")
+        seconds = perf_counter() - began
+        assert run.done
+        assert report.n_tokens == len(run.trace.prompt_tokens) + 199
+        assert report.seconds + run.trace.seconds <= seconds
+    with Session.load(tmp_path / "s", tiny_model) as session:
+        assert session.last_trace == run.trace
 
 
 def test_the_file_is_what_safetensors_reads(saved, tiny_model):
