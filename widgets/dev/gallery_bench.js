@@ -1,5 +1,6 @@
 /** Chain editor, next token and run panel in their states, on made-up numbers. */
 import chain from "../chain_editor.js";
+import explore from "../explore_bar.js";
 import next from "../next_token.js";
 import panel from "../run_panel.js";
 import { fakeModel } from "./fake_model.js";
@@ -86,6 +87,10 @@ function panelModel(traits = {}) {
   });
   return model;
 }
+const exploreModel = (traits = {}) => fakeModel({
+  budget: 64, length: 8, state: "finished", message: "", origin: "In 19th century", found: { expanded: 64, prefixes: 64, leaves: 34, mass: 0.301 },
+  room: [600, 4096], note: "Runs and branches are drawn by: MinP(0.05) | Temperature(0.8).", ...traits,
+}, { set: () => ({}), explore: () => ({}), stop: () => ({}), trim: () => ({}) });
 const gone = (model) => {
   setTimeout(() => (model.alive = false), 500);
   return model;
@@ -97,6 +102,8 @@ export const bench = [
   [next, nextModel(pictureAt(0.8, 1))],
   [next, nextModel({})],
   [next, nextModel({ ...pictureAt(0.8, 1), error: "MinP(1) left no candidate. Make p smaller." })],
+  [explore, exploreModel()],
+  [explore, exploreModel({ state: "running", found: { expanded: 20, prefixes: 12, leaves: 7, mass: 0.4 }, origin: "", room: [5120, 4096] })],
   [panel, panelModel()],
   [panel, panelModel({ state: "prompt", progress: [700, 2000], meters: {}, history: [], shown: 0 })],
   [panel, panelModel({ state: "failed", message: "the prompt has 9000 tokens but 4096 are free. Open the session with a larger n_ctx.", history: [], shown: 0, meters: {} })],
