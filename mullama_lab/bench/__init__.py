@@ -14,7 +14,14 @@ from mullama_lab.bench.table import Row
 
 def every_row(models: Sequence[str], chromium: str | None) -> Iterator[Row]:
     """All figures, each as soon as it was measured; the slider's only with a browser."""
-    from mullama_lab.bench import browser, generation, late_interaction, sequences, studies
+    from mullama_lab.bench import (
+        browser,
+        encoding,
+        generation,
+        late_interaction,
+        sequences,
+        studies,
+    )
     from mullama_lab.engine.model import Model
 
     yield generation.import_time()
@@ -23,6 +30,7 @@ def every_row(models: Sequence[str], chromium: str | None) -> Iterator[Row]:
             yield from generation.rows(model)
             yield from sequences.rows(model)
             yield from studies.rows(model)
+    yield from encoding.rows()
     yield from late_interaction.rows()
     if chromium is not None:
         yield from browser.rows(models[0], chromium)

@@ -45,12 +45,18 @@ def write_model(entry: CatalogueEntry, whole: Path, *, progress: bool) -> None:
         _fetch_parts(entry, [whole] * len(entry.parts), progress=progress)
         return
     onnx_bert.require_onnx(entry.name)
-    onnx_file, vocabulary = whole.parent / "model.onnx", whole.parent / "vocab.txt"
-    _fetch_parts(entry, [onnx_file, vocabulary], progress=progress)
+    onnx_file, vocabulary = fetch_onnx(entry, whole.parent, progress=progress)
     about = {"name": whole.name.partition(".")[0], "license": entry.licence.lower()}
     about["source.url"] = entry.source
     onnx_bert.convert(onnx_file, vocabulary, whole, about=about, progress=progress)
     _reach_disk(whole)
+
+
+def fetch_onnx(entry: CatalogueEntry, folder: Path, *, progress: bool) -> tuple[Path, Path]:
+    """Write the ONNX file that an entry is made from, and its vocabulary, to a folder; checked."""
+    targets = folder / "model.onnx", folder / "vocab.txt"
+    _fetch_parts(entry, targets, progress=progress)
+    return targets
 
 
 def _fetch_parts(entry: CatalogueEntry, targets: Sequence[Path], *, progress: bool) -> None:
