@@ -27,6 +27,7 @@ from mullama_lab.engine.index_part import (
     Pieces,
     Run,
     StorageLoss,
+    checked_name,
     is_name,
     joined,
     runs_of,
@@ -159,19 +160,9 @@ class MultiVectorIndex:
             ValueError: an id is there already or comes twice, or a vector has another dimension.
             ContextFull: a text is longer than the encoder's window.
         """
-        from tqdm.auto import tqdm
-
         documents = self._documents(documents)
         names = self._new_names(ids, len(documents))
-        bar = tqdm(
-            total=len(documents),
-            desc="indexing",
-            unit=" texts",
-            delay=SHOWN_AFTER,
-            leave=False,
-            disable=not progress,
-        )
-        with bar:
+        with _bar("indexing", len(documents), " texts", progress) as bar:
             for start in range(0, len(documents), TOGETHER):
                 some = slice(start, start + TOGETHER)
                 made = self._encoded(documents[some], too_long)
@@ -233,7 +224,7 @@ class MultiVectorIndex:
             return list(range(self._next, self._next + n))
         if isinstance(ids, str):
             raise TypeError(f"ids={ids!r} is one text; give a list of ids.")
-        names = [_checked_name(name) for name in ids]
+        names = [checked_name(name) for name in ids]
         if len(names) != n:
             raise ValueError(f"{len(names)} ids for {n} documents: give one for each.")
         self._must_be_new(names)
@@ -352,8 +343,6 @@ class MultiVectorIndex:
         Raises:
             IndexNotSaved: the disk is full, or does not allow it. The old file still is there.
         """
-        from tqdm.auto import tqdm
-
         fingerprint = self.encoder.fingerprint
         with self._lock:
             names, runs = self.ids, runs_of(self._where.values())
@@ -367,16 +356,8 @@ class MultiVectorIndex:
             "next": str(following),
             "loss": json.dumps(asdict(loss)),
         }
-        bar = tqdm(
-            total=sum(column.n_bytes for column in columns.values()),
-            desc="saving",
-            unit="B",
-            unit_scale=True,
-            delay=SHOWN_AFTER,
-            leave=False,
-            disable=not progress,
-        )
-        with bar:
+        n_bytes = sum(column.n_bytes for column in columns.values())
+        with _bar("saving", n_bytes, "B", progress) as bar:
             index_file.write(Path(path).absolute(), columns, about, bar.update)
 
     @classmethod
@@ -420,7 +401,15 @@ class MultiVectorIndex:
         self._loss = StorageLoss(**json.loads(about["loss"]))
 
 
-def _checked_name(name: Any) -> Name:
-    if not is_name(name):
-        raise TypeError(f"the id {name!r} is {type(name).__name__}: give a string or a number.")
-    return name if isinstance(name, str) else int(name)
+def _bar(what: str, total: int, unit: str, shown: bool) -> Any:
+    from tqdm.auto import tqdm
+
+    return tqdm(
+        total=total,
+        desc=what,
+        unit=unit,
+        unit_scale=unit == "B",
+        delay=SHOWN_AFTER,
+        leave=False,
+        disable=not shown,
+    )

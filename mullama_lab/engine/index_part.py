@@ -181,7 +181,15 @@ def runs_of(places: Iterable[tuple[Part, int]]) -> list[Run]:
 
 
 def is_name(name: object) -> bool:
+    """Whether something may be the id of a document."""
     return isinstance(name, (str, int, np.integer)) and not isinstance(name, bool)
+
+
+def checked_name(name: Any) -> Name:
+    """An id as it is kept; TypeError if it is none."""
+    if not is_name(name):
+        raise TypeError(f"the id {name!r} is {type(name).__name__}: give a string or a number.")
+    return name if isinstance(name, str) else int(name)
 
 
 def offsets_of(lengths: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:

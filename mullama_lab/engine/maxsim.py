@@ -76,11 +76,11 @@ def similarity(query: Tokens, document: Tokens) -> NDArray[np.float32]:
     rows = Listed([document], asked.shape[1]).rows(0)
     fast = compiled()
     if fast is None:
-        return asked @ rows.T
+        return _checked(asked @ rows.T)
     laid = fast.queries(asked)
     out = np.empty((len(rows), laid.shape[0] * fast.LANES), np.float32)
     fast.similarities(laid, rows.ctypes.data, len(rows), out)
-    return np.ascontiguousarray(out.T[: len(asked)])
+    return _checked(np.ascontiguousarray(out.T[: len(asked)]))
 
 
 def best_matches(query: Tokens, document: Tokens) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
@@ -162,8 +162,10 @@ def kind_table(
     else:
         out, run = _compiled_run(fast, asked, source)
     _side_by_side(run, source.lengths, asked.size, n_threads)
-    table = out[:, : len(asked)].T
-    return table / np.float32(len(asked)) if kind == "normalized" else table
+    table = _checked(out[:, : len(asked)].T)
+    if kind == "normalized":
+        table = np.divide(table, len(asked), dtype=np.float32)
+    return table
 
 
 def threads(n_threads: int | None) -> int:
@@ -184,6 +186,14 @@ def query_vectors(query: Tokens) -> NDArray[np.float32]:
             "keep its punctuation and special tokens."
         )
     return vectors
+
+
+def _checked(products: NDArray[np.float32]) -> NDArray[np.float32]:
+    if not np.isfinite(products).all():
+        raise ValueError(
+            "a similarity is larger than float32 can hold. Normalise the vectors, of both texts."
+        )
+    return products
 
 
 def _source(documents: Documents | Chosen, dim: int) -> Chosen | Listed:

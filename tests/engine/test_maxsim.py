@@ -287,6 +287,13 @@ def test_a_ragged_of_another_dimension_is_refused(method):
         maxsim.scores(np.eye(4), Ragged.of([np.eye(3)]))
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered")
+def test_a_similarity_too_large_for_float32_is_refused(method):
+    for call in CALLS.values():
+        with pytest.raises(ValueError, match="larger than float32 can hold. Normalise the vectors"):
+            call(np.full((1, 4), 1e30), np.full((1, 4), 1e30))
+
+
 def test_bad_choices_are_refused():
     with pytest.raises(ValueError, match="kind='sum': it must be one of maxsim, normalized, symm"):
         maxsim.score(np.eye(2), np.eye(2), kind="sum")
