@@ -232,11 +232,14 @@ def _must_fit(vectors: NDArray[np.float32]) -> None:
 def _loss(exact: NDArray[np.float32], read: NDArray[np.float32]) -> StorageLoss:
     if (exact == read).all():
         return StorageLoss(len(exact))
-    a, b = exact.astype(np.float64), read.astype(np.float64)
-    lengths = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
-    same = (a == b).all(axis=1)
-    cosines = (a * b).sum(axis=1) / np.where(lengths > 0, lengths, 1)
-    cosines = np.where(same, 1.0, np.minimum(cosines, 1.0))
+    # By the difference, which float32 holds well; a cosine near 1 it does not.
+    difference = exact - read
+    a, b, d = (
+        np.einsum("ij,ij->i", part, part).astype(np.float64) for part in (exact, read, difference)
+    )
+    lengths = np.sqrt(a * b)
+    across = np.maximum(d - (np.sqrt(a) - np.sqrt(b)) ** 2, 0.0)
+    cosines = np.where(lengths > 0, 1 - across / np.where(lengths > 0, 2 * lengths, 1), d == 0)
     return StorageLoss(
-        len(a), float(cosines.min()), float(cosines.mean()), float(np.abs(a - b).max())
+        len(exact), float(cosines.min()), float(cosines.mean()), float(np.abs(difference).max())
     )

@@ -140,9 +140,9 @@ def test_the_loss_is_what_storing_cost():
         cosines = np.minimum((exact * read).sum(axis=1) / lengths, 1)
         losses[storage] = index.loss
         assert index.loss.n_tokens == len(exact)
-        assert index.loss.worst_cosine == pytest.approx(cosines.min(), abs=1e-12)
-        assert index.loss.mean_cosine == pytest.approx(cosines.mean(), abs=1e-12)
-        assert index.loss.largest_error == pytest.approx(np.abs(exact - read).max(), abs=1e-12)
+        assert index.loss.worst_cosine == pytest.approx(cosines.min(), abs=1e-9)
+        assert index.loss.mean_cosine == pytest.approx(cosines.mean(), abs=1e-9)
+        assert index.loss.largest_error == pytest.approx(np.abs(exact - read).max(), abs=1e-7)
     assert losses["float32"].worst_cosine == 1 and losses["float32"].largest_error == 0
     assert 1 > losses["float16"].worst_cosine > losses["int8"].worst_cosine > 0.999
 
