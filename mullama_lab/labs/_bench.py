@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,7 +16,7 @@ from mullama_lab.widgets import RunPanel, TokenStrip
 from mullama_lab.widgets._view import View, still_forms
 
 
-class Bench:
+class Bench(ABC):
     """A lab with a prompt that runs in one session, and a strip that shows what comes of it.
 
     A subclass has a `chain` and `_laid_out`.
@@ -40,9 +41,9 @@ class Bench:
         self.strip.explain_with(self._explain_step)
 
     @property
+    @abstractmethod
     def chain(self) -> Chain:
         """The chain of runs."""
-        raise NotImplementedError
 
     @property
     def trace(self) -> Trace | None:
