@@ -23,7 +23,7 @@ from mullama_lab.engine.session import Session
 C: Any = _llama_cpp  # its annotations do not allow what ctypes does
 
 PROMPT = "Once upon a time, in a small town by the sea, there lived"
-PAIRS = 7
+PAIRS = 13
 N_TOKENS = 96
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.capture import RowFacts, RowReader, must_be_sound
+from mullama_lab.engine.capture import RowFacts, RowReader
 from mullama_lab.engine.chain import Chain, Stage
 from mullama_lab.engine.sampling import ChainSampler, State, SurvivorCount
 from mullama_lab.engine.trace import Facts, Trace
@@ -56,7 +56,6 @@ class Drawing:
         i = len(self.trace)
         if chain is not self.chain:
             self._take(chain, i)
-        must_be_sound(row)
         began = perf_counter_ns()
         state = self.work.state
         self.survivors.start(len(row))

@@ -112,11 +112,17 @@ def preview(
     seed = whole("seed", seed, 0, MAX_SEED)
     step = whole("step", step, 0, MAX_STEP)
     top = whole("top", top, 1, 2**31)
-    with model._in_use(), _candidates(model.n_vocab) as candidates:
+    with model._in_use(), _desk(model.n_vocab) as desk:
         work = ChainSampler(
-            chain, model, history=tokens, seed=seed, step=step, state=state, candidates=candidates
+            chain,
+            model,
+            history=tokens,
+            seed=seed,
+            step=step,
+            state=state,
+            candidates=desk.candidates,
         )
-        recorder = _Recorder(chain, top, checked)
+        recorder = _Recorder(chain, top, desk.look(checked, top), desk.logits)
         choice = work.apply(checked, step, recorder.stage)
     return Preview(
         chain=chain,
@@ -130,20 +136,79 @@ def preview(
     )
 
 
-_spare: dict[int, list[native.Candidates]] = {}
+@dataclass(slots=True)
+class _Look:
+    """A row before any stage, with the log-sum-exp of it."""
+
+    view: StageView
+    log_total: float
+
+
+class _Desk:
+    """What one preview works on at a time, left for the next.
+
+    Fresh megabytes cost more than sampling. And a slider asks about the same row again and
+    again, so how the row looked is left too.
+    """
+
+    def __init__(self, n_vocab: int) -> None:
+        self.candidates = native.Candidates(n_vocab)
+        self.logits = np.empty(n_vocab, np.float32)  # by token id: what the next stage is given
+        self._row = np.empty(n_vocab, np.float32)
+        self._top = 0
+        self._look: _Look | None = None
+
+    def look(self, row: Logits, top: int) -> _Look:
+        """How a row looks before any stage; leaves it in `logits`."""
+        if self._look is None or top != self._top or not np.array_equal(row, self._row):
+            self._look = _look(row, top)
+            self._top = top
+            self._row[:] = row
+        self.logits[:] = row
+        return self._look
+
+
+def _look(row: Logits, top: int) -> _Look:
+    best = float(row.max())
+    weights = np.empty_like(row)
+    total = native.exp_shifted(row, best, weights)
+    with np.errstate(invalid="ignore"):
+        mean_logit = native.dot(weights, row) / total
+    n_possible = len(row)
+    if not math.isfinite(mean_logit):  # 0 * -inf: the row holds removed tokens
+        n_possible = int(np.count_nonzero(row > -np.inf))
+        some = weights > 0
+        mean_logit = native.dot(weights[some], row[some]) / total
+    log_total = best + math.log(total)
+    ids = largest(row, min(top, n_possible)).astype(np.int32)
+    view = StageView(
+        stage=None,
+        n_kept=n_possible,
+        ids=ids,
+        probs=(weights[ids] / total).astype(np.float32),
+        logits=row[ids],
+        removed_mass=0.0,
+        entropy=max(0.0, log_total - mean_logit),
+        changed=True,
+    )
+    for array in (view.ids, view.probs, view.logits):
+        array.flags.writeable = False  # the next preview may show them too
+    return _Look(view, log_total)
+
+
+_spare: dict[int, list[_Desk]] = {}
 
 
 @contextmanager
-def _candidates(n_vocab: int) -> Iterator[native.Candidates]:
-    """Candidates that an earlier preview is done with: fresh megabytes cost more than sampling."""
+def _desk(n_vocab: int) -> Iterator[_Desk]:
     spare = _spare.setdefault(n_vocab, [])
     try:
-        candidates = spare.pop()
+        desk = spare.pop()
     except IndexError:
-        candidates = native.Candidates(n_vocab)
-    yield candidates
+        desk = _Desk(n_vocab)
+    yield desk
     if len(spare) < 4:
-        spare.append(candidates)
+        spare.append(desk)
 
 
 def _checked_row(row: ArrayLike, n_vocab: int) -> Logits:
@@ -172,34 +237,12 @@ def _checked_row(row: ArrayLike, n_vocab: int) -> Logits:
 class _Recorder:
     """Looks at the candidates after each stage and compares them with those before it."""
 
-    def __init__(self, chain: Chain, top: int, row: Logits) -> None:
+    def __init__(self, chain: Chain, top: int, look: _Look, logits: Logits) -> None:
         self.chain = chain
         self.top = top
-        self.logits = row.copy()  # by token id: what the next stage is given
-        best = float(row.max())
-        weights = np.empty_like(row)
-        total = native.exp_shifted(row, best, weights)
-        with np.errstate(invalid="ignore"):
-            mean_logit = native.dot(weights, row) / total
-        n_possible = len(row)
-        if not math.isfinite(mean_logit):  # 0 * -inf: the row holds removed tokens
-            n_possible = int(np.count_nonzero(row > -np.inf))
-            some = weights > 0
-            mean_logit = native.dot(weights[some], row[some]) / total
-        self.log_total = best + math.log(total)
-        ids = largest(row, min(self.top, n_possible)).astype(np.int32)
-        self.views = [
-            StageView(
-                stage=None,
-                n_kept=n_possible,
-                ids=ids,
-                probs=(weights[ids] / total).astype(np.float32),
-                logits=row[ids],
-                removed_mass=0.0,
-                entropy=max(0.0, self.log_total - mean_logit),
-                changed=True,
-            )
-        ]
+        self.logits = logits
+        self.log_total = look.log_total
+        self.views = [look.view]
 
     def stage(self, place: int, candidates: native.Candidates, inert: bool) -> None:
         """Record what stage `place` left."""

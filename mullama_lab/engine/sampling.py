@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine import _native as native
 from mullama_lab.engine import samplers as s
+from mullama_lab.engine.capture import must_be_sound
 from mullama_lab.engine.chain import Chain, Stage
 from mullama_lab.engine.shortlist import shortlist
 from mullama_lab.errors import NoCandidates, StageFailed
@@ -457,7 +458,7 @@ class ChainSampler:
         step: int,
         on_stage: Callable[[int, native.Candidates, bool], None],
     ) -> int:
-        """Choose the token of one row.
+        """Choose the token of one row; `DecodeError` if it holds what cannot be sampled from.
 
         `on_stage(place, candidates, inert)` sees what each stage left; after an inert one there
         may be nothing new to see, nor all that there was before.
@@ -466,6 +467,7 @@ class ChainSampler:
         if self._k and (few := shortlist(row, self._k)) is not None:
             candidates.load_some(*few)
         else:
+            must_be_sound(row)
             candidates.load(row)
         for place in range(len(self.workers)):
             on_stage(place, candidates, not self.apply_stage(place, step))

@@ -10,6 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from mullama_lab.engine._native import LARGEST_LOGIT
+
 HAND = 64  # tokens
 
 
@@ -18,17 +20,20 @@ def shortlist(
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]] | None:
     """Ids and logits of a few tokens, the k likeliest among them, in vocabulary order.
 
-    None where the whole row has to be sorted: if it is too short for k, or if two of these
-    logits are equal, as llama.cpp then orders them by how it sorts.
+    None where the whole row has to be looked at: if it is too short for k, if two of these
+    logits are equal, as llama.cpp then orders them by how it sorts, or if a logit is not one that
+    llama.cpp can sample from.
     """
     n_hands = len(row) // HAND
     if n_hands < 2 * k:
         return None
     best = row[: n_hands * HAND].reshape(HAND, n_hands).max(axis=0)
+    rest = row[n_hands * HAND :].max(initial=-np.inf)
+    highest = np.maximum(best.max(), rest)  # carries a NaN along
     best.partition(n_hands - k)
     least = best[n_hands - k]
     ids = (row >= least).nonzero()[0]
     logits = row[ids]
-    if least == -np.inf or len(set(logits.tolist())) < len(logits):
+    if not abs(highest) <= LARGEST_LOGIT or least == -np.inf or len(set(logits.tolist())) < len(ids):
         return None
     return ids, logits

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from mullama_lab.engine.samplers import Penalties, Temperature, TopK, TopP
 from mullama_lab.engine.sampling import ChainSampler
 from mullama_lab.engine.shortlist import HAND, shortlist
+from mullama_lab.errors import DecodeError
 
 
 @given(n=st.integers(HAND, 5000), k=st.integers(1, 60), seed=st.integers(0, 2**32 - 1))
@@ -36,11 +37,24 @@ def test_equal_logits_and_a_row_of_removed_tokens_are_left_to_llama_cpp():
     assert shortlist(removed, 10) is None
 
 
+@pytest.mark.parametrize("place", [0, 1777, 3999])
+@pytest.mark.parametrize("logit", [np.nan, np.inf, 1e9])
+def test_what_cannot_be_sampled_from_is_left_to_who_refuses_it(place, logit):
+    row = np.random.default_rng(0).permutation(4000).astype(np.float32)
+    row[place] = logit
+    assert shortlist(row, 10) is None
+    work = ChainSampler(TopK(10) | Temperature(0.8), _Vocabulary(len(row)))
+    with pytest.raises(DecodeError, match="a NaN, an infinity or a huge number"):
+        work.apply(row, 0, lambda *_: None)
+
+
 class _Vocabulary:
     """What a sampler asks of a model when no stage looks at a token's text."""
 
-    n_vocab = 6000
     vocab_type = "BPE"
+
+    def __init__(self, n_vocab=6000):
+        self.n_vocab = n_vocab
 
 
 CHAINS = (
@@ -61,7 +75,7 @@ def test_a_chain_leaves_the_same_and_draws_the_same(chain, equal, monkeypatch):
         return token, work.candidates.window.copy()
 
     for step in range(20):
-        row = rng.normal(scale=3, size=_Vocabulary.n_vocab).astype(np.float32)
+        row = rng.normal(scale=3, size=6000).astype(np.float32)
         if equal:
             row = np.round(row, 1)
         token, left = outcome(row, step)
