@@ -34,6 +34,5 @@ def shortlist(
     least = best[n_hands - k]
     ids = (row >= least).nonzero()[0]
     logits = row[ids]
-    if not abs(highest) <= LARGEST_LOGIT or least == -np.inf or len(set(logits.tolist())) < len(ids):
-        return None
-    return ids, logits
+    usable = abs(highest) <= LARGEST_LOGIT and least > -np.inf
+    return (ids, logits) if usable and len(set(logits.tolist())) == len(ids) else None
