@@ -188,6 +188,28 @@ def test_candidates_without_probability_do_not_disturb_typical_and_mirostat(cut,
     assert with_cut.ids.tolist() == expected.final.ids.tolist()
 
 
+def test_a_row_that_changed_in_place_and_another_top_are_looked_at_anew(tiny_model):
+    row = np.linspace(0, 8, N_VOCAB, dtype=np.float32)
+    chain = TopK(3) | Temperature(0.5)
+    first = chain.preview(row, model=tiny_model, top=4)
+    assert first.before.ids.tolist() == [258, 257, 256, 255]
+    assert len(chain.preview(row, model=tiny_model, top=9).before.ids) == 9
+    row[7] = 9
+    changed = chain.preview(row, model=tiny_model, top=4)
+    assert changed.before.ids.tolist() == [7, 258, 257, 256]
+    assert changed.final.ids.tolist() == [7, 258, 257]
+    again = chain.preview(np.linspace(0, 8, N_VOCAB), model=tiny_model, top=4)
+    assert again.final.probs.tolist() == first.final.probs.tolist()
+    assert (again.before.entropy, again.choice) == (first.before.entropy, first.choice)
+
+
+def test_a_view_cannot_be_written_to_by_who_reads_it(tiny_model):
+    view = Chain([TopK(3)]).preview(np.zeros(N_VOCAB, np.float32), model=tiny_model).before
+    for array in (view.ids, view.probs, view.logits):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1
+
+
 def test_previews_on_other_threads_do_not_disturb_a_generation(tiny_model):
     chain = Penalties(repeat=1.2) | DRY(multiplier=0.5) | Mirostat(4.0, 0.1)
     row = np.random.default_rng(1).standard_normal(N_VOCAB).astype(np.float32)
