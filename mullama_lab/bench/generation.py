@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import psutil
 from llama_cpp import Llama
 from llama_cpp import llama_cpp as _llama_cpp
 
@@ -34,6 +35,8 @@ def rows(model: Model) -> Iterator[Row]:
     with model.session(n_ctx=1024) as session:
         yield _against_bare_loop(model, session)
         yield _against_llama_cpp_python(model, session, least_over_peer)
+        with model.session(n_ctx=1024, n_threads=psutil.cpu_count(logical=False)) as all_cores:
+            yield _against_llama_cpp_python(model, all_cores, least_over_peer)
         yield _preview(model, session, preview_ms)
         yield _second_prompt(model, session)
 
@@ -70,11 +73,12 @@ def _against_llama_cpp_python(model: Model, session: Session, target: float) -> 
         answer = llama.create_completion(PROMPT, max_tokens=16, logprobs=20, seed=7)
         return answer["usage"]["completion_tokens"] / (time.perf_counter() - start)  # type: ignore[index]
 
-    pairs = list(_alternate(lambda: _our_speed(session, N_TOKENS), peer_speed, 3))
+    pairs = list(_alternate(lambda: _our_speed(session, N_TOKENS), peer_speed, 5))
     llama.close()
     ours, peer = (statistics.median(column) for column in zip(*pairs))
     return Row(
-        f"{model.source}: generate against create_completion(logprobs=20), tokens/s",
+        f"{model.source}: generate against create_completion(logprobs=20), both with "
+        f"{session.n_threads} threads, tokens/s",
         f"{ours:.1f}",
         f"{peer:.1f}",
         statistics.median(a / b for a, b in pairs),

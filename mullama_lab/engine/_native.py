@@ -150,6 +150,7 @@ free_context = C.llama_free
 n_ctx = C.llama_n_ctx_seq
 n_batch = C.llama_n_batch
 n_seq_max = C.llama_n_seq_max
+n_threads = C.llama_n_threads
 
 
 def is_recurrent(context: Any) -> bool:

@@ -10,6 +10,7 @@ longest beginning of them that any sequence has.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from time import monotonic, perf_counter_ns, sleep
@@ -51,6 +52,7 @@ class Context:
         self.handle = handle
         self.n_vocab = n_vocab
         self.n_ctx = native.n_ctx(handle)  # of one sequence
+        self.leaves_a_core = native.n_threads(handle) < (os.cpu_count() or 1)
         self.stop = stop
         self.batch = native.Batch(native.n_batch(handle))
         self.is_recurrent = native.is_recurrent(handle)

@@ -7,17 +7,18 @@ lane; seeds, sweeps and branches are more. Scoring a given text fills the same T
 instead of a draw.
 
 What is recorded of a step is worked out on a thread of its own, while the next token is decoded;
-only the draw comes between two decodes. A lane waits for its record before it draws again.
+only the draw comes between two decodes. A lane waits for its record before it draws again. Where
+decoding takes every core, a second thread would stall it, and the record is made in between too.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,7 @@ from mullama_lab.errors import MullamaError, Stopped
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
 
+T = TypeVar("T")
 Logits = NDArray[np.float32]  # (n_vocab,)
 LANE_ERRORS = (MullamaError, ValueError)  # what a chain or a prompt can bring about
 
@@ -146,8 +148,8 @@ class Lane:
         trace.finish_reason = reason
         self.controls.on_end(error)
 
-    def record(self, recorder: ThreadPoolExecutor) -> None:
-        """Have the newest draw recorded on another thread."""
+    def record(self, recorder: Executor) -> None:
+        """Have the newest draw recorded."""
         draw, self._draw = self._draw, None
         if draw is not None:
             self._record = recorder.submit(self._write, draw)
@@ -242,7 +244,9 @@ def generate(context: Context, lanes: Sequence[Lane]) -> None:
     waiting = deque(_grouped(lanes))
     active: list[Lane] = []
     first_row = FirstRow(context)
-    recorder = ThreadPoolExecutor(1, "mullama_lab record")
+    recorder: Executor = _AtOnce()
+    if context.leaves_a_core:
+        recorder = ThreadPoolExecutor(1, "mullama_lab record")
     try:
         while waiting or active:
             while waiting and _may_begin(context, waiting[0], active):
@@ -267,7 +271,7 @@ def generate(context: Context, lanes: Sequence[Lane]) -> None:
             raise lane.error
 
 
-def _decode(context: Context, active: list[Lane], recorder: ThreadPoolExecutor) -> list[Lane]:
+def _decode(context: Context, active: list[Lane], recorder: Executor) -> list[Lane]:
     """One token more for each lane; those that go on after it."""
     full = context.without_room([lane.sequence for lane in active])
     for lane in active:
@@ -286,6 +290,18 @@ def _decode(context: Context, active: list[Lane], recorder: ThreadPoolExecutor) 
     for lane, row in zip(active, rows, strict=True):
         lane.step(context, row, decode_ns)
     return _going(active)
+
+
+class _AtOnce(Executor):
+    """Does what is submitted at once, on this thread."""
+
+    def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
+        future: Future[T] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
 
 
 def _may_begin(context: Context, lane: Lane, active: Sequence[Lane]) -> bool:
