@@ -3,15 +3,16 @@ import { glyphs, h } from "./kit_dom.js";
 import { count, percent, readable, visible } from "./kit_text.js";
 import { pieceParts, unhex } from "./kit_tokens.js";
 
-const ROUNDING = 0.0005; // nats; rows of one history differ by less when only the cache differs
-
 /** A divergence in words: "0.31 nats", "≥ 0.31 nats", "∞" or "n/a". */
 export function nats(kl) {
   if (!kl) return "n/a";
   if (kl.infinite) return "∞";
-  const shown = kl.nats < ROUNDING ? "0.000" : kl.nats < 10 ? kl.nats.toFixed(3) : kl.nats.toPrecision(3);
+  const shown = kl.nats === 0 ? "0" : kl.nats < 0.001 ? kl.nats.toPrecision(1) : kl.nats < 10 ? kl.nats.toFixed(3) : kl.nats.toPrecision(3);
   return `${kl.exact ? "" : "≥ "}${shown} nats`;
 }
+
+/** The same for a divergence that is noise, where that is known: no figure that looks like an effect. */
+const said = (kl, noise) => (noise && kl.nats !== 0 ? "within noise" : nats(kl));
 
 /** A token of which even a blank is seen. */
 const marked = (text) => visible(text).map((part) => part.text).join("") || "(nothing)";
@@ -24,26 +25,38 @@ export function alikeText(c) {
   return c.sides.some((side) => side.token) ? `${alike}, then one goes on` : `the same ${alike.replace(" alike", "")}`;
 }
 
-/** Whether two rows are the model's answer to the same tokens, and so alike but for rounding. */
-const sameRow = (c, side, step, kl) =>
-  Boolean(c.same_prompt && kl && !kl.infinite && kl.nats < ROUNDING && (side.first === null || step <= side.first));
+/** Whether two rows are the model's answer to the same tokens, and alike to the last bit or but for noise. */
+const sameRow = (c, side, step, kl, noise) =>
+  Boolean(c.same_prompt && kl && (kl.nats === 0 || noise) && (side.first === null || step <= side.first));
+
+/** Whether a difference is shown of which nobody knows if it is noise. */
+const unsure = (c) => c.floor === null && c.sides.some(({ kl, kl_after }) => [kl, kl_after].some((one) => one?.nats));
+
+/** What is known of the noise, and the code that measures it; nothing where no difference is shown. */
+export function noiseText(c) {
+  if (c.floor !== null) return [`Within noise: up to ${nats({ nats: c.floor, exact: true })}, as measured with this model.`];
+  return unsure(c) ? ["Noise not measured, so a small KL may be rounding. To measure it: ", "ml.studies.noise.noise(model)"] : [];
+}
 
 /** Where one side parts from the first, and the divergence there. */
 export function partingText(c, side) {
   const [first] = c.sides;
   if (side.first === null) return `${side.label}: no token differs from ${first.label}.`;
   const there = `${side.label} parts from ${first.label} at token ${count(side.first + 1)}.`;
-  if (sameRow(c, side, side.first, side.kl)) return `${there} The model's row is the same there; after the chain KL is ${nats(side.kl_after)}.`;
-  return `${there} KL there: ${nats(side.kl)} before the chain, ${nats(side.kl_after)} after.`;
+  const after = said(side.kl_after, side.noise_after);
+  if (sameRow(c, side, side.first, side.kl, side.noise))
+    return `${there} The model's row is the same there${side.kl.nats === 0 ? "" : ", within noise"}; after the chain KL is ${after}.`;
+  return `${there} KL there: ${said(side.kl, side.noise)} before the chain, ${after} after.`;
 }
 
 function cell(row, k, alike, same) {
   if (!row) return h("td", { class: "mll-cmp-none" }, "–");
-  const [hex, p, after, kl] = row;
-  return h("td", { "data-alike": alike, title: `${percent(p)} before the chain, ${percent(after)} after` },
+  const [hex, p, after, kl, noise] = row;
+  const measured = k && kl && !same ? `; KL ${nats(kl)}${noise ? ", within noise" : ""}` : "";
+  return h("td", { "data-alike": alike, title: `${percent(p)} before the chain, ${percent(after)} after${measured}` },
     h("span", { class: "mll-cmp-piece", dir: "auto" }, glyphs(pieceParts(unhex(hex)))),
     h("span", { class: "mll-cmp-p" }, percent(p)),
-    k ? h("span", { class: "mll-cmp-kl" }, same ? "same row" : nats(kl).replace(" nats", "")) : null);
+    k ? h("span", { class: "mll-cmp-kl" }, same && !noise ? "same row" : said(kl, noise).replace(" nats", "")) : null);
 }
 
 function aligned(c) {
@@ -51,7 +64,7 @@ function aligned(c) {
     h("th", { scope: "col" }, h("bdi", {}, side.label), h("span", { class: "mll-quiet" }, k ? " · chance · KL" : " · chance")));
   const body = c.rows.map(([step, cells]) => h("tr", { "data-part": step === c.first },
     h("th", { scope: "row" }, String(step + 1)),
-    cells.map((one, k) => cell(one, k, cells.every((other) => other?.[0] === cells[0]?.[0]), sameRow(c, c.sides[k], step, one?.[3])))));
+    cells.map((one, k) => cell(one, k, cells.every((other) => other?.[0] === cells[0]?.[0]), sameRow(c, c.sides[k], step, one?.[3], one?.[4])))));
   const last = c.rows.at(-1)?.[0] ?? -1;
   return h("div", { class: "mll-cmp-aligned" },
     h("div", { class: "mll-cmp-scroll", tabindex: 0, role: "region", "aria-label": "Token by token" },
@@ -64,6 +77,7 @@ function aligned(c) {
 /** The whole comparison as a node. */
 export function comparisonView(c) {
   const others = c.sides.slice(1);
+  const [noise, code] = noiseText(c);
   const side = (one) => h("section", { class: "mll-cmp-side", "aria-label": one.label },
     h("h4", { class: "mll-quiet" }, h("bdi", {}, one.label)),
     h("p", { class: "mll-cmp-text", dir: "auto" },
@@ -72,7 +86,8 @@ export function comparisonView(c) {
       readable(one.rest, { lines: true })));
   return h("div", { class: "mll-cmp" },
     h("p", {}, h("bdi", {}, c.sides.map((one) => one.label).join(", ")), `: ${alikeText(c)}.${c.same_prompt ? "" : " The prompts differ."}`),
-    h("ul", { class: "mll-cmp-parts mll-quiet" }, others.map((one) => h("li", { dir: "auto" }, partingText(c, one)))),
+    h("ul", { class: "mll-cmp-parts mll-quiet" }, others.map((one) => h("li", { dir: "auto" }, partingText(c, one))),
+      noise ? h("li", {}, noise, code ? h("code", {}, code) : null) : null),
     h("div", { class: "mll-cmp-sides", "data-n": c.sides.length }, c.sides.map(side)),
     aligned(c));
 }

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from mullama_lab.engine.samplers import XTC, Custom
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree_nodes import n_shared
 
@@ -54,6 +55,18 @@ def divergence(a: Trace, b: Trace, step: int, *, after: bool = False) -> Diverge
     if ours is None or theirs is None:
         return None
     return _kl(ours, theirs)
+
+
+def as_noisy(a: Trace, b: Trace, step: int) -> bool:
+    """Whether the chains of two traces make of one row the same at a step.
+
+    Then what differs after them came into them. It is so where the tokens before are the same,
+    and so the chains so far, unless one of their stages draws by itself with another seed.
+    """
+    chains = [[(i, chain) for i, chain in t.chains if i <= step] for t in (a, b)]
+    drawn = any(isinstance(stage, (XTC, Custom)) for _, chain in chains[0] for stage in chain)
+    same_text = a.history(step).tolist() == b.history(step).tolist()
+    return same_text and chains[0] == chains[1] and not (drawn and a.seed != b.seed)
 
 
 @dataclass(frozen=True)

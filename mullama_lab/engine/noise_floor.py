@@ -8,6 +8,7 @@ that it is about to show is more than that.
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -114,3 +115,16 @@ def remember(model: Model, floor: NoiseFloor) -> None:
 def known_floor(model: Model) -> NoiseFloor | None:
     """What was measured for a model, on this machine and since it was loaded; None if nothing."""
     return _known.get(model)
+
+
+def floor_of(sources: Iterable[str]) -> NoiseFloor | None:
+    """The floor for what some models computed, by their sources, as a trace's `model_name` has it.
+
+    Of each measure it is the largest. None if nothing was measured for one of them.
+    """
+    measured = {model.source: floor for model, floor in tuple(_known.items())}
+    floors = [measured.get(source) for source in sources]
+    known = [floor for floor in floors if floor is not None]
+    if not known or len(known) < len(floors):
+        return None
+    return NoiseFloor(**{name: max(getattr(f, name) for f in known) for name in MEASURES})

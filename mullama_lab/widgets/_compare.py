@@ -1,8 +1,8 @@
 """Two to four traces side by side, aligned by token: where they part, and how far apart there.
 
 Every one is set against the first. At the step where two paths part they have the same history,
-so the model's own rows differ there only if something else did (another prompt, model, adapter);
-what the chains made of the row may differ in any case.
+so the model's own rows differ there only if something else did (another prompt, model, adapter),
+or by the noise of another batch; what the chains made of the row may differ in any case.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mullama_lab.engine.divergence import Divergence, divergence, where_they_part
+from mullama_lab.engine.divergence import Divergence, as_noisy, divergence, where_they_part
+from mullama_lab.engine.noise_floor import NoiseFloor, floor_of
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree_nodes import n_shared
 from mullama_lab.widgets._glyphs import visible_piece
@@ -21,6 +22,7 @@ MOST_SIDES = 4
 MOST_ROWS = 100  # aligned steps
 BEFORE = 2  # aligned steps that are still alike
 MAX_SIDE = 3000  # characters of each part of a text
+NOT_MEASURED = "the noise is not measured: mullama_lab.studies.noise.noise(model) does"
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +44,7 @@ class Side:
         rest: its text after that.
         kl, kl_after: KL(first side ‖ this one) at `first`, before and after the chains; None
             where it is not known.
+        noise, noise_after: whether those are no more than noise; None where that is not known.
     """
 
     number: int
@@ -51,16 +54,22 @@ class Side:
     rest: str
     kl: Divergence | None
     kl_after: Divergence | None
+    noise: bool | None
+    noise_after: bool | None
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A token of one side: its bytes, its chance before and after the chain, KL to the first."""
+    """A token of one side: its bytes, its chance before and after the chain, KL to the first.
+
+    `noise`: whether that KL is no more than noise; None where that is not known.
+    """
 
     piece: bytes
     logprob: float
     logprob_after: float
     kl: Divergence | None
+    noise: bool | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +83,8 @@ class Comparison:
         common: the text of those, or its end.
         same_prompt: whether the prompts have the same tokens.
         sides: what is each one's own, in the order given.
+        floor: the largest differences that are noise; None if it was not measured for each
+            model that is compared.
     """
 
     first: int | None
@@ -82,6 +93,7 @@ class Comparison:
     same_prompt: bool
     sides: tuple[Side, ...]
     traces: tuple[Trace, ...]
+    floor: NoiseFloor | None
 
     @property
     def a(self) -> Side:
@@ -105,7 +117,8 @@ class Comparison:
         if i >= len(trace):
             return None
         kl = divergence(self.traces[0], trace, i) if k else None
-        return Cell(trace.pieces[i], float(trace.logprob[i]), float(trace.logprob_after[i]), kl)
+        chances = float(trace.logprob[i]), float(trace.logprob_after[i])
+        return Cell(trace.pieces[i], *chances, kl, _is_noise(kl, self.floor))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the browser; what is not known is None."""
@@ -118,6 +131,7 @@ class Comparison:
                 {**vars(side), "kl": _plain(side.kl), "kl_after": _plain(side.kl_after)}
                 for side in self.sides
             ],
+            "floor": None if self.floor is None else self.floor.kl,
             "rows": [[i, [_plain_cell(cell) for cell in cells]] for i, cells in self.rows()],
             "n": max(map(len, self.traces)),
         }
@@ -127,6 +141,8 @@ class Comparison:
         lines = [f"Comparison of {labels}: {self.shared} tokens alike"]
         for side in self.sides[1:]:
             lines.append(f"  {_parting(self.sides[0], side)}")
+        if any(_may_be_noise(side) for side in self.sides):
+            lines.append(f"  {NOT_MEASURED}")
         return "\n".join(lines)
 
 
@@ -138,7 +154,8 @@ def compare(compared: Sequence[Compared]) -> Comparison:
     first = traces[0]
     shared = min(n_shared(first.tokens, trace.tokens) for trace in traces)
     prompt = first.prompt_tokens.tolist()
-    sides = tuple(_side(one, first, shared) for one in compared)
+    floor = floor_of(trace.model_name for trace in traces)
+    sides = tuple(_side(one, first, shared, floor) for one in compared)
     return Comparison(
         first=shared if any(side.first == shared for side in sides) else None,
         shared=shared,
@@ -146,21 +163,39 @@ def compare(compared: Sequence[Compared]) -> Comparison:
         same_prompt=all(trace.prompt_tokens.tolist() == prompt for trace in traces),
         sides=sides,
         traces=traces,
+        floor=floor,
     )
 
 
-def _side(one: Compared, first: Trace, shared: int) -> Side:
+def _side(one: Compared, first: Trace, shared: int, floor: NoiseFloor | None) -> Side:
     trace = one.trace
     at = where_they_part(first, trace)
+    kl = None if at is None else divergence(first, trace, at)
+    kl_after = None if at is None else divergence(first, trace, at, after=True)
+    noise, noise_after = _is_noise(kl, floor), _is_noise(kl_after, floor)
+    if noise and at is not None and as_noisy(first, trace, at):
+        noise_after = True
     return Side(
         number=one.number,
         label=one.label,
         first=at,
         token=_text(trace, shared, shared + 1)[:MAX_SIDE],
         rest=_start(_text(trace, shared + 1, len(trace))),
-        kl=None if at is None else divergence(first, trace, at),
-        kl_after=None if at is None else divergence(first, trace, at, after=True),
+        kl=kl,
+        kl_after=kl_after,
+        noise=noise,
+        noise_after=noise_after,
     )
+
+
+def _is_noise(kl: Divergence | None, floor: NoiseFloor | None) -> bool | None:
+    return None if kl is None or floor is None else floor.within(kl.nats, "kl")
+
+
+def _may_be_noise(side: Side) -> bool:
+    """Whether a difference is shown of which nobody knows if it is noise."""
+    told = ((side.kl, side.noise), (side.kl_after, side.noise_after))
+    return any(kl is not None and noise is None and 0 < kl.nats < math.inf for kl, noise in told)
 
 
 def _text(trace: Trace, start: int, stop: int) -> str:
@@ -175,8 +210,10 @@ def _end(text: str) -> str:
     return text if len(text) <= MAX_SIDE else "…" + text[1 - MAX_SIDE :]
 
 
-def _said(kl: Divergence | None) -> str:
-    return "n/a" if kl is None else f"{kl} nats"
+def _said(kl: Divergence | None, noise: bool | None) -> str:
+    if kl is None:
+        return "n/a"
+    return f"{kl} nats (within noise)" if noise and kl.nats > 0 else f"{kl} nats"
 
 
 def _parting(a: Side, b: Side) -> str:
@@ -184,7 +221,7 @@ def _parting(a: Side, b: Side) -> str:
         return f"{b.label}: no token differs from {a.label}"
     return (
         f"{b.label} parts from {a.label} at token {b.first + 1}: "
-        f"KL {_said(b.kl)} before the chain, {_said(b.kl_after)} after"
+        f"KL {_said(b.kl, b.noise)} before the chain, {_said(b.kl_after, b.noise_after)} after"
     )
 
 
@@ -200,4 +237,4 @@ def _plain_cell(cell: Cell | None) -> list[Any] | None:
     if cell is None:
         return None
     chances = (None if math.isnan(x) else math.exp(x) for x in (cell.logprob, cell.logprob_after))
-    return [cell.piece.hex(), *chances, _plain(cell.kl)]
+    return [cell.piece.hex(), *chances, _plain(cell.kl), cell.noise]

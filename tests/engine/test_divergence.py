@@ -8,9 +8,14 @@ import numpy as np
 import pytest
 
 from mullama_lab.engine import tiny
-from mullama_lab.engine.divergence import Divergence, divergence, where_they_part
+from mullama_lab.engine.divergence import (
+    Divergence,
+    as_noisy,
+    divergence,
+    where_they_part,
+)
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.samplers import Chain, Mask, Temperature, TopK
+from mullama_lab.engine.samplers import XTC, Chain, Mask, Temperature, TopK
 from mullama_lab.engine.trace import Trace
 
 PLAIN = Mask(ban=[tiny.EOS]) | Temperature(1.0)
@@ -65,6 +70,16 @@ def test_a_step_is_no_distance_from_itself(session):
     a = run(session, PLAIN)
     for after in (False, True):
         assert divergence(a, a, 2, after=after) == Divergence(0.0, True)
+
+
+def test_one_chain_makes_the_same_of_a_row_unless_it_draws_by_itself_with_another_seed(session):
+    drawing = Chain([XTC(0.5, 0.01), Temperature(1.0)])
+    runs = [run(session, chain, seed=s) for chain in (PLAIN, drawing) for s in (1, 2)]
+    runs[1].chains = [*runs[1].chains, (3, drawing)]  # as if it had been changed on the way
+    assert as_noisy(runs[0], runs[1], 0) and as_noisy(runs[2], runs[2], 0)
+    assert not as_noisy(runs[0], runs[1], 3) and not as_noisy(runs[0], runs[2], 0)
+    assert not as_noisy(runs[2], runs[3], 0)
+    assert not as_noisy(runs[0], run(session, PLAIN, prompt="y", seed=1), 0)
 
 
 def test_where_not_all_is_kept_it_is_a_lower_bound_and_says_so(session):

@@ -7,7 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from mullama_lab.engine.noise_floor import NoiseFloor, row_differences
+from mullama_lab.engine import tiny
+from mullama_lab.engine.model import Model
+from mullama_lab.engine.noise_floor import (
+    NoiseFloor,
+    floor_of,
+    remember,
+    row_differences,
+)
 
 FLOOR = NoiseFloor(logit=0.5, logprob=0.1, kl=0.01, js=0.05)
 
@@ -75,3 +82,16 @@ def test_what_is_no_measure_or_no_row_is_named():
         FLOOR.within(0.1, "bits")
     with pytest.raises(ValueError, match=r"rows of shapes \(2,\) and \(3,\): give two of one"):
         row_differences(np.zeros(2, np.float32), np.zeros(3, np.float32))
+
+
+def test_the_floor_of_several_models_is_the_largest_and_unknown_if_one_was_not_measured(tmp_path):
+    paths = [tiny.write(tmp_path / f"{i}.gguf") for i in range(3)]
+    models = [Model.load(path) for path in paths]
+    a, b, c = (model.source for model in models)
+    remember(models[0], FLOOR)
+    remember(models[1], NoiseFloor(logit=0.1, logprob=0.2, kl=0.001, js=0.09))
+    assert floor_of([a, a]) == FLOOR
+    assert floor_of([a, b]) == NoiseFloor(logit=0.5, logprob=0.2, kl=0.01, js=0.09)
+    assert floor_of([a, c]) is floor_of([""]) is floor_of([]) is None
+    for model in models:
+        model.close()

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 import math
 
+import numpy as np
 import pytest
 
 from mullama_lab.engine.divergence import divergence
+from mullama_lab.engine.noise_floor import NoiseFloor, known_floor, remember
 from mullama_lab.engine.samplers import Chain, Mask, Temperature, TopK
+from mullama_lab.engine.trace import Trace
 from mullama_lab.widgets._compare import BEFORE, MOST_ROWS, Compared, compare
 
 AB = Mask(allow=[b + 3 for b in b"ab"]) | Temperature(2.0)
@@ -92,6 +95,60 @@ def test_what_the_browser_gets_is_json_and_bounded(session):
     assert len(sent["rows"]) <= MOST_ROWS and len(text) < 60_000
     assert beside(long[1], long[0]).b.kl_after.nats == math.inf
     assert beside(long[1], long[0]).to_dict()["sides"][1]["kl_after"]["infinite"] is True
+
+
+@pytest.fixture
+def floor(tiny_model):
+    """As if it had been measured; what was known before is known again afterwards."""
+    before = known_floor(tiny_model)
+    floor = NoiseFloor(logit=0.1, logprob=0.1, kl=1e-4, js=0.01)
+    remember(tiny_model, floor)
+    yield floor
+    remember(tiny_model, before)
+
+
+def moved(trace):
+    """A trace as another batch might have left it, with a chain that makes more of the noise."""
+    text = Trace.from_dict(trace.to_dict())
+    signs = np.where(np.arange(text.top) % 2, 1, -1).astype(np.float32)
+    for name, by in (("top_logprobs", 3e-3), ("after_logprobs", 0.2)):
+        rows = text._arrays[name][: len(text)]
+        rows += np.float32(by) * signs
+        rows -= np.logaddexp.reduce(rows, axis=1, keepdims=True)
+    return text
+
+
+def test_a_difference_below_the_floor_is_within_noise_and_one_above_is_not(session, floor):
+    one = session.generate("x", AB, max_tokens=12, seed=0, top=259)
+    noisy, other = moved(one), session.generate("yz", AB, max_tokens=12, seed=1, top=259)
+    found = beside(Trace.from_dict(one.to_dict()), noisy, other)
+    assert found.floor == floor
+    for _, (_, same, apart) in found.rows():
+        assert 0 < same.kl.nats < floor.kl and same.noise is True
+        assert apart.kl.nats > floor.kl and apart.noise is False
+    assert found.sides[2].noise is False
+    assert "not measured" not in repr(found)
+    assert found.to_dict()["floor"] == floor.kl
+
+
+def test_what_one_chain_makes_of_noise_is_noise_and_what_another_makes_is_not(session, floor):
+    def pair(a, b):
+        runs = ((session.generate("x", c, max_tokens=3, seed=s, top=259) for c, s in
+                 ((a, seed), (b, seed + 100))) for seed in range(30))  # fmt: skip
+        return next(f for f in (beside(x, moved(y)) for x, y in runs) if f.first == 0)
+
+    cold, hot = Chain([TopK(200), Temperature(0.01)]), Chain([TopK(200), Temperature(3.0)])
+    assert (same := pair(hot, hot).b).noise is True and same.noise_after is True
+    assert same.kl_after.nats > floor.kl
+    assert (apart := pair(cold, hot).b).noise is True and apart.noise_after is False
+
+
+def test_without_a_measured_floor_nothing_is_called_noise_and_the_way_out_is_said(session, four):
+    found = beside(four[0], session.generate("yz", AB, max_tokens=12, seed=1))
+    assert found.floor is None and found.b.noise is None
+    assert all(cells[1].noise is None for _, cells in found.rows())
+    assert "mullama_lab.studies.noise.noise(model)" in repr(found)
+    assert "not measured" not in repr(beside(four[0], four[0]))
 
 
 def test_a_part_that_was_not_kept_is_not_known(four):
