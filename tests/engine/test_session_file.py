@@ -26,9 +26,9 @@ NOISE = 0.02
 PROMPT = "Once upon a time there was \N{GRINNING FACE}"
 
 
-@pytest.fixture(scope="module", params=["llama", "gemma3", "mamba"])
+@pytest.fixture(scope="module", params=["llama", "gemma3", "mamba", "jamba"])
 def any_model(request, tmp_path_factory):
-    """A model with plain attention, with a sliding window of 16 tokens, and a recurrent one."""
+    """A model with plain attention, with a sliding window of 16 tokens, recurrent, hybrid."""
     folder = tmp_path_factory.mktemp("models")
     path = tiny.write(folder / f"{request.param}.gguf", architecture=request.param)
     with Model.load(path) as model:
@@ -129,16 +129,32 @@ def test_seed_chain_and_trace_come_back(saved, tiny_model):
         assert len(branch) == 8
 
 
-def test_a_tree_comes_back_equal_and_is_saved_again_unless_another_is_given(tiny_model, tmp_path):
-    with tiny_model.session(n_ctx=256, n_threads=1) as session:
+def test_a_tree_comes_back_equal_and_is_saved_again_unless_another_is_given(any_model, tmp_path):
+    with any_model.session(n_ctx=256, n_threads=1) as session:
         first = session.generate(PROMPT, CHAIN, max_tokens=8, seed=7)
         tree = Tree([first])
         tree.add(session.branch(first, 2, int(first.top_ids[2][3]), max_tokens=3), name="other")
         session.save(tmp_path / "s", tree)
     for _ in range(2):
-        with Session.load(tmp_path / "s", tiny_model) as session:
+        with Session.load(tmp_path / "s", any_model) as session:
             assert session.tree.to_dict() == tree.to_dict()
             session.save(tmp_path / "s")
+
+
+def test_a_loaded_tree_goes_on_with_the_tokens_it_would_have_had(any_model, tmp_path):
+    with any_model.session(n_ctx=256, n_threads=1, n_seq_max=4) as session:
+        tree = Tree([session.generate(PROMPT, CHAIN, max_tokens=12, seed=7)])
+        parent = tree.branches[0].trace
+        token = int(parent.top_ids[4][3])
+        tree.add(session.branch(parent, 4, token, CHAIN, max_tokens=6))
+        session.save(tmp_path / "s", tree)
+        ends = [branch.trace for branch in tree]
+        steps = [(trace, len(trace) - 2, int(trace.top_ids[-2][5])) for trace in ends]
+        expected = [session.branch(*at, CHAIN, max_tokens=8, seed=9).tokens for at in steps]
+    with Session.load(tmp_path / "s", any_model, n_threads=1) as session:
+        for branch, (_, step, token), tokens in zip(session.tree, steps, expected, strict=True):
+            again = session.branch(branch.trace, step, token, CHAIN, max_tokens=8, seed=9)
+            assert again.tokens.tolist() == tokens.tolist()
 
 
 def test_it_opens_in_another_kernel(saved, tiny_path):
@@ -367,7 +383,7 @@ def test_saving_again_keeps_who_may_read_the_file(saved, tiny_model):
 # What was made to look like one.
 
 
-@pytest.mark.parametrize("architecture", ["llama", "gemma3", "mamba"])
+@pytest.mark.parametrize("architecture", ["llama", "gemma3", "jamba"])
 def test_a_hostile_cache_with_a_right_checksum_does_not_end_the_process(architecture, tmp_path):
     """Each number among the first, wrong lengths and noise; what loads is put to use."""
     code = """
