@@ -162,9 +162,13 @@ class TraceRows:
 
     def _session_for(self, steps: Collection[int]) -> Session:
         if self.session is None:
+            need, rows, them = (
+                ("needs", "its whole row", "it") if len(steps) == 1
+                else ("need", "their whole rows", "them")
+            )  # fmt: skip
             raise ValueError(
-                f"{listed_steps(steps)} need whole rows and the trace does not keep them. "
-                "Pass a session to decode them again: on=model.session()."
+                f"{listed_steps(steps)} {need} {rows}, and the trace does not keep {them}. "
+                f"Pass a session to decode {them} again: on=model.session()."
             )
         return self.session
 
