@@ -15,7 +15,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mullama_lab import engine, errors, hub, labs, plots, widgets
+    from mullama_lab import engine, errors, hub, labs, plots, studies, widgets
     from mullama_lab.engine.encoder import MultiVectorEncoder
     from mullama_lab.engine.index import MultiVectorIndex
     from mullama_lab.engine.model import Model
@@ -88,6 +88,7 @@ __all__ = [
     "labs",
     "load_ipython_extension",
     "plots",
+    "studies",
     "widgets",
 ]
 
@@ -104,7 +105,7 @@ _HOMES = {
     "Tree": "engine.tree",
     "load_ipython_extension": "notebook",
 }
-_MODULES = {"engine", "errors", "hub", "labs", "plots", "widgets"}
+_MODULES = {"engine", "errors", "hub", "labs", "plots", "studies", "widgets"}
 
 
 def __getattr__(name: str) -> Any:

@@ -89,6 +89,17 @@ def test_every_public_name_is_there():
         assert getattr(mullama_lab, name) is not None, name
 
 
+def test_every_study_is_reached_by_its_name_and_loaded_on_first_use():
+    studies = {path.stem for path in (ROOT / "mullama_lab" / "studies").glob("[!_]*.py")}
+    assert set(mullama_lab.studies.__all__) == studies == set(dir(mullama_lab.studies))
+    for name in studies:
+        module = getattr(mullama_lab.studies, name)
+        assert module is importlib.import_module(f"mullama_lab.studies.{name}")
+    assert not loaded_by("import mullama_lab as ml; ml.studies") & {*HEAVY, "llama_cpp", "numpy"}
+    with pytest.raises(AttributeError, match="mullama_lab.studies' has no attribute 'Nonesuch'"):
+        _ = mullama_lab.studies.Nonesuch
+
+
 def test_tab_completion_offers_the_public_names_in_order():
     assert dir(mullama_lab) == sorted(mullama_lab.__all__)
     assert len(set(mullama_lab.__all__)) == len(mullama_lab.__all__)
