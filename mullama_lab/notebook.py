@@ -21,6 +21,7 @@ from mullama_lab.errors import MullamaError
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from mullama_lab.engine.encoder import MultiVectorEncoder
     from mullama_lab.engine.model import Model
     from mullama_lab.engine.preview import Preview
     from mullama_lab.engine.run import Run
@@ -31,7 +32,7 @@ Bundle = Any  # what _repr_mimebundle_ returns
 
 
 def register_displays(shell: InteractiveShell) -> None:
-    """Teach IPython to show models, traces, runs and previews."""
+    """Teach IPython to show models, encoders, traces, runs and previews."""
     displays: Any = shell.display_formatter
     formatter = displays.mimebundle_formatter
     for module, name, show in (
@@ -39,6 +40,7 @@ def register_displays(shell: InteractiveShell) -> None:
         ("trace", "Trace", _show_trace),
         ("run", "Run", _show_run),
         ("preview", "Preview", _show_preview),
+        ("encoder", "MultiVectorEncoder", _show_encoder),
     ):
         formatter.for_type_by_name(f"mullama_lab.engine.{module}", name, show)
 
@@ -47,6 +49,12 @@ def _show_model(model: Model, **_: Any) -> Bundle:
     from mullama_lab.widgets import model_card
 
     return model_card.bundle(model)
+
+
+def _show_encoder(encoder: MultiVectorEncoder, **_: Any) -> Bundle:
+    from mullama_lab.widgets import model_card
+
+    return model_card.bundle(encoder)
 
 
 def _show_trace(trace: Trace, **_: Any) -> Bundle:

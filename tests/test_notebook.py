@@ -36,6 +36,13 @@ def test_a_model_shows_its_card(shell, tiny_model):
     assert "vocabulary" in data["text/plain"] and "<table" in data["text/html"]
 
 
+def test_an_encoder_shows_its_card_with_what_is_to_be_said(shell, tiny_model):
+    with ml.MultiVectorEncoder(tiny_model) as encoder:
+        data = forms(shell, encoder)
+    for form in data.values():
+        assert "none in the file" in form and "untrained for this" in form
+
+
 def test_importing_is_enough_for_the_displays():
     code = (
         "from IPython.core.interactiveshell import InteractiveShell\n"

@@ -223,10 +223,83 @@ def _bert(shape: Shape, rng: np.random.Generator) -> Network:
     return keys, arrays
 
 
+def _lfm2(shape: Shape, rng: np.random.Generator) -> Network:
+    """ColBERT's shape: a convolution, then attention, then a projection to half as many numbers.
+
+    Its last layer has attention; the ones before see only the three tokens up to each.
+    """
+    n_embd, last, n_seen = shape.n_embd, shape.n_layer - 1, 3
+    head = n_embd // shape.n_head
+    ones = np.ones(n_embd, np.float32)
+    arrays = {
+        "token_embd.weight": _matrix(rng, shape.n_vocab, n_embd, np.sqrt(n_embd)),
+        "token_embd_norm.weight": ones,  # llama.cpp's name for the norm behind the last layer
+        "dense_2.weight": _matrix(rng, n_embd // 2, n_embd),
+    }
+    for layer in range(shape.n_layer):
+        name = f"blk.{layer}"
+        arrays |= {
+            f"{name}.attn_norm.weight": ones,
+            f"{name}.ffn_norm.weight": ones,
+            f"{name}.ffn_gate.weight": _matrix(rng, shape.n_ff, n_embd),
+            f"{name}.ffn_up.weight": _matrix(rng, shape.n_ff, n_embd),
+            f"{name}.ffn_down.weight": _matrix(rng, n_embd, shape.n_ff),
+        }
+        if layer == last:
+            arrays |= {
+                f"{name}.attn_q.weight": _matrix(rng, n_embd, n_embd, 2.0),
+                f"{name}.attn_k.weight": _matrix(rng, shape.n_head_kv * head, n_embd, 2.0),
+                f"{name}.attn_v.weight": _matrix(rng, shape.n_head_kv * head, n_embd, 2.0),
+                f"{name}.attn_output.weight": _matrix(rng, n_embd, n_embd, 2.0),
+                f"{name}.attn_q_norm.weight": np.ones(head, np.float32),
+                f"{name}.attn_k_norm.weight": np.ones(head, np.float32),
+            }
+        else:
+            arrays |= {
+                f"{name}.shortconv.conv.weight": _matrix(rng, n_embd, n_seen),
+                f"{name}.shortconv.in_proj.weight": _matrix(rng, 3 * n_embd, n_embd),
+                f"{name}.shortconv.out_proj.weight": _matrix(rng, n_embd, n_embd),
+            }
+    keys = {
+        "context_length": shape.n_ctx_train,
+        "embedding_length": n_embd,
+        "embedding_length_out": n_embd // 2,
+        "block_count": shape.n_layer,
+        "feed_forward_length": shape.n_ff,
+        "attention.head_count": shape.n_head,
+        "attention.head_count_kv": [*[0] * last, shape.n_head_kv],
+        "attention.layer_norm_rms_epsilon": 1e-5,
+        "shortconv.l_cache": n_seen,
+        "vocab_size": shape.n_vocab,
+    }
+    return keys, arrays
+
+
+def _gemma_embedding(shape: Shape, rng: np.random.Generator) -> Network:
+    """gemma3's layers, read both ways, and two dense layers behind them: wider, then as before."""
+    keys, arrays = _gemma3(shape, rng)
+    n_embd, wide = shape.n_embd, 2 * shape.n_embd
+    arrays |= {
+        "dense_2.weight": _matrix(rng, wide, n_embd),
+        "dense_3.weight": _matrix(rng, n_embd, wide),
+    }
+    return {
+        **keys,
+        "attention.causal": False,
+        "pooling_type": 1,  # the mean
+        "dense_2_feat_in": n_embd,
+        "dense_2_feat_out": wide,
+        "dense_3_feat_in": wide,
+        "dense_3_feat_out": n_embd,
+    }, arrays
+
+
 ARCHITECTURES: dict[str, Callable[[Shape, np.random.Generator], Network]] = {
     "llama": _llama,
     "gemma3": _gemma3,
     "mamba": _mamba,
     "jamba": _jamba,
     "bert": _bert,
+    "lfm2": _lfm2,
+    "gemma-embedding": _gemma_embedding,
 }

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mullama_lab.engine import projection
+from mullama_lab.engine.encoder_presets import is_causal
+
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
 
@@ -33,9 +36,16 @@ def model_card(model: Model) -> dict[str, str]:
         "context": f"{model.n_ctx_train} tokens{window}",
         "vocabulary": f"{model.n_vocab} tokens, {vocabulary}",
         "chat template": "yes" if model.chat_template else "no",
+        **_projection(model),
         "licence": str(licence or "not stated in the file"),
         "file": model.path.name,
     }
+
+
+def _projection(model: Model) -> dict[str, str]:
+    """What becomes of a token's vector, of models that are there for vectors."""
+    makes_vectors = model.projection or not is_causal(model)
+    return {"projection": projection.in_words(model.projection)} if makes_vectors else {}
 
 
 def in_words(number: int) -> str:

@@ -20,7 +20,8 @@ import psutil
 from numpy.typing import NDArray
 
 from mullama_lab.engine import _native as native
-from mullama_lab.engine._native_encoder import MOST_SEQUENCES, TokenVectors
+from mullama_lab.engine import projection
+from mullama_lab.engine._native_encoder import MOST_SEQUENCES, TokenVectors, vector_width
 from mullama_lab.engine.encoder_input import Input, Reader
 from mullama_lab.engine.encoder_presets import PRESETS, Preset, is_causal, notes, preset_of
 from mullama_lab.engine.gguf_check import parts
@@ -167,20 +168,19 @@ class MultiVectorEncoder:
 
     @property
     def has_projection(self) -> bool:
-        """Whether the file carries the layer that makes a token's vector of the network's."""
-        return self.dim != self.model.n_embd
+        """Whether the file carries what makes a token's vector of the network's."""
+        return bool(self.model.projection)
 
     @property
     def is_trained(self) -> bool:
         """Whether the model is known to have learnt a vector for each token."""
-        return self.has_projection or preset_of(self.model) != "plain"
+        return self.dim != self.model.n_embd or preset_of(self.model) != "plain"
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a display of the vectors must say."""
-        n_projected = self.dim if self.has_projection else 0
         expanded = self._preset.expand_with_mask and "mask" in self.model.special_tokens
-        return notes(self.model, n_projected=n_projected, expanded=expanded)
+        return notes(self.model, trained=self.is_trained, expanded=expanded)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -201,9 +201,7 @@ class MultiVectorEncoder:
             "encoder": self.name,
             "vectors": f"{self.dim} numbers a token, {self._dtype}"
             + (", of length 1" if self._normalize else ", not normalised"),
-            "projection": f"yes, {self.model.n_embd} to {self.dim}"
-            if self.has_projection
-            else "none in the file",
+            "projection": projection.in_words(self.model.projection),
             "trained for this": "yes" if self.is_trained else "not known to be",
             "preset": self.preset,
             "prefixes": f"query {made.query_prefix!r}, document {made.document_prefix!r}",
@@ -222,7 +220,8 @@ class MultiVectorEncoder:
 
     def __repr__(self) -> str:
         state = "closed" if self.closed else "open"
-        about = "" if self.is_trained else ", untrained for this"
+        about = "" if self.has_projection else ", no projection"
+        about += "" if self.is_trained else ", untrained for this"
         return f"<MultiVectorEncoder {self.name}: {self.dim} numbers a token{about}, {state}>"
 
     # Encoding.
@@ -430,6 +429,12 @@ def _must_encode(model: Model) -> None:
         raise ModelLoadError(
             f"{model.name} ({model.architecture}) has an encoder and a decoder; its vectors are "
             "not those of a text alone. Use an embedding model or a decoder-only one."
+        )
+    wrong = projection.problem(model.projection, model.n_embd, vector_width(model._handle))
+    if wrong:
+        raise ModelLoadError(
+            f"{model.name} has no vectors that can be read: {wrong}. "
+            "Fetch another conversion of the model."
         )
 
 

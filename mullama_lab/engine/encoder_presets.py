@@ -70,20 +70,24 @@ def is_causal(model: Model) -> bool:
     return bool(model.metadata.get(f"{model.architecture}.attention.causal", True))
 
 
-def notes(model: Model, *, n_projected: int, expanded: bool) -> tuple[str, ...]:
+def notes(model: Model, *, trained: bool, expanded: bool) -> tuple[str, ...]:
     """What a display of this model's vectors must say.
 
     Args:
-        n_projected: numbers of a vector after the projection; 0 if there is none.
+        trained: whether the model is known to have learnt a vector for each token.
         expanded: whether queries are filled with [MASK].
     """
     said = []
-    if not n_projected:
+    if not model.projection:
         said.append(
             f"no projection: the file has none, so each vector is all {model.n_embd} numbers of "
             "the network's last layer."
         )
-    if not n_projected and preset_of(model) == "plain":
+    if model.projection and not trained:
+        said.append(
+            "projection: made for the one vector of a whole text; here each token goes through it."
+        )
+    if not trained:
         said.append(
             "untrained for this: a generative model, whose vectors know only the text before them."
             if is_causal(model)

@@ -18,6 +18,7 @@ from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 from mullama_lab.engine import vocabulary_check
 from mullama_lab.engine.gguf_file import UINT16, Header, TensorInfo, read_header
 from mullama_lab.engine.network_check import network_problem
+from mullama_lab.engine.projection import Layers, layers_of
 from mullama_lab.errors import ModelFileError
 
 LEAST_ALIGNMENT = 32  # ggml aborts on weights that are mapped at less
@@ -42,12 +43,14 @@ class CheckedFile:
     """A model file that llama.cpp may be given.
 
     `missing_bytes` are the bytes that a SentencePiece vocabulary has no token for: text with
-    such a byte outside its known characters must not reach llama.cpp.
+    such a byte outside its known characters must not reach llama.cpp. `projection` is the layers
+    that make a token's vector of what the network gives.
     """
 
     path: Path
     metadata: Mapping[str, Any]
     missing_bytes: frozenset[int]
+    projection: Layers = ()
 
 
 def check(path: str | Path, *, vocab_only: bool = False) -> CheckedFile:
@@ -66,7 +69,8 @@ def check(path: str | Path, *, vocab_only: bool = False) -> CheckedFile:
     problem = "" if vocab_only else network_problem(first.metadata)
     if problem:
         raise _refused(first, problem)
-    return CheckedFile(first.path, first.metadata, vocabulary_check.check(first))
+    projection = layers_of(tensor for header in headers for tensor in header.tensors)
+    return CheckedFile(first.path, first.metadata, vocabulary_check.check(first), projection)
 
 
 def parts(path: str | Path) -> list[Path]:

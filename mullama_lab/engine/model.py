@@ -47,6 +47,8 @@ class Model:
         chat_template: the Jinja source of its chat template, or None.
         metadata: everything the file says about the model; large arrays are read when used.
         special_tokens: name to id, such as {"bos": 1, "eos": 2}.
+        projection: (numbers in, numbers out) of each layer in the file that makes a token's vector
+            of what the network gives, such as ((1024, 128),) of LFM2-ColBERT; () for most.
     """
 
     source: str
@@ -72,6 +74,7 @@ class Model:
         self.path = file.path
         self.metadata: Mapping[str, Any] = MappingProxyType(dict(file.metadata))
         self._missing_bytes = file.missing_bytes
+        self.projection = file.projection
         self.vocab_only = vocab_only
         self._pointer = handle
         self._vocabulary = native.get_vocabulary(handle)

@@ -20,13 +20,13 @@ _WITH_SECTIONS = {"paddleocr", "qwen2vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qw
 _EQUAL_HEADS = """
     afmoe apertus arcee arctic baichuan bailingmoe2 bert bitnet bloom chameleon chatglm codeshell
     cogvlm cohere2 cohere2moe command-r dbrx deci deepseek dflash dots1 dream eagle3 ernie4_5
-    ernie4_5-moe eurobert exaone falcon glm4 glm4moe gpt2 gptneox granite granite_swa
-    granitehybrid graniteswitch grok grovemoe hunyuan-moe hunyuan_vl hy_v3 internlm2 jais jais2
-    laguna llada llada-moe llama llama4 maincoder mellum minimax-01 minimax-m2 minimax-m3 mistral3
+    ernie4_5-moe eurobert exaone falcon glm4 glm4moe gpt2 gptneox granite granite_swa granitehybrid
+    graniteswitch grok grovemoe hunyuan-moe hunyuan_vl hy_v3 internlm2 jais jais2 laguna lfm2
+    lfm2moe llada llada-moe llama llama4 maincoder mellum minimax-01 minimax-m2 minimax-m3 mistral3
     modern-bert mpt muse-glimmer nanbeige nemotron nemotron_h nemotron_h_moe neo-bert olmo olmo2
-    olmoe openelm orion paddleocr phi2 phi3 plamo pockettts qwen qwen2 qwen2moe qwen2vl qwen3
-    qwen35 qwen35moe qwen3moe qwen3next qwen3vl qwen3vlmoe qwen4exp refact rnd1 seed_oss
-    smallthinker smollm3 spark2_5 stablelm starcoder starcoder2 xverse
+    olmoe openelm orion paddleocr phi2 phi3 plamo pockettts qwen qwen2 qwen2moe qwen2vl qwen3 qwen35
+    qwen35moe qwen3moe qwen3next qwen3vl qwen3vlmoe qwen4exp refact rnd1 seed_oss smallthinker
+    smollm3 spark2_5 stablelm starcoder starcoder2 xverse
     """
 
 
@@ -46,6 +46,8 @@ def network_problem(metadata: Mapping[str, Any]) -> str:
         or _expert_problem(keys, needed=architecture in _WITH_EXPERTS)
         or _window_problem(keys)
         or _rotation_problem(keys, sections=architecture in _WITH_SECTIONS)
+        or _convolution_problem(keys)
+        or _projection_problem(keys)
         or (_head_problem(keys) if architecture in _EQUAL_HEADS.split() else "")
     )
 
@@ -114,6 +116,23 @@ def _rotation_problem(keys: Mapping[str, Any], *, sections: bool) -> str:
     parts = keys.get("rope.dimension_sections", 0)
     if sections and not any(parts[:3] if isinstance(parts, list) else [parts]):
         return "its positions have sections (rope.dimension_sections), and all are empty"
+    return ""
+
+
+def _convolution_problem(keys: Mapping[str, Any]) -> str:
+    n_seen, causal = keys.get("shortconv.l_cache", 3), keys.get("attention.causal", True)
+    if isinstance(n_seen, int) and n_seen < 2:
+        return f"its convolutions see {n_seen} tokens, the least is 2"
+    if isinstance(n_seen, int) and n_seen % 2 == 0 and causal is False:
+        return f"its convolutions see {n_seen} tokens, of which none is in the middle"
+    return ""
+
+
+def _projection_problem(keys: Mapping[str, Any]) -> str:
+    n_embd = keys.get("embedding_length", 0)
+    for key in ("dense_2_feat_in", "dense_3_feat_out"):
+        if keys.get(key, 0) not in (0, n_embd):
+            return f"{key} is {keys[key]}, and must be its embedding_length, {n_embd}"
     return ""
 
 

@@ -1,37 +1,47 @@
-"""The card of a Model: what one wants to know before using it. It needs no browser half."""
+"""The card of a Model or an encoder: what one wants to know first. It needs no browser half."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from mullama_lab.widgets import _static
 
-if TYPE_CHECKING:
-    from mullama_lab.engine.model import Model
+
+class Carded(Protocol):
+    """What has a card: facts as text by label, its name first."""
+
+    @property
+    def closed(self) -> bool: ...
+    def card(self) -> dict[str, str]: ...
 
 
-def bundle(model: Model) -> dict[str, str]:
-    """The card as `text/html` without script and as `text/plain`."""
-    facts = model.card()
-    if model.closed:
+def bundle(subject: Carded) -> dict[str, str]:
+    """The card as `text/html` without script and as `text/plain`.
+
+    An encoder's `notes` stand below, for its vectors must not be shown without them.
+    """
+    facts = subject.card()
+    if subject.closed:
         facts = {**facts, "state": "closed"}
+    notes: tuple[str, ...] = getattr(subject, "notes", ())
+    name, *labels = facts
     e = _static.element
     rows = [
         e(
             "tr",
             e("th", label, scope="row", style="text-align:left;font-weight:500;opacity:.7"),
-            e("td", value, style="text-align:left"),
+            e("td", facts[label], style="text-align:left"),
         )
-        for label, value in facts.items()
-        if label != "name"
+        for label in labels
     ]
     card = e(
         "div",
-        e("b", facts["name"]),
+        e("b", facts[name]),
         e("table", e("tbody", *rows), cellpadding="3", style="margin-top:4px"),
+        *(e("div", note, style="margin-top:4px;max-width:60ch") for note in notes),
         style=f"{_static.FONT};display:inline-block;padding:8px 12px;"
         "border:1px solid rgba(128,128,128,.35);border-radius:6px",
     )
     width = max(map(len, facts))
-    text = "\n".join(f"{label:<{width}}  {value}" for label, value in facts.items())
-    return {"text/plain": text, "text/html": _static.to_html(card)}
+    lines = [*(f"{label:<{width}}  {value}" for label, value in facts.items()), *notes]
+    return {"text/plain": "\n".join(lines), "text/html": _static.to_html(card)}

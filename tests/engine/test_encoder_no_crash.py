@@ -216,3 +216,33 @@ def test_what_is_called_on_the_worker_cannot_wait_for_it(bert_path):
         "job": "KeyError",
         "afterwards": "fine",
     }
+
+
+WIDTHS = {  # what llama.cpp aborts on, or answers with numbers of two vectors
+    "more than the network gives": ("bert", {"bert.embedding_length_out": 64}, {}),
+    "fewer than the network gives": ("bert", {"bert.embedding_length_out": 16}, {}),
+    "a vector of no numbers it has": ("lfm2", {}, {"dense_2.weight": None}),
+    "only the wider layer": ("gemma-embedding", {}, {"dense_3.weight": None}),
+    "only the layer back": ("gemma-embedding", {}, {"dense_2.weight": None}),
+    "layers that do not follow": (
+        "gemma-embedding",
+        {"gemma-embedding.dense_3_feat_in": 16},
+        {"dense_3.weight": np.ones((32, 16), np.float32)},
+    ),
+}
+
+
+@pytest.mark.parametrize("what", WIDTHS)
+def test_a_projection_that_does_not_fit_is_refused(tmp_path, what):
+    architecture, metadata, tensors = WIDTHS[what]
+    path = tiny.write(
+        tmp_path / "m.gguf",
+        architecture=architecture,
+        vocabulary="wpm" if architecture == "bert" else "spm",
+        metadata=metadata,
+        tensors=tensors,
+    )
+    code = """
+    attempt("encode", lambda: MultiVectorEncoder(model).encode_query("abc"))
+    """
+    assert outcomes(code, path) == {"encode": "ModelLoadError"}

@@ -240,6 +240,28 @@ def test_a_sliding_window_that_no_layer_uses_is_refused(tmp_path, pattern):
         Model.load(path)
 
 
+@pytest.mark.parametrize(
+    ("architecture", "metadata", "message"),
+    [
+        ("lfm2", {"shortconv.l_cache": 1}, "convolutions see 1 tokens"),
+        ("lfm2", {"shortconv.l_cache": 4, "attention.causal": False}, "none is in the middle"),
+        ("lfm2", {"attention.key_length": 16, "attention.value_length": 32}, "keys of 16 numbers"),
+        ("gemma-embedding", {"dense_2_feat_in": 64}, "dense_2_feat_in is 64, and must be .* 32"),
+        ("gemma-embedding", {"dense_3_feat_out": 64}, "dense_3_feat_out is 64"),
+    ],
+)
+def test_deadly_numbers_of_what_makes_vectors_are_refused(
+    tmp_path, architecture, metadata, message
+):
+    path = tiny.write(
+        tmp_path / "deadly.gguf",
+        architecture=architecture,
+        metadata={f"{architecture}.{key}": value for key, value in metadata.items()},
+    )
+    with pytest.raises(ModelFileError, match=message):
+        Model.load(path)
+
+
 @pytest.mark.parametrize("what", DEADLY_TENSORS)
 def test_deadly_tensors_are_refused(tmp_path, what):
     path = tiny.write(tmp_path / "deadly.gguf", tensors=DEADLY_TENSORS[what])
