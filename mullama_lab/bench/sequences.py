@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mullama_lab.bench.table import Row
-from mullama_lab.engine import _native as native
+from mullama_lab.engine import _native_context as native
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.trace import Trace

@@ -1,6 +1,9 @@
 """The one door to llama.cpp: the only file that imports `llama_cpp`.
 
-Everything here is a thin, checked call. What would abort or crash the process (a token
+Here are its log, its arithmetic and its samplers; `_native_context`, `_native_model`,
+`_native_encoder` and `_native_state` come through this file and keep its rules.
+
+Everything is a thin, checked call. What would abort or crash the process (a token
 outside the vocabulary, a batch over its size, a NaN in a row of logits, a freed handle)
 is refused with an exception before llama.cpp sees it.
 
@@ -24,14 +27,11 @@ import numpy as np
 from llama_cpp import llama_cpp as _llama_cpp
 from numpy.typing import NDArray
 
-from mullama_lab.errors import DecodeError, ModelLoadError
-
 C: Any = _llama_cpp  # its annotations do not allow what ctypes does
 
 log = logging.getLogger("mullama_lab.llama_cpp")
 log.addHandler(logging.NullHandler())  # what matters of it is in our exceptions
 
-NO_TOKEN = -1
 LARGEST_LOGIT = 1e8  # llama.cpp sorts larger ones wrongly, and infinite ones end in NaN
 RANDOM_SEED = 0xFFFFFFFF  # llama.cpp reads this seed as "pick one"
 
@@ -70,164 +70,14 @@ def captured_log() -> Iterator[list[tuple[int, str]]]:
         lines.extend(_recent)
 
 
-C.llama_log_set(_on_log, ctypes.c_void_p(0))
-C.llama_backend_init()
-
-
-# --- contexts ------------------------------------------------------------------------------
-
-KV_TYPES = {
-    name: getattr(C, f"GGML_TYPE_{name.upper()}")
-    for name in ("f32", "f16", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "iq4_nl")
-}
-FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
-
-
-class StopFlag:
-    """A flag that llama.cpp reads in C at every graph node, at no measurable cost.
-
-    libc's `strlen` serves as the abort callback: an empty string lets the decode go on, a
-    string of one character stops it. llama.cpp asks it on CPU only.
-    """
-
-    def __init__(self) -> None:
-        self._bytes = ctypes.create_string_buffer(2)
-        libc = ctypes.CDLL(None)
-        self.callback = ctypes.cast(libc.strlen, C.ggml_abort_callback)
-        self.data = ctypes.cast(self._bytes, ctypes.c_void_p)
-
-    def set(self) -> None:
-        self._bytes[0] = b"\x01"
-
-    def clear(self) -> None:
-        self._bytes[0] = b"\x00"
-
-    def __bool__(self) -> bool:
-        return self._bytes[0] != b"\x00"
-
-
-def new_context(
-    model: Any,
-    *,
-    n_ctx: int,
-    n_batch: int,
-    n_ubatch: int,
-    n_threads: int,
-    n_seq_max: int,
-    flash_attention: str,
-    kv_types: Sequence[str],
-    kv_unified: bool,
-    stop: StopFlag,
-) -> Any:
-    """Open a context on a model; `ModelLoadError` with llama.cpp's own words if it refuses."""
-    params = C.llama_context_default_params()
-    params.n_ctx, params.n_batch, params.n_ubatch = n_ctx, n_batch, n_ubatch
-    params.n_seq_max = n_seq_max
-    params.n_threads = params.n_threads_batch = n_threads
-    params.flash_attn_type = FLASH_ATTENTION[flash_attention]
-    params.type_k, params.type_v = (KV_TYPES[name] for name in kv_types)
-    params.kv_unified = kv_unified
-    params.swa_full = True  # a pruned window could not be rewound
-    params.abort_callback, params.abort_callback_data = stop.callback, stop.data
-    with captured_log() as lines:
-        context = C.llama_init_from_model(model, params)
-    if not context:
-        raise ModelLoadError(
-            "llama.cpp could not open a context: "
-            + (last_error(lines) or "it gave no reason")
-            + ". Try a smaller n_ctx, or kv_type='f16'."
-        )
-    return context
-
-
 def last_error(lines: Sequence[tuple[int, str]]) -> str:
     """The last things llama.cpp complained about, on one line."""
     said = [line.strip() for level, line in lines if level >= logging.ERROR]
     return "; ".join(said[-2:])
 
 
-free_context = C.llama_free
-n_ctx = C.llama_n_ctx_seq
-n_batch = C.llama_n_batch
-n_seq_max = C.llama_n_seq_max
-n_threads = C.llama_n_threads
-
-
-def is_recurrent(context: Any) -> bool:
-    """Whether the cache is one state a sequence instead of a cell a token."""
-    return bool(C.llama_model_is_recurrent(C.llama_get_model(context)))
-
-
-class Batch:
-    """A reusable batch of at most `capacity` tokens for `llama_decode`."""
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self.token = np.zeros(capacity, np.int32)
-        self.pos = np.zeros(capacity, np.int32)
-        self.seq = np.zeros(capacity, np.int32)
-        self.wanted = np.zeros(capacity, np.int8)
-        self._n_seq = np.ones(capacity, np.int32)
-        seq_rows = (self.seq.ctypes.data + 4 * np.arange(capacity)).astype(np.uintp)
-        self._seq_rows = np.ascontiguousarray(seq_rows)
-        self._struct = C.llama_batch()
-        for field, array, kind in (
-            ("token", self.token, C.llama_token),
-            ("pos", self.pos, C.llama_pos),
-            ("n_seq_id", self._n_seq, ctypes.c_int32),
-            ("seq_id", self._seq_rows, ctypes.POINTER(C.llama_seq_id)),
-            ("logits", self.wanted, ctypes.c_int8),
-        ):
-            setattr(self._struct, field, array.ctypes.data_as(ctypes.POINTER(kind)))
-
-    def decode(self, context: Any, n_tokens: int) -> bool:
-        """Decode the first `n_tokens`; False when the stop flag ended it early."""
-        self._struct.n_tokens = n_tokens
-        code = C.llama_decode(context, self._struct)
-        if code == 0:
-            return True
-        if code == 2:
-            return False
-        if code == 1:
-            raise DecodeError(
-                f"llama.cpp found no room in the KV cache for {n_tokens} tokens. "
-                "Open the session with a larger n_ctx, or remove a sequence."
-            )
-        raise DecodeError(f"llama_decode failed with code {code} on a batch of {n_tokens} tokens.")
-
-
-def logits_view(context: Any, index: int, n_vocab: int) -> NDArray[np.float32]:
-    """The row of logits at `index` of the last batch: llama.cpp's memory, not a copy."""
-    pointer = C.llama_get_logits_ith(context, index)
-    if not pointer:
-        raise DecodeError(f"llama.cpp has no logits at position {index} of the last batch.")
-    return _floats_at(ctypes.addressof(pointer.contents), n_vocab)
-
-
-@lru_cache(maxsize=64)
-def _floats_at(address: int, n: int) -> NDArray[np.float32]:
-    buffer: Any = (ctypes.c_float * n).from_address(address)
-    return np.frombuffer(buffer, np.float32)
-
-
-def drop_tail(context: Any, seq_id: int, start: int) -> bool:
-    """Forget positions `start` and later of one sequence; False if the cache cannot."""
-    return bool(C.llama_memory_seq_rm(C.llama_get_memory(context), seq_id, start, -1))
-
-
-def copy_sequence(context: Any, source: int, sequence: int, n: int) -> None:
-    """Let an empty sequence share the first n positions of another one; needs a unified cache."""
-    C.llama_memory_seq_cp(C.llama_get_memory(context), source, sequence, 0, n)
-
-
-def first_position(context: Any, seq_id: int) -> int:
-    """The first position of a sequence that the whole cache still holds; -1 if none."""
-    return C.llama_memory_seq_pos_min(C.llama_get_memory(context), seq_id)
-
-
-def clear_memory(context: Any) -> None:
-    """Forget every sequence."""
-    C.llama_memory_clear(C.llama_get_memory(context), False)
+C.llama_log_set(_on_log, ctypes.c_void_p(0))
+C.llama_backend_init()
 
 
 # --- arithmetic ----------------------------------------------------------------------------

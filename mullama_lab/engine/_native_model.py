@@ -1,7 +1,7 @@
 """Checked calls of llama.cpp on models and vocabularies.
 
-The other half of `_native`: the same rules, for what needs no context. Everything here only
-reads, so any number of threads may call it on one model.
+The rules are those of `_native`. Nothing here needs a context, and everything only reads, so any
+number of threads may call it on one model.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine import _native as native
+from mullama_lab.engine import _native_context as native
 from mullama_lab.engine.ledger import Ledger
 from mullama_lab.engine.sequences import Sequences, n_common
 from mullama_lab.errors import ContextFull, SessionError, Stopped

@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from mullama_lab.engine import _native as native
+from mullama_lab.engine import _native_context as native
 from mullama_lab.engine import projection
 from mullama_lab.engine._native_encoder import MOST_SEQUENCES, TokenVectors, vector_width
 from mullama_lab.engine.encoder_input import Input, Reader

@@ -10,9 +10,10 @@ import secrets
 from collections.abc import Iterable
 from typing import Any
 
-from mullama_lab.engine import _native as native
+from mullama_lab.engine._native import RANDOM_SEED
+from mullama_lab.engine._native_context import KV_TYPES
 
-MAX_SEED = native.RANDOM_SEED - 1
+MAX_SEED = RANDOM_SEED - 1
 MAX_STEP = 1 << 20  # llama.cpp's generator is wound forward draw by draw
 MAX_TOP = 1024
 
@@ -45,7 +46,7 @@ def kv_types(value: Any) -> tuple[str, str]:
         raise ValueError(
             f"kv_type={value!r}: it must be one name, or one for keys and one for values."
         )
-    keys, values = (one_of("kv_type", name, native.KV_TYPES) for name in names)
+    keys, values = (one_of("kv_type", name, KV_TYPES) for name in names)
     return keys, values
 
 

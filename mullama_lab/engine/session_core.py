@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import psutil
 
-from mullama_lab.engine import _native as native
+from mullama_lab.engine import _native_context as native
 from mullama_lab.engine.context import MOMENT, Context
 from mullama_lab.engine.opening import freeing, must_fit_memory, must_generate
 from mullama_lab.engine.options import kv_types, one_of, whole

@@ -15,7 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
-from mullama_lab.engine._native import StopFlag
+from mullama_lab.engine._native_context import StopFlag
 from mullama_lab.errors import ClosedError, SessionError, Stopped
 
 T = TypeVar("T")

@@ -17,7 +17,7 @@ from mullama_lab.engine import tiny
 
 PRELUDE = """
 import sys, threading, traceback
-from mullama_lab.engine import _native as native
+from mullama_lab.engine import _native_context as native
 from mullama_lab.engine._native_encoder import TokenVectors
 from mullama_lab.engine.encoder import MultiVectorEncoder
 from mullama_lab.engine.model import Model

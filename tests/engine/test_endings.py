@@ -12,7 +12,7 @@ import weakref
 
 import pytest
 
-from mullama_lab.engine import _native, _native_model, tiny
+from mullama_lab.engine import _native_context, _native_model, tiny
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.samplers import Chain, Mask
 from mullama_lab.errors import ClosedError
@@ -55,7 +55,7 @@ def test_a_run_keeps_its_session_alive_until_it_ends(tiny_model):
 
 def test_a_context_is_freed_before_its_model_even_when_both_are_garbage(tiny_path, monkeypatch):
     freed = []
-    for module, name in ((_native, "free_context"), (_native_model, "free_model")):
+    for module, name in ((_native_context, "free_context"), (_native_model, "free_model")):
         free = getattr(module, name)
         call = lambda pointer, free=free, name=name: (freed.append(name), free(pointer))  # noqa: E731
         monkeypatch.setattr(module, name, call)
