@@ -26,8 +26,8 @@ export function alikeText(c) {
 }
 
 /** Whether two rows are the model's answer to the same tokens, and alike to the last bit or but for noise. */
-const sameRow = (c, side, step, kl, noise) =>
-  Boolean(c.same_prompt && kl && (kl.nats === 0 || noise) && (side.first === null || step <= side.first));
+const sameRow = (side, step, kl, noise) =>
+  Boolean(side.same_prompt && kl && (kl.nats === 0 || noise) && (side.first === null || step <= side.first));
 
 /** Whether a difference is shown of which nobody knows if it is noise. */
 const unsure = (c) => c.floor === null && c.sides.some(({ kl, kl_after }) => [kl, kl_after].some((one) => one?.nats));
@@ -44,7 +44,7 @@ export function partingText(c, side) {
   if (side.first === null) return `${side.label}: no token differs from ${first.label}.`;
   const there = `${side.label} parts from ${first.label} at token ${count(side.first + 1)}.`;
   const after = said(side.kl_after, side.noise_after);
-  if (sameRow(c, side, side.first, side.kl, side.noise))
+  if (sameRow(side, side.first, side.kl, side.noise))
     return `${there} The model's row is the same there${side.kl.nats === 0 ? "" : ", within noise"}; after the chain KL is ${after}.`;
   return `${there} KL there: ${said(side.kl, side.noise)} before the chain, ${after} after.`;
 }
@@ -64,7 +64,7 @@ function aligned(c) {
     h("th", { scope: "col" }, h("bdi", {}, side.label), h("span", { class: "mll-quiet" }, k ? " · chance · KL" : " · chance")));
   const body = c.rows.map(([step, cells]) => h("tr", { "data-part": step === c.first },
     h("th", { scope: "row" }, String(step + 1)),
-    cells.map((one, k) => cell(one, k, cells.every((other) => other?.[0] === cells[0]?.[0]), sameRow(c, c.sides[k], step, one?.[3], one?.[4])))));
+    cells.map((one, k) => cell(one, k, cells.every((other) => other?.[0] === cells[0]?.[0]), sameRow(c.sides[k], step, one?.[3], one?.[4])))));
   const last = c.rows.at(-1)?.[0] ?? -1;
   return h("div", { class: "mll-cmp-aligned" },
     h("div", { class: "mll-cmp-scroll", tabindex: 0, role: "region", "aria-label": "Token by token" },

@@ -45,6 +45,7 @@ class Side:
         kl, kl_after: KL(first side ‖ this one) at `first`, before and after the chains; None
             where it is not known.
         noise, noise_after: whether those are no more than noise; None where that is not known.
+        same_prompt: whether its prompt has the tokens of the first one's.
     """
 
     number: int
@@ -56,6 +57,7 @@ class Side:
     kl_after: Divergence | None
     noise: bool | None
     noise_after: bool | None
+    same_prompt: bool
 
 
 @dataclass(frozen=True)
@@ -153,14 +155,13 @@ def compare(compared: Sequence[Compared]) -> Comparison:
     traces = tuple(one.trace for one in compared)
     first = traces[0]
     shared = min(n_shared(first.tokens, trace.tokens) for trace in traces)
-    prompt = first.prompt_tokens.tolist()
     floor = floor_of(trace.model_name for trace in traces)
     sides = tuple(_side(one, first, shared, floor) for one in compared)
     return Comparison(
         first=shared if any(side.first == shared for side in sides) else None,
         shared=shared,
         common=_end(_text(first, 0, shared)),
-        same_prompt=all(trace.prompt_tokens.tolist() == prompt for trace in traces),
+        same_prompt=all(side.same_prompt for side in sides),
         sides=sides,
         traces=traces,
         floor=floor,
@@ -185,6 +186,7 @@ def _side(one: Compared, first: Trace, shared: int, floor: NoiseFloor | None) ->
         kl_after=kl_after,
         noise=noise,
         noise_after=noise_after,
+        same_prompt=trace.prompt_tokens.tolist() == first.prompt_tokens.tolist(),
     )
 
 

@@ -94,3 +94,47 @@ def test_escape_stops_a_run(page) -> None:
     area.press("Escape")
     page.view.locator(".mll-rp-state:has-text('Stopped')").wait_for()
     assert rows(page).count() == 1
+
+
+NOISY = """
+import pathlib, tempfile
+from mullama_lab.engine import tiny
+from mullama_lab.engine.model import Model
+from mullama_lab.engine.samplers import Temperature
+from mullama_lab.widgets import RunPanel
+model = Model.load(tiny.write(pathlib.Path(tempfile.mkdtemp()) / "tiny.gguf"))
+panel = RunPanel("Once upon a time there was a lighthouse")
+for n_batch, seed, prompt in ((512, 1, panel.prompt), (1, 2, panel.prompt), (512, 2, "Twice")):
+    session = model.session(n_ctx=512, n_threads=1, n_batch=n_batch)
+    panel.add(session.generate(prompt, Temperature(1.2), max_tokens=6, seed=seed, top=259))
+panel
+"""
+MEASURE = """
+from mullama_lab.studies.noise import noise
+measured = noise(model, threads=[1], progress=False)
+print("measured", float(measured.floor.kl) > 0)
+"""
+
+
+def test_a_difference_is_called_noise_once_the_noise_was_measured(notebook) -> None:
+    page = notebook([NOISY, MEASURE])
+    page.run_cell(0)
+    for n in (1, 2, 3):
+        page.view.get_by_label(f"Compare run {n}").check()
+    said = page.view.locator(".mll-cmp-parts")
+    said.locator("code:has-text('noise(model)')").wait_for()
+    assert "within noise" not in page.view.locator(".mll-cmp").inner_text()
+    page.run_cell(1)
+    page.page.locator(".jp-OutputArea-output:has-text('measured True')").wait_for()
+    page.view.get_by_label("Compare run 3").uncheck()
+    page.view.get_by_label("Compare run 3").check()
+    said.get_by_text("Within noise: up to").wait_for()
+    lines = said.locator("li").all_inner_texts()
+    assert "row is the same there, within noise; after the chain KL is" in lines[0]
+    assert "KL there: " in lines[1] and "within noise" not in lines[1]
+    part = page.view.locator(".mll-cmp tr[data-part] td")
+    assert "within noise" in part.nth(1).inner_text()
+    assert "within noise" not in part.nth(2).inner_text()
+    page.picture("noise-light", of=".mll-cmp")
+    page.dark()
+    page.picture("noise-dark", of=".mll-cmp")

@@ -85,6 +85,7 @@ def test_other_chains_on_one_row_are_apart_after_the_chain_only(session):
 def test_other_prompts_are_said_to_be_other(session, four):
     other = session.generate("yz", AB, max_tokens=12, seed=0)
     assert not beside(four[0], other).same_prompt and beside(*four[:2]).same_prompt
+    assert [s.same_prompt for s in beside(*four[:2], other).sides] == [True, True, False]
 
 
 def test_what_the_browser_gets_is_json_and_bounded(session):

@@ -89,7 +89,7 @@ test("a divergence says when it is infinite, a bound, or not known", () => {
 });
 
 const sides = (same_prompt, floor, kl, noise = null, kl_after = exact(0.25), noise_after = null) =>
-  ({ same_prompt, floor, sides: [side("run 1", null), { ...side("run 2", 11, kl, kl_after), noise, noise_after }] });
+  ({ floor, sides: [side("run 1", null), { ...side("run 2", 11, kl, kl_after), noise, noise_after, same_prompt }] });
 const parting = (...args) => partingText(sides(...args), sides(...args).sides[1]);
 
 test("where two part, rows of one history are called the same, others are measured", () => {

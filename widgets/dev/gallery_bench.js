@@ -82,7 +82,7 @@ function panelModel(traits = {}) {
     select: ({ number }) => void model.set("shown", number) ?? {},
     compare: ({ numbers }) => ({
       first: 2, shared: 2, common: " there lived", same_prompt: true, rows: [], n: 8, floor: numbers.length > 2 ? 0.0123 : null,
-      sides: numbers.map((number, k) => ({ number, label: `run ${number}`, first: k ? 2 : null, token: k ? " an" : " a", rest: " old wizard.", kl: k ? { nats: 0, exact: true } : null, kl_after: k ? { nats: 0.3, exact: false } : null })),
+      sides: numbers.map((number, k) => ({ number, label: `run ${number}`, first: k ? 2 : null, same_prompt: true, token: k ? " an" : " a", rest: " old wizard.", kl: k ? { nats: 0, exact: true } : null, kl_after: k ? { nats: 0.3, exact: false } : null })),
     }),
   });
   return model;
