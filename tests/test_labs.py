@@ -100,6 +100,13 @@ def test_choosing_a_token_in_the_strip_looks_at_its_step(lab):
     lab.strip._on_request("choose", {"step": 2, "token": 5})
     lab.wait()
     assert lab.preview.step == 2
+    assert lab.next_token.view["note"] == f"at step 3 of {len(lab.trace)}"  # as the strip counts
+
+
+def test_a_long_prompt_is_shown_from_a_whole_character_on(lab):
+    lab.set(prompt="👍" * 30 + "ab")  # one token a byte
+    lab.wait()
+    assert lab.next_token.view["after"] == "👍" * 5 + "ab"
 
 
 def test_two_labs_on_one_model_do_not_disturb_each_other(tiny_model):

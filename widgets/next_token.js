@@ -28,12 +28,15 @@ export function cellText(p) {
 export function headLines(heads, i) {
   const head = heads[i];
   const entropy = `entropy ${head.entropy.toFixed(2)}`;
-  if (i === 0) return ["before", `${count(head.kept)} tokens`, "", entropy];
+  if (i === 0) return ["before", count(head.kept), "tokens", entropy];
   const input = heads[i - 1].kept;
   const went = head.kept < input ? `removes ${percent(head.removed)}` : head.changed ? "removes none" : "no change";
   if (head.inert) return [head.name.split("(")[0], "no effect", head.inert, entropy];
   return [head.name, head.kept < input ? `${count(head.kept)} of ${count(input)}` : `all ${count(input)}`, went, entropy];
 }
+
+/** Which draw it was; a note says the step in its own words. */
+export const drawText = ({ seed, step, note }) => (note ? `${note} · seed ${seed}` : `seed ${seed} · step ${step}`);
 
 /** What became of a row's token, in a sentence. */
 export function fate(view, row) {
@@ -49,7 +52,7 @@ export function fate(view, row) {
   } else if (last === null) parts.push("out after the chain; at the stage that took it, too unlikely to be listed");
   else if (last >= 0 && cells.length > 1) parts.push(`after the chain ${percent(last)}`);
   else if (last === UNLISTED && cells.length > 1) parts.push("after the chain not among those listed");
-  if (id === view.choice) parts.push(`drawn by seed ${view.seed} at step ${view.step} (u = ${number(view.draw, 4)})`);
+  if (id === view.choice) parts.push(`drawn by seed ${view.seed}${view.note ? "" : ` at step ${view.step}`} (u = ${number(view.draw, 4)})`);
   return parts.join(" · ");
 }
 
@@ -99,15 +102,20 @@ function rowView(row, act) {
 }
 
 function headView() {
-  const lines = ["mll-nt-name", "", "", ""].map((name) => h("span", { class: `mll-nt-headline ${name}` }));
+  const name = [h("span"), h("span")]; // the settings go to a line of their own where both are too long for one
+  const lines = [h("span", { class: "mll-nt-headline mll-nt-name" }, name[0], h("wbr"), name[1])];
+  for (let k = 0; k < 3; k++) lines.push(h("span", { class: "mll-nt-headline" }));
   const mass = h("span", { class: "mll-nt-mass", "aria-hidden": "true" }, h("i"));
   const node = h("th", { scope: "col" }, lines, mass);
   return {
     node,
     update(heads, i) {
-      headLines(heads, i).forEach((text, k) => { if (lines[k].textContent !== text) lines[k].textContent = text; });
-      const { inert, name } = heads[i];
-      const title = inert ? `${name} · no effect: ${inert}` : headLines(heads, i).filter(Boolean).join(" · ");
+      const [named, ...rest] = headLines(heads, i);
+      const cut = named.includes("(") ? named.indexOf("(") : named.length;
+      [named.slice(0, cut), named.slice(cut)].forEach((text, k) => { if (name[k].textContent !== text) name[k].textContent = text; });
+      rest.forEach((text, k) => { if (lines[k + 1].textContent !== text) lines[k + 1].textContent = text; });
+      const { inert } = heads[i];
+      const title = inert ? `${heads[i].name} · no effect: ${inert}` : headLines(heads, i).filter(Boolean).join(" · ");
       node.toggleAttribute("data-inert", Boolean(inert));
       if (node.title !== title) node.title = title;
       const left = i === 0 ? 1 : 1 - heads[i].removed;
@@ -236,7 +244,7 @@ function render({ model, el }) {
     while (heads.length < shown.columns.length) headRow.append(heads[heads.push(headView()) - 1].node);
     heads.forEach((head, i) => head.update(shown.columns, i));
     drawRows(shown, scale);
-    about.textContent = `${shown.after ? `after “${readable(shown.after)}” · ` : ""}${shown.note ? `${shown.note} · ` : ""}seed ${shown.seed} · step ${shown.step}`;
+    about.textContent = `${shown.after ? `after “${readable(shown.after)}” · ` : ""}${drawText(shown)}`;
     legend.textContent = `${scaleText(scale)} · ◆ drawn by this seed at this step · ✕ removed here, the outline is what it had · rows in the order before the chain · entropy in nats`;
     describe();
   }

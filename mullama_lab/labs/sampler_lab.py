@@ -254,7 +254,11 @@ class SamplerLab(Bench):
                 self.editor.annotate(None)
                 return
             after = model.detokenize(aim.tokens[-24:], special=True)
-            where = "the end of the prompt" if aim.trace is None else f"step {aim.step} of the run"
+            if len(aim.tokens) > 24:
+                after = after.lstrip("\ufffd")  # what is left of a character that was cut in two
+            where = "the end of the prompt"
+            if aim.trace is not None:
+                where = f"step {aim.step + 1} of {len(aim.trace)}"  # as the strip counts
             self.next_token.show(self.preview, note=f"at {where}", after=after)
             self.editor.annotate(self.preview)
 

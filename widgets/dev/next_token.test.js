@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { REMOVED, UNLISTED, barLength, cellText, fate, headLines } from "../next_token.js";
+import { REMOVED, UNLISTED, barLength, cellText, drawText, fate, headLines } from "../next_token.js";
 
 const view = {
   seed: 7, step: 2, draw: 0.25, choice: 11, n_listed: 64,
@@ -27,7 +27,7 @@ test("a cell without a number says why", () => {
 });
 
 test("a head says what is left, what went and how uncertain it is", () => {
-  assert.deepEqual(headLines(view.columns, 0), ["before", "100 tokens", "", "entropy 2.50"]);
+  assert.deepEqual(headLines(view.columns, 0), ["before", "100", "tokens", "entropy 2.50"]);
   assert.deepEqual(headLines(view.columns, 1), ["TopK(40)", "40 of 100", "removes 12.3%", "entropy 2.00"]);
   assert.equal(headLines(view.columns, 2)[2], "no change");
   assert.equal(headLines(view.columns, 3)[2], "removes none");
@@ -39,6 +39,12 @@ test("the fate of a token names the stage that removed it and what it had", () =
 
 test("the fate of the drawn token names seed, step and draw", () => {
   assert.match(fate(view, 1), /after the chain 75\.0% · drawn by seed 7 at step 2 \(u = 0\.25\)$/);
+});
+
+test("a note names the step in its own words, and then nothing else does", () => {
+  assert.equal(drawText(view), "seed 7 · step 2");
+  assert.equal(drawText({ ...view, note: "at step 3 of 24" }), "at step 3 of 24 · seed 7");
+  assert.match(fate({ ...view, note: "at step 3 of 24" }, 1), /drawn by seed 7 \(u = 0\.25\)$/);
 });
 
 test("no stage is blamed for a token that was not listed before it went", () => {
