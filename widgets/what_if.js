@@ -116,7 +116,7 @@ function render({ model, el }) {
     const all = model.get("effects");
     stages.hidden = !all.length;
     effects.replaceChildren(...all.map((row) => h("li", { "data-none": row[1] === 0 },
-      h("span", { class: "mll-wi-stage" }, row[0]), h("span", {}, effectText(row)))));
+      h("span", { class: "mll-wi-stage", title: row[0] }, row[0]), h("span", { class: "mll-wi-effect" }, effectText(row)))));
   }
   const barOf = (event) => [...bars.children].indexOf(event.target.closest(".mll-wi-bar"));
   bars.addEventListener("pointerover", (event) => mark(barOf(event)));
