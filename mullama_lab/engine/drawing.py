@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine.capture import RowFacts, RowReader
 from mullama_lab.engine.chain import Chain, Stage
-from mullama_lab.engine.sampling import ChainSampler, State, SurvivorCount
+from mullama_lab.engine.sampling import ChainSampler, SurvivorCount
+from mullama_lab.engine.stage_samplers import State
 from mullama_lab.engine.trace import Facts, Trace
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from mullama_lab.engine.capture import RowReader
 from mullama_lab.engine.chain import Chain, Stage
 from mullama_lab.engine.context import Context
 from mullama_lab.engine.drawing import Draw, Drawing, facts_of
-from mullama_lab.engine.sampling import State
+from mullama_lab.engine.stage_samplers import State
 from mullama_lab.engine.stop_strings import StopStrings
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import MullamaError, Stopped

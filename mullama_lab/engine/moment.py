@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from mullama_lab.engine import _native as native
 from mullama_lab.engine import samplers as s
 from mullama_lab.engine.chain import Chain, Stage
-from mullama_lab.engine.sampling import ChainSampler, State, uniform
+from mullama_lab.engine.randomness import uniform
+from mullama_lab.engine.sampling import ChainSampler
+from mullama_lab.engine.stage_samplers import State
 from mullama_lab.engine.tail import CLOSED, Tail, Uncovered, log_total, tail_after
 from mullama_lab.errors import NoCandidates
 

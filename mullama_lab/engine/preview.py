@@ -19,7 +19,8 @@ from mullama_lab.engine import _native as native
 from mullama_lab.engine.capture import largest
 from mullama_lab.engine.chain import Chain, Stage
 from mullama_lab.engine.options import MAX_SEED, MAX_STEP, whole
-from mullama_lab.engine.sampling import ChainSampler, uniform
+from mullama_lab.engine.randomness import uniform
+from mullama_lab.engine.sampling import ChainSampler
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model

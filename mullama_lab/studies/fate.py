@@ -329,12 +329,12 @@ class _Path:
             return self._keeps(place, ids, logits)
 
         def keeps_at(mu: float) -> bool:
-            worker.mu = mu
+            sampler.mu = mu
             return self._keeps(place, ids, logits)
 
         if isinstance(stage, (s.Mirostat, s.MirostatV2)):
-            worker: Any = self._spare.workers[place]
-            self.margin = learnt_margin(worker.mu, keeps_at)
+            sampler: Any = self._spare.samplers[place]
+            self.margin = learnt_margin(sampler.mu, keeps_at)
         else:
             self.margin = margin(stage, self.token, ids, logits, total, keeps if sure else None)
 

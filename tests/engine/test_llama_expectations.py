@@ -14,6 +14,7 @@ import pytest
 from mullama_lab.engine import tiny
 from mullama_lab.engine._native import Candidates, sampler
 from mullama_lab.engine.model import Model
+from mullama_lab.engine.randomness import Draws
 from mullama_lab.engine.samplers import (
     DRY,
     XTC,
@@ -28,7 +29,6 @@ from mullama_lab.engine.samplers import (
     TopP,
     Typical,
 )
-from mullama_lab.engine.sampling import Draws
 
 SPM_KEYS = [
     "pre",

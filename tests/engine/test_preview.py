@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from mullama_lab.engine.randomness import addressed_seed
 from mullama_lab.engine.samplers import (
     DRY,
     XTC,
@@ -32,7 +33,6 @@ from mullama_lab.engine.samplers import (
     TopP,
     Typical,
 )
-from mullama_lab.engine.sampling import addressed_seed
 from mullama_lab.errors import NoCandidates
 
 N_VOCAB = 259

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mullama_lab.engine.randomness import uniform
 from mullama_lab.engine.samplers import (
     DRY,
     XTC,
@@ -27,7 +28,6 @@ from mullama_lab.engine.samplers import (
     TopP,
     Typical,
 )
-from mullama_lab.engine.sampling import uniform
 
 N_VOCAB = 259
 
