@@ -10,9 +10,10 @@ editor all come from one line.
 
 from __future__ import annotations
 
+import inspect
 import numbers
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 if TYPE_CHECKING:
@@ -53,6 +54,19 @@ class Setting:
 def shown(value: Any) -> str:
     huge = isinstance(value, int) and value.bit_length() > 200
     return f"about 2**{value.bit_length()}" if huge else repr(value)
+
+
+def _settings_as_text(kind: type[Stage]) -> str:
+    """What `TopK?` says besides its first line: the settings by their rules, and the source."""
+    rules = {
+        name: value.metadata["setting"]
+        for name, value in vars(kind).items()
+        if isinstance(value, Field) and "setting" in value.metadata
+    }
+    lines = [f"    {name}: {rule.help}" for name, rule in rules.items()]
+    parts = ["\n".join(["Args:", *lines])] if lines else []
+    parts += [f"Source: {kind.source}"] if kind.source else []
+    return "".join(f"\n\n{part}" for part in parts)
 
 
 def _plain(number: float) -> str:
@@ -100,6 +114,8 @@ class Stage:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         Stage.kinds[cls.__name__] = cls
+        if cls.__doc__:
+            cls.__doc__ = inspect.cleandoc(cls.__doc__) + _settings_as_text(cls)
 
     def __post_init__(self) -> None:
         for name, rule in self.settings().items():

@@ -367,3 +367,11 @@ def test_every_stage_of_the_catalogue_is_described_and_can_be_made_from_its_defa
             low, high = setting["slider"]
             assert setting["low"] <= low < high <= setting["high"], (name, setting)
             assert setting["low"] <= setting["default"] <= setting["high"]
+
+
+def test_the_docstring_of_a_stage_has_its_settings_and_its_source():
+    for entry in samplers.catalogue():
+        lines = (Stage.kinds[entry["stage"]].__doc__ or "").split("\n")
+        assert lines[-1] == f"Source: {entry['source']}"
+        for setting in entry["settings"]:
+            assert f"    {setting['name']}: {setting['help']}" in lines
