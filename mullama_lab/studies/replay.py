@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mullama_lab.engine.chain import Chain, Stage
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.moment import Moment
+from mullama_lab.engine.samplers import Custom
 from mullama_lab.engine.sampling import ChainSampler, check
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.tail import Uncovered
@@ -29,7 +30,11 @@ if TYPE_CHECKING:
     import pandas
 
 NOTHING = -1  # in place of a choice: the chain leaves no token
-UNKNOWN = -2  # in place of a choice: the row was not kept, and not decoded again
+UNKNOWN = -2  # in place of a choice: the row was not kept, and not decoded again; or is noise
+NOISE = (
+    "decoded again, its row differs so far by noise that the chain which drew the token would "
+    "draw another one there, too"
+)
 Bools = NDArray[np.bool_]
 
 
@@ -41,7 +46,7 @@ class Replay:
         chain, seed: what was replayed, and with which draws.
         tokens: the tokens of the trace, int32 of shape (n,).
         choices: what the chain chooses there: -1 where it leaves no token, -2 where that is not
-            known.
+            known, which is also where noise alone would change the choice.
         given: steps that were not drawn (the beginning of a branch, its given token).
         rows: for each step "kept" or "decoded": where its row came from; "" where from nowhere.
         problems: why the chain leaves no token, or why a choice is not known, by step.
@@ -181,6 +186,8 @@ def replay(
     The draws are those of the generation, and penalties, DRY, mirostat and adaptive-p see the
     tokens that the trace has. A step is answered from the candidates that the trace kept of its
     row if these decide it for sure, otherwise from the row decoded again; `rows` says which.
+    A row decoded again is another one by noise: where that is enough to change the choice of the
+    chain that drew the token, another choice is no effect of the new one, and is left open.
 
     Args:
         trace: a trace of `session.generate` or `session.branch`.
@@ -251,7 +258,6 @@ def _replayed(rows: TraceRows, chain: Chain, allow_unknown: bool) -> Replay:
             raise ValueError(_way_out(chain, wanted, run.problems[wanted[0]]))
         run = _decoded(rows, chain, wanted)
     trace = rows.trace
-    given = trace.forced[: rows.n] | (np.arange(rows.n) < trace.n_copied)
     choices = np.array(run.choices, np.int32)
     named = {int(t) for t in (*rows.tokens.tolist(), *run.choices) if t >= 0}
     pieces = {token: trace.piece(token).decode("utf-8", "replace") for token in named}
@@ -260,11 +266,16 @@ def _replayed(rows: TraceRows, chain: Chain, allow_unknown: bool) -> Replay:
         seed=trace.seed or 0,
         tokens=rows.tokens.copy(),
         choices=choices,
-        given=given,
+        given=_given(rows),
         rows=tuple(run.sources),
         problems=run.problems,
         pieces={**pieces, NOTHING: "(nothing left)", UNKNOWN: "n/a"},
     )
+
+
+def _given(rows: TraceRows) -> Bools:
+    """The steps whose tokens were not drawn with the trace's seed."""
+    return rows.trace.forced[: rows.n] | (np.arange(rows.n) < rows.trace.n_copied)
 
 
 def _way_out(chain: Chain, wanted: Sequence[int], why: str) -> str:
@@ -300,6 +311,7 @@ class _Pass:
         self.sources: list[str] = []
         self.problems: dict[int, str] = {}
         self._tokens = rows.tokens.tolist()
+        self._given = _given(rows)
         self._learning = learning(chain)
         self._lost = ""  # why a stage that learns no longer knows what it would have learnt
 
@@ -315,11 +327,24 @@ class _Pass:
             choice, why = self._choose(step, moment)
         if choice == UNKNOWN and self._learning:
             self._lost = why
-        self.choices.append(choice)
         self.sources.append(moment.source if moment is not None and choice != UNKNOWN else "")
+        if choice not in (UNKNOWN, self._tokens[step]) and self._is_noisy(step, moment):
+            choice, why = UNKNOWN, NOISE
+        self.choices.append(choice)
         if choice < 0:
             self.problems[step] = why
         self.work.accept(self._tokens[step])
+
+    def _is_noisy(self, step: int, moment: Moment | None) -> bool:
+        """Whether a row decoded again gives another token under the very chain that drew it."""
+        if moment is None or moment.source != "decoded" or self._given[step]:
+            return False
+        if any(isinstance(stage, Custom) for stage in moment.chain):
+            return False  # a function may not be there any more, or draw for itself
+        try:
+            return moment.choose(moment.sampler()) != self._tokens[step]
+        except NoCandidates:
+            return True
 
     def _choose(self, step: int, moment: Moment) -> tuple[int, str]:
         try:

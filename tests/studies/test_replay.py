@@ -13,7 +13,7 @@ from mullama_lab.engine import samplers as s
 from mullama_lab.engine.chain import Chain
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import NoCandidates, StageFailed
-from mullama_lab.studies.replay import NOTHING, UNKNOWN, replay, stage_effects
+from mullama_lab.studies.replay import NOISE, NOTHING, UNKNOWN, replay, stage_effects
 
 PROMPT = "Hello"
 N = 24
@@ -163,6 +163,24 @@ def test_rows_that_were_not_kept_are_decoded_again_with_a_session(session):
     np.testing.assert_array_equal(seen.choices, kept.choices)
 
 
+def test_a_choice_that_noise_alone_would_change_is_left_open_and_no_effect(tiny_model, session):
+    chain, other = s.Mask(ban=[2]) | s.Temperature(3.0), s.Mask(ban=[2]) | s.Temperature(3.05)
+    trace = run(session, chain, 1, n=120)
+    bare = Trace.from_dict(trace.to_dict())
+    with tiny_model.session(n_ctx=512, n_threads=1, kv_type="q8_0") as coarse:
+        same, seen = (replay(bare, one, on=coarse) for one in (chain, other))
+        effects = stage_effects(bare, on=coarse)
+    noisy = np.flatnonzero(~same.known)
+    assert 0 < len(noisy) < 60 and same.n_changed == 0 and not same.first_is_sure
+    assert all(same.problems[step] == NOISE for step in noisy)
+    assert f"none of {120 - len(noisy)} choices differs, {len(noisy)} not known" in repr(same)
+    assert same.rows == ("decoded",) * 120
+    assert seen.n_changed > 0 and not (seen.differs & ~same.known).any()
+    assert [effect.n_compared for effect in effects] == [120 - len(noisy)] * 2
+    exact = replay(trace, other, on=session)
+    assert exact.known.all() and (seen.differs & exact.differs).any()
+
+
 def test_only_what_is_not_decided_is_decoded_again(smollm2):
     with smollm2.session(n_ctx=512) as session:
         trace = session.generate("Once upon a time", s.Temperature(1.3), max_tokens=60, seed=5)
@@ -170,7 +188,7 @@ def test_only_what_is_not_decided_is_decoded_again(smollm2):
         unknown = part.choices == UNKNOWN
         assert 0 < unknown.sum() < 60
         whole = replay(trace, s.TopP(0.9), on=session)
-        assert whole.known.all()
+        assert all(whole.problems[step] == NOISE for step in np.flatnonzero(~whole.known))
         assert [r == "decoded" for r in whole.rows] == unknown.tolist()
         np.testing.assert_array_equal(part.choices[~unknown], whole.choices[~unknown])
 
