@@ -24,13 +24,16 @@ export function cellText(p) {
   return p === UNLISTED ? "n/a" : percent(p);
 }
 
+/** A share in the width of a column: two digits, but never all of it for most of it. */
+const shortly = (p) => (p >= 0.1 && p < 0.99 ? `${Math.round(p * 100)}%` : percent(p));
+
 /** The lines in a column's head: what is left, what went, how uncertain it is. */
 export function headLines(heads, i) {
   const head = heads[i];
   const entropy = `entropy ${head.entropy.toFixed(2)}`;
   if (i === 0) return ["before", count(head.kept), "tokens", entropy];
   const input = heads[i - 1].kept;
-  const went = head.kept < input ? `removes ${percent(head.removed)}` : head.changed ? "removes none" : "no change";
+  const went = head.kept < input ? `removes ${shortly(head.removed)}` : head.changed ? "removes none" : "no change";
   if (head.inert) return [head.name.split("(")[0], "no effect", head.inert, entropy];
   return [head.name, head.kept < input ? `${count(head.kept)} of ${count(input)}` : `all ${count(input)}`, went, entropy];
 }
