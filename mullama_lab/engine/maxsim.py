@@ -76,7 +76,8 @@ def similarity(query: Tokens, document: Tokens) -> NDArray[np.float32]:
     rows = Listed([document], asked.shape[1]).rows(0)
     fast = compiled()
     if fast is None:
-        return _checked(asked @ rows.T)
+        with threadpool_limits(1, "blas"):  # the product that contributions are made of, bit by bit
+            return _checked(np.ascontiguousarray((rows @ asked.T).T))
     laid = fast.queries(asked)
     out = np.empty((len(rows), laid.shape[0] * fast.LANES), np.float32)
     fast.similarities(laid, rows.ctypes.data, len(rows), out)

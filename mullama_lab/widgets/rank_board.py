@@ -15,6 +15,7 @@ import numpy as np
 import traitlets
 from numpy.typing import NDArray
 
+from mullama_lab.engine import maxsim
 from mullama_lab.engine.multivector import MultiVector
 from mullama_lab.widgets import _board_forms, _columns, _front_end, _tokens_in_text
 from mullama_lab.widgets._view import View, whole_number
@@ -158,8 +159,8 @@ class RankBoard(View):
 
     @property
     def scores(self) -> list[float]:
-        """The sum of each row of `contributions`, in its order."""
-        return [sum(row, 0.0) for row in self.contributions.tolist()]
+        """`maxsim.total` of each row of `contributions`."""
+        return [maxsim.total(row) for row in self.contributions]
 
     @property
     def order(self) -> list[int]:

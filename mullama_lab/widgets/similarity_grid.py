@@ -1,7 +1,8 @@
 """SimilarityGrid: one query against one document, cell by cell.
 
 The matrix goes to the browser once, in binary, when it asks; switching query tokens, words and
-scales happens there. Python has the same numbers: `score` is the sum of `contributions`.
+scales happens there. Python has the same numbers, and they are the engine's: with all tokens on,
+`score` is `maxsim.score` to the last bit.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import numpy as np
 import traitlets
 from numpy.typing import NDArray
 
+from mullama_lab.engine import maxsim
 from mullama_lab.engine.multivector import MultiVector
 from mullama_lab.widgets import _columns, _front_end, _grid_forms, _tokens_in_text
 from mullama_lab.widgets._view import View, whole_number
@@ -116,8 +118,8 @@ class SimilarityGrid(View):
 
     @property
     def score(self) -> float:
-        """The sum of `contributions`, in their order: MaxSim of the query tokens that are on."""
-        return sum(self.contributions.tolist(), 0.0)
+        """`maxsim.total` of `contributions`: the MaxSim of the query tokens that are on."""
+        return maxsim.total(self.contributions)
 
     @property
     def best(self) -> NDArray[np.int64]:
@@ -222,7 +224,9 @@ def _similarities(query: Any, document: Any) -> NDArray[np.float32]:
             f"{len(query)} × {len(document)} tokens are {cells} cells; a grid shows at most "
             f"{MOST_CELLS}. Cut the document into passages."
         )
-    return np.asarray(query.vectors, np.float32) @ np.asarray(document.vectors, np.float32).T
+    if not len(query):
+        return np.zeros((0, len(document)), np.float32)
+    return maxsim.similarity(query, document)
 
 
 def _utf8(text: str) -> bytes:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import traitlets
 
+from mullama_lab.engine import maxsim
 from mullama_lab.widgets import _front_end
 from mullama_lab.widgets._shares import adds_up
 from mullama_lab.widgets._tokens_in_text import in_text, words
@@ -45,9 +46,33 @@ def test_contributions_add_up_to_the_score_exactly(by_hand):
         query = by_hand(["a"] * rows, rng.normal(size=(rows, 16)))
         document = by_hand(["b"] * columns, rng.normal(size=(columns, 16)))
         grid = SimilarityGrid(query, document)
-        assert grid.score == sum(grid.contributions.tolist())
+        assert grid.score == maxsim.total(grid.contributions)
         slow = [max(float(q @ d) for d in document.vectors) for q in query.vectors]
         np.testing.assert_allclose(grid.contributions, slow, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_the_score_is_that_of_the_engine_to_the_last_bit(by_hand, monkeypatch, fast):
+    if not fast:
+        monkeypatch.setattr(maxsim, "compiled", lambda: None)
+    rng = np.random.default_rng(5)
+    for rows, columns, dim in ((1, 1, 3), (7, 13, 32), (33, 17, 40), (32, 300, 96), (48, 999, 384)):
+        query = by_hand(["a"] * rows, rng.normal(size=(rows, dim)))
+        for dtype in (np.float32, np.float16):
+            vectors = rng.normal(size=(columns, dim)).astype(dtype)
+            document = by_hand(["b"] * columns, vectors)
+            grid = SimilarityGrid(query, document)
+            np.testing.assert_array_equal(grid.contributions, maxsim.contributions(query, document))
+            assert grid.score == maxsim.score(query, document)
+    empty = by_hand([], np.zeros((0, dim)))
+    assert SimilarityGrid(query, empty).score == maxsim.score(query, empty) == 0.0
+
+
+def test_scores_are_added_first_to_last_as_the_engine_does(by_hand):
+    # 1e8 takes away what the ones before it were, and a compensated sum would keep it.
+    values = np.array([[1.0], [1e8], [1e-3], [-1e8]], np.float32)
+    grid = SimilarityGrid(by_hand(["a"] * 4, values), by_hand(["b"], np.ones((1, 1))))
+    assert grid.score == ((1.0 + 1e8) + float(np.float32(1e-3))) - 1e8
 
 
 def test_a_token_that_is_off_adds_nothing(grid):
