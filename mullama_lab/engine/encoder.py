@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, fields
 from functools import cached_property
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 import psutil
@@ -25,14 +23,14 @@ from mullama_lab.engine._native_encoder import MOST_SEQUENCES, TokenVectors, vec
 from mullama_lab.engine.encoder_input import Input, Reader
 from mullama_lab.engine.encoder_presets import PRESETS, Preset, is_causal, notes, preset_of
 from mullama_lab.engine.gguf_check import parts
+from mullama_lab.engine.handle import ContextOwner
 from mullama_lab.engine.multivector import MultiVector
 from mullama_lab.engine.options import one_of, whole
-from mullama_lab.engine.worker import Job, Worker
-from mullama_lab.errors import ClosedError, DecodeError, ModelLoadError, SessionError, Stopped
+from mullama_lab.engine.worker import Job
+from mullama_lab.errors import DecodeError, ModelLoadError, Stopped
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
-    from mullama_lab.engine.session import Session
 
 TooLong: TypeAlias = Literal["error", "cut"]
 Progress: TypeAlias = Callable[[int, int], object]
@@ -45,7 +43,7 @@ SHOWN_AFTER = 2  # seconds until a bar appears
 STEP = 0.1  # seconds between two looks at a job
 
 
-class MultiVectorEncoder:
+class MultiVectorEncoder(ContextOwner):
     """Makes a MultiVector of a text: a vector for each of its tokens.
 
     What is None is as the preset says, and the preset is chosen by the model's name.
@@ -142,17 +140,13 @@ class MultiVectorEncoder:
                 stop=self._stop,
             )
             self.dim = self._context.width
-            name = f"mullama_lab encoder {id(self):x}"
-            self._worker = Worker(
-                name,
+            self._own(
+                self._context,
                 self._stop,
-                at_end=_freeing(self._context, model),
                 what="encoder",
                 opened_by="MultiVectorEncoder(model)",
                 caller="on_progress",
             )
-            self._close = weakref.finalize(self, self._worker.close)
-            model._sessions.add(cast("Session", self))
 
     # What it is.
 
@@ -302,10 +296,6 @@ class MultiVectorEncoder:
         one_of("too_long", too_long, TOO_LONG)
         return self._start(lambda: self._encode(self._documents(texts, too_long), on_progress))
 
-    def stop(self) -> None:
-        """Stop whatever is at work, from any thread."""
-        self._worker.interrupt()
-
     # On the worker's thread.
 
     def _start(self, work: Callable[[], Any]) -> Job[Any]:
@@ -386,34 +376,6 @@ class MultiVectorEncoder:
             vectors = vectors / np.maximum(lengths, np.float32(1e-30))
         return vectors.astype(self._dtype, copy=False)
 
-    # Ending.
-
-    @property
-    def closed(self) -> bool:
-        """Whether the encoder, or its model, was closed."""
-        return not self._close.alive
-
-    def close(self) -> None:
-        """Stop what is at work and free the context. Closing twice is fine."""
-        if self._worker.is_this_thread:
-            raise SessionError("on_progress cannot close its encoder. Call encoder.stop() there.")
-        self._close()
-
-    def __enter__(self) -> MultiVectorEncoder:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _must_be_open(self) -> None:
-        if self.closed:
-            raise ClosedError(self._worker.closed_text)
-
 
 def _must_encode(model: Model) -> None:
     """Refuse models whose tokens have no vectors, or that llama.cpp would abort on."""
@@ -483,14 +445,3 @@ def _warn_of_cuts(inputs: Sequence[Input], window: int) -> None:
             f"the {window} tokens that the encoder takes.",
             stacklevel=3,
         )
-
-
-def _freeing(context: TokenVectors, model: Model) -> Callable[[], None]:
-    """What frees the context; until then it keeps the model, which must be freed later."""
-
-    def end() -> None:
-        nonlocal model
-        context.close()
-        del model
-
-    return end

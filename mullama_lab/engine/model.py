@@ -12,12 +12,13 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mullama_lab.engine import _native_model as native
 from mullama_lab.engine.card import in_words, model_card
 from mullama_lab.engine.gguf_check import CheckedFile, check
+from mullama_lab.engine.handle import Handle
 from mullama_lab.engine.loading import Progress, printed_log, reporter
 from mullama_lab.engine.long_text import longest_run, with_room
 from mullama_lab.errors import ClosedError, ModelLoadError
@@ -29,7 +30,7 @@ _CONTROL = 1 << 3  # llama.cpp's LLAMA_TOKEN_ATTR_CONTROL
 _SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # how SentencePiece writes a space
 
 
-class Model:
+class Model(Handle):
     """A GGUF model in memory. Open one with `Model.load`.
 
     Attributes:
@@ -80,7 +81,7 @@ class Model:
         self._vocabulary = native.get_vocabulary(handle)
         # Runs when the last reference goes, and at exit, after the sessions opened later.
         self._free = weakref.finalize(self, native.free_model, handle)
-        self._sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+        self._handles: weakref.WeakSet[Handle] = weakref.WeakSet()  # sessions and encoders
         self._users = 0
         self._state = threading.Condition()
         self._pieces: dict[tuple[int, bool], bytes] = {}
@@ -181,28 +182,17 @@ class Model:
                 self._state.notify_all()
 
     def close(self) -> None:
-        """Close the sessions of this model, then free it. Closing twice is fine."""
-        for session in list(self._sessions):
-            session.close()
+        """Close what was opened on this model, then free it. Closing twice is fine."""
+        for handle in list(self._handles):
+            handle.close()
         with self._state:
             self._pointer = None
             self._state.wait_for(lambda: self._users == 0)
-        for session in list(self._sessions):  # opened by another thread meanwhile
-            session.close()
+        for handle in list(self._handles):  # opened by another thread meanwhile
+            handle.close()
         with self._state:
             self._vocabulary = None
             self._free()
-
-    def __enter__(self) -> Model:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def session(self, **options: Any) -> Session:
         """Open a Session on this model; the options are those of `Session`."""
@@ -214,9 +204,7 @@ class Model:
                 f"{self.name} was loaded with vocab_only=True, so it has no weights. "
                 "Load it without vocab_only to open a session."
             )
-        session = Session(self, **options)
-        self._sessions.add(session)
-        return session
+        return Session(self, **options)
 
     # -- text and tokens --------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What a model must be for a session, and how the two come apart again."""
+"""What a model and a text must be for a session, and how a trace asks a model that may be gone."""
 
 from __future__ import annotations
 
@@ -11,19 +11,7 @@ import psutil
 from mullama_lab.errors import ClosedError, ContextFull, ModelLoadError
 
 if TYPE_CHECKING:
-    from mullama_lab.engine.context import Context
     from mullama_lab.engine.model import Model
-
-
-def freeing(context: Context, model: Model) -> Callable[[], None]:
-    """What frees the context; until then it keeps the model, which must be freed later."""
-
-    def end() -> None:
-        nonlocal model
-        context.close()
-        del model
-
-    return end
 
 
 def piece_of(model: Model) -> Callable[[int], bytes]:

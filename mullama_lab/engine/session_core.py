@@ -3,34 +3,31 @@
 from __future__ import annotations
 
 import os
-import weakref
 from collections.abc import Callable, Mapping
 from time import monotonic
-from types import MappingProxyType, TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psutil
 
 from mullama_lab.engine import _native_context as native
 from mullama_lab.engine.context import MOMENT, Context
-from mullama_lab.engine.opening import freeing, must_fit_memory, must_generate
+from mullama_lab.engine.handle import ContextOwner
+from mullama_lab.engine.opening import must_fit_memory, must_generate
 from mullama_lab.engine.options import kv_types, one_of, whole
 from mullama_lab.engine.run import Run
 from mullama_lab.engine.trace import Trace
-from mullama_lab.engine.worker import Job, Worker
-from mullama_lab.errors import ClosedError, SessionError
+from mullama_lab.engine.worker import Job
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
-    from mullama_lab.engine.session import Session
 
 T = TypeVar("T")
-S = TypeVar("S", bound="SessionCore")
 
 N_SEQUENCES = 8  # of a session, unless told otherwise
 
 
-class SessionCore:
+class SessionCore(ContextOwner):
     """What every session is: a context, its worker, and how the two come and go."""
 
     def __init__(
@@ -97,16 +94,13 @@ class SessionCore:
             self._context = Context(handle, model.n_vocab, stop, shares_cells=bool(kv_unified))
             self.n_ctx = self._context.n_ctx
             self.n_seq_max = n_seq_max
-            name = f"mullama_lab session {id(self):x}"
-            self._worker = Worker(name, stop, at_end=freeing(self._context, model))
-            self._close = weakref.finalize(self, self._worker.close)
-            model._sessions.add(cast("Session", self))
-
-    # Ending.
-
-    def stop(self) -> None:
-        """Stop whatever is at work, from any thread."""
-        self._worker.interrupt()
+            self._own(
+                self._context,
+                stop,
+                what="session",
+                opened_by="model.session()",
+                caller="a Custom stage",
+            )
 
     def give_way(self) -> None:
         """Let generation wait for a moment before its next token: a person is moving something.
@@ -116,35 +110,6 @@ class SessionCore:
         """
         if self.n_threads > (os.cpu_count() or 1) - 2:
             self._context.way_until = monotonic() + MOMENT
-
-    @property
-    def closed(self) -> bool:
-        """Whether the session was closed."""
-        return not self._close.alive
-
-    def close(self) -> None:
-        """Stop what is at work and free the context. Closing twice is fine."""
-        if self._worker.is_this_thread:
-            raise SessionError(
-                "a Custom stage cannot close the session that is running it. "
-                "Call session.stop() there, and close it afterwards."
-            )
-        self._close()
-
-    def __enter__(self: S) -> S:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _must_be_open(self) -> None:
-        if self.closed:
-            raise ClosedError("the session is closed. Open another one with model.session().")
 
     def _wait(self, job: Job[T]) -> T:
         return job.result_or_stop()

@@ -49,7 +49,7 @@ def same(one, other):
 
 
 def open_sessions(model):
-    return {session for session in model._sessions if not session.closed}
+    return {session for session in model._handles if not session.closed}
 
 
 # Grids.
