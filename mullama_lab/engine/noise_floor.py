@@ -107,9 +107,12 @@ def _kl(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
 _known: weakref.WeakKeyDictionary[Model, NoiseFloor] = weakref.WeakKeyDictionary()
 
 
-def remember(model: Model, floor: NoiseFloor) -> None:
-    """Let views know what was measured for a model."""
-    _known[model] = floor
+def remember(model: Model, floor: NoiseFloor | None) -> None:
+    """Let views know what was measured for a model; None is nothing again."""
+    if floor is None:
+        _known.pop(model, None)
+    else:
+        _known[model] = floor
 
 
 def known_floor(model: Model) -> NoiseFloor | None:

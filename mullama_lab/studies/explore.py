@@ -14,7 +14,6 @@ import itertools
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, overload
 
 import numpy as np
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from mullama_lab.engine.capture import RowFacts, RowReader, largest
 from mullama_lab.engine.chain import Chain
 from mullama_lab.engine.expand import given_trace
+from mullama_lab.engine.noise_floor import known_floor
 from mullama_lab.engine.options import whole
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.spread import Prompt
@@ -30,6 +30,7 @@ from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
 from mullama_lab.engine.worker import Job
 from mullama_lab.errors import ContextFull, Stopped
+from mullama_lab.studies._prefixes import Prefix, tied
 from mullama_lab.studies._together import Bar
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
 MOST_BUDGET = 2000  # prefixes; what is kept of a row is about 60 kB
 MOST_LENGTH = 32  # tokens of a prefix, unless told otherwise
 TOP = 64  # alternatives in the traces
+NOT_MEASURED = (
+    "Noise not measured, so near ones may have changed places. To measure it: "
+    "<code>ml.studies.noise.noise(model)</code>"
+)
 
 
 def explore(
@@ -83,39 +88,6 @@ def explore(
     )
     exploration.run(progress=progress)
     return exploration
-
-
-@dataclass(frozen=True, eq=False)
-class Prefix:
-    """A continuation that was found, as a node of a tree of tokens.
-
-    Attributes:
-        token, rank: its last token, and how many the model finds likelier there.
-        logprob: ln of its probability after the start, in nats.
-        before: the prefix without that token, None for the start itself.
-        n_tokens: how many tokens it has.
-        ended: whether its last token ends the text.
-    """
-
-    token: int
-    rank: int
-    logprob: float
-    before: Prefix | None
-    n_tokens: int
-    ended: bool
-
-    @property
-    def tokens(self) -> list[int]:
-        """Its token ids, after the start."""
-        return [prefix.token for prefix in self._line()]
-
-    def _line(self) -> list[Prefix]:
-        line: list[Prefix] = []
-        prefix: Prefix | None = self
-        while prefix is not None and prefix.before is not None:
-            line.append(prefix)
-            prefix = prefix.before
-        return line[::-1]
 
 
 class Exploration(Sequence[Prefix]):
@@ -317,7 +289,9 @@ class Exploration(Sequence[Prefix]):
     def to_pandas(self) -> pandas.DataFrame:
         """One row a prefix, the likeliest first; needs pandas.
 
-        `p` is its probability after the start, `leaf` whether no longer one begins with it.
+        `p` is its probability after the start, `leaf` whether no longer one begins with it,
+        `tied` whether no more than noise puts it behind the one before it; that is not known
+        before `noise` of studies/noise.py measured the model.
         """
         import pandas as pd
 
@@ -330,6 +304,7 @@ class Exploration(Sequence[Prefix]):
                 "p": [math.exp(prefix.logprob) for prefix in found],
                 "leaf": [prefix in leaves for prefix in found],
                 "ended": [prefix.ended for prefix in found],
+                "tied": pd.array(tied(found, known_floor(self.session.model)), dtype="boolean"),
                 "tokens": [prefix.tokens for prefix in found],
             }
         )
@@ -357,8 +332,11 @@ class Exploration(Sequence[Prefix]):
     def _repr_html_(self) -> str:
         table = self.to_pandas().drop(columns="tokens")
         table["text"] = table["text"].map(repr)  # nothing invisible in it
+        note = ""
+        if known_floor(self.session.model) is None:
+            table, note = table.drop(columns="tied"), f"<p>{NOT_MEASURED}</p>"
         shown = table.to_html(max_rows=20, float_format="%.3g", border=0)
-        return f"<p>{repr(self)[1:-1]}</p>{shown}"
+        return f"<p>{repr(self)[1:-1]}</p>{shown}{note}"
 
 
 def _prompt(session: Session, prompt: Prompt) -> Trace:

@@ -13,9 +13,11 @@ import pytest
 from mullama_lab.engine import samplers as s
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
+from mullama_lab.engine.noise_floor import NoiseFloor, known_floor, remember
 from mullama_lab.engine.tree import Tree
 from mullama_lab.errors import ClosedError, ContextFull
 from mullama_lab.studies import explore as study
+from mullama_lab.studies._prefixes import Prefix, tied
 from mullama_lab.studies.explore import Exploration, explore
 
 NOISE = 1e-2  # nats, between rows of batches of other sizes
@@ -115,6 +117,44 @@ def test_the_probability_of_each_length_is_summed(session):
     table = found.to_pandas()
     assert table["p"].is_monotonic_decreasing and len(table) == len(found)
     assert table.loc[table["leaf"], "p"].sum() == pytest.approx(found.mass)
+
+
+def chain_of(*steps):
+    """A prefix of (token, log-probability of the prefix so far)."""
+    prefix = Prefix(-1, 0, 0.0, None, 0, False)
+    for n, (token, logprob) in enumerate(steps, 1):
+        prefix = Prefix(token, 0, logprob, prefix, n, False)
+    return prefix
+
+
+def test_an_order_is_noise_where_no_token_that_is_not_shared_is_off_by_more_than_the_floor():
+    floor = NoiseFloor(logit=1, logprob=0.1, kl=1, js=1)
+    a = chain_of((1, -0.10))
+    a1 = chain_of((1, -0.10), (7, -0.11))  # behind its own beginning whatever the noise
+    a2 = chain_of((1, -0.10), (8, -0.20))  # one own token, 0.09 behind
+    b = chain_of((2, -0.39))  # two tokens are not shared, 0.19 behind
+    c = chain_of((3, -0.50))  # one, 0.11 behind
+    assert tied([a, a1, a2, b, c], floor) == [False, False, True, True, False]
+    assert tied([a, b], None) == [None, None] and tied([], floor) == []
+
+
+def test_the_table_says_which_order_is_noise_once_that_was_measured(session, tiny_model):
+    found = explore("Hi", on=session, budget=60, max_tokens=2)
+    before = known_floor(tiny_model)
+    remember(tiny_model, None)
+    assert found.to_pandas()["tied"].isna().all()
+    assert "ml.studies.noise.noise(model)" in found._repr_html_()
+    try:
+        remember(tiny_model, NoiseFloor(logit=0.1, logprob=0.02, kl=1e-4, js=0.01))
+        table = found.to_pandas()
+        ones = table[table["n_tokens"] == 1]
+        near = ones.index[1:][np.diff(ones.index) == 1]  # both of one token, side by side
+        assert table["tied"].any() and not table["tied"].all()
+        for i in near:
+            assert table["tied"][i] == (table["logprob"][i - 1] - table["logprob"][i] <= 0.02)
+        assert "not measured" not in found._repr_html_() and "tied" in found._repr_html_()
+    finally:
+        remember(tiny_model, before)
 
 
 def test_an_explored_path_is_gone_on_from_like_any_other(session):
