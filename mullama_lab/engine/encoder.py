@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
@@ -17,17 +17,17 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from mullama_lab.engine import _native_context as native
 from mullama_lab.engine import projection
-from mullama_lab.engine._native_encoder import MOST_SEQUENCES, TokenVectors, vector_width
+from mullama_lab.engine._native_context import StopFlag
 from mullama_lab.engine.encoder_input import Input, Reader
-from mullama_lab.engine.encoder_presets import PRESETS, Preset, is_causal, notes, preset_of
+from mullama_lab.engine.encoder_network import Network, must_encode
+from mullama_lab.engine.encoder_presets import PRESETS, Preset, notes, preset_of
 from mullama_lab.engine.gguf_check import parts
 from mullama_lab.engine.handle import ContextOwner
 from mullama_lab.engine.multivector import MultiVector
 from mullama_lab.engine.options import one_of, whole
 from mullama_lab.engine.worker import Job
-from mullama_lab.errors import DecodeError, ModelLoadError, Stopped
+from mullama_lab.errors import DecodeError, Stopped
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
@@ -37,8 +37,6 @@ Progress: TypeAlias = Callable[[int, int], object]
 
 TOO_LONG = ("error", "cut")
 DTYPES = ("float32", "float16")
-BATCH_TOKENS = 512
-LOGITS_BYTES = 64 << 20  # a generative network computes logits too, which nobody asked for
 SHOWN_AFTER = 2  # seconds until a bar appears
 STEP = 0.1  # seconds between two looks at a job
 
@@ -92,7 +90,7 @@ class MultiVectorEncoder(ContextOwner):
         batch_tokens: int | None = None,
         n_threads: int | None = None,
     ) -> None:
-        _must_encode(model)
+        must_encode(model)
         self.model = model
         self.preset = one_of("preset", preset_of(model) if preset is None else preset, PRESETS)
         given = {
@@ -117,36 +115,21 @@ class MultiVectorEncoder(ContextOwner):
         self._reader = Reader(model, self._preset, self.window)
 
     def _open(self, batch_tokens: int | None) -> None:
-        """Open the context, and the thread that owns it."""
-        model = self.model
-        longest = model.n_ctx_train or BATCH_TOKENS
-        if batch_tokens is None:
-            batch_tokens = min(longest, BATCH_TOKENS)
-        self.window = min(longest, whole("batch_tokens", batch_tokens, 8, 1 << 16))
-        # A text that is read from left to right may come in pieces, so no batch need be large.
-        self._in_pieces = is_causal(model) and not model.has_encoder
-        n_batch = self.window
-        if self._in_pieces:
-            n_batch = min(n_batch, max(8, LOGITS_BYTES // (4 * model.n_vocab)))
-        _must_fit_memory(model, self.window, n_batch)
-        self._stop = native.StopFlag()
-        with model._in_use():
-            self._context = TokenVectors(
-                model._handle,
-                n_ctx=self.window,
-                n_batch=n_batch,
-                n_texts=1 if model.is_recurrent else MOST_SEQUENCES,
-                n_threads=self.n_threads,
-                stop=self._stop,
+        """Open the network, and start the thread that owns it."""
+        self._stop = StopFlag()
+        with self.model._in_use():
+            self._network = Network(
+                self.model, batch_tokens=batch_tokens, n_threads=self.n_threads, stop=self._stop
             )
-            self.dim = self._context.width
             self._own(
-                self._context,
+                self._network,
                 self._stop,
                 what="encoder",
                 opened_by="MultiVectorEncoder(model)",
                 caller="on_progress",
             )
+        self.window = self._network.window
+        self.dim = self._network.dim
 
     # What it is.
 
@@ -321,8 +304,8 @@ class MultiVectorEncoder(ContextOwner):
 
     def _encode(self, inputs: Sequence[Input], on_progress: Progress | None) -> list[MultiVector]:
         found: list[MultiVector] = []
-        for group in self._groups(inputs):
-            vectors = self._vectors([made.ids for made in group if made.ids])
+        for group in self._network.passes(inputs):
+            vectors = self._network.vectors([made.ids for made in group if made.ids])
             if vectors is None:
                 raise Stopped(f"stopped after {len(found)} of {len(inputs)} texts.")
             start = 0
@@ -334,37 +317,6 @@ class MultiVectorEncoder(ContextOwner):
                 on_progress(len(found), len(inputs))
         return found
 
-    def _groups(self, inputs: Sequence[Input]) -> Iterator[list[Input]]:
-        """Texts that go through the network together."""
-        group: list[Input] = []
-        n_tokens = 0
-        for made in inputs:
-            over = n_tokens + len(made.ids) > self._context.n_batch
-            if group and (over or len(group) == self._context.n_texts):
-                yield group
-                group, n_tokens = [], 0
-            group.append(made)
-            n_tokens += len(made.ids)
-        if group:
-            yield group
-
-    def _vectors(self, texts: Sequence[list[int]]) -> NDArray[np.float32] | None:
-        """The vectors of all tokens of some texts; None if it was stopped."""
-        context = self._context
-        if not texts:
-            return np.empty((0, self.dim), np.float32)
-        context.forget()
-        if sum(map(len, texts)) <= context.n_batch:
-            return context.vectors(texts)
-        (text,) = texts  # longer than a batch
-        found = []
-        for first in range(0, len(text), context.n_batch):
-            piece = context.vectors([text[first : first + context.n_batch]], first)
-            if piece is None:
-                return None
-            found.append(piece)
-        return np.concatenate(found)
-
     def _finished(self, vectors: NDArray[np.float32]) -> NDArray[np.floating[Any]]:
         if not np.isfinite(vectors).all():
             raise DecodeError(
@@ -375,41 +327,6 @@ class MultiVectorEncoder(ContextOwner):
             lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
             vectors = vectors / np.maximum(lengths, np.float32(1e-30))
         return vectors.astype(self._dtype, copy=False)
-
-
-def _must_encode(model: Model) -> None:
-    """Refuse models whose tokens have no vectors, or that llama.cpp would abort on."""
-    model._must_be_open()
-    if model.vocab_only:
-        raise ModelLoadError(
-            f"{model.name} was loaded with vocab_only=True, so it has no weights. "
-            "Load it without vocab_only to encode."
-        )
-    if model.n_vocab == 0 or model.vocab_type == "NONE":
-        raise ModelLoadError(f"{model.name} has no vocabulary, so it cannot read a text.")
-    if model.has_encoder and model.has_decoder:
-        raise ModelLoadError(
-            f"{model.name} ({model.architecture}) has an encoder and a decoder; its vectors are "
-            "not those of a text alone. Use an embedding model or a decoder-only one."
-        )
-    wrong = projection.problem(model.projection, model.n_embd, vector_width(model._handle))
-    if wrong:
-        raise ModelLoadError(
-            f"{model.name} has no vectors that can be read: {wrong}. "
-            "Fetch another conversion of the model."
-        )
-
-
-def _must_fit_memory(model: Model, window: int, n_batch: int) -> None:
-    """Refuse a batch that would not fit: the system may kill the process when it fills."""
-    seen = 4 * window * n_batch  # what each token of a batch may look at
-    size = seen + 4 * n_batch * (model.n_vocab + 16 * model.n_embd)
-    free = psutil.virtual_memory().available
-    if size > free:
-        raise ValueError(
-            f"batch_tokens={window}: it would take about {size / 1e9:.1f} GB and "
-            f"{free / 1e9:.1f} GB are free. Use a smaller batch_tokens."
-        )
 
 
 def _settings(preset: Preset, given: dict[str, Any]) -> Preset:

@@ -85,9 +85,10 @@ def test_a_long_text_goes_through_a_generative_network_in_pieces(tmp_path, monke
     with Model.load(tiny.write(tmp_path / "m.gguf")) as model:
         with MultiVectorEncoder(model) as encoder:
             whole = encoder.encode_document("some words " * 20)
-        monkeypatch.setattr("mullama_lab.engine.encoder.LOGITS_BYTES", 4 * model.n_vocab * 16)
+        room = 4 * model.n_vocab * 16
+        monkeypatch.setattr("mullama_lab.engine.encoder_network.LOGITS_BYTES", room)
         with MultiVectorEncoder(model) as encoder:
-            assert encoder._context.n_batch == 16
+            assert encoder._network.n_batch == 16
             pieces = encoder.encode_document("some words " * 20)
     assert len(whole) == 220
     assert cosines(whole.vectors, pieces.vectors).min() > 0.9999
