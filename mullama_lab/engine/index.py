@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from mullama_lab.engine import index_file, maxsim
 from mullama_lab.engine.hits import Best, Hits
 from mullama_lab.engine.index_columns import columns_of, opened
+from mullama_lab.engine.index_file import MappedFile
 from mullama_lab.engine.index_part import (
     Name,
     Part,
@@ -117,13 +118,16 @@ class MultiVectorIndex:
 
         Raises:
             UnknownDocument: it is not there, or was removed.
+            IndexFileError: the file that was opened was cut short meanwhile.
         """
         part, place = self._place(name)
+        self._files_must_be_whole()
         return part.document(place, self._pieces)
 
     def vectors(self, name: Name) -> NDArray[np.float32]:
         """The vectors of a document as they are read back, float32 (n_tokens, dim)."""
         part, place = self._place(name)
+        self._files_must_be_whole()
         return part.vectors.document(place)
 
     def _place(self, name: Name) -> tuple[Part, int]:
@@ -257,7 +261,7 @@ class MultiVectorIndex:
         while len(self._parts) > 1:
             older, newer = self._parts[-2:]
             both = older.n_tokens + newer.n_tokens
-            if older.is_mapped or older.n_tokens > 2 * newer.n_tokens or both > MOST_JOINED:
+            if older.file or older.n_tokens > 2 * newer.n_tokens or both > MOST_JOINED:
                 break
             del self._parts[-2:]
             if runs := [*self._live(older), *self._live(newer)]:
@@ -278,6 +282,11 @@ class MultiVectorIndex:
         ]
         return runs_of((part, place) for place in places)
 
+    def _files_must_be_whole(self) -> None:
+        for part in self._parts:
+            if part.file is not None:
+                part.file.must_be_whole()
+
     def _changed(self) -> None:
         self._chosen = None
 
@@ -297,6 +306,7 @@ class MultiVectorIndex:
 
         Raises:
             ValueError: the query is empty, or its vectors have another dimension.
+            IndexFileError: the file that was opened was cut short meanwhile.
         """
         k = whole("k", k, 1, 2**31)
         one_of("kind", kind, maxsim.KINDS)
@@ -306,6 +316,7 @@ class MultiVectorIndex:
         maxsim.query_vectors(query)
         with self._lock:
             names, chosen = self.ids, self._choice()
+            self._files_must_be_whole()
         best = Best(k, len(query))
         for documents, places in chosen:
             table = maxsim.kind_table(query, documents, kind=kind, n_threads=n_threads)
@@ -346,6 +357,7 @@ class MultiVectorIndex:
         fingerprint = self.encoder.fingerprint
         with self._lock:
             names, runs = self.ids, runs_of(self._where.values())
+            self._files_must_be_whole()
             pieces, loss, following = list(self._pieces.all), self._loss, self._next
         columns = columns_of(runs, names, pieces, self.storage, self.dim)
         about = {
@@ -383,16 +395,18 @@ class MultiVectorIndex:
                 f"{getattr(encoder, 'name', 'this encoder')}. Open it with the encoder that made "
                 "it, or add the documents to a new index."
             )
-        arrays = index_file.read(path, verify=verify)
+        arrays, file = index_file.read(path, verify=verify)
         try:
             index = cls(encoder, storage=about["storage"])  # type: ignore[arg-type]
-            index._open(arrays, about)
+            index._open(arrays, file, about)
         except (KeyError, ValueError, TypeError) as error:
             raise IndexFileError(f"{path} is no whole index: {error}. Make it again.") from error
         return index
 
-    def _open(self, arrays: dict[str, NDArray[Any]], about: dict[str, str]) -> None:
-        part, pieces = opened(arrays, self.storage, self.dim)
+    def _open(
+        self, arrays: dict[str, NDArray[Any]], file: MappedFile, about: dict[str, str]
+    ) -> None:
+        part, pieces = opened(arrays, file, self.storage, self.dim)
         self._pieces = Pieces(pieces)
         self._take(part)
         if len(self._where) != len(part.vectors):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.index_file import Column
+from mullama_lab.engine.index_file import Column, MappedFile
 from mullama_lab.engine.index_part import Name, Part, Run, is_name, offsets_of
 from mullama_lab.engine.ragged import Ragged
 
@@ -55,15 +55,18 @@ def columns_of(
 
 
 def opened(
-    arrays: Mapping[str, NDArray[Any]], storage: str, dim: int
+    arrays: Mapping[str, NDArray[Any]], file: MappedFile, storage: str, dim: int
 ) -> tuple[Part, list[bytes]]:
     """The documents that `columns_of` wrote, and the bytes of tokens.
+
+    Where each document begins is copied, so that a file altered later leads no read astray.
 
     Raises:
         KeyError, ValueError: columns are missing or do not fit each other.
     """
     names = json.loads(arrays["names"].tobytes())
-    vectors = Ragged.unchecked(arrays["vectors"], arrays["offsets"], arrays.get("scales"))
+    offsets, text_offsets = arrays["offsets"].copy(), arrays["text_offsets"].copy()
+    vectors = Ragged.unchecked(arrays["vectors"], offsets, arrays.get("scales"))
     if vectors.vectors.dtype != storage or vectors.dim != dim:
         raise ValueError(f"its vectors are {vectors}, not {storage} of {dim}")
     part = Part(
@@ -73,8 +76,8 @@ def opened(
         pieces=arrays["pieces"],
         spans=arrays["spans"],
         texts=arrays["texts"],
-        text_offsets=arrays["text_offsets"],
-        is_mapped=True,
+        text_offsets=text_offsets,
+        file=file,
     )
     n_tokens = vectors.n_tokens
     shapes = [part.ids.shape, part.pieces.shape, part.spans.shape, part.text_offsets.shape]

@@ -4,6 +4,10 @@ Any safetensors library can read it. Its metadata has a SHA-256 of all the rest,
 that was cut or altered is noticed. A save writes beside the old file and then takes its place:
 whatever ends it early, the old file is whole.
 
+Reading a page that a mapped file no longer has ends the process (SIGBUS), and Python cannot catch
+that. So a `MappedFile` looks at the length before its pages are read; a file that somebody cuts
+short in that very moment still ends the process.
+
 safetensors' own `save_file` wants each array in one piece of memory; an index has many pieces.
 """
 
@@ -13,6 +17,7 @@ import hashlib
 import json
 import os
 import re
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -179,7 +184,30 @@ def about(path: Path) -> dict[str, str]:
     return found
 
 
-def read(path: Path, *, verify: bool) -> dict[str, NDArray[Any]]:
+class MappedFile:
+    """A file whose pages are read later, held open to see that they are still there."""
+
+    def __init__(self, path: Path, file: IO[bytes]) -> None:
+        self._path = path
+        self._handle = os.dup(file.fileno())
+        weakref.finalize(self, os.close, self._handle)
+        self._size = os.fstat(self._handle).st_size
+
+    def must_be_whole(self) -> None:
+        """Refuse to read what would end the process.
+
+        Raises:
+            IndexFileError: the file was cut short since it was opened.
+        """
+        size = os.fstat(self._handle).st_size
+        if size < self._size:
+            raise IndexFileError(
+                f"{self._path} was cut short while it was open: it had {self._size} bytes and has "
+                f"{size}. Put a whole copy there and open that, or make the index again."
+            )
+
+
+def read(path: Path, *, verify: bool) -> tuple[dict[str, NDArray[Any]], MappedFile]:
     """The arrays of a file whose `about` is fine, mapped and not read; read once if to `verify`.
 
     Raises:
@@ -195,7 +223,8 @@ def read(path: Path, *, verify: bool) -> dict[str, NDArray[Any]]:
                 f"{path} was altered since it was saved: its SHA-256 is not the one it names. "
                 "Make it again, or open a copy."
             )
-    memory = np.asarray(np.memmap(path, np.uint8, "r"))
+        mapped = MappedFile(path, file)
+        memory = np.asarray(np.memmap(file, np.uint8, "r"))
     arrays = {}
     for name, entry in entries.items():
         start, end = (8 + length + offset for offset in entry["data_offsets"])
@@ -204,7 +233,7 @@ def read(path: Path, *, verify: bool) -> dict[str, NDArray[Any]]:
             raise IndexFileError(f"{path} has an array {name} of {entry['dtype']}; no index has.")
         array = memory[start:end].view(kind).reshape(entry["shape"])
         arrays[name] = np.require(array, requirements="A")
-    return arrays
+    return arrays, mapped
 
 
 def _digest(head: bytes, digest: str, file: IO[bytes]) -> str:

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from mullama_lab.engine.index_file import MappedFile
 from mullama_lab.engine.multivector import MultiVector
 from mullama_lab.engine.ragged import Ragged
 
@@ -77,7 +78,7 @@ class Part:
         vectors: of all of them.
         ids, pieces, spans: of each token; pieces are places in the index's `Pieces`.
         texts: the UTF-8 of all texts; document i is text_offsets[i] to text_offsets[i + 1].
-        is_mapped: whether the arrays are in a file.
+        file: where the arrays are, if they are in a file; its length is looked at before a read.
     """
 
     names: Sequence[Name]
@@ -87,7 +88,7 @@ class Part:
     spans: NDArray[np.int32]
     texts: NDArray[np.uint8]
     text_offsets: NDArray[np.int64]
-    is_mapped: bool = False
+    file: MappedFile | None = None
 
     @property
     def n_tokens(self) -> int:

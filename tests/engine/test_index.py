@@ -439,6 +439,60 @@ def test_a_file_cut_anywhere_is_refused(tmp_path):
         MultiVectorIndex.open(path, by_hand(), verify=False)
 
 
+CUT_SHORT = """
+import os
+path = {path!r}
+def attempt(name, call):
+    try:
+        call()
+        print(name, "fine", flush=True)
+    except errors.IndexFileError as error:
+        assert "was cut short while it was open: it had" in str(error), error
+        print(name, "refused", flush=True)
+query = multivector(np.random.default_rng(0), 3, kind="query")
+opened = MultiVectorIndex.open(path, by_hand(), verify=False)
+name = opened.ids[-1]
+whole = open(path, "rb").read()
+with open(path, "r+b") as file:
+    file.truncate({size})
+attempt("search", lambda: opened.search(query))
+attempt("get", lambda: opened.get(name))
+attempt("vectors", lambda: opened.vectors(name))
+attempt("save", lambda: opened.save(path + ".other", progress=False))
+attempt("rest", lambda: (repr(opened), opened.ids, opened.n_tokens, name in opened))
+with open(path, "r+b") as file:
+    file.write(bytes([63]) * len(whole))  # as long again, and full of nonsense
+attempt("search again", lambda: opened.search(query, 99))
+"""
+
+
+@pytest.mark.parametrize("size", [0, 4096, -1])
+def test_a_file_cut_while_it_is_open_is_refused_and_the_process_lives(tmp_path, size):
+    _, path = saved(tmp_path)
+    size = size if size >= 0 else path.stat().st_size - 1
+    process = in_a_process(1, CUT_SHORT.format(path=str(path), size=size))
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert said.split("\n") == [
+        *(f"{name} refused" for name in ("search", "get", "vectors", "save")),
+        "rest fine",
+        "search again fine",
+        "",
+    ]
+    assert not path.with_name(path.name + ".other").exists()
+
+
+def test_a_file_replaced_while_it_is_open_goes_on_as_it_was(tmp_path):
+    index, path = saved(tmp_path)
+    query = multivector(np.random.default_rng(0), 3, kind="query")
+    opened = MultiVectorIndex.open(path, by_hand())
+    before = opened.search(query)
+    other = MultiVectorIndex(by_hand())
+    other.add([multivector(np.random.default_rng(1), 3, "new")], progress=False)
+    other.save(path, progress=False)
+    assert opened.search(query).ids == before.ids == index.search(query).ids
+
+
 def test_a_file_with_any_byte_altered_is_refused(tmp_path):
     _, path = saved(tmp_path, n=5)
     whole = path.read_bytes()
