@@ -56,7 +56,7 @@ function cell(row, k, alike, same) {
   return h("td", { "data-alike": alike, title: `${percent(p)} before the chain, ${percent(after)} after${measured}` },
     h("span", { class: "mll-cmp-piece", dir: "auto" }, glyphs(pieceParts(unhex(hex)))),
     h("span", { class: "mll-cmp-p" }, percent(p)),
-    k ? h("span", { class: "mll-cmp-kl" }, same && !noise ? "same row" : said(kl, noise).replace(" nats", "")) : null);
+    k ? h("span", { class: "mll-cmp-kl" }, same && kl.nats === 0 ? "same row" : said(kl, noise).replace(" nats", "")) : null);
 }
 
 function aligned(c) {
