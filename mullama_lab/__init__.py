@@ -44,7 +44,8 @@ if TYPE_CHECKING:
         Typical,
     )
     from mullama_lab.engine.session import Session
-    from mullama_lab.engine.trace import Step, Trace
+    from mullama_lab.engine.step import Step
+    from mullama_lab.engine.trace import Trace
     from mullama_lab.engine.tree import Tree
     from mullama_lab.notebook import load_ipython_extension
 
@@ -100,7 +101,7 @@ _HOMES = {
     "Run": "engine.run",
     "Session": "engine.session",
     "StageView": "engine.preview",
-    "Step": "engine.trace",
+    "Step": "engine.step",
     "Trace": "engine.trace",
     "Tree": "engine.tree",
     "load_ipython_extension": "notebook",

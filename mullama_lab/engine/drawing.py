@@ -17,7 +17,8 @@ from mullama_lab.engine.capture import RowFacts, RowReader
 from mullama_lab.engine.chain import Chain, Stage
 from mullama_lab.engine.sampling import ChainSampler, SurvivorCount
 from mullama_lab.engine.stage_samplers import State
-from mullama_lab.engine.trace import Facts, Trace
+from mullama_lab.engine.step import Facts
+from mullama_lab.engine.trace import Trace
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model

@@ -17,7 +17,8 @@ from mullama_lab.engine.chain import Chain
 from mullama_lab.engine.context import Context
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.opening import piece_of
-from mullama_lab.engine.trace import Facts, Trace
+from mullama_lab.engine.step import Facts
+from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import ContextFull
 
 Logits = NDArray[np.float32]  # (n_vocab,)

@@ -8,7 +8,8 @@ from contextlib import suppress
 from typing import overload
 
 from mullama_lab.engine.chain import Chain, Stage
-from mullama_lab.engine.trace import Step, Trace
+from mullama_lab.engine.step import Step
+from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.worker import WAIT_STEP, Job, Part, as_ended
 from mullama_lab.errors import Stopped
 

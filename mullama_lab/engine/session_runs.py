@@ -16,7 +16,8 @@ from mullama_lab.engine.run import Run, Runs
 from mullama_lab.engine.sampling import check
 from mullama_lab.engine.session_cache import SessionCache
 from mullama_lab.engine.spread import Chains, Prompt, spread
-from mullama_lab.engine.trace import Step, Trace
+from mullama_lab.engine.step import Step
+from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.worker import Job, Part
 from mullama_lab.errors import ContextFull
 

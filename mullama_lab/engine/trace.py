@@ -9,15 +9,16 @@ from __future__ import annotations
 import codecs
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.capture import RowFacts
+from mullama_lab.engine import trace_arrays
 from mullama_lab.engine.chain import Chain
 from mullama_lab.engine.options import MAX_TOP, whole
+from mullama_lab.engine.step import Facts, Step
+from mullama_lab.engine.trace_arrays import COLUMNS, TABLES
 from mullama_lab.errors import ClosedError
 
 if TYPE_CHECKING:
@@ -25,25 +26,6 @@ if TYPE_CHECKING:
 
 ROW_BUDGET = 256 << 20  # bytes of kept candidates that one trace holds at most
 
-_COLUMNS: dict[str, tuple[type, float]] = {
-    "token": (np.int32, 0),
-    "logprob": (np.float32, 0),
-    "logprob_after": (np.float32, 0),
-    "rank": (np.int32, 0),
-    "entropy": (np.float32, 0),
-    "logsumexp": (np.float64, 0),
-    "decode_ns": (np.int64, 0),
-    "sample_ns": (np.int64, 0),
-    "constraint_ns": (np.int64, 0),
-    "capture_ns": (np.int64, 0),
-    "forced": (np.bool_, False),
-}
-_TABLES: dict[str, tuple[type, float]] = {
-    "top_ids": (np.int32, -1),
-    "top_logprobs": (np.float32, -np.inf),
-    "after_ids": (np.int32, -1),
-    "after_logprobs": (np.float32, -np.inf),
-}
 _FACTS = (
     "finish_reason",
     "n_copied",
@@ -53,50 +35,6 @@ _FACTS = (
     "seconds_to_first_token",
     "seconds",
 )
-
-
-@dataclass(slots=True)
-class Facts:
-    """All that is recorded of one step; `columns` has the names of the trace's own columns."""
-
-    columns: dict[str, float]
-    piece: bytes
-    text: bytes  # what the step adds to the text; empty for control tokens
-    row: RowFacts
-    after_ids: NDArray[np.int32]
-    after_logprobs: NDArray[np.float32]
-    n_kept: tuple[int, ...]
-    state: tuple[tuple[float, ...], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One generated token and how it came about. Log-probabilities in nats, times in ns."""
-
-    index: int
-    token: int
-    piece: bytes
-    text: str
-    logprob: float
-    logprob_after: float
-    rank: int
-    entropy: float
-    top: tuple[tuple[int, bytes, float], ...]  # (token, piece, logprob) before the chain
-    after: tuple[tuple[int, bytes, float], ...]  # the same after the chain
-    remaining_mass: float  # probability of all tokens not in `top`
-    n_kept: tuple[int, ...]  # candidates after each stage
-    chain: Chain
-    decode_ns: int
-    sample_ns: int
-    constraint_ns: int
-    capture_ns: int
-    forced: bool = False  # given, not drawn
-
-    def __repr__(self) -> str:
-        return (
-            f"Step({self.index}: {self.text!r}, token {self.token}, rank {self.rank}, "
-            f"p {np.exp(self.logprob):.3f} before and {np.exp(self.logprob_after):.3f} after)"
-        )
 
 
 class Trace(Sequence[Step]):
@@ -142,7 +80,7 @@ class Trace(Sequence[Step]):
         self._piece_of = piece
         self._known_pieces: dict[int, bytes] = {}
         self._n = 0
-        self._arrays = _arrays(16, top)
+        self._arrays = trace_arrays.blank(16, top)
         self._n_kept: list[tuple[int, ...]] = []
         self._states: list[tuple[tuple[float, ...], ...]] = []
         self._rows: list[tuple[NDArray[np.int32], NDArray[np.float32]] | None] = []
@@ -154,7 +92,7 @@ class Trace(Sequence[Step]):
         """Add one step."""
         i, row, arrays = self._n, facts.row, self._arrays
         if i == len(arrays["token"]):
-            arrays = self._arrays = {n: _doubled(a, n) for n, a in arrays.items()}
+            arrays = self._arrays = trace_arrays.doubled(arrays)
         for name, value in facts.columns.items():
             arrays[name][i] = value
         n = len(row.top_ids)
@@ -191,7 +129,7 @@ class Trace(Sequence[Step]):
         i, arrays = self._n, self._arrays
         for name in ("entropy", "logsumexp"):
             arrays[name][i] = parent._arrays[name][step]
-        for name in _TABLES:
+        for name in TABLES:
             width = min(self.top, parent.top)
             arrays[name][i, :width] = parent._arrays[name][step, :width]
         arrays["token"][i], arrays["forced"][i] = token, True
@@ -219,14 +157,14 @@ class Trace(Sequence[Step]):
 
     def __getattr__(self, name: str) -> NDArray[Any]:
         # The arrays: `trace.logprob` and its sisters, cut to the steps there are.
-        if name in _COLUMNS or name in _TABLES:
+        if name in COLUMNS or name in TABLES:
             view = self._arrays[name][: self._n]
             view.flags.writeable = False
             return view
         raise AttributeError(f"a Trace has no {name!r}; its arrays are in trace.columns()")
 
     def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *_COLUMNS, *_TABLES})
+        return sorted({*super().__dir__(), *COLUMNS, *TABLES})
 
     def __len__(self) -> int:
         return self._n
@@ -336,7 +274,7 @@ class Trace(Sequence[Step]):
             remaining_mass=max(0.0, 1.0 - float(np.exp([x[2] for x in top]).sum())),
             n_kept=self._n_kept[i],
             chain=self.chain_at(i),
-            **{n: arrays[n][i].item() for n in _COLUMNS if n != "logsumexp"},
+            **{n: arrays[n][i].item() for n in COLUMNS if n != "logsumexp"},
         )
 
     def _named(self, table: str, i: int) -> tuple[tuple[int, bytes, float], ...]:
@@ -372,13 +310,7 @@ class Trace(Sequence[Step]):
             model_name=self.model_name,
         )
         other.chains = [entry for entry in self.chains if entry[0] <= n]
-        other._arrays = _arrays(n + 16, top)
-        for name, array in other._arrays.items():
-            if array.ndim == 1:
-                array[:n] = self._arrays[name][:n]
-            else:
-                width = min(top, self.top)
-                array[:n, :width] = self._arrays[name][:n, :width]
+        other._arrays = trace_arrays.begun(self._arrays, n, top)
         for name in ("pieces", "_texts", "_n_kept", "_states", "_rows"):
             setattr(other, name, getattr(self, name)[:n])
         other._row_bytes = sum(row[0].nbytes + row[1].nbytes for row in other._rows if row)
@@ -409,7 +341,7 @@ class Trace(Sequence[Step]):
             return self._at_rest().columns()
         pieces = np.empty(self._n, object)
         pieces[:] = self.pieces[: self._n]
-        arrays = {n: getattr(self, n) for n in (*_COLUMNS, *_TABLES)}
+        arrays = {n: getattr(self, n) for n in (*COLUMNS, *TABLES)}
         return {"piece": pieces, **arrays, "n_kept": self.n_kept}
 
     def _at_rest(self) -> Trace:
@@ -443,7 +375,7 @@ class Trace(Sequence[Step]):
             "prompt_tokens": self.prompt_tokens.tolist(),
             "seed": self.seed,
             "top": self.top,
-            "columns": {n: getattr(self, n).tolist() for n in (*_COLUMNS, *_TABLES)},
+            "columns": {n: getattr(self, n).tolist() for n in (*COLUMNS, *TABLES)},
             "n_kept": [list(kept) for kept in self._n_kept[: self._n]],
             "states": [[list(x) for x in state] for state in self._states[: self._n]],
             "pieces": [p.hex() for p in self.pieces[: self._n]],
@@ -465,13 +397,8 @@ class Trace(Sequence[Step]):
             trace = cls(prompt_tokens=data["prompt_tokens"], seed=data["seed"], top=top)
             trace.model_name = str(data["model_name"])
             trace.chains = [(int(first), Chain.from_dict(c)) for first, c in data["chains"]]
-            kinds = _COLUMNS | _TABLES
-            columns = data["columns"]
-            n = trace._n = len(columns["token"])
-            columns = {"forced": [False] * n, **columns}  # dicts of before had none
-            trace._arrays = {name: np.array(columns[name], kinds[name][0]) for name in kinds}
-            for name in _TABLES:
-                trace._arrays[name] = trace._arrays[name].reshape(n, trace.top)
+            trace._arrays = trace_arrays.read(data["columns"], top)
+            n = trace._n = len(trace._arrays["token"])
             trace._n_kept = [tuple(kept) for kept in data["n_kept"]]
             trace._states = [tuple(map(tuple, state)) for state in data["states"]]
             trace.pieces = [bytes.fromhex(p) for p in data["pieces"]]
@@ -506,15 +433,3 @@ class Trace(Sequence[Step]):
         text = self.text
         shown = text if len(text) <= 60 else text[:59] + "…"
         return f"Trace({self._n} tokens, {self.finish_reason or 'running'}: {shown!r})"
-
-
-def _arrays(n: int, top: int) -> dict[str, NDArray[Any]]:
-    """Columns and tables with room for n steps."""
-    columns = {name: np.full(n, fill, kind) for name, (kind, fill) in _COLUMNS.items()}
-    tables = {name: np.full((n, top), fill, kind) for name, (kind, fill) in _TABLES.items()}
-    return columns | tables
-
-
-def _doubled(array: NDArray[Any], name: str) -> NDArray[Any]:
-    fill = (_COLUMNS | _TABLES)[name][1]
-    return np.concatenate([array, np.full_like(array, fill)])

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from mullama_lab.engine.trace import Step, Trace
+from mullama_lab.engine.step import Step
+from mullama_lab.engine.trace import Trace
 
 NS_PER_MS = 1e6
 

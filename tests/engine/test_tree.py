@@ -14,7 +14,8 @@ import pytest
 
 from mullama_lab.engine.capture import RowFacts
 from mullama_lab.engine.samplers import Chain, Mask, Temperature, TopK
-from mullama_lab.engine.trace import Facts, Trace
+from mullama_lab.engine.step import Facts
+from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import MOST_UNDO, Tree
 from mullama_lab.engine.tree_nodes import LONGEST_NAME, nodes_of
 from mullama_lab.engine.tree_text import chance
