@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine import projection
 from mullama_lab.engine._native_context import StopFlag
+from mullama_lab.engine.bar import bar
 from mullama_lab.engine.encoder_input import Input, Reader
 from mullama_lab.engine.encoder_network import Network, must_encode
 from mullama_lab.engine.encoder_presets import PRESETS, Preset, notes, preset_of
@@ -37,7 +38,6 @@ Progress: TypeAlias = Callable[[int, int], object]
 
 TOO_LONG = ("error", "cut")
 DTYPES = ("float32", "float16")
-SHOWN_AFTER = 2  # seconds until a bar appears
 STEP = 0.1  # seconds between two looks at a job
 
 
@@ -239,8 +239,6 @@ class MultiVectorEncoder(ContextOwner):
             ContextFull: a text is longer than `window`. Nothing was encoded then.
             Stopped, ClosedError: there was no result.
         """
-        from tqdm.auto import tqdm
-
         texts = _texts(texts)
         n_done = 0
 
@@ -248,19 +246,12 @@ class MultiVectorEncoder(ContextOwner):
             nonlocal n_done
             n_done = done
 
-        bar = tqdm(
-            total=len(texts),
-            desc="encoding",
-            unit=" texts",
-            delay=SHOWN_AFTER,
-            leave=False,
-            disable=not progress,
-        )
+        shown = bar("encoding", len(texts), " texts", shown=progress)
         job = self.start_documents(texts, too_long=too_long, on_progress=on_progress)
-        with bar, job.stopped_on_error():
+        with shown, job.stopped_on_error():
             while not job.done:
                 job._ended_within(STEP)
-                bar.update(n_done - bar.n)
+                shown.update(n_done - shown.n)
         return job.result()
 
     def start_documents(

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.engine import index_file, maxsim
+from mullama_lab.engine.bar import bar
 from mullama_lab.engine.hits import Best, Hits
 from mullama_lab.engine.index_columns import columns_of, opened
 from mullama_lab.engine.index_file import MappedFile
@@ -48,7 +49,6 @@ Storage: TypeAlias = Literal["float32", "float16", "int8"]
 TOGETHER = 64  # documents encoded and stored at a time
 MOST_JOINED = 1 << 20  # tokens of a part that grows by joining
 SEARCHED = 1 << 14  # documents whose contributions are held at a time
-SHOWN_AFTER = 2  # seconds until a bar appears
 
 
 class MultiVectorIndex:
@@ -166,14 +166,14 @@ class MultiVectorIndex:
         """
         documents = self._documents(documents)
         names = self._new_names(ids, len(documents))
-        with _bar("indexing", len(documents), " texts", progress) as bar:
+        with bar("indexing", len(documents), " texts", shown=progress) as shown:
             for start in range(0, len(documents), TOGETHER):
                 some = slice(start, start + TOGETHER)
                 made = self._encoded(documents[some], too_long)
                 with self._lock:
                     self._must_be_new(names[some])
                     self._store(made, names[some])
-                bar.update(len(made))
+                shown.update(len(made))
         return names
 
     def remove(self, ids: Name | Iterable[Name]) -> None:
@@ -369,8 +369,8 @@ class MultiVectorIndex:
             "loss": json.dumps(asdict(loss)),
         }
         n_bytes = sum(column.n_bytes for column in columns.values())
-        with _bar("saving", n_bytes, "B", progress) as bar:
-            index_file.write(Path(path).absolute(), columns, about, bar.update)
+        with bar("saving", n_bytes, "B", shown=progress) as shown:
+            index_file.write(Path(path).absolute(), columns, about, shown.update)
 
     @classmethod
     def open(
@@ -413,17 +413,3 @@ class MultiVectorIndex:
             raise ValueError("its ids do not name each document once")
         self._next = int(about["next"])
         self._loss = StorageLoss(**json.loads(about["loss"]))
-
-
-def _bar(what: str, total: int, unit: str, shown: bool) -> Any:
-    from tqdm.auto import tqdm
-
-    return tqdm(
-        total=total,
-        desc=what,
-        unit=unit,
-        unit_scale=unit == "B",
-        delay=SHOWN_AFTER,
-        leave=False,
-        disable=not shown,
-    )

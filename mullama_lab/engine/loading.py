@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from mullama_lab.engine._native import log as llama_log
+from mullama_lab.engine.bar import bar
 
 Progress = Callable[[float], "bool | None"]
 
@@ -35,9 +36,7 @@ def reporter(progress: bool | Progress | None, name: str) -> Iterator[Progress |
     elif callable(progress):
         yield progress
     elif progress is True:
-        from tqdm.auto import tqdm
-
-        with tqdm(total=100, desc=name, unit="%", delay=2, leave=False) as bar:
-            yield lambda done: bar.update(round(100 * done) - bar.n) and None
+        with bar(name, 100, "%") as shown:
+            yield lambda done: shown.update(round(100 * done) - shown.n) and None
     else:
         raise TypeError(f"progress={progress!r} must be None, True or a function of one number.")
