@@ -21,7 +21,7 @@ query = hand(["remove", " white", "space"], np.eye(3))
 parts = {"dedent": [0.5, 0.25, 0.75], "strip": [0.75, 0.5, 0.0], "\\u202e<b>": [0.25, 0.5, 0.25]}
 parts |= {f"other {i}": [0.2, 0.2, 0.3 - 0.01 * i] for i in range(20)}
 hits = [
-    Hit(name, np.array(row, np.float32), f"what {name} does",
+    Hit(name, np.array(row, np.float32), "שלום עולם" if k == 1 else f"what {name} does",
         hand(["one", " two", " three"], np.array([[0, 0, 1], [1, 0, 0], [0, 1, 0]])), before=k)
     for k, (name, row) in enumerate(parts.items())
 ]
@@ -64,6 +64,17 @@ def test_the_list_says_who_ranks_where_and_what_moved(board):
     board.view.get_by_role("button", name="Show 10 more").click()
     assert board.rows.count() == 20
     board.picture("rank-board")
+
+
+def test_a_text_read_from_right_to_left_stands_below_its_name(board):
+    lefts = """(row) => [".mll-rb-name", ".mll-rb-text"].map((part) => {
+        const range = document.createRange();
+        range.selectNodeContents(row.querySelector(part));
+        return range.getBoundingClientRect().left;
+    })"""
+    for name in (0, 1):
+        above, below = board.rows.nth(name).evaluate(lefts)
+        assert abs(above - below) < 2
 
 
 def test_switching_a_token_ranks_again_at_once(board):
