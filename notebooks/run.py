@@ -1,7 +1,7 @@
 """Run the notebooks top to bottom and save them with their outputs: `python notebooks/run.py`.
 
 A live view that is saved shows nothing once its kernel is gone, so only its static and text forms
-are kept.
+are kept; a bar of progress is left out.
 """
 
 from __future__ import annotations
@@ -24,8 +24,15 @@ def run(path: Path) -> None:
         cell.metadata.pop("execution", None)
         for output in cell.get("outputs", []):
             output.get("data", {}).pop(LIVE, None)
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if not _is_a_bar(output)]
     notebook.metadata["language_info"] = {"name": "python"}
     nbformat.write(notebook, path)
+
+
+def _is_a_bar(output: nbformat.NotebookNode) -> bool:
+    """Whether it is a bar of progress, whose text stays as it last was drawn."""
+    return "%|" in output.get("data", {}).get("text/plain", "")
 
 
 if __name__ == "__main__":
