@@ -51,7 +51,7 @@ def require_onnx(name: str) -> None:
     if importlib.util.find_spec("onnx") is None:
         raise HubError(
             f"{name} is converted from an ONNX file, which needs the package onnx. "
-            'Run: pip install "mullama-lab[colbert]"'
+            "Run: pip install onnx"
         )
 
 
