@@ -165,7 +165,8 @@ def _existing_file(text: str) -> Path:
     if is_folder:
         raise ModelNotFound(f"{text!r} is a folder. Give the path of one GGUF file in it.")
     if path.suffix == ".gguf" or path.parent != Path("."):
-        raise ModelNotFound(f"no file {text!r} (looked in {Path.cwd()}). {_unknown(path.name)}")
+        where = "" if path.is_absolute() else f" in {Path.cwd()}"
+        raise ModelNotFound(f"no file {text!r}{where}, and {_unknown(path.name)}")
     raise ModelNotFound(_unknown(text))
 
 

@@ -33,7 +33,10 @@ class Bench(ABC):
 
     def __init__(self, model: Model | Session, views: Sequence[View]) -> None:
         if not isinstance(model, (Model, Session)):
-            raise TypeError(f"{type(self).__name__} takes a Model or a Session, not {model!r}")
+            raise TypeError(
+                f"{type(self).__name__} takes a Model or a Session, not {model!r}. "
+                "Load one first: Model.load(...)."
+            )
         self._views = tuple(views)
         self._owns_session = isinstance(model, Model)
         self.session = model.session() if isinstance(model, Model) else model
