@@ -18,6 +18,7 @@ from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree_nodes import n_shared
 
 SLACK = 1e-6  # probability that rounding may leave over
+SAME = 1e-12  # nats; up to this it is the sums that round, and the rows are the same
 
 
 @dataclass(frozen=True)
@@ -111,4 +112,4 @@ def _kl(a: _Known, b: _Known) -> Divergence:
     if p_rest > 0 and not only_shared:
         q_rest = max(1 - float(np.exp(q).sum()), SLACK)
         nats += p_rest * math.log(p_rest / q_rest)
-    return Divergence(max(0.0, nats), p_rest <= SLACK)
+    return Divergence(nats if nats > SAME else 0.0, p_rest <= SLACK)

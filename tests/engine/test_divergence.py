@@ -72,6 +72,15 @@ def test_a_step_is_no_distance_from_itself(session):
         assert divergence(a, a, 2, after=after) == Divergence(0.0, True)
 
 
+def test_one_row_that_two_runs_were_drawn_from_is_no_distance_from_itself(session):
+    """Sums over what each of them kept round otherwise."""
+    hot = Mask(ban=[tiny.EOS]) | Temperature(1.2)
+    for n in (8, 64, 259):
+        a, b = (run(session, hot, "Once", seed, top=n) for seed in (1, 2))
+        for after in (False, True):
+            assert divergence(a, b, 0, after=after).nats == 0
+
+
 def test_one_chain_makes_the_same_of_a_row_unless_it_draws_by_itself_with_another_seed(session):
     drawing = Chain([XTC(0.5, 0.01), Temperature(1.0)])
     runs = [run(session, chain, seed=s) for chain in (PLAIN, drawing) for s in (1, 2)]
