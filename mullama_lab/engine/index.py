@@ -23,23 +23,13 @@ from mullama_lab.engine.bar import bar
 from mullama_lab.engine.hits import Best, Hits
 from mullama_lab.engine.index_columns import columns_of, opened
 from mullama_lab.engine.index_file import MappedFile
-from mullama_lab.engine.index_part import (
-    Name,
-    Part,
-    Pieces,
-    Run,
-    StorageLoss,
-    checked_name,
-    is_name,
-    joined,
-    runs_of,
-    stored,
-)
+from mullama_lab.engine.index_part import Name, Pieces, StorageLoss, checked_name, stored
+from mullama_lab.engine.index_parts import Parts
 from mullama_lab.engine.maxsim import ScoreKind
 from mullama_lab.engine.multivector import MultiVector
 from mullama_lab.engine.options import one_of, whole
-from mullama_lab.engine.ragged import STORAGES, Chosen
-from mullama_lab.errors import IndexFileError, UnknownDocument, WrongEncoder
+from mullama_lab.engine.ragged import STORAGES
+from mullama_lab.errors import IndexFileError, WrongEncoder
 
 if TYPE_CHECKING:
     from mullama_lab.engine.encoder import MultiVectorEncoder
@@ -47,8 +37,6 @@ if TYPE_CHECKING:
 Storage: TypeAlias = Literal["float32", "float16", "int8"]
 
 TOGETHER = 64  # documents encoded and stored at a time
-MOST_JOINED = 1 << 20  # tokens of a part that grows by joining
-SEARCHED = 1 << 14  # documents whose contributions are held at a time
 
 
 class MultiVectorIndex:
@@ -71,11 +59,9 @@ class MultiVectorIndex:
         self.storage: Storage = one_of("storage", storage, STORAGES)  # type: ignore[assignment]
         self.dim = int(encoder.dim)
         self._loss = StorageLoss()
-        self._parts: list[Part] = []
-        self._where: dict[Name, tuple[Part, int]] = {}  # in the order of `ids`
+        self._parts = Parts()
         self._pieces = Pieces()
         self._next = 0  # the id of a document that comes without
-        self._chosen: list[tuple[Chosen, NDArray[np.int64]]] | None = None
         self._lock = threading.RLock()
 
     # What is in it.
@@ -83,12 +69,12 @@ class MultiVectorIndex:
     @property
     def ids(self) -> tuple[Name, ...]:
         """The ids of the documents, in the order in which they came."""
-        return tuple(self._where)
+        return tuple(self._parts.where)
 
     @property
     def n_tokens(self) -> int:
         """The tokens of all documents."""
-        return sum(int(part.vectors.lengths[place]) for part, place in self._where.values())
+        return self._parts.n_tokens
 
     @property
     def size_bytes(self) -> int:
@@ -102,10 +88,10 @@ class MultiVectorIndex:
         return self._loss
 
     def __len__(self) -> int:
-        return len(self._where)
+        return len(self._parts.where)
 
     def __contains__(self, name: object) -> bool:
-        return is_name(name) and name in self._where
+        return name in self._parts
 
     def __repr__(self) -> str:
         return (
@@ -120,24 +106,15 @@ class MultiVectorIndex:
             UnknownDocument: it is not there, or was removed.
             IndexFileError: the file that was opened was cut short meanwhile.
         """
-        part, place = self._place(name)
-        self._files_must_be_whole()
+        part, place = self._parts.place(name)
+        self._parts.must_be_whole()
         return part.document(place, self._pieces)
 
     def vectors(self, name: Name) -> NDArray[np.float32]:
         """The vectors of a document as they are read back, float32 (n_tokens, dim)."""
-        part, place = self._place(name)
-        self._files_must_be_whole()
+        part, place = self._parts.place(name)
+        self._parts.must_be_whole()
         return part.vectors.document(place)
-
-    def _place(self, name: Name) -> tuple[Part, int]:
-        found = self._where.get(name) if is_name(name) else None
-        if found is None:
-            raise UnknownDocument(
-                f"there is no document {name!r} in the index; it was never added, or was removed. "
-                "index.ids has those that are there."
-            )
-        return found
 
     # Changing it.
 
@@ -185,10 +162,8 @@ class MultiVectorIndex:
         names = [ids] if isinstance(ids, (str, int, np.integer)) else list(ids)
         with self._lock:
             for name in names:
-                self._place(name)
-            for name in names:
-                self._where.pop(name, None)
-            self._changed()
+                self._parts.place(name)
+            self._parts.remove(names)
 
     def update(self, name: Name, document: str | MultiVector) -> None:
         """Put another document in the place of one.
@@ -196,10 +171,10 @@ class MultiVectorIndex:
         Raises:
             UnknownDocument: there is none of that id.
         """
-        self._place(name)
+        self._parts.place(name)
         made = self._encoded(self._documents([document]), "error")
         with self._lock:
-            self._place(name)
+            self._parts.place(name)
             self._store(made, [name])
 
     def _documents(self, documents: Any) -> list[str | MultiVector]:
@@ -239,7 +214,7 @@ class MultiVectorIndex:
 
     def _must_be_new(self, names: Iterable[Name]) -> None:
         for name in names:
-            if name in self._where:
+            if name in self._parts:
                 raise ValueError(
                     f"there is a document {name!r} already. Use update() to replace it, or give "
                     "another id."
@@ -255,40 +230,8 @@ class MultiVectorIndex:
     def _store(self, documents: list[MultiVector], names: Sequence[Name]) -> None:
         part, loss = stored(documents, names, self.storage, self._pieces)
         self._loss += loss
-        self._take(part)
         self._next = max([self._next, *(name + 1 for name in names if isinstance(name, int))])
-        # Parts of like size are joined, so that there are few, and each is copied few times.
-        while len(self._parts) > 1:
-            older, newer = self._parts[-2:]
-            both = older.n_tokens + newer.n_tokens
-            if older.file or older.n_tokens > 2 * newer.n_tokens or both > MOST_JOINED:
-                break
-            del self._parts[-2:]
-            if runs := [*self._live(older), *self._live(newer)]:
-                self._take(joined(runs))
-        self._changed()
-
-    def _take(self, part: Part) -> None:
-        self._parts.append(part)
-        for place, name in enumerate(part.names):
-            self._where[name] = part, place
-
-    def _live(self, part: Part) -> list[Run]:
-        """The documents of a part that are still in the index, as runs."""
-        places = [
-            place
-            for place, name in enumerate(part.names)
-            if self._where.get(name, (None, -1)) == (part, place)
-        ]
-        return runs_of((part, place) for place in places)
-
-    def _files_must_be_whole(self) -> None:
-        for part in self._parts:
-            if part.file is not None:
-                part.file.must_be_whole()
-
-    def _changed(self) -> None:
-        self._chosen = None
+        self._parts.add(part)
 
     # Searching it.
 
@@ -315,8 +258,8 @@ class MultiVectorIndex:
         self._must_have_dim(query, "the query")
         maxsim.query_vectors(query)
         with self._lock:
-            names, chosen = self.ids, self._choice()
-            self._files_must_be_whole()
+            names, chosen = self.ids, self._parts.chosen()
+            self._parts.must_be_whole()
         best = Best(k, len(query))
         for documents, places in chosen:
             table = maxsim.kind_table(query, documents, kind=kind, n_threads=n_threads)
@@ -328,21 +271,6 @@ class MultiVectorIndex:
             scores=best.scores,
             contributions=best.contributions,
         )
-
-    def _choice(self) -> list[tuple[Chosen, NDArray[np.int64]]]:
-        """The documents that are there, part by part, each with its place in `ids`."""
-        if self._chosen is None:
-            found: dict[int, list[tuple[int, int]]] = {}
-            for order, (part, place) in enumerate(self._where.values()):
-                found.setdefault(id(part), []).append((place, order))
-            chosen = []
-            for part in self._parts:
-                pairs = np.array(sorted(found.get(id(part), [])), np.int64).reshape(-1, 2)
-                for start in range(0, len(pairs), SEARCHED):
-                    places, orders = pairs[start : start + SEARCHED].T
-                    chosen.append((Chosen(part.vectors, places), orders))
-            self._chosen = chosen
-        return self._chosen
 
     # On disk.
 
@@ -356,8 +284,8 @@ class MultiVectorIndex:
         """
         fingerprint = self.encoder.fingerprint
         with self._lock:
-            names, runs = self.ids, runs_of(self._where.values())
-            self._files_must_be_whole()
+            names, runs = self.ids, self._parts.runs()
+            self._parts.must_be_whole()
             pieces, loss, following = list(self._pieces.all), self._loss, self._next
         columns = columns_of(runs, names, pieces, self.storage, self.dim)
         about = {
@@ -408,8 +336,8 @@ class MultiVectorIndex:
     ) -> None:
         part, pieces = opened(arrays, file, self.storage, self.dim)
         self._pieces = Pieces(pieces)
-        self._take(part)
-        if len(self._where) != len(part.vectors):
+        self._parts.take(part)
+        if len(self) != len(part.vectors):
             raise ValueError("its ids do not name each document once")
         self._next = int(about["next"])
         self._loss = StorageLoss(**json.loads(about["loss"]))

@@ -194,12 +194,12 @@ def test_many_small_additions_make_few_parts():
     index = MultiVectorIndex(by_hand())
     for document in documents(500, rng, 1):
         index.add([document])
-    assert len(index._parts) < 15
+    assert len(index._parts.all) < 15
     index.remove(index.ids[:499])
     assert len(index) == 1
     for _ in range(600):
         index.update(499, multivector(rng))
-    assert sum(part.n_tokens for part in index._parts) < 8000
+    assert sum(part.n_tokens for part in index._parts.all) < 8000
 
 
 def test_an_updated_document_keeps_its_place_and_a_removed_one_is_gone():
@@ -304,8 +304,8 @@ def test_blocks_of_documents_give_what_one_block_gives(monkeypatch):
     index.add([*documents(50, rng, 1), *[multivector(rng, 3)] * 20], progress=False)
     query = multivector(rng, 3, kind="query")
     whole = index.search(query, k=30)
-    index._changed()
-    monkeypatch.setattr("mullama_lab.engine.index.SEARCHED", 7)
+    index._parts.changed()
+    monkeypatch.setattr("mullama_lab.engine.index_parts.SEARCHED", 7)
     blocks = index.search(query, k=30)
     assert whole.ids == blocks.ids and whole.scores.tolist() == blocks.scores.tolist()
 
@@ -384,7 +384,7 @@ def test_an_opened_index_can_be_changed_and_saved_over_its_own_file(tmp_path):
 def test_the_vectors_of_an_opened_index_stay_in_the_file(tmp_path):
     _, path = saved(tmp_path)
     again = MultiVectorIndex.open(path, by_hand())
-    array = again._parts[0].vectors.vectors
+    array = again._parts.all[0].vectors.vectors
     while isinstance(array.base, np.ndarray) and not isinstance(array, np.memmap):
         array = array.base
     assert isinstance(array, np.memmap)
