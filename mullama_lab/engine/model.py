@@ -21,7 +21,7 @@ from mullama_lab.engine.gguf_check import CheckedFile, check
 from mullama_lab.engine.handle import Handle
 from mullama_lab.engine.loading import Progress, printed_log, reporter
 from mullama_lab.engine.long_text import longest_run, with_room
-from mullama_lab.errors import ClosedError, ModelLoadError
+from mullama_lab.errors import ClosedError
 
 if TYPE_CHECKING:
     from mullama_lab.engine.session import Session
@@ -199,11 +199,6 @@ class Model(Handle):
         from mullama_lab.engine.session import Session
 
         self._must_be_open()
-        if self.vocab_only:
-            raise ModelLoadError(
-                f"{self.name} was loaded with vocab_only=True, so it has no weights. "
-                "Load it without vocab_only to open a session."
-            )
         return Session(self, **options)
 
     # -- text and tokens --------------------------------------------------------------------
