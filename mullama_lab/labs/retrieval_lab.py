@@ -22,12 +22,12 @@ from mullama_lab.engine.encoder import MultiVectorEncoder
 from mullama_lab.engine.hits import Hits
 from mullama_lab.engine.index import MultiVectorIndex, Storage
 from mullama_lab.engine.index_part import Name
-from mullama_lab.engine.multivector import MultiVector
 from mullama_lab.labs._reading import Reading
+from mullama_lab.labs._results import Results
 from mullama_lab.labs._rivals import Rivals
 from mullama_lab.labs._work import Work
 from mullama_lab.studies import late_interaction, retrieval_quality
-from mullama_lab.widgets import Hit, RankBoard, SimilarityGrid
+from mullama_lab.widgets import RankBoard, SimilarityGrid
 from mullama_lab.widgets._view import still_forms
 
 if TYPE_CHECKING:
@@ -77,9 +77,6 @@ class RetrievalLab:
         given = isinstance(documents, MultiVectorIndex)
         self.encoder, self.k = encoder, k
         self.index = documents if given else MultiVectorIndex(encoder, storage=storage)
-        self.hits: Hits | None = None
-        self.query = ""
-        self._before: Hits | None = None  # of the query before
         self._own = Reading(encoder, self.index)
         self._rivals = Rivals(self._own, rivals or {})
         self._asked = 0  # searches from the browser; only the newest is done
@@ -90,24 +87,44 @@ class RetrievalLab:
         self.board = RankBoard(title=title, searchable=True)
         self.board.rivals = self._rivals.names
         self.grid = SimilarityGrid()
+        self._results = Results(
+            self.board,
+            self.grid,
+            self._own,
+            self._rivals,
+            found=self._found,
+            stopped=lambda: self._stopped,
+        )
         self._undo = self._listen()
         self.view = _laid_out(self.board, self.grid)
         self.add(() if given else documents)
 
     def _listen(self) -> list[Callable[[], None]]:
-        board = self.board
+        board, results = self.board, self._results
         both = ipywidgets.jslink((board, "off"), (self.grid, "off"))
         return [
             board.on_search(self._ask),
             board.on_stop(self.stop),
             board.on_go_on(self.go_on),
             board.on_compare(lambda name: self._work.later(self._choose, name)),
-            board.on_open(lambda hit: self._work.later(self._show_in_grid, hit.name, hit.document)),
+            board.on_open(
+                lambda hit: self._work.later(results.show_in_grid, hit.name, hit.document)
+            ),
             board.on_rank_all(lambda: self._work.later(self._rank_all)),
             both.close,
         ]
 
     # Driving it: what the browser does, from Python.
+
+    @property
+    def hits(self) -> Hits | None:
+        """The last result, None before the first."""
+        return self._results.hits
+
+    @property
+    def query(self) -> str:
+        """What was asked for it."""
+        return self._results.query
 
     @property
     def progress(self) -> tuple[int, int]:
@@ -199,7 +216,7 @@ class RetrievalLab:
 
     def open(self, name: Name) -> None:
         """Show a document in the grid."""
-        self._work.now(self._open, name)
+        self._work.now(self._results.open, name)
 
     def explain(self, a: Name, b: Name) -> pd.DataFrame:
         """Why one document beats another for the query that is shown: a row per query token."""
@@ -269,13 +286,13 @@ class RetrievalLab:
             if reading is not None:
                 reading.read_some()
             if not self._stopped and self._next_reading() is not None:
-                self._show_state()
+                self._results.show_state()
                 self._work.later(self._read_on)
                 return
             if self.hits is not None and reading is not None:
-                self._show(self._found(self._own, self.query), opened=False)
+                self._results.show(self._found(self._own, self.query))
             self._reading = False
-            self._show_state()
+            self._results.show_state()
         except BaseException as error:
             self._reading, self._problem, self._stopped = False, error, True
             raise
@@ -300,9 +317,7 @@ class RetrievalLab:
 
     def _search(self, text: str) -> Hits:
         hits = self._found(self._own, text)
-        if text != self.query:
-            self._before, self.query = self.hits, text
-        self._show(hits)
+        self._results.take(text, hits)
         return hits
 
     def _found(self, reading: Reading, text: str) -> Hits:
@@ -318,7 +333,7 @@ class RetrievalLab:
             raise ValueError("all query tokens are off; switch one on.")
         ids = self.index.search(query.select(on), self.k).ids
         parts = [maxsim.contributions(query, self.index.get(name)) for name in ids]
-        self._show_hits(query, ids, parts, off)
+        self._results.show_parts(query, ids, parts, off)
 
     def _choose(self, name: str) -> None:
         """Measure moves against a rival, or (empty) against the query before."""
@@ -327,85 +342,7 @@ class RetrievalLab:
         self._stopped = False
         self._begin()
         if not self._reading and self.hits is not None:
-            self._show(self.hits, opened=False)
-
-    # Showing it
-
-    def _show(self, hits: Hits, *, opened: bool = True) -> None:
-        self.hits = hits
-        self._show_hits(hits.query, hits.ids, list(hits.contributions.T))
-        if opened and hits.ids:
-            self._open(hits.ids[0])
-
-    def _show_hits(
-        self,
-        query: MultiVector,
-        ids: Sequence[Name],
-        parts: Sequence[Any],
-        off: Sequence[int] = (),
-    ) -> None:
-        baseline, before = self._baseline()
-        documents = [self.index.get(name) for name in ids]
-        hits = [
-            Hit(str(name), part, document.text, document, before.get(name, 0))
-            for name, part, document in zip(ids, parts, documents, strict=True)
-        ]
-        with self.board.hold_sync():
-            self.board.show(query, hits, total=len(self.index), baseline=baseline, off=off)
-            self.board.selected = self._place_of_opened()
-            self._show_state()
-
-    def _baseline(self) -> tuple[str, dict[Name, int]]:
-        """What moves are measured against, and the ranks there."""
-        name, rival = self._rivals.chosen, self._rivals.reading
-        if rival is not None and len(rival.index):
-            hits = self._found(rival, self.query)
-        else:
-            hits, name = self._before, "the query before"
-        if hits is None:
-            return "", {}
-        return name, {document: rank for rank, document in enumerate(hits.ids, 1)}
-
-    def _open(self, name: Name) -> None:
-        self._show_in_grid(str(name), self.index.get(name))
-
-    def _show_in_grid(self, name: str, document: MultiVector) -> None:
-        if self.hits is None:
-            raise ValueError("nothing was searched for yet; lab.search(text) does.")
-        self.grid.show(self.hits.query, document, title=name)
-        self.grid.off = self.board.off
-        self.board.selected = self._place_of_opened()
-
-    def _place_of_opened(self) -> int:
-        """Where the document in the grid is on the board; -1 if it is not."""
-        names = [hit.name for hit in self.board.hits]
-        return names.index(self.grid.title) if self.grid.title in names else -1
-
-    def _show_state(self) -> None:
-        reading = self._own
-        rival = self._rivals.reading
-        if rival is not None and not reading.n_left:
-            reading = rival
-        with self.board.hold_sync():
-            self.board.total = len(self.index)
-            self.board.progress = [len(reading.index), reading.n_total]
-            self.board.note = self._note()
-            if not reading.n_left:
-                self.board.state = "ready" if self.hits is not None else "empty"
-            elif self._stopped:
-                self.board.state = "stopped"
-            else:
-                self.board.state = "comparing" if reading is rival else "indexing"
-
-    def _note(self) -> str:
-        """What is to be said about the encoder and the index."""
-        parts = list(self.encoder.notes)
-        if cut := self._own.cut:
-            parts.append(
-                f"{len(cut)} of {len(self.index)} documents were cut at {self.encoder.window} "
-                f"tokens, the first is {cut[0]}"
-            )
-        return " · ".join(parts)
+            self._results.show(self.hits)
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         live = self.view._repr_mimebundle_() or {}
