@@ -33,6 +33,28 @@ def _matrix(rng: np.random.Generator, n_out: int, n_in: int, scale: float = 1.0)
     return (rng.standard_normal((n_out, n_in)) * (scale / np.sqrt(n_in))).astype(np.float32)
 
 
+def _attention(
+    shape: Shape, rng: np.random.Generator, layer: int, head: int
+) -> dict[str, np.ndarray]:
+    n_embd, name = shape.n_embd, f"blk.{layer}"
+    return {
+        f"{name}.attn_q.weight": _matrix(rng, shape.n_head * head, n_embd, 2.0),
+        f"{name}.attn_k.weight": _matrix(rng, shape.n_head_kv * head, n_embd, 2.0),
+        f"{name}.attn_v.weight": _matrix(rng, shape.n_head_kv * head, n_embd, 2.0),
+        f"{name}.attn_output.weight": _matrix(rng, n_embd, shape.n_head * head, 2.0),
+    }
+
+
+def _feed_forward(shape: Shape, rng: np.random.Generator, layer: int) -> dict[str, np.ndarray]:
+    n_embd, name = shape.n_embd, f"blk.{layer}"
+    return {
+        f"{name}.ffn_norm.weight": np.ones(n_embd, np.float32),
+        f"{name}.ffn_gate.weight": _matrix(rng, shape.n_ff, n_embd),
+        f"{name}.ffn_up.weight": _matrix(rng, shape.n_ff, n_embd),
+        f"{name}.ffn_down.weight": _matrix(rng, n_embd, shape.n_ff),
+    }
+
+
 def _llama(shape: Shape, rng: np.random.Generator) -> Network:
     n_embd, head = shape.n_embd, shape.head_size
     ones = np.ones(n_embd, dtype=np.float32)
@@ -45,14 +67,8 @@ def _llama(shape: Shape, rng: np.random.Generator) -> Network:
     for layer in range(shape.n_layer):
         arrays |= {
             f"blk.{layer}.attn_norm.weight": ones,
-            f"blk.{layer}.attn_q.weight": _matrix(rng, shape.n_head * head, n_embd, 2.0),
-            f"blk.{layer}.attn_k.weight": _matrix(rng, shape.n_head_kv * head, n_embd, 2.0),
-            f"blk.{layer}.attn_v.weight": _matrix(rng, shape.n_head_kv * head, n_embd, 2.0),
-            f"blk.{layer}.attn_output.weight": _matrix(rng, n_embd, shape.n_head * head, 2.0),
-            f"blk.{layer}.ffn_norm.weight": ones,
-            f"blk.{layer}.ffn_gate.weight": _matrix(rng, shape.n_ff, n_embd),
-            f"blk.{layer}.ffn_up.weight": _matrix(rng, shape.n_ff, n_embd),
-            f"blk.{layer}.ffn_down.weight": _matrix(rng, n_embd, shape.n_ff),
+            **_attention(shape, rng, layer, head),
+            **_feed_forward(shape, rng, layer),
         }
     keys = {
         "context_length": shape.n_ctx_train,
@@ -144,7 +160,6 @@ def _jamba(shape: Shape, rng: np.random.Generator) -> Network:
     Its cache has a cell for each token and a state beside them, so it can share neither in part.
     """
     n_embd, n_head = shape.n_embd, shape.n_head
-    n_kv = shape.n_head_kv * n_embd // n_head
     ones, last = np.ones(n_embd, np.float32), shape.n_layer - 1
     arrays = {
         "token_embd.weight": _matrix(rng, shape.n_vocab, n_embd, np.sqrt(n_embd)),
@@ -155,18 +170,10 @@ def _jamba(shape: Shape, rng: np.random.Generator) -> Network:
         name = f"blk.{layer}"
         arrays |= {
             f"{name}.attn_norm.weight": ones,
-            f"{name}.ffn_norm.weight": ones,
-            f"{name}.ffn_gate.weight": _matrix(rng, shape.n_ff, n_embd),
-            f"{name}.ffn_up.weight": _matrix(rng, shape.n_ff, n_embd),
-            f"{name}.ffn_down.weight": _matrix(rng, n_embd, shape.n_ff),
+            **_feed_forward(shape, rng, layer),
         }
         if layer == last:
-            arrays |= {
-                f"{name}.attn_q.weight": _matrix(rng, n_embd, n_embd, 2.0),
-                f"{name}.attn_k.weight": _matrix(rng, n_kv, n_embd, 2.0),
-                f"{name}.attn_v.weight": _matrix(rng, n_kv, n_embd, 2.0),
-                f"{name}.attn_output.weight": _matrix(rng, n_embd, n_embd, 2.0),
-            }
+            arrays |= _attention(shape, rng, layer, n_embd // n_head)
         else:
             arrays |= {
                 **_state_space(shape, rng, layer),
@@ -240,17 +247,11 @@ def _lfm2(shape: Shape, rng: np.random.Generator) -> Network:
         name = f"blk.{layer}"
         arrays |= {
             f"{name}.attn_norm.weight": ones,
-            f"{name}.ffn_norm.weight": ones,
-            f"{name}.ffn_gate.weight": _matrix(rng, shape.n_ff, n_embd),
-            f"{name}.ffn_up.weight": _matrix(rng, shape.n_ff, n_embd),
-            f"{name}.ffn_down.weight": _matrix(rng, n_embd, shape.n_ff),
+            **_feed_forward(shape, rng, layer),
         }
         if layer == last:
             arrays |= {
-                f"{name}.attn_q.weight": _matrix(rng, n_embd, n_embd, 2.0),
-                f"{name}.attn_k.weight": _matrix(rng, shape.n_head_kv * head, n_embd, 2.0),
-                f"{name}.attn_v.weight": _matrix(rng, shape.n_head_kv * head, n_embd, 2.0),
-                f"{name}.attn_output.weight": _matrix(rng, n_embd, n_embd, 2.0),
+                **_attention(shape, rng, layer, head),
                 f"{name}.attn_q_norm.weight": np.ones(head, np.float32),
                 f"{name}.attn_k_norm.weight": np.ones(head, np.float32),
             }
