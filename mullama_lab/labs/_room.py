@@ -1,9 +1,13 @@
-"""How many tokens some paths take together, what they begin with alike counted once."""
+"""How many tokens some paths take together, what they begin with alike counted once.
+
+And which of them to prune, so that the others fit.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+from mullama_lab.engine.tree import Tree
 from mullama_lab.engine.tree_nodes import Branch
 
 
@@ -38,3 +42,25 @@ class Room:
             self._uses[place] += 1
             path.append(place)
         self._paths[branch.number] = path
+
+
+def to_prune(tree: Tree, n_tokens: int, kept: Sequence[int]) -> list[int]:
+    """The branches to prune until a tree fits so many tokens, the least likely per token first.
+
+    Args:
+        kept: numbers of branches that stay, as do those with a name.
+
+    Raises:
+        ValueError: it does not fit, and all of them stay.
+    """
+    spare = [branch for branch in tree if not branch.name and branch.number not in kept]
+    spare.sort(key=lambda branch: branch.logprob / max(1, len(branch)))
+    room, gone = Room(tree), list[int]()
+    for branch in spare:
+        if room.n <= n_tokens:
+            break
+        room.remove(branch)
+        gone.append(branch.number)
+    if not gone and room.n > n_tokens:
+        raise ValueError("every branch has a name or is selected. Prune some of them yourself.")
+    return gone

@@ -32,7 +32,8 @@ from mullama_lab.errors import MullamaError
 from mullama_lab.labs import _branch_code
 from mullama_lab.labs._bench import Bench
 from mullama_lab.labs._exploring import Exploring
-from mullama_lab.labs._room import Room
+from mullama_lab.labs._room import Room, to_prune
+from mullama_lab.labs._trees import Trees, ending_of
 from mullama_lab.studies.explore import Exploration
 from mullama_lab.widgets import BranchTree, ExploreBar, RunPanel, TokenStrip
 from mullama_lab.widgets._compare import Comparison
@@ -42,7 +43,6 @@ log = logging.getLogger(__name__)
 
 Undo = Callable[[], None]
 
-MOST_AFTER = 12  # tokens that say where an exploration goes on
 TOP = 64  # alternatives recorded on explored paths
 
 
@@ -90,7 +90,7 @@ class BranchLab(Bench):
         self._ended = threading.Condition()
         self._running: dict[Run, None] = {}  # until their traces are in a tree
         self._asked: dict[Run, tuple[tuple[int, ...], int]] = {}  # branches on their way
-        self._trees: dict[tuple[int, ...], Tree] = {}
+        self._trees = Trees(lambda: self.tree)
         self._exploring = Exploring(self.bar)
         self._unwatch: Undo = lambda: None
         self._chain = Chain()
@@ -262,18 +262,8 @@ class BranchLab(Bench):
         Raises:
             ValueError: every branch is named or selected.
         """
-        tree, kept = self.tree, self._selected_numbers()
-        spare = [b for b in tree if not b.name and b.number not in kept]
-        spare.sort(key=lambda branch: branch.logprob / max(1, len(branch)))
-        room, gone = Room(tree), list[int]()
-        for branch in spare:
-            if room.n <= self.session.n_ctx:
-                break
-            room.remove(branch)
-            gone.append(branch.number)
-        if not gone and room.n > self.session.n_ctx:
-            raise ValueError("every branch has a name or is selected. Prune some of them yourself.")
-        return tree.prune(gone)
+        tree = self.tree
+        return tree.prune(to_prune(tree, self.session.n_ctx, self._selected_numbers()))
 
     def wait(self) -> None:
         """Wait until all that was asked for is in the tree and shown."""
@@ -300,7 +290,7 @@ class BranchLab(Bench):
 
     def _begin_with(self, tree: Tree | None) -> None:
         if tree is not None and len(tree):
-            self._trees[tuple(tree.prompt_tokens.tolist())] = tree
+            self._trees.keep(tree)
             self.panel.prompt = tree.prompt
             self._watch(tree)
             last = tree.branches[-1]
@@ -319,7 +309,7 @@ class BranchLab(Bench):
         """A generation began, whoever began it."""
         with self._ended:
             self._running[run] = None
-        tree = self._tree_of(run.trace)
+        tree = self._trees.of(run.trace)
         if tree is not self.tree:
             self._show_tree(tree)
         self.strip.follow(run)
@@ -332,7 +322,7 @@ class BranchLab(Bench):
         trace = run.trace
         try:
             if len(trace) > trace.n_copied or (run._started and len(trace)):
-                branch = self._tree_of(trace).add(trace)
+                branch = self._trees.of(trace).add(trace)
                 if self.strip.trace is trace:
                     self._select_end(branch)
         except Exception:
@@ -342,23 +332,13 @@ class BranchLab(Bench):
                 self._running.pop(run, None)
                 self._ended.notify_all()
 
-    def _tree_of(self, trace: Trace) -> Tree:
-        """The tree of a trace's prompt."""
-        key = tuple(trace.prompt_tokens.tolist())
-        with self._lock:
-            return self._trees.setdefault(key, self.tree if self._is_fresh() else Tree())
-
-    def _is_fresh(self) -> bool:
-        """Whether the tree that is shown has no prompt yet."""
-        return all(tree is not self.tree for tree in self._trees.values())
-
     def _prompt_changed(self) -> None:
         """Another prompt shows its own tree, if there is one."""
         try:
-            key = tuple(self.session._prompt_tokens(self.panel.prompt))
+            tokens = self.session._prompt_tokens(self.panel.prompt)
         except (MullamaError, ValueError):
             return  # Run says what is wrong with it
-        tree = self._trees.get(key)
+        tree = self._trees.known(tokens)
         if tree is not None and tree is not self.tree:
             self._show_tree(tree)
 
@@ -406,21 +386,15 @@ class BranchLab(Bench):
             return path, self.tree
         tokens = self.session._prompt_tokens(self.panel.prompt)
         start = self.session._new_trace(tokens, Chain(), None, TOP)
-        tree = self._tree_of(start)
+        tree = self._trees.of(start)
         if tree is not self.tree:
             self._show_tree(tree)
         return start, tree
 
     def _say_origin(self) -> None:
         key = self.branches.selected
-        text = ""
-        known = {node.key: node for node in self.tree.nodes}
-        node = known.get(key)
-        if node is not None and node.trace is not None and key != ROOT:
-            pieces = node.trace.pieces[: node.stop]
-            cut = "…" if len(pieces) > MOST_AFTER else ""
-            text = cut + b"".join(pieces[-MOST_AFTER:]).decode("utf-8", "replace")
-        self.bar.origin = text
+        nodes = [node for node in self.tree.nodes if node.key == key != ROOT]
+        self.bar.origin = ending_of(nodes[0]) if nodes else ""
 
     def _stop_all(self) -> None:
         self.stop_exploring()

@@ -1,0 +1,57 @@
+"""The trees of a lab, one for each prompt. One of them is shown.
+
+It knows no session and no view; any thread may ask it.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.tree import Tree
+from mullama_lab.engine.tree_nodes import Node
+
+MOST_AFTER = 12  # tokens that say how a path ends
+
+
+class Trees:
+    """Trees by the tokens of their prompt.
+
+    Args:
+        shown: the tree that is shown; without a prompt yet, it is that of the next one.
+    """
+
+    def __init__(self, shown: Callable[[], Tree]) -> None:
+        self._shown = shown
+        self._trees: dict[tuple[int, ...], Tree] = {}
+        self._lock = threading.Lock()
+
+    def keep(self, tree: Tree) -> None:
+        """Take a tree that has paths already."""
+        with self._lock:
+            self._trees[tuple(tree.prompt_tokens.tolist())] = tree
+
+    def of(self, trace: Trace) -> Tree:
+        """The tree of a trace's prompt; another one, or the fresh one shown, if there is none."""
+        key = tuple(trace.prompt_tokens.tolist())
+        with self._lock:
+            if key not in self._trees:
+                shown = self._shown()
+                is_fresh = all(tree is not shown for tree in self._trees.values())
+                self._trees[key] = shown if is_fresh else Tree()
+            return self._trees[key]
+
+    def known(self, prompt_tokens: Sequence[int]) -> Tree | None:
+        """The tree of a prompt, if there is one."""
+        with self._lock:
+            return self._trees.get(tuple(prompt_tokens))
+
+
+def ending_of(node: Node) -> str:
+    """The last tokens up to the end of a node, as text; "" where no path is."""
+    if node.trace is None:
+        return ""
+    pieces = node.trace.pieces[: node.stop]
+    cut = "…" if len(pieces) > MOST_AFTER else ""
+    return cut + b"".join(pieces[-MOST_AFTER:]).decode("utf-8", "replace")
