@@ -249,7 +249,7 @@ def test_what_is_said_about_the_encoder_is_shown(lab, encoder):
 def test_a_document_longer_than_the_window_is_cut_and_that_is_said(encoder):
     lab = ml.labs.RetrievalLab(encoder, {"long": "word " * encoder.window, "short": "word"})
     lab.wait()
-    assert "1 of 2 documents were cut" in lab.board.note and "the first is long" in lab.board.note
+    assert "1 of 2 documents was cut" in lab.board.note and "the first is long" in lab.board.note
     lab.close()
 
 

@@ -165,7 +165,7 @@ class Reader:
         if over and not cut:
             raise ContextFull(
                 f"the {kind} {text[:40]!r} has {n} tokens, and the encoder takes {self._window}. "
-                'Split it in parts, or pass too_long="cut" to leave its end out.'
+                'Shorten or split it, or pass too_long="cut" to leave its end out.'
             )
         return over
 

@@ -130,8 +130,9 @@ class Results:
         encoder, cut = self._own.encoder, self._own.cut
         parts = list(encoder.notes)
         if cut:
+            were = "was" if len(cut) == 1 else "were"
             parts.append(
-                f"{len(cut)} of {len(self._own.index)} documents were cut at {encoder.window} "
+                f"{len(cut)} of {len(self._own.index)} documents {were} cut at {encoder.window} "
                 f"tokens, the first is {cut[0]}"
             )
         return " · ".join(parts)
