@@ -36,16 +36,31 @@ def browser(chromium: str) -> Iterator[Any]:
         yield running
 
 
-@pytest.fixture
-def notebook(jupyter: Server, browser: Any) -> Iterator[Callable[..., NotebookPage]]:
-    """Open a new notebook: `notebook([cell, ...], width=1280, height=900)`."""
-    pages: list[NotebookPage] = []
+@pytest.fixture(scope="session")
+def pages() -> Iterator[list[NotebookPage]]:
+    """The notebook of the test before, if any: the next one opens in its JupyterLab."""
+    last: list[NotebookPage] = []
+    yield last
+    for page in last:
+        page.close()
 
-    def open_one(cells: list[str], **options: Any) -> NotebookPage:
-        pages.append(open_notebook(browser, jupyter, cells, **options))
+
+@pytest.fixture
+def notebook(
+    jupyter: Server, browser: Any, pages: list[NotebookPage]
+) -> Callable[..., NotebookPage]:
+    """Open the test's notebook, with a kernel of its own: `notebook([cell, ...], width=1280)`."""
+
+    def open_one(cells: list[str], *, width: int = 1280, height: int = 900) -> NotebookPage:
+        before = pages.pop() if pages else None
+        if before is not None and before.asks:
+            before.close()  # a dialog that a test left open would hide the next notebook
+            before = None
+        if before is None:
+            pages.append(open_notebook(browser, jupyter, cells, width=width, height=height))
+        else:
+            pages.append(before.open_next(cells, width=width, height=height))
         pages[-1].dark(False)  # JupyterLab keeps the theme of the test before
         return pages[-1]
 
-    yield open_one
-    for page in pages:
-        page.close()
+    return open_one
