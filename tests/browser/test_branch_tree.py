@@ -83,7 +83,7 @@ def test_a_branch_is_named_pruned_and_brought_back(page) -> None:
     n = rows(page).count()
     assert focused(page) is not None
     press(page, "Delete")
-    page.page.wait_for_function(f"document.querySelectorAll('[role=treeitem]').length < {n}")
+    page.page.wait_for_function(f"document.querySelectorAll('.mll [role=treeitem]').length < {n}")
     assert focused(page) is not None  # the focus stays in the tree
     assert said(page).startswith("said: 4")
     rows(page).first.focus()
