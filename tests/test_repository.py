@@ -122,7 +122,7 @@ def test_a_name_that_is_not_there_is_an_attribute_error():
         _ = mullama_lab.Nonesuch
 
 
-EXTRAS = {"onnx": "colbert", "google": "colbert", "playwright": "test", "onnxruntime": "test"}
+EXTRAS = {"playwright": "test", "onnxruntime": "test"}
 """Where libraries are declared that the lab does without; the bench uses those of the tests."""
 
 

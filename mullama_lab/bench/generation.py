@@ -73,7 +73,7 @@ def _against_llama_cpp_python(model: Model, session: Session, target: float) -> 
         answer = llama.create_completion(PROMPT, max_tokens=16, logprobs=20, seed=7)
         return answer["usage"]["completion_tokens"] / (time.perf_counter() - start)  # type: ignore[index]
 
-    pairs = list(_alternate(lambda: _our_speed(session, N_TOKENS), peer_speed, 5))
+    pairs = list(_alternate(lambda: _our_speed(session, N_TOKENS), peer_speed, 3))
     llama.close()
     ours, peer = (statistics.median(column) for column in zip(*pairs))
     return Row(

@@ -121,7 +121,7 @@ class NotebookPage:
     ) -> NotebookPage:
         """A new notebook in the same JupyterLab, in place of this one and its kernel.
 
-        It takes a quarter of the time that a new page takes, most of which is JupyterLab's start.
+        Most of the time that a new page takes is JupyterLab's start.
         """
         name = _new_notebook(self.server, cells)
         self.page.context.clear_permissions()
