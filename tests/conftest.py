@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 
 from mullama_lab import hub
 from mullama_lab.engine import tiny
+
+# Where a shell starts the tests in the background, they begin deaf to Ctrl-C, which some try.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class SkippingFails:
