@@ -33,6 +33,26 @@ def _matrix(rng: np.random.Generator, n_out: int, n_in: int, scale: float = 1.0)
     return (rng.standard_normal((n_out, n_in)) * (scale / np.sqrt(n_in))).astype(np.float32)
 
 
+def _sizes(shape: Shape) -> dict[str, int]:
+    """The keys that every network has."""
+    return {
+        "context_length": shape.n_ctx_train,
+        "embedding_length": shape.n_embd,
+        "block_count": shape.n_layer,
+    }
+
+
+def _ends(shape: Shape, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """What turns tokens into vectors, and vectors into logits."""
+    n_embd = shape.n_embd
+    return {
+        "token_embd.weight": _matrix(rng, shape.n_vocab, n_embd, np.sqrt(n_embd)),
+        "output_norm.weight": np.ones(n_embd, np.float32),
+        # Logits with a standard deviation of 2.5: some tokens are likely, none is certain.
+        "output.weight": _matrix(rng, shape.n_vocab, n_embd, 2.5),
+    }
+
+
 def _attention(
     shape: Shape, rng: np.random.Generator, layer: int, head: int
 ) -> dict[str, np.ndarray]:
@@ -58,12 +78,7 @@ def _feed_forward(shape: Shape, rng: np.random.Generator, layer: int) -> dict[st
 def _llama(shape: Shape, rng: np.random.Generator) -> Network:
     n_embd, head = shape.n_embd, shape.head_size
     ones = np.ones(n_embd, dtype=np.float32)
-    arrays = {
-        "token_embd.weight": _matrix(rng, shape.n_vocab, n_embd, np.sqrt(n_embd)),
-        "output_norm.weight": ones,
-        # Logits with a standard deviation of 2.5: some tokens are likely, none is certain.
-        "output.weight": _matrix(rng, shape.n_vocab, n_embd, 2.5),
-    }
+    arrays = _ends(shape, rng)
     for layer in range(shape.n_layer):
         arrays |= {
             f"blk.{layer}.attn_norm.weight": ones,
@@ -71,9 +86,7 @@ def _llama(shape: Shape, rng: np.random.Generator) -> Network:
             **_feed_forward(shape, rng, layer),
         }
     keys = {
-        "context_length": shape.n_ctx_train,
-        "embedding_length": n_embd,
-        "block_count": shape.n_layer,
+        **_sizes(shape),
         "feed_forward_length": shape.n_ff,
         "attention.head_count": shape.n_head,
         "attention.head_count_kv": shape.n_head_kv,
@@ -107,17 +120,11 @@ def _gemma3(shape: Shape, rng: np.random.Generator) -> Network:
 def _mamba(shape: Shape, rng: np.random.Generator) -> Network:
     """A state-space model: its memory is one state, and no token of it can be taken back."""
     ones = np.ones(shape.n_embd, np.float32)
-    arrays = {
-        "token_embd.weight": _matrix(rng, shape.n_vocab, shape.n_embd, np.sqrt(shape.n_embd)),
-        "output_norm.weight": ones,
-        "output.weight": _matrix(rng, shape.n_vocab, shape.n_embd, 2.5),
-    }
+    arrays = _ends(shape, rng)
     for layer in range(shape.n_layer):
         arrays |= {f"blk.{layer}.attn_norm.weight": ones, **_state_space(shape, rng, layer)}
     keys = {
-        "context_length": shape.n_ctx_train,
-        "embedding_length": shape.n_embd,
-        "block_count": shape.n_layer,
+        **_sizes(shape),
         "feed_forward_length": 0,
         "attention.head_count": 0,
         "attention.layer_norm_rms_epsilon": 1e-5,
@@ -161,11 +168,7 @@ def _jamba(shape: Shape, rng: np.random.Generator) -> Network:
     """
     n_embd, n_head = shape.n_embd, shape.n_head
     ones, last = np.ones(n_embd, np.float32), shape.n_layer - 1
-    arrays = {
-        "token_embd.weight": _matrix(rng, shape.n_vocab, n_embd, np.sqrt(n_embd)),
-        "output_norm.weight": ones,
-        "output.weight": _matrix(rng, shape.n_vocab, n_embd, 2.5),
-    }
+    arrays = _ends(shape, rng)
     for layer in range(shape.n_layer):
         name = f"blk.{layer}"
         arrays |= {
@@ -182,9 +185,7 @@ def _jamba(shape: Shape, rng: np.random.Generator) -> Network:
                 f"{name}.ssm_c_norm.weight": np.ones(_N_STATE, np.float32),
             }
     keys = {
-        "context_length": shape.n_ctx_train,
-        "embedding_length": n_embd,
-        "block_count": shape.n_layer,
+        **_sizes(shape),
         "feed_forward_length": shape.n_ff,
         "attention.head_count": n_head,
         "attention.head_count_kv": [*[0] * last, shape.n_head_kv],
@@ -219,9 +220,7 @@ def _bert(shape: Shape, rng: np.random.Generator) -> Network:
             f"blk.{layer}.layer_output_norm.bias": zeros,
         }
     keys = {
-        "context_length": shape.n_ctx_train,
-        "embedding_length": n_embd,
-        "block_count": shape.n_layer,
+        **_sizes(shape),
         "feed_forward_length": shape.n_ff,
         "attention.head_count": shape.n_head,
         "attention.layer_norm_epsilon": 1e-12,
@@ -262,10 +261,8 @@ def _lfm2(shape: Shape, rng: np.random.Generator) -> Network:
                 f"{name}.shortconv.out_proj.weight": _matrix(rng, n_embd, n_embd),
             }
     keys = {
-        "context_length": shape.n_ctx_train,
-        "embedding_length": n_embd,
+        **_sizes(shape),
         "embedding_length_out": n_embd // 2,
-        "block_count": shape.n_layer,
         "feed_forward_length": shape.n_ff,
         "attention.head_count": shape.n_head,
         "attention.head_count_kv": [*[0] * last, shape.n_head_kv],

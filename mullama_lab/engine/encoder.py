@@ -14,7 +14,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from mullama_lab.engine import projection
@@ -26,7 +25,7 @@ from mullama_lab.engine.encoder_presets import PRESETS, Preset, notes, preset_of
 from mullama_lab.engine.gguf_check import parts
 from mullama_lab.engine.handle import ContextOwner
 from mullama_lab.engine.multivector import MultiVector
-from mullama_lab.engine.options import one_of, whole
+from mullama_lab.engine.options import one_of, threads, whole
 from mullama_lab.engine.worker import Job
 from mullama_lab.errors import DecodeError, Stopped
 
@@ -108,9 +107,7 @@ class MultiVectorEncoder(ContextOwner):
             )
         self._normalize = bool(normalize)
         self._dtype = one_of("dtype", dtype, DTYPES)
-        if n_threads is None:  # as a session: a core for the rest, or all wait for one
-            n_threads = max(1, (psutil.cpu_count(logical=False) or 1) - 1)
-        self.n_threads = whole("n_threads", n_threads, 1, 512)
+        self.n_threads = threads(n_threads)
         self._open(batch_tokens)
         self._reader = Reader(model, self._preset, self.window)
 

@@ -6,9 +6,12 @@ from the rule, the way out.
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Iterable
 from typing import Any
+
+import psutil
 
 from mullama_lab.engine._native import RANDOM_SEED
 from mullama_lab.engine._native_context import KV_TYPES
@@ -30,6 +33,13 @@ def whole(name: str, value: Any, low: int, high: int) -> int:
         shown = number if number.bit_length() < 200 else f"about 2**{number.bit_length()}"
         raise ValueError(f"{name}={shown}: it must be from {low} to {high}.")
     return number
+
+
+def threads(n_threads: Any) -> int:
+    """How many threads decode; None leaves a core to the rest, or all would wait for one."""
+    if n_threads is None:
+        return max(1, (psutil.cpu_count(logical=False) or os.cpu_count() or 1) - 1)
+    return whole("n_threads", n_threads, 1, 512)
 
 
 def one_of(name: str, value: Any, known: Iterable[str]) -> str:

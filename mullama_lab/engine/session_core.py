@@ -8,13 +8,11 @@ from time import monotonic
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import psutil
-
 from mullama_lab.engine import _native_context as native
 from mullama_lab.engine.context import MOMENT, Context
 from mullama_lab.engine.handle import ContextOwner
 from mullama_lab.engine.opening import must_fit_memory, must_generate
-from mullama_lab.engine.options import kv_types, one_of, whole
+from mullama_lab.engine.options import kv_types, one_of, threads, whole
 from mullama_lab.engine.run import Run
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.worker import Job
@@ -54,9 +52,7 @@ class SessionCore(ContextOwner):
         # llama.cpp aborts on a context or batch of fewer tokens than sequences.
         n_ctx, n_batch = max(n_ctx, n_seq_max), max(n_batch, n_seq_max)
         n_ubatch = min(whole("n_ubatch", n_ubatch, 1, 1 << 16), n_batch)
-        if n_threads is None:
-            n_threads = max(1, (psutil.cpu_count(logical=False) or os.cpu_count() or 1) - 1)
-        self.n_threads = whole("n_threads", n_threads, 1, 512)
+        self.n_threads = threads(n_threads)
         types = kv_types(kv_type)
         one_of("flash_attention", flash_attention, native.FLASH_ATTENTION)
         must_fit_memory(model, n_ctx, n_ubatch)
