@@ -6,24 +6,24 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
+from mullama_lab.engine.bar import bar
 from mullama_lab.engine.options import whole
 from mullama_lab.engine.run import Runs
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import MullamaError
 
 LOOK_EVERY = 0.05  # seconds
-BAR_AFTER = 2.0  # seconds
 MOST_SEEDS = 4096
 
 
-def wait_for(runs: Runs, max_tokens: int, bar: Bar) -> list[Trace]:
+def wait_for(runs: Runs, max_tokens: int, shown: Bar) -> list[Trace]:
     """Wait for all runs and show how many tokens are there; what fails is in each `run.error`.
 
     Ctrl-C stops them, and is raised once they have ended: the session is free again then.
     """
     try:
         while not runs.done:
-            bar.show(_n_there(runs, max_tokens))
+            shown.show(_n_there(runs, max_tokens))
             time.sleep(LOOK_EVERY)
     except BaseException:
         runs.stop()
@@ -32,7 +32,7 @@ def wait_for(runs: Runs, max_tokens: int, bar: Bar) -> list[Trace]:
         raise
     with suppress(MullamaError):
         runs.wait()
-    bar.show(_n_there(runs, max_tokens))
+    shown.show(_n_there(runs, max_tokens))
     return runs.traces
 
 
@@ -42,14 +42,10 @@ def _n_there(runs: Runs, max_tokens: int) -> int:
 
 
 class Bar:
-    """A bar that appears when work takes longer than two seconds."""
+    """A bar over work that comes in batches."""
 
     def __init__(self, what: str, total: int, unit: str, *, shown: bool = True) -> None:
-        from tqdm.auto import tqdm
-
-        self._tqdm = tqdm(
-            total=total, desc=what, unit=unit, delay=BAR_AFTER, leave=False, disable=not shown
-        )
+        self._tqdm = bar(what, total, unit, shown=shown)
         self.before = 0  # what earlier batches did
 
     def show(self, n: int) -> None:

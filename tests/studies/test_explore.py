@@ -216,7 +216,7 @@ def test_an_interrupt_is_raised_and_the_tree_has_what_was_found(session):
 
 
 def test_a_bar_appears_when_it_takes_long(session, monkeypatch, capfd):
-    monkeypatch.setattr("mullama_lab.studies._together.BAR_AFTER", 0)
+    monkeypatch.setattr("mullama_lab.engine.bar.SHOWN_AFTER", 0)
     explore("Hi", on=session, budget=20)
     assert "explore" in capfd.readouterr().err
     explore("Hi", on=session, budget=20, progress=False)

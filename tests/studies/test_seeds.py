@@ -202,7 +202,7 @@ def test_ctrl_c_keeps_what_there_is_and_the_session_works(tiny_model):
 
 
 def test_a_bar_is_shown_after_a_while_unless_it_is_not_wanted(session, monkeypatch, capsys):
-    monkeypatch.setattr("mullama_lab.studies._together.BAR_AFTER", 1e-9)
+    monkeypatch.setattr("mullama_lab.engine.bar.SHOWN_AFTER", 1e-9)
     monkeypatch.setattr("mullama_lab.studies._together.LOOK_EVERY", 0.001)
     seed_fan("x", NO_END, on=session, seeds=2, max_tokens=200)
     assert "/400" in capsys.readouterr().err

@@ -323,7 +323,7 @@ def test_what_is_sent_is_a_name_or_a_full_path(tiny_path, tiny_model, monkeypatc
 def test_a_bar_is_shown_after_a_while_unless_it_is_not_wanted(
     tiny_model, monkeypatch, capsys, where
 ):
-    monkeypatch.setattr("mullama_lab.studies._together.BAR_AFTER", 1e-9)
+    monkeypatch.setattr("mullama_lab.engine.bar.SHOWN_AFTER", 1e-9)
     monkeypatch.setattr("mullama_lab.studies._together.LOOK_EVERY", 0.001)
     with ThreadPoolExecutor(1) as pool:
         options = {"on": tiny_model, "session_options": OPTIONS, "max_tokens": 200}
