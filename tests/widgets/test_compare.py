@@ -108,6 +108,15 @@ def floor(tiny_model):
     remember(tiny_model, before)
 
 
+@pytest.fixture
+def unmeasured(tiny_model):
+    """No measured noise, whatever other tests measured with the model that all share."""
+    before = known_floor(tiny_model)
+    remember(tiny_model, None)
+    yield
+    remember(tiny_model, before)
+
+
 def moved(trace):
     """A trace as another batch might have left it, with a chain that makes more of the noise."""
     text = Trace.from_dict(trace.to_dict())
@@ -144,6 +153,7 @@ def test_what_one_chain_makes_of_noise_is_noise_and_what_another_makes_is_not(se
     assert (apart := pair(cold, hot).b).noise is True and apart.noise_after is False
 
 
+@pytest.mark.usefixtures("unmeasured")
 def test_without_a_measured_floor_nothing_is_called_noise_and_the_way_out_is_said(session, four):
     found = beside(four[0], session.generate("yz", AB, max_tokens=12, seed=1))
     assert found.floor is None and found.b.noise is None
