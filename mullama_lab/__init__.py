@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mullama_lab import engine, errors, hub, labs, plots, studies, widgets
     from mullama_lab.engine.encoder import MultiVectorEncoder
+    from mullama_lab.engine.generation.run import Run
     from mullama_lab.engine.index import MultiVectorIndex
     from mullama_lab.engine.model import Model
-    from mullama_lab.engine.preview import Preview, StageView
-    from mullama_lab.engine.run import Run
-    from mullama_lab.engine.samplers import (
+    from mullama_lab.engine.sampling.preview import Preview, StageView
+    from mullama_lab.engine.sampling.samplers import (
         DRY,
         XTC,
         AdaptiveP,
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
         Typical,
     )
     from mullama_lab.engine.session import Session
-    from mullama_lab.engine.step import Step
     from mullama_lab.engine.trace import Trace
+    from mullama_lab.engine.trace.step import Step
     from mullama_lab.engine.tree import Tree
     from mullama_lab.notebook import load_ipython_extension
 
@@ -97,11 +97,11 @@ _HOMES = {
     "Model": "engine.model",
     "MultiVectorEncoder": "engine.encoder",
     "MultiVectorIndex": "engine.index",
-    "Preview": "engine.preview",
-    "Run": "engine.run",
+    "Preview": "engine.sampling.preview",
+    "Run": "engine.generation.run",
     "Session": "engine.session",
-    "StageView": "engine.preview",
-    "Step": "engine.step",
+    "StageView": "engine.sampling.preview",
+    "Step": "engine.trace.step",
     "Trace": "engine.trace",
     "Tree": "engine.tree",
     "load_ipython_extension": "notebook",
@@ -117,7 +117,7 @@ def __getattr__(name: str) -> Any:
     elif name in _MODULES:
         value = importlib.import_module(f"{__name__}.{name}")
     elif name in __all__:  # what has no home of its own is a stage or the chain
-        home = importlib.import_module(f"{__name__}.{_HOMES.get(name, 'engine.samplers')}")
+        home = importlib.import_module(f"{__name__}.{_HOMES.get(name, 'engine.sampling.samplers')}")
         value = getattr(home, name)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,16 +15,16 @@ from IPython.core.magic import Magics, cell_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 from IPython.display import display
 
-from mullama_lab.engine.samplers import Chain, Temperature
+from mullama_lab.engine.sampling.samplers import Chain, Temperature
 from mullama_lab.errors import MullamaError
 
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from mullama_lab.engine.encoder import MultiVectorEncoder
+    from mullama_lab.engine.generation.run import Run
     from mullama_lab.engine.model import Model
-    from mullama_lab.engine.preview import Preview
-    from mullama_lab.engine.run import Run
+    from mullama_lab.engine.sampling.preview import Preview
     from mullama_lab.engine.session import Session
     from mullama_lab.engine.trace import Trace
 
@@ -36,11 +36,11 @@ def register_displays(shell: InteractiveShell) -> None:
     displays: Any = shell.display_formatter
     formatter = displays.mimebundle_formatter
     for module, name, show in (
-        ("model", "Model", _show_model),
-        ("trace", "Trace", _show_trace),
-        ("run", "Run", _show_run),
-        ("preview", "Preview", _show_preview),
-        ("encoder", "MultiVectorEncoder", _show_encoder),
+        ("model.model", "Model", _show_model),
+        ("trace.trace", "Trace", _show_trace),
+        ("generation.run", "Run", _show_run),
+        ("sampling.preview", "Preview", _show_preview),
+        ("encoder.encoder", "MultiVectorEncoder", _show_encoder),
     ):
         formatter.for_type_by_name(f"mullama_lab.engine.{module}", name, show)
 

@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine import maxsim
-from mullama_lab.engine.multivector import MultiVector
+from mullama_lab.engine.multivector import MultiVector, maxsim
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from mullama_lab.engine.preview import Preview
+    from mullama_lab.engine.sampling.preview import Preview
     from mullama_lab.engine.trace import Trace
 
 Documents: TypeAlias = "Sequence[MultiVector] | Mapping[str, MultiVector]"
@@ -210,9 +209,7 @@ def _stretched(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.divide(values - low, span, out=np.zeros_like(values), where=span > 0)
 
 
-def _stacked(
-    ax: Axes, parts: NDArray[np.float64], labels: Sequence[str], start: float
-) -> None:
+def _stacked(ax: Axes, parts: NDArray[np.float64], labels: Sequence[str], start: float) -> None:
     """A bar a row; parts below 0 go to the left. Each part that is wide enough has its number."""
     places = np.arange(len(parts))
     colours = _colours("tab20")

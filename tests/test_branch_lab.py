@@ -279,9 +279,7 @@ def test_its_code_makes_the_same_tree(lab, tiny_path):
     tree = scope["tree"]
     assert [b.trace.tokens.tolist() for b in tree] == texts(lab)
     assert [b.name for b in tree] == [b.name for b in lab.tree]
-    np.testing.assert_allclose(
-        [b.logprob for b in tree], [b.logprob for b in lab.tree], atol=0.05
-    )
+    np.testing.assert_allclose([b.logprob for b in tree], [b.logprob for b in lab.tree], atol=0.05)
     scope["model"].close()
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import mullama_lab as ml
-from mullama_lab.engine.divergence import where_they_part
+from mullama_lab.engine.trace.divergence import where_they_part
 from mullama_lab.errors import ClosedError
 from mullama_lab.studies.replay import replay
 

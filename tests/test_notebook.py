@@ -49,7 +49,7 @@ def test_importing_is_enough_for_the_displays():
         "shell = InteractiveShell.instance()\n"
         "import mullama_lab\n"
         "formatter = shell.display_formatter.mimebundle_formatter\n"
-        "assert ('mullama_lab.engine.trace', 'Trace') in formatter.deferred_printers\n"
+        "assert ('mullama_lab.engine.trace.trace', 'Trace') in formatter.deferred_printers\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

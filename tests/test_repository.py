@@ -66,8 +66,8 @@ def test_importing_the_package_loads_nothing_heavy():
 
 def test_the_engine_loads_no_view_and_no_pandas():
     modules = [
-        f"mullama_lab.engine.{path.stem}"
-        for path in (ROOT / "mullama_lab" / "engine").glob("*.py")
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in (ROOT / "mullama_lab" / "engine").rglob("*.py")
         if path.stem != "__init__"
     ]
     assert not loaded_by(f"import {', '.join(modules)}") & set(HEAVY)

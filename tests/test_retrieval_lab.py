@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import mullama_lab as ml
-from mullama_lab.engine import maxsim
 from mullama_lab.engine.encoder import MultiVectorEncoder
 from mullama_lab.engine.index import MultiVectorIndex
 from mullama_lab.engine.model import Model
+from mullama_lab.engine.multivector import maxsim
 from mullama_lab.engine.tiny import write
 from mullama_lab.errors import ClosedError
 

@@ -1,8 +1,8 @@
 """A real JupyterLab in a headless Chromium, for the browser benchmark and the browser tests.
 
-    with jupyterlab(folder) as server, chromium(path) as browser:
-        page = open_notebook(browser, server, ["1 + 1"])
-        page.run_all()
+with jupyterlab(folder) as server, chromium(path) as browser:
+    page = open_notebook(browser, server, ["1 + 1"])
+    page.run_all()
 """
 
 from __future__ import annotations

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.bench.table import Row
-from mullama_lab.engine import maxsim
-from mullama_lab.engine.maxsim import Ragged
+from mullama_lab.engine.multivector import maxsim
+from mullama_lab.engine.multivector.maxsim import Ragged
 
 N_QUERY = 32
 N_TOKENS = 128  # of a document
@@ -57,9 +57,7 @@ def rows() -> Iterator[Row]:
         yield from _equal_lengths(query, documents)
 
 
-def _equal_lengths(
-    query: NDArray[np.float32], documents: NDArray[np.float32]
-) -> Iterator[Row]:
+def _equal_lengths(query: NDArray[np.float32], documents: NDArray[np.float32]) -> Iterator[Row]:
     n, n_tokens, dim = documents.shape
     ragged = _ragged(documents)
     square = _unit(np.random.default_rng(8), (SQUARE, SQUARE))
@@ -115,9 +113,7 @@ def _mixed_lengths(rng: np.random.Generator) -> Row:
     return _against("MaxSim of 32 tokens, 10000 documents of 8 to 248 x 128, ms", ours, theirs, 2.0)
 
 
-def _against(
-    what: str, ours: list[float], theirs: list[float], target: float | None = None
-) -> Row:
+def _against(what: str, ours: list[float], theirs: list[float], target: float | None = None) -> Row:
     told = f"{1e3 * statistics.median(ours):.1f}"
     if not theirs:
         return Row(f"{what}; no maxsim-cpu", told)

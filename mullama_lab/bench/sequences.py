@@ -137,9 +137,7 @@ def _side_by_side(model: Model, session: Session) -> Row:
 def _ours(session: Session, prompt: Sequence[int]) -> tuple[list[Trace], float]:
     session.reset()
     start = time.perf_counter()
-    traces = session.generate_many(
-        prompt, max_tokens=N_TOKENS, seeds=range(100, 100 + N_SEQUENCES)
-    )
+    traces = session.generate_many(prompt, max_tokens=N_TOKENS, seeds=range(100, 100 + N_SEQUENCES))
     return traces, time.perf_counter() - start
 
 

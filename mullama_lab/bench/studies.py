@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from mullama_lab.bench.table import Row
-from mullama_lab.engine.chain import Chain, Stage
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.samplers import MinP, Penalties, Temperature, TopK, TopP
+from mullama_lab.engine.sampling.chain import Chain, Stage
+from mullama_lab.engine.sampling.samplers import MinP, Penalties, Temperature, TopK, TopP
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.trace import Trace
 from mullama_lab.studies.explore import explore
@@ -55,9 +55,7 @@ def _seeds(session: Session) -> Row:
     """Many seeds in one batch, against one run after another, each begun on the same prompt."""
 
     def together() -> int:
-        fan = seed_fan(
-            PROMPT, TURNED, on=session, seeds=N_SEEDS, max_tokens=N_EACH, progress=False
-        )
+        fan = seed_fan(PROMPT, TURNED, on=session, seeds=N_SEEDS, max_tokens=N_EACH, progress=False)
         return sum(map(len, fan.traces))
 
     what = f"{N_SEEDS} seeds of {N_EACH} tokens at once against one by one, tokens/s"

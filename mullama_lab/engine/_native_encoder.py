@@ -79,9 +79,7 @@ class TokenVectors:
         if self.has_memory:
             clear_memory(self._context)
 
-    def vectors(
-        self, texts: Sequence[Sequence[int]], first: int = 0
-    ) -> NDArray[np.float32] | None:
+    def vectors(self, texts: Sequence[Sequence[int]], first: int = 0) -> NDArray[np.float32] | None:
         """The vectors of all tokens of some texts, one text after the other, in a new array.
 
         Args:

@@ -139,9 +139,7 @@ def _matrix(arrays: Arrays, name: str) -> np.ndarray:
     return (numbers.astype(np.float32) * arrays[f"{name}_scale"]).astype(np.float16)
 
 
-def _tensors(
-    arrays: Arrays, matrices: Sequence[np.ndarray]
-) -> Iterator[tuple[str, np.ndarray]]:
+def _tensors(arrays: Arrays, matrices: Sequence[np.ndarray]) -> Iterator[tuple[str, np.ndarray]]:
     import numpy as np
 
     for name, (old, kind) in EMBEDDINGS.items():

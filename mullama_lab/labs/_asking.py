@@ -10,10 +10,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from mullama_lab.engine.chain import Chain
+from mullama_lab.engine.generation.run import Run
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.run import Run
-from mullama_lab.engine.samplers import Temperature
+from mullama_lab.engine.sampling.chain import Chain
+from mullama_lab.engine.sampling.samplers import Temperature
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import MullamaError
 from mullama_lab.studies.flips import flip_map

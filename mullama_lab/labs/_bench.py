@@ -6,9 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mullama_lab.engine.chain import Chain
+from mullama_lab.engine.generation.run import Run
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.run import Run
+from mullama_lab.engine.sampling.chain import Chain
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.trace import Trace
 from mullama_lab.studies.fate import fate

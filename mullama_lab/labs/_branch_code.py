@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mullama_lab.engine.chain import Chain
+from mullama_lab.engine.sampling.chain import Chain
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.trace.divergence import n_shared
 from mullama_lab.engine.tree import Tree
-from mullama_lab.engine.tree_nodes import Branch, n_shared
+from mullama_lab.engine.tree.nodes import Branch
 from mullama_lab.widgets import RunPanel
 from mullama_lab.widgets._cards import chain_code
 

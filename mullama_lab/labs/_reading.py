@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from mullama_lab.engine.encoder import MultiVectorEncoder
 from mullama_lab.engine.index import MultiVectorIndex
-from mullama_lab.engine.index_part import Name
+from mullama_lab.engine.index.part import Name
 from mullama_lab.engine.multivector import MultiVector
 
 CHARACTERS = 4000  # read at a time: about a second of encoding

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
-from mullama_lab.engine.hits import Hits
-from mullama_lab.engine.index_part import Name
+from mullama_lab.engine.index.hits import Hits
+from mullama_lab.engine.index.part import Name
 from mullama_lab.engine.multivector import MultiVector
 from mullama_lab.labs._reading import Reading
 from mullama_lab.labs._rivals import Rivals

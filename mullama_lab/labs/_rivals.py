@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from typing import cast
 
 from mullama_lab.engine.encoder import MultiVectorEncoder
-from mullama_lab.engine.index import MultiVectorIndex, Storage
-from mullama_lab.engine.ragged import STORAGES
+from mullama_lab.engine.index import MultiVectorIndex
+from mullama_lab.engine.index.index import Storage
+from mullama_lab.engine.multivector.ragged import STORAGES
 from mullama_lab.labs._reading import Reading
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from mullama_lab.engine.tree import Tree
-from mullama_lab.engine.tree_nodes import Branch
+from mullama_lab.engine.tree.nodes import Branch
 
 
 class Room:

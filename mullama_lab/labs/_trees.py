@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
-from mullama_lab.engine.tree_nodes import Node
+from mullama_lab.engine.tree.nodes import Node
 
 MOST_AFTER = 12  # tokens that say how a path ends
 

@@ -17,16 +17,16 @@ from typing import Any
 
 import ipywidgets
 
-from mullama_lab.engine.chain import Chain, Stage
+from mullama_lab.engine.generation.run import Run
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.one_token import one_token
+from mullama_lab.engine.model.one_token import one_token
 from mullama_lab.engine.options import whole
-from mullama_lab.engine.run import Run
-from mullama_lab.engine.sampling import check
+from mullama_lab.engine.sampling.chain import Chain, Stage
+from mullama_lab.engine.sampling.chain_sampler import check
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
-from mullama_lab.engine.tree_nodes import ROOT, Branch
+from mullama_lab.engine.tree.nodes import ROOT, Branch
 from mullama_lab.engine.worker import WAIT_STEP
 from mullama_lab.errors import MullamaError
 from mullama_lab.labs import _branch_code

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import ipywidgets
 import numpy as np
 
-from mullama_lab.engine import maxsim
 from mullama_lab.engine.encoder import MultiVectorEncoder
-from mullama_lab.engine.hits import Hits
-from mullama_lab.engine.index import MultiVectorIndex, Storage
-from mullama_lab.engine.index_part import Name
+from mullama_lab.engine.index import MultiVectorIndex
+from mullama_lab.engine.index.hits import Hits
+from mullama_lab.engine.index.index import Storage
+from mullama_lab.engine.index.part import Name
+from mullama_lab.engine.multivector import maxsim
 from mullama_lab.labs._reading import Reading
 from mullama_lab.labs._results import Results
 from mullama_lab.labs._rivals import Rivals

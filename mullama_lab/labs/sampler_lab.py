@@ -19,9 +19,9 @@ import ipywidgets
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.chain import Chain, Stage
+from mullama_lab.engine.generation.run import Run
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.run import Run
+from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.worker import Job

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from mullama_lab.engine.bar import bar
+from mullama_lab.engine.generation.run import Runs
 from mullama_lab.engine.options import whole
-from mullama_lab.engine.run import Runs
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import MullamaError
 

@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.capture import RowFacts, RowReader, largest
-from mullama_lab.engine.chain import Chain
-from mullama_lab.engine.expand import given_trace
+from mullama_lab.engine.generation.expand import given_trace
+from mullama_lab.engine.generation.spread import Prompt
 from mullama_lab.engine.noise_floor import known_floor
 from mullama_lab.engine.options import whole
+from mullama_lab.engine.sampling.capture import RowFacts, RowReader, largest
+from mullama_lab.engine.sampling.chain import Chain
 from mullama_lab.engine.session import Session
-from mullama_lab.engine.spread import Prompt
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
 from mullama_lab.engine.worker import Job

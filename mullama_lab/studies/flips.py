@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.chain import Chain, Setting, Stage
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.moment import Moment
-from mullama_lab.engine.sampling import check
+from mullama_lab.engine.sampling.chain import Chain, Setting, Stage
+from mullama_lab.engine.sampling.chain_sampler import check
+from mullama_lab.engine.sampling.moment import Moment
+from mullama_lab.engine.sampling.tail import Uncovered
 from mullama_lab.engine.session import Session
-from mullama_lab.engine.tail import Uncovered
+from mullama_lab.engine.session.trace_rows import TraceRows
 from mullama_lab.engine.trace import Trace
-from mullama_lab.engine.trace_rows import TraceRows
 from mullama_lab.errors import NoCandidates, StageFailed
 
 if TYPE_CHECKING:

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mullama_lab.engine import maxsim
-from mullama_lab.engine.maxsim import ScoreKind
-from mullama_lab.engine.multivector import MultiVector
+from mullama_lab.engine.multivector import MultiVector, maxsim
+from mullama_lab.engine.multivector.maxsim import ScoreKind
 
 
 def rank(

@@ -16,17 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mullama_lab.engine.generation.spread import Prompt
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.noise_floor import (
-    MEASURES,
-    ROUNDING,
-    NoiseFloor,
-    remember,
-    row_differences,
-)
+from mullama_lab.engine.noise_floor import MEASURES, ROUNDING, NoiseFloor, remember, row_differences
 from mullama_lab.engine.options import whole
 from mullama_lab.engine.session import Session
-from mullama_lab.engine.spread import Prompt
 from mullama_lab.studies._together import Bar
 
 if TYPE_CHECKING:
@@ -223,9 +217,7 @@ def _fresh(session: Session, tokens: Sequence[int], places: Sequence[int]) -> Ro
     return rows
 
 
-def _in_pieces(
-    session: Session, tokens: Sequence[int], places: Sequence[int], size: int
-) -> Rows:
+def _in_pieces(session: Session, tokens: Sequence[int], places: Sequence[int], size: int) -> Rows:
     session.reset()
     ends = sorted({*range(size, len(tokens), size), *places})
     rows = {end: session.logits(tokens[:end]) for end in ends}

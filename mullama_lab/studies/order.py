@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mullama_lab.engine.chain import Chain, Stage
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.moment import Moment, moment_of_row
 from mullama_lab.engine.options import whole
-from mullama_lab.engine.sampling import check
+from mullama_lab.engine.sampling.chain import Chain, Stage
+from mullama_lab.engine.sampling.chain_sampler import check
+from mullama_lab.engine.sampling.moment import Moment, moment_of_row
+from mullama_lab.engine.sampling.tail import Uncovered, log_total
 from mullama_lab.engine.session import Session
-from mullama_lab.engine.tail import Uncovered, log_total
+from mullama_lab.engine.session.trace_rows import TraceRows, listed_steps
 from mullama_lab.engine.trace import Trace
-from mullama_lab.engine.trace_rows import TraceRows, listed_steps
 from mullama_lab.errors import NoCandidates
 
 if TYPE_CHECKING:
@@ -179,9 +179,7 @@ def orders_in_row(
     check(chain, model)
     comparison = _Comparison(chain, permutations)
     logits = np.asarray(row, np.float32)
-    comparison.add(
-        moment_of_row(logits, model, chain=chain, history=history, seed=seed, step=step)
-    )
+    comparison.add(moment_of_row(logits, model, chain=chain, history=history, seed=seed, step=step))
     return comparison.result()
 
 
@@ -301,7 +299,5 @@ def _distances(lefts: Sequence[Left | None]) -> NDArray[np.float64]:
 def jensen_shannon(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
     """The square root of the Jensen-Shannon divergence in bits; from 0 to 1."""
     middle = (p + q) / 2
-    bits = sum(
-        float((x[x > 0] * np.log2(x[x > 0] / middle[x > 0])).sum()) for x in (p, q)
-    )
+    bits = sum(float((x[x > 0] * np.log2(x[x > 0] / middle[x > 0])).sum()) for x in (p, q))
     return math.sqrt(max(0.0, bits / 2))

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.chain import Chain, Stage
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.moment import Moment
-from mullama_lab.engine.samplers import Custom
-from mullama_lab.engine.sampling import ChainSampler, check
+from mullama_lab.engine.sampling.chain import Chain, Stage
+from mullama_lab.engine.sampling.chain_sampler import ChainSampler, check
+from mullama_lab.engine.sampling.moment import Moment
+from mullama_lab.engine.sampling.samplers import Custom
+from mullama_lab.engine.sampling.tail import Uncovered
 from mullama_lab.engine.session import Session
-from mullama_lab.engine.tail import Uncovered
+from mullama_lab.engine.session.trace_rows import TraceRows, learning, listed_steps
 from mullama_lab.engine.trace import Trace
-from mullama_lab.engine.trace_rows import TraceRows, learning, listed_steps
 from mullama_lab.errors import NoCandidates, StageFailed
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.chain import Chain, Stage
+from mullama_lab.engine.generation.spread import Prompt
 from mullama_lab.engine.options import whole
+from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.session import Session
-from mullama_lab.engine.spread import Prompt
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
 from mullama_lab.studies._together import Bar, listed_seeds, mean, wait_for

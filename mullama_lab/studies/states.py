@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine import samplers as s
-from mullama_lab.engine.chain import Chain, Stage
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.moment import Moment
 from mullama_lab.engine.options import whole
-from mullama_lab.engine.sampling import ChainSampler, check
+from mullama_lab.engine.sampling import samplers as s
+from mullama_lab.engine.sampling.chain import Chain, Stage
+from mullama_lab.engine.sampling.chain_sampler import ChainSampler, check
+from mullama_lab.engine.sampling.moment import Moment
+from mullama_lab.engine.sampling.tail import Uncovered
 from mullama_lab.engine.session import Session
-from mullama_lab.engine.tail import Uncovered
+from mullama_lab.engine.session.trace_rows import TraceRows, listed_steps
 from mullama_lab.engine.trace import Trace
-from mullama_lab.engine.trace_rows import TraceRows, listed_steps
 
 if TYPE_CHECKING:
     import pandas
@@ -333,9 +333,7 @@ def _length(stage: s.DRY, change: float) -> int | None:
     return stage.allowed_length + round(grown)
 
 
-def repeated(
-    seen: NDArray[np.int32], token: int, n: int | None
-) -> tuple[tuple[int, ...], int]:
+def repeated(seen: NDArray[np.int32], token: int, n: int | None) -> tuple[tuple[int, ...], int]:
     """The end of a text that `token` followed earlier, and how many tokens ago it did.
 
     Args:

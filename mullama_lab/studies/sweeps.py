@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mullama_lab import hub
-from mullama_lab.engine.chain import Chain, Stage
+from mullama_lab.engine.generation.spread import Chains, Prompt, spread
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.options import seed_or_random, stop_strings, whole
+from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.session import Session
-from mullama_lab.engine.spread import Chains, Prompt, spread
 from mullama_lab.studies._tasks import Item, Limits, Row, Task, do, failed, work
 from mullama_lab.studies._together import Bar, listed_seeds
 

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mullama_lab.engine.chain import Chain, Stage
-from mullama_lab.engine.samplers import Custom, catalogue
+from mullama_lab.engine.sampling.chain import Chain, Stage
+from mullama_lab.engine.sampling.samplers import Custom, catalogue
 
 MAX_CARDS = 32
 MAX_TEXT = 1000  # characters of a list that is edited as text; a longer one is shown, not edited

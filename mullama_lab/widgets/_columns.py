@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from mullama_lab.engine.step import Step
 from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.trace.step import Step
 
 NS_PER_MS = 1e6
 

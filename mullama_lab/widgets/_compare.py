@@ -12,10 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mullama_lab.engine.divergence import Divergence, as_noisy, divergence, where_they_part
 from mullama_lab.engine.noise_floor import NoiseFloor, floor_of
 from mullama_lab.engine.trace import Trace
-from mullama_lab.engine.tree_nodes import n_shared
+from mullama_lab.engine.trace.divergence import (
+    Divergence,
+    as_noisy,
+    divergence,
+    n_shared,
+    where_they_part,
+)
 from mullama_lab.widgets._glyphs import visible_piece
 
 MOST_SIDES = 4

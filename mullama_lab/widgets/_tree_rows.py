@@ -9,8 +9,8 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from mullama_lab.engine.tree import Tree
-from mullama_lab.engine.tree_nodes import Branch, Node
-from mullama_lab.engine.tree_text import chance, rails
+from mullama_lab.engine.tree.nodes import Branch, Node
+from mullama_lab.engine.tree.text import chance, rails
 from mullama_lab.widgets._glyphs import visible_pieces
 from mullama_lab.widgets._static import FONT, QUIET, element, table
 

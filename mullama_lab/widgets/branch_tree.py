@@ -14,10 +14,11 @@ from xml.etree.ElementTree import Element
 
 import traitlets
 
-from mullama_lab.engine.run import Run
+from mullama_lab.engine.generation.run import Run
 from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.trace.divergence import n_shared
 from mullama_lab.engine.tree import Tree
-from mullama_lab.engine.tree_nodes import Node, n_shared
+from mullama_lab.engine.tree.nodes import Node
 from mullama_lab.widgets import _front_end, _tree_rows
 from mullama_lab.widgets._compare import Compared, Comparison, compare
 from mullama_lab.widgets._pump import Pump

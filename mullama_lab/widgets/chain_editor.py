@@ -14,7 +14,7 @@ from xml.etree.ElementTree import Element
 
 import traitlets
 
-from mullama_lab.engine.chain import Chain, Stage
+from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.widgets import _front_end, _static
 from mullama_lab.widgets._cards import (
     MAX_CARDS,
@@ -30,7 +30,7 @@ from mullama_lab.widgets._cards import (
 from mullama_lab.widgets._view import View
 
 if TYPE_CHECKING:
-    from mullama_lab.engine.preview import Preview
+    from mullama_lab.engine.sampling.preview import Preview
 
 Cards = tuple[Card, ...]
 
@@ -38,7 +38,7 @@ Cards = tuple[Card, ...]
 class ChainEditor(View):
     """Edit a chain, by hand or from Python.
 
-    >>> from mullama_lab.engine.samplers import MinP, TopK
+    >>> from mullama_lab.engine.sampling.samplers import MinP, TopK
     >>> editor = ChainEditor(TopK(40) | MinP(0.05))
     >>> editor.set("TopK", k=20)
     >>> editor.toggle("MinP", on=False)

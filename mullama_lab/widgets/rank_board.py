@@ -15,8 +15,7 @@ import numpy as np
 import traitlets
 from numpy.typing import NDArray
 
-from mullama_lab.engine import maxsim
-from mullama_lab.engine.multivector import MultiVector
+from mullama_lab.engine.multivector import MultiVector, maxsim
 from mullama_lab.widgets import _board_forms, _columns, _front_end, _tokens_in_text
 from mullama_lab.widgets._view import View, whole_number
 

@@ -14,7 +14,7 @@ from xml.etree.ElementTree import Element
 
 import traitlets
 
-from mullama_lab.engine.run import Run
+from mullama_lab.engine.generation.run import Run
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import MullamaError
 from mullama_lab.widgets import _front_end, _static

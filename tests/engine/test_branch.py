@@ -11,8 +11,8 @@ import pytest
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.one_token import one_token
-from mullama_lab.engine.samplers import (
+from mullama_lab.engine.model.one_token import one_token
+from mullama_lab.engine.sampling.samplers import (
     AdaptiveP,
     Chain,
     Custom,

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from mullama_lab.engine import _native_model, chat, tiny
-from mullama_lab.engine.model import Model
+from mullama_lab.engine import _native_model, tiny
+from mullama_lab.engine.model import Model, chat
 from mullama_lab.errors import ModelError
 
 TALK = [

@@ -8,15 +8,10 @@ import numpy as np
 import pytest
 
 from mullama_lab.engine import tiny
-from mullama_lab.engine.divergence import (
-    Divergence,
-    as_noisy,
-    divergence,
-    where_they_part,
-)
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.samplers import XTC, Chain, Mask, Temperature, TopK
+from mullama_lab.engine.sampling.samplers import XTC, Chain, Mask, Temperature, TopK
 from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.trace.divergence import Divergence, as_noisy, divergence, where_they_part
 
 PLAIN = Mask(ban=[tiny.EOS]) | Temperature(1.0)
 

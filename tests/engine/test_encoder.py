@@ -86,7 +86,7 @@ def test_a_long_text_goes_through_a_generative_network_in_pieces(tmp_path, monke
         with MultiVectorEncoder(model) as encoder:
             whole = encoder.encode_document("some words " * 20)
         room = 4 * model.n_vocab * 16
-        monkeypatch.setattr("mullama_lab.engine.encoder_network.LOGITS_BYTES", room)
+        monkeypatch.setattr("mullama_lab.engine.encoder.network.LOGITS_BYTES", room)
         with MultiVectorEncoder(model) as encoder:
             assert encoder._network.n_batch == 16
             pieces = encoder.encode_document("some words " * 20)

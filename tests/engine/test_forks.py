@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from mullama_lab.engine import tiny
-from mullama_lab.engine.ledger import Ledger
+from mullama_lab.engine.context.ledger import Ledger
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.samplers import Mask
+from mullama_lab.engine.sampling.samplers import Mask
 from mullama_lab.errors import ClosedError, ContextFull, SessionError
 
 NO_END = Mask(ban=[tiny.EOS])
@@ -180,9 +180,7 @@ def test_without_a_unified_cache_a_fork_decodes_again(tiny_model):
         assert session.n_ctx == 512  # of each
         expected = session.logits(PREFIX)
         fork = session.fork(n_tokens=9)
-        assert session.ledger == Ledger(
-            len(PREFIX) + 9, 0, 0, 9, 2, seconds=session.ledger.seconds
-        )
+        assert session.ledger == Ledger(len(PREFIX) + 9, 0, 0, 9, 2, seconds=session.ledger.seconds)
         assert session.sequences[fork].tolist() == PREFIX[:9]
         np.testing.assert_allclose(session.logits(PREFIX, sequence=fork), expected, atol=NOISE)
 

@@ -21,16 +21,16 @@ import numpy as np
 import pytest
 
 from mullama_lab.engine import tiny
-from mullama_lab.engine.gguf_file import read_header
+from mullama_lab.engine.gguf.file import read_header
+from mullama_lab.engine.gguf.network_check import network_problem
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.network_check import network_problem
 from mullama_lab.errors import ModelFileError, ModelLoadError
 
 # Loads each file it is given, tokenizes with it and decodes; says which it survived, and how.
 PROBE = """
 import json, sys
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.network_check import network_problem
+from mullama_lab.engine.gguf.network_check import network_problem
 from mullama_lab.errors import MullamaError
 for path in json.load(sys.stdin):
     print(json.dumps(path), flush=True)
@@ -395,7 +395,7 @@ LONG_RUNS: dict[str, Callable[[int], str]] = {
 def test_a_long_run_of_one_kind_does_not_overflow_the_stack(tmp_path, pre):
     program = (
         "import json, sys\n"
-        "from mullama_lab.engine.model import Model\n"
+        "from mullama_lab.engine.model.model import Model\n"
         "model = Model.load(sys.argv[1], vocab_only=True)\n"
         "for text in json.load(sys.stdin):\n"
         "    assert model.detokenize(model.tokenize(text)) == text\n"

@@ -19,11 +19,11 @@ from safetensors import numpy as safetensors_numpy
 from safetensors import safe_open
 
 from mullama_lab import errors
-from mullama_lab.engine import maxsim, tiny
+from mullama_lab.engine import tiny
 from mullama_lab.engine.encoder import MultiVectorEncoder
 from mullama_lab.engine.index import MultiVectorIndex
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.multivector import MultiVector
+from mullama_lab.engine.multivector import MultiVector, maxsim
 
 DIM = 16
 STORAGES = ("float32", "float16", "int8")
@@ -305,7 +305,7 @@ def test_blocks_of_documents_give_what_one_block_gives(monkeypatch):
     query = multivector(rng, 3, kind="query")
     whole = index.search(query, k=30)
     index._parts.changed()
-    monkeypatch.setattr("mullama_lab.engine.index_parts.SEARCHED", 7)
+    monkeypatch.setattr("mullama_lab.engine.index.parts.SEARCHED", 7)
     blocks = index.search(query, k=30)
     assert whole.ids == blocks.ids and whole.scores.tolist() == blocks.scores.tolist()
 
@@ -566,7 +566,7 @@ def test_a_process_killed_while_saving_leaves_the_old_index(tmp_path):
         30,
         f"""
 import os, signal
-from mullama_lab.engine import index_file
+from mullama_lab.engine.index import file as index_file
 def pause(n_bytes, written=[0]):
     written[0] += n_bytes
     if written[0] > 1_000_000:
@@ -630,7 +630,7 @@ import resource
 import numpy as np
 from types import SimpleNamespace
 from test_index import multivector
-from mullama_lab.engine import maxsim
+from mullama_lab.engine.multivector import maxsim
 from mullama_lab.engine.index import MultiVectorIndex
 encoder = SimpleNamespace(dim=128, fingerprint="by hand", name="by hand")
 rng = np.random.default_rng(0)

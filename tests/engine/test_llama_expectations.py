@@ -14,8 +14,8 @@ import pytest
 from mullama_lab.engine import tiny
 from mullama_lab.engine._native import Candidates, sampler
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.randomness import Draws
-from mullama_lab.engine.samplers import (
+from mullama_lab.engine.sampling.randomness import Draws
+from mullama_lab.engine.sampling.samplers import (
     DRY,
     XTC,
     Chain,

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mullama_lab.engine import maxsim
-from mullama_lab.engine.maxsim import KINDS, Ragged
-from mullama_lab.engine.multivector import MultiVector
+from mullama_lab.engine.multivector import MultiVector, maxsim
+from mullama_lab.engine.multivector.maxsim import KINDS, Ragged
 
 METHODS = ("numba", "numpy")
 
@@ -313,7 +312,7 @@ def test_without_numba_numpy_does_it():
         "import importlib.util as u; u.find_spec = lambda name, find=u.find_spec: "
         "None if name == 'numba' else find(name)\n"
         "import numpy as np\n"
-        "from mullama_lab.engine import maxsim\n"
+        "from mullama_lab.engine.multivector import maxsim\n"
         "assert maxsim.compiled() is None\n"
         "print(maxsim.score(np.eye(2), np.eye(2)))"
     )

@@ -18,8 +18,8 @@ PRELUDE = """
 import math, sys, threading, time, traceback
 import numpy as np
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.samplers import *
-from mullama_lab.engine.samplers import Chain
+from mullama_lab.engine.sampling.samplers import *
+from mullama_lab.engine.sampling.samplers import Chain
 
 def attempt(name, call):
     try:

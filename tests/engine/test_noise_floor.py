@@ -9,12 +9,7 @@ import pytest
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.noise_floor import (
-    NoiseFloor,
-    floor_of,
-    remember,
-    row_differences,
-)
+from mullama_lab.engine.noise_floor import NoiseFloor, floor_of, remember, row_differences
 
 FLOOR = NoiseFloor(logit=0.5, logprob=0.1, kl=0.01, js=0.05)
 

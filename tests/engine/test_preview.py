@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from mullama_lab.engine.randomness import addressed_seed
-from mullama_lab.engine.samplers import (
+from mullama_lab.engine.sampling.randomness import addressed_seed
+from mullama_lab.engine.sampling.samplers import (
     DRY,
     XTC,
     AdaptiveP,

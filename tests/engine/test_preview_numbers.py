@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mullama_lab.engine.randomness import uniform
-from mullama_lab.engine.samplers import (
+from mullama_lab.engine.sampling.randomness import uniform
+from mullama_lab.engine.sampling.samplers import (
     DRY,
     XTC,
     AdaptiveP,

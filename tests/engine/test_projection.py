@@ -11,9 +11,9 @@ import pytest
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.encoder import MultiVectorEncoder
-from mullama_lab.engine.maxsim import score
+from mullama_lab.engine.gguf.projection import in_words, layers_of, problem
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.projection import in_words, layers_of, problem
+from mullama_lab.engine.multivector.maxsim import score
 from mullama_lab.widgets import model_card
 
 TEXTS = ["a tiny text", "another, with 😀 and naïve Ünïcödé", "words " * 20]
@@ -39,9 +39,7 @@ def documents(path, **options):
     ("architecture", "causal", "dim"),
     [("lfm2", True, 16), ("lfm2", False, 16), ("gemma-embedding", False, 32)],
 )
-def test_vectors_are_those_of_the_network_times_the_projection(
-    tmp_path, architecture, causal, dim
-):
+def test_vectors_are_those_of_the_network_times_the_projection(tmp_path, architecture, causal, dim):
     keys = {f"{architecture}.attention.causal": causal}
     whole = tiny.write(tmp_path / "whole.gguf", architecture=architecture, metadata=keys)
     keys[f"{architecture}.embedding_length_out"] = None
@@ -66,9 +64,7 @@ def test_vectors_are_those_of_the_network_times_the_projection(
 
 def test_a_bias_is_added_behind_the_matrix(tmp_path):
     bias = np.arange(16, dtype=np.float32)
-    with_bias = tiny.write(
-        tmp_path / "b.gguf", architecture="lfm2", tensors={"dense_2.bias": bias}
-    )
+    with_bias = tiny.write(tmp_path / "b.gguf", architecture="lfm2", tensors={"dense_2.bias": bias})
     without = tiny.write(tmp_path / "m.gguf", architecture="lfm2")
     pairs = zip(documents(with_bias, normalize=False), documents(without, normalize=False))
     for document, before in pairs:

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mullama_lab.engine import samplers
-from mullama_lab.engine.samplers import (
+from mullama_lab.engine.sampling import samplers
+from mullama_lab.engine.sampling.samplers import (
     DRY,
     XTC,
     AdaptiveP,

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from mullama_lab.engine import tiny
-from mullama_lab.engine.context import MOMENT
+from mullama_lab.engine.context.context import MOMENT
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.samplers import Custom, Greedy, LogitBias, Mask
+from mullama_lab.engine.sampling.samplers import Custom, Greedy, LogitBias, Mask
 from mullama_lab.errors import ContextFull
 
 EOS = tiny.EOS
@@ -257,7 +257,7 @@ def test_a_real_model_answers_a_chat_and_knows_capitals(smollm2):
 
 def test_generation_gives_way_only_where_it_would_take_all_of_the_cpu(tiny_model, monkeypatch):
     def asked(cpus):
-        monkeypatch.setattr("mullama_lab.engine.session_core.os.cpu_count", lambda: cpus)
+        monkeypatch.setattr("mullama_lab.engine.session.core.os.cpu_count", lambda: cpus)
         with tiny_model.session(n_ctx=64, n_threads=2) as session:
             session.give_way()
             return session._context.way_until

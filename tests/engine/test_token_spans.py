@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.token_spans import token_spans
+from mullama_lab.engine.trace.token_spans import token_spans
 
 
 def parts(text, spans):

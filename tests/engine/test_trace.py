@@ -13,11 +13,19 @@ import numpy as np
 import pytest
 
 from mullama_lab.engine import tiny
-from mullama_lab.engine import trace as trace_module
-from mullama_lab.engine.capture import KEEP_LEAST
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.samplers import Chain, Custom, Greedy, Mask, Mirostat, Temperature, TopK
+from mullama_lab.engine.sampling.capture import KEEP_LEAST
+from mullama_lab.engine.sampling.samplers import (
+    Chain,
+    Custom,
+    Greedy,
+    Mask,
+    Mirostat,
+    Temperature,
+    TopK,
+)
 from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.trace import trace as trace_module
 
 N_VOCAB = 259
 NO_END = Mask(ban=[tiny.EOS])

@@ -12,13 +12,14 @@ import threading
 import numpy as np
 import pytest
 
-from mullama_lab.engine.capture import RowFacts
-from mullama_lab.engine.samplers import Chain, Mask, Temperature, TopK
-from mullama_lab.engine.step import Facts
+from mullama_lab.engine.sampling.capture import RowFacts
+from mullama_lab.engine.sampling.samplers import Chain, Mask, Temperature, TopK
 from mullama_lab.engine.trace import Trace
-from mullama_lab.engine.tree import MOST_UNDO, Tree
-from mullama_lab.engine.tree_nodes import LONGEST_NAME, nodes_of
-from mullama_lab.engine.tree_text import chance
+from mullama_lab.engine.trace.step import Facts
+from mullama_lab.engine.tree import Tree
+from mullama_lab.engine.tree.nodes import LONGEST_NAME, nodes_of
+from mullama_lab.engine.tree.text import chance
+from mullama_lab.engine.tree.tree import MOST_UNDO
 
 AB = Mask(allow=[b + 3 for b in b"ab"]) | Temperature(2.0)
 
@@ -481,7 +482,13 @@ def test_its_text_stays_short_and_is_the_same_each_time(traces):
 
 @pytest.mark.parametrize(
     ("p", "text"),
-    [(1, "100.000%"), (0.5, "50.000%"), (1e-4, "0.010%"), (9.996e-6, "1.0e-05"), (3e-40, "3.0e-40")]
+    [
+        (1, "100.000%"),
+        (0.5, "50.000%"),
+        (1e-4, "0.010%"),
+        (9.996e-6, "1.0e-05"),
+        (3e-40, "3.0e-40"),
+    ],
 )
 def test_a_chance_is_written_to_two_digits(p, text):
     assert chance(math.log(p)) == text

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from mullama_lab.engine import maxsim
-from mullama_lab.engine.multivector import MultiVector
+from mullama_lab.engine.multivector import MultiVector, maxsim
 from mullama_lab.studies import late_interaction
 
 

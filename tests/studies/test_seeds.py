@@ -9,9 +9,9 @@ import threading
 import numpy as np
 import pytest
 
-from mullama_lab.engine import samplers as s
 from mullama_lab.engine import tiny
-from mullama_lab.engine.chain import Chain
+from mullama_lab.engine.sampling import samplers as s
+from mullama_lab.engine.sampling.chain import Chain
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import ClosedError, ContextFull, StageFailed
 from mullama_lab.studies import seeds as study

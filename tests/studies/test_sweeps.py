@@ -14,10 +14,10 @@ import pandas as pd
 import pytest
 from distributed import Client, LocalCluster
 
-from mullama_lab.engine import samplers as s
 from mullama_lab.engine import tiny
-from mullama_lab.engine.chain import Chain
 from mullama_lab.engine.model import Model
+from mullama_lab.engine.sampling import samplers as s
+from mullama_lab.engine.sampling.chain import Chain
 from mullama_lab.errors import ClosedError, ModelNotFound
 from mullama_lab.studies import _tasks, sweeps
 from mullama_lab.studies.sweeps import SweepStopped, grid, sweep
@@ -285,9 +285,7 @@ def test_a_worker_loads_the_model_once_and_a_session_a_thread(tiny_path, here, m
     monkeypatch.setattr(Model, "session", session)
     monkeypatch.setattr(_tasks, "_shelf", _tasks._Shelf())
     with ThreadPoolExecutor(2) as pool:
-        there = sweep(
-            PROMPTS, CHAINS, on=tiny_path, **RUNS, executor=pool, session_options=OPTIONS
-        )
+        there = sweep(PROMPTS, CHAINS, on=tiny_path, **RUNS, executor=pool, session_options=OPTIONS)
         same(there, here)
         assert len(loaded) == 1
         assert len(set(opened)) == len(opened) <= 2

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mullama_lab.engine.samplers import Mask, Temperature
+from mullama_lab.engine.sampling.samplers import Mask, Temperature
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
 from mullama_lab.widgets import BranchTree, _front_end, _tree_rows
@@ -272,6 +272,6 @@ def test_what_it_adds_to_a_notebook_stays_small(session):
 
 def test_its_code_shows_it_again(tree):
     scope = {"tree": tree}
-    code = BranchTree(tree, title="it's \"here\"").to_code()
+    code = BranchTree(tree, title='it\'s "here"').to_code()
     exec(code.replace("\nBranchTree(", "\nview = BranchTree("), scope)
-    assert scope["view"].tree is tree and scope["view"].title == "it's \"here\""
+    assert scope["view"].tree is tree and scope["view"].title == 'it\'s "here"'

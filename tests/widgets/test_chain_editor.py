@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mullama_lab.engine.samplers import (
+from mullama_lab.engine.sampling.samplers import (
     DRY,
     Chain,
     Custom,

@@ -8,10 +8,10 @@ import math
 import numpy as np
 import pytest
 
-from mullama_lab.engine.divergence import divergence
 from mullama_lab.engine.noise_floor import NoiseFloor, known_floor, remember
-from mullama_lab.engine.samplers import Chain, Mask, Temperature, TopK
+from mullama_lab.engine.sampling.samplers import Chain, Mask, Temperature, TopK
 from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.trace.divergence import divergence
 from mullama_lab.widgets._compare import BEFORE, MOST_ROWS, Compared, compare
 
 AB = Mask(allow=[b + 3 for b in b"ab"]) | Temperature(2.0)

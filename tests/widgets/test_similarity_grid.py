@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import traitlets
 
-from mullama_lab.engine import maxsim
+from mullama_lab.engine.multivector import maxsim
 from mullama_lab.widgets import _front_end
 from mullama_lab.widgets._shares import adds_up
 from mullama_lab.widgets._tokens_in_text import in_text, words

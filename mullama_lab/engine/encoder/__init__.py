@@ -1,0 +1,7 @@
+"""A vector for each token of a text, by a late-interaction model."""
+
+from __future__ import annotations
+
+from mullama_lab.engine.encoder.encoder import MultiVectorEncoder
+
+__all__ = ["MultiVectorEncoder"]

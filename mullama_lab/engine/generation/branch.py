@@ -1,0 +1,164 @@
+"""A branch: a generation that goes on from another token than the one that was chosen.
+
+The steps before it are those of its parent. At the step where it parts the token is given, and
+every number about it is that of the parent's row, or of the same row decoded again where the
+record is not enough. After that it is a generation like any other, which draws with its
+parent's seed at each step: what differs is caused by the token.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mullama_lab.engine.context import Context
+from mullama_lab.engine.generation.generate import Controls, FirstRow, Lane, Limits, Logits
+from mullama_lab.engine.sampling import samplers as s
+from mullama_lab.engine.sampling.chain import Chain
+from mullama_lab.engine.sampling.chain_sampler import ChainSampler
+from mullama_lab.engine.trace import Trace
+
+if TYPE_CHECKING:
+    from mullama_lab.engine.model import Model
+
+LEARNING = (s.Mirostat, s.MirostatV2, s.AdaptiveP)
+
+
+class Branch(Lane):
+    """The lane of a branch; `trace` holds the parent's steps before it.
+
+    Args:
+        parent: the trace to go off from.
+        step, token: where, and with what.
+        limits: `max_tokens` counts all steps of the branch.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        trace: Trace,
+        controls: Controls,
+        limits: Limits,
+        *,
+        parent: Trace,
+        step: int,
+        token: int,
+    ) -> None:
+        super().__init__(model, trace, controls, limits)
+        self.parent, self.at, self.token = parent, step, token
+        self.stops.begin_after(trace.text_bytes)
+
+    @property
+    def tokens(self) -> list[int]:
+        """What the cache must hold before the first draw."""
+        return [*self.parent.history(self.at).tolist(), self.token]
+
+    def prepare(self, context: Context, first_row: FirstRow) -> Logits | None:
+        """Append the given step, then process it; None if the branch ends with it."""
+        self.take_sequence(context)
+        before = context.n_decoded
+        self._append_given(context)
+        n_for_it = context.n_decoded - before
+        if reason := self.reason_in_text():
+            self.end(context, reason)
+            return None
+        row = super().prepare(context, first_row)
+        self.trace.n_prompt_decoded += n_for_it
+        self.trace.n_prompt_reused -= min(n_for_it, self.trace.n_prompt_reused)
+        return row
+
+    def _append_given(self, context: Context) -> None:
+        parent, step, token = self.parent, self.at, self.token
+        before, after = _recorded_before(parent, step, token), _recorded_after(parent, step, token)
+        if before is not None:
+            _must_be_possible(token, step, before[0])
+        if before is None or after is None or self._must_learn(parent.chain_at(step)):
+            row = _whole_row(parent, step, self.model.n_vocab)
+            if row is None:
+                row = context.prefill(parent.history(step).tolist(), self.sequence)
+            before = _read_before(row, token)
+            _must_be_possible(token, step, before[0])
+            after = self._replayed(row)
+        piece, text = self.model.piece(token), self.model.piece(token, special=False)
+        self.trace.append_forced(parent, step, token, before, after, piece, text)
+
+    def _must_learn(self, chain: Chain) -> bool:
+        """Whether a stage that goes on learns from each token, so that it must learn this one."""
+        return any(isinstance(stage, LEARNING) and stage in self.controls.chain for stage in chain)
+
+    def _replayed(self, row: Logits) -> float:
+        """The token's log-probability after the chain; what stages learn from it is kept."""
+        parent, step = self.parent, self.at
+        chain = parent.chain_at(step)
+        work = ChainSampler(
+            chain,
+            self.model,
+            history=parent.history(step).tolist(),
+            seed=self.trace.seed or 0,
+            step=step,
+            state=parent.state(step),
+        )
+        work.apply(row, step, lambda *_: None)
+        window = work.candidates.window
+        chance = window["p"][window["id"] == self.token]
+        logprob = float(np.log(chance[0])) if len(chance) and chance[0] > 0 else -np.inf
+        work.accept(self.token)
+        self.learnt = dict(zip(chain, work.state, strict=True))
+        return logprob
+
+
+def _whole_row(trace: Trace, step: int, n_vocab: int) -> Logits | None:
+    """A step's row as it was, if its record kept all of it (as it does of a small vocabulary)."""
+    kept = trace.kept(step)
+    return kept[1] if kept is not None and len(kept[0]) == n_vocab else None
+
+
+def _must_be_possible(token: int, step: int, logprob: float) -> None:
+    if logprob == -np.inf:
+        raise ValueError(
+            f"token {token} cannot come at step {step}: the model gives it no probability at all. "
+            "Choose one that trace[step].top names, or another with a finite logit."
+        )
+
+
+def _recorded_before(trace: Trace, step: int, token: int) -> tuple[float, int] | None:
+    """(log-probability, rank) of a token before the chain, if the record has them."""
+    kept = trace.kept(step)
+    if kept is not None:
+        ids, logits = kept
+        found = np.flatnonzero(ids == token)
+        if len(found):
+            logit = float(logits[found[0]])
+            return _before(logit, float(trace.logsumexp[step]), logits)
+    found = np.flatnonzero(trace.top_ids[step] == token)
+    if not len(found):
+        return None
+    logprobs = trace.top_logprobs[step]
+    logprob = logprobs[found[0]]
+    return float(logprob), int(np.count_nonzero(logprobs > logprob))
+
+
+def _read_before(row: Logits, token: int) -> tuple[float, int]:
+    best = float(row.max())
+    logsumexp = best + float(np.log(np.exp(row.astype(np.float64) - best).sum()))
+    return _before(float(row[token]), logsumexp, row)
+
+
+def _before(logit: float, logsumexp: float, logits: NDArray[np.float32]) -> tuple[float, int]:
+    return logit - logsumexp, int(np.count_nonzero(logits > logit))
+
+
+def _recorded_after(trace: Trace, step: int, token: int) -> float | None:
+    """The log-probability of a token after the chain, minus infinity if it was removed."""
+    ids, logprobs = trace.after_ids[step], trace.after_logprobs[step]
+    found = np.flatnonzero(ids == token)
+    if len(found):
+        return float(logprobs[found[0]])
+    if not trace.chain_at(step):  # nothing changes the row
+        before = _recorded_before(trace, step, token)
+        return before[0] if before else None
+    n_kept = trace.n_kept_at(step)
+    is_whole = bool(n_kept) and n_kept[-1] <= np.count_nonzero(ids >= 0)
+    return -np.inf if is_whole else None

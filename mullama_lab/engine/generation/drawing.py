@@ -1,0 +1,170 @@
+"""Draw a token from a row, then make a step of a trace of it.
+
+Between two decodes only `draw` must happen; `record` may come later, on another thread, as long
+as it comes before the next draw.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import perf_counter_ns
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mullama_lab.engine.sampling.capture import RowFacts, RowReader
+from mullama_lab.engine.sampling.chain import Chain, Stage
+from mullama_lab.engine.sampling.chain_sampler import ChainSampler, SurvivorCount
+from mullama_lab.engine.sampling.stage_samplers import State
+from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.trace.step import Facts
+
+if TYPE_CHECKING:
+    from mullama_lab.engine.model import Model
+
+Logits = NDArray[np.float32]  # (n_vocab,)
+After: TypeAlias = tuple[float, NDArray[np.int32], NDArray[np.float32]]
+
+
+@dataclass(slots=True)
+class Draw:
+    """A token that was drawn, and what its record is made from."""
+
+    token: int
+    row: Logits  # like left, a buffer of the sampler: recorded before the next draw
+    left: NDArray[np.void]  # the candidates that the chain left
+    selected: int  # among them
+    n_kept: tuple[int, ...]
+    state: tuple[State, ...]
+    decode_ns: int
+    sample_ns: int
+    seconds: float = 0.0  # since the beginning
+
+
+class Drawing:
+    """One lane's draws: turns rows into steps of its trace; follows changes of the chain."""
+
+    def __init__(self, model: Model, trace: Trace, learnt: dict[Stage, State]) -> None:
+        self.model = model
+        self.trace = trace
+        self.learnt = learnt
+        self.reader = RowReader(model.n_vocab, trace.top)
+        self.chain: Chain | None = None
+        self._row = np.empty(model.n_vocab, np.float32)
+
+    def draw(self, row: Logits, chain: Chain, decode_ns: int) -> Draw:
+        """Choose a token and tell the stages."""
+        i = len(self.trace)
+        if chain is not self.chain:
+            self._take(chain, i)
+        began = perf_counter_ns()
+        state = self.work.state
+        self.survivors.start(len(row))
+        token = self.work.apply(row, i, self.survivors.count)
+        sample_ns = perf_counter_ns() - began
+        np.copyto(self._row, row)
+        candidates = self.work.candidates
+        draw = Draw(
+            token=token,
+            row=self._row,
+            left=candidates.window,
+            selected=candidates.fields.selected,
+            n_kept=tuple(self.survivors.counts),
+            state=state,
+            decode_ns=decode_ns,
+            sample_ns=sample_ns,
+        )
+        self.work.accept(token)
+        return draw
+
+    def record(self, draw: Draw) -> None:
+        """Append the step of a draw to the trace."""
+        began = perf_counter_ns()
+        facts = self.reader.read(draw.row)
+        after = _outcome(draw, self.trace.top)
+        times = (draw.decode_ns, draw.sample_ns, perf_counter_ns() - began)
+        self.trace.append(
+            facts_of(
+                self.model,
+                draw.row,
+                draw.token,
+                facts,
+                after,
+                times,
+                draw.n_kept,
+                draw.state,
+            )
+        )
+
+    def _take(self, chain: Chain, step: int) -> None:
+        trace = self.trace
+        # A stage that stays as it is keeps what it has learnt.
+        learnt = self.learnt if self.chain is None else dict(zip(self.chain, self.work.state))
+        self.work = ChainSampler(
+            chain,
+            self.model,
+            history=trace.history(step).tolist(),
+            seed=trace.seed or 0,
+            step=step,
+            state=[learnt.get(stage, ()) for stage in chain],
+        )
+        self.survivors = SurvivorCount(chain)
+        self.chain = chain
+        trace.change_chain(chain)
+
+
+def _outcome(draw: Draw, top: int) -> After:
+    """The log-probability of the token that was drawn, and the likeliest with theirs."""
+    probs = draw.left["p"]
+    drawn = float(np.log(probs[draw.selected]))
+    best = np.argpartition(probs, -top)[-top:] if len(probs) > top else np.arange(len(probs))
+    best = best[np.argsort(-probs[best], kind="stable")]
+    best = best[probs[best] > 0]
+    return drawn, draw.left["id"][best], np.log(probs[best])
+
+
+def _rank(facts: RowFacts, row: Logits, logit: np.float32) -> int:
+    likeliest = facts.top_logits
+    return int(np.count_nonzero((likeliest if logit >= likeliest[-1] else row) > logit))
+
+
+def facts_of(
+    model: Model,
+    row: Logits,
+    token: int,
+    facts: RowFacts,
+    after: After,
+    times: tuple[int, int, int],
+    n_kept: tuple[int, ...] = (),
+    state: tuple[State, ...] = (),
+) -> Facts:
+    """A step of a trace: a token of a row, with what was read from it.
+
+    Args:
+        after: the token's log-probability after the chain, the likeliest ids, and theirs.
+        times: nanoseconds of decoding, sampling and capturing.
+    """
+    logit = row[token]
+    columns = {
+        "token": token,
+        "logprob": float(logit) - facts.logsumexp,
+        "logprob_after": after[0],
+        "rank": _rank(facts, row, logit),
+        "entropy": facts.entropy,
+        "logsumexp": facts.logsumexp,
+        "decode_ns": times[0],
+        "sample_ns": times[1],
+        "constraint_ns": 0,
+        "capture_ns": times[2],
+    }
+    return Facts(
+        columns=columns,
+        piece=model.piece(token),
+        text=model.piece(token, special=False),
+        row=facts,
+        after_ids=after[1],
+        after_logprobs=after[2],
+        n_kept=n_kept,
+        state=state,
+    )

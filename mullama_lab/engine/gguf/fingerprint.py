@@ -1,0 +1,48 @@
+"""What tells one model file from another, without reading all of it.
+
+The header (every key, every tensor's name, shape, type and place) is hashed as it is, and of
+each tensor a piece from its middle. So a file with other weights, other metadata or another
+quantisation differs; the name and place of the file do not matter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from mullama_lab.engine.gguf.check import parts
+from mullama_lab.engine.gguf.file import Header, read_header
+from mullama_lab.errors import ModelFileError
+
+PIECE = 4096  # bytes read of each tensor
+
+
+def fingerprint(path: str | Path) -> dict[str, str | int]:
+    """size_bytes, header and weights of a model file with all its parts; plain values.
+
+    Raises:
+        ModelFileError: the file is gone or damaged.
+    """
+    size, header_sum, weights_sum = 0, hashlib.sha256(), hashlib.sha256()
+    for part in parts(path):
+        header = read_header(part)
+        size += header.size_bytes
+        try:
+            with part.open("rb") as file:
+                header_sum.update(file.read(header.data_start))
+                for start, end in _extents(header):
+                    file.seek(start + max(0, (end - start - PIECE) // 2))
+                    weights_sum.update(file.read(min(PIECE, end - start)))
+        except OSError as error:
+            raise ModelFileError(f"{part} cannot be read: {error}.") from error
+    return {
+        "size_bytes": size,
+        "header": header_sum.hexdigest(),
+        "weights": weights_sum.hexdigest(),
+    }
+
+
+def _extents(header: Header) -> list[tuple[int, int]]:
+    """Where each tensor begins and the next one does, or the file ends."""
+    starts = sorted(header.data_start + tensor.offset for tensor in header.tensors)
+    return list(zip(starts, [*starts[1:], header.size_bytes], strict=True)) if starts else []

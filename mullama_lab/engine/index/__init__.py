@@ -1,0 +1,7 @@
+"""Many documents' token vectors, kept on disk and searched."""
+
+from __future__ import annotations
+
+from mullama_lab.engine.index.index import MultiVectorIndex
+
+__all__ = ["MultiVectorIndex"]

@@ -1,0 +1,383 @@
+"""A Model: the weights and the vocabulary of one GGUF file.
+
+A Model opens Sessions, and outlives them: closing it closes them first. Its vocabulary may be
+used by any thread at any time. What it says about itself stays available after it is closed;
+only what needs the weights or the vocabulary raises `ClosedError` then.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from mullama_lab.engine import _native_model as native
+from mullama_lab.engine.gguf.check import CheckedFile, check
+from mullama_lab.engine.handle import Handle
+from mullama_lab.engine.model.card import in_words, model_card
+from mullama_lab.engine.model.loading import Progress, printed_log, reporter
+from mullama_lab.engine.model.long_text import longest_run, with_room
+from mullama_lab.errors import ClosedError
+
+if TYPE_CHECKING:
+    from mullama_lab.engine.session import Session
+
+_CONTROL = 1 << 3  # llama.cpp's LLAMA_TOKEN_ATTR_CONTROL
+_SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # how SentencePiece writes a space
+
+
+class Model(Handle):
+    """A GGUF model in memory. Open one with `Model.load`.
+
+    Attributes:
+        path: the file (the first part of a split one).
+        source: what `Model.load` was given.
+        n_vocab, n_embd, n_layer, n_head, n_head_kv, n_ctx_train: sizes the model was made with.
+        n_params: number of weights.
+        size_bytes: size of the weights.
+        n_swa: length of the sliding window, 0 without one.
+        architecture, description, file_type: as llama.cpp names them.
+        vocab_type: "SPM", "BPE", "WPM", "UGM", "RWKV", "PLAMO2" or "NONE".
+        vocab_only: loaded without weights; can tokenize, cannot open a session.
+        has_encoder, has_decoder, is_recurrent: what kind of network it is.
+        add_bos, add_eos: whether `tokenize` adds these tokens.
+        chat_template: the Jinja source of its chat template, or None.
+        metadata: everything the file says about the model; large arrays are read when used.
+        special_tokens: name to id, such as {"bos": 1, "eos": 2}.
+        projection: (numbers in, numbers out) of each layer in the file that makes a token's vector
+            of what the network gives, such as ((1024, 128),) of LFM2-ColBERT; () for most.
+    """
+
+    source: str
+    n_vocab: int
+    n_embd: int
+    n_layer: int
+    n_head: int
+    n_head_kv: int
+    n_ctx_train: int
+    n_params: int
+    size_bytes: int
+    n_swa: int
+    has_encoder: bool
+    has_decoder: bool
+    is_recurrent: bool
+    description: str
+    file_type: str
+    vocab_type: str
+    add_bos: bool
+    add_eos: bool
+
+    def __init__(self, handle: Any, file: CheckedFile, *, vocab_only: bool) -> None:
+        self.path = file.path
+        self.metadata: Mapping[str, Any] = MappingProxyType(dict(file.metadata))
+        self._missing_bytes = file.missing_bytes
+        self.projection = file.projection
+        self.vocab_only = vocab_only
+        self._pointer = handle
+        self._vocabulary = native.get_vocabulary(handle)
+        # Runs when the last reference goes, and at exit, after the sessions opened later.
+        self._free = weakref.finalize(self, native.free_model, handle)
+        self._handles: weakref.WeakSet[Handle] = weakref.WeakSet()  # sessions and encoders
+        self._users = 0
+        self._state = threading.Condition()
+        self._pieces: dict[tuple[int, bool], bytes] = {}
+        self._ending: dict[int, bool] = {}
+        vars(self).update(native.facts(handle, vocab_only=vocab_only))
+        self.architecture = str(self.metadata.get("general.architecture", ""))
+        if vocab_only:  # llama.cpp leaves these at 0
+            self.n_layer, self.n_embd, self.n_ctx_train = (
+                self.metadata.get(f"{self.architecture}.{key}", 0)
+                for key in ("block_count", "embedding_length", "context_length")
+            )
+        self.chat_template = native.chat_template(handle)
+        self.special_tokens: Mapping[str, int] = MappingProxyType(
+            native.special_tokens(self._vocabulary)
+        )
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path,
+        *,
+        n_gpu_layers: int = 0,
+        mmap: bool = True,
+        mlock: bool = False,
+        vocab_only: bool = False,
+        progress: bool | Progress | None = None,
+        verbose: bool = False,
+    ) -> Model:
+        """Load a model.
+
+        Args:
+            source: a name of the catalogue, the path of a GGUF file (any part of a split one),
+                or "hf:owner/repo/file.gguf".
+            n_gpu_layers: layers to put on the GPU; -1 for all; 0 keeps everything on the CPU.
+            mmap: map the file into memory instead of reading it.
+            mlock: keep the weights from being swapped out.
+            vocab_only: load the vocabulary alone: enough to tokenize, no weights.
+            progress: a function that gets the part that is done (0 to 1) and may return False to
+                stop; True shows a bar when loading takes longer than two seconds.
+            verbose: also print llama.cpp's log to the standard error stream.
+
+        Raises:
+            HubError: the source names no file that can be had.
+            ModelFileError: the file is damaged or no GGUF file.
+            ModelLoadError: llama.cpp refused it.
+            LoadCancelled: `progress` returned False.
+        """
+        from mullama_lab import hub
+
+        if isinstance(n_gpu_layers, bool) or not isinstance(n_gpu_layers, int):
+            raise TypeError(f"n_gpu_layers={n_gpu_layers!r} must be a whole number; -1 means all.")
+        file = check(hub.resolve(source), vocab_only=vocab_only)
+        with printed_log(verbose), reporter(progress, file.path.name) as report:
+            handle = native.load_model(
+                str(file.path),
+                n_gpu_layers=n_gpu_layers,
+                mmap=bool(mmap),
+                mlock=bool(mlock),
+                vocab_only=bool(vocab_only),
+                progress=report,
+            )
+        model = cls(handle, file, vocab_only=bool(vocab_only))
+        model.source = str(source)
+        return model
+
+    # -- open and closed --------------------------------------------------------------------
+
+    @property
+    def closed(self) -> bool:
+        """Whether the model was closed."""
+        return self._pointer is None
+
+    @property
+    def _handle(self) -> Any:
+        self._must_be_open()
+        return self._pointer
+
+    @property
+    def _vocab(self) -> Any:
+        self._must_be_open()
+        return self._vocabulary
+
+    def _must_be_open(self) -> None:
+        if self._pointer is None:
+            raise ClosedError(f"the model {self.name} is closed. Load it again with Model.load.")
+
+    @contextmanager
+    def _in_use(self) -> Iterator[Any]:
+        """The vocabulary, which `close` will not free before the block ends."""
+        with self._state:
+            self._must_be_open()
+            self._users += 1
+        try:
+            yield self._vocabulary
+        finally:
+            with self._state:
+                self._users -= 1
+                self._state.notify_all()
+
+    def close(self) -> None:
+        """Close what was opened on this model, then free it. Closing twice is fine."""
+        for handle in list(self._handles):
+            handle.close()
+        with self._state:
+            self._pointer = None
+            self._state.wait_for(lambda: self._users == 0)
+        for handle in list(self._handles):  # opened by another thread meanwhile
+            handle.close()
+        with self._state:
+            self._vocabulary = None
+            self._free()
+
+    def session(self, **options: Any) -> Session:
+        """Open a Session on this model; the options are those of `Session`."""
+        from mullama_lab.engine.session import Session
+
+        self._must_be_open()
+        return Session(self, **options)
+
+    # -- text and tokens --------------------------------------------------------------------
+
+    def tokenize(
+        self, text: str, add_special: bool = True, parse_special: bool = False
+    ) -> list[int]:
+        """Token ids of a text.
+
+        Args:
+            text: any text; NUL and emoji are text like any other.
+            add_special: add the tokens that begin and end a text, where the model wants them.
+            parse_special: read "<|im_start|>" and the like as the tokens they name.
+
+        Raises:
+            ValueError: the text has lone surrogates, is longer than 2 GiB, or the model has no
+                vocabulary.
+        """
+        data = self._encode(text)
+        self._check_text(text)
+        if add_special:
+            self._check_special()
+
+        def run() -> list[int]:
+            with self._in_use() as vocabulary:
+                return native.tokenize(vocabulary, data, bool(add_special), bool(parse_special))
+
+        pre_tokenizer = self.metadata.get("tokenizer.ggml.pre")
+        split = self.vocab_type == "BPE"
+        tokens = with_room(longest_run(text, pre_tokenizer) if split else 0, run)
+        if tokens and min(tokens) < 0:
+            raise ValueError(
+                f"{self.name} has no token for a part of {text[:40]!r}, and none for unknown text. "
+                "Leave that part out."
+            )
+        return tokens
+
+    def detokenize(self, tokens: Iterable[int], *, special: bool = False) -> str:
+        """The text of some tokens; bytes that are no UTF-8 become U+FFFD."""
+        return self.detokenize_bytes(tokens, special=special).decode("utf-8", "replace")
+
+    def detokenize_bytes(self, tokens: Iterable[int], *, special: bool = False) -> bytes:
+        """The bytes of some tokens, without the space SentencePiece puts before a text.
+
+        Control tokens such as `</s>` are left out unless `special`.
+        """
+        data = b"".join(self.piece(token, special=special) for token in tokens)
+        return data[1:] if self._adds_space and data.startswith(b" ") else data
+
+    def piece(self, token: int, *, special: bool = True) -> bytes:
+        """The bytes one token stands for; for a control token its name, or b"" if not `special`.
+
+        A model without a vocabulary has numbers for names: b"<7>".
+        """
+        if type(token) is not int:  # 1.0 would find the piece of 1
+            token = self._check_token(token)
+        found = self._pieces.get((token, special))
+        if found is not None:
+            return found
+        token = self._check_token(token)
+        if self.vocab_type == "NONE":  # llama.cpp aborts when asked
+            return b"<%d>" % token if special else b""
+        with self._in_use() as vocabulary:
+            found = native.piece(vocabulary, token, special=bool(special))
+        self._pieces[token, special] = found
+        return found
+
+    def is_eog(self, token: int) -> bool:
+        """Whether this token ends a generation (end of text, of turn, of message)."""
+        token = self._check_token(token)
+        found = self._ending.get(token)
+        if found is None:
+            with self._in_use() as vocabulary:
+                found = self.vocab_type != "NONE" and native.is_eog(vocabulary, token)
+            self._ending[token] = found
+        return found
+
+    def is_control(self, token: int) -> bool:
+        """Whether this token steers the model and is no text."""
+        token = self._check_token(token)
+        if self.vocab_type == "NONE":
+            return False
+        with self._in_use() as vocabulary:
+            return bool(native.attributes(vocabulary, token) & _CONTROL)
+
+    @property
+    def bos(self) -> int | None:
+        """The token that begins a text."""
+        return self.special_tokens.get("bos")
+
+    @property
+    def eos(self) -> int | None:
+        """The token that ends a text."""
+        return self.special_tokens.get("eos")
+
+    @property
+    def eot(self) -> int | None:
+        """The token that ends a turn of a chat."""
+        return self.special_tokens.get("eot")
+
+    @property
+    def _adds_space(self) -> bool:
+        return bool(self.metadata.get("tokenizer.ggml.add_space_prefix", self.vocab_type == "SPM"))
+
+    def _encode(self, text: str) -> bytes:
+        if not isinstance(text, str):
+            raise TypeError(f"text must be a str, not {type(text).__name__}.")
+        if self.vocab_type == "NONE":
+            raise ValueError(f"{self.name} has no vocabulary. Give token ids instead of text.")
+        try:
+            data = text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"the text has a lone surrogate, {text[error.start]!a}, at {error.start}, which is "
+                "no character. Pass text.encode('utf-16', 'surrogatepass')"
+                ".decode('utf-16', 'replace') to have it repaired or replaced."
+            ) from None
+        if len(data) >= native.LONGEST_TEXT:
+            raise ValueError(
+                f"the text has {len(data)} bytes; llama.cpp takes less than 2**31. Cut it in parts."
+            )
+        return data
+
+    def _check_text(self, text: str) -> None:
+        """A vocabulary without all 256 bytes can only take the characters it knows."""
+        if not self._missing_bytes:
+            return
+        known = set(self.metadata["tokenizer.ggml.tokens"])
+        for character in {" ", *text}:
+            written = _SPACE if character == " " else character
+            if written not in known and not self._missing_bytes.isdisjoint(written.encode()):
+                raise ValueError(
+                    f"{self.name} has no token for {character!a} and none for its bytes. "
+                    "Leave that character out."
+                )
+
+    def _check_special(self) -> None:
+        """llama.cpp aborts when it shall add a token that the vocabulary does not name."""
+        kind = self.vocab_type
+        needs = {
+            "bos": kind == "WPM" or (self.add_bos and kind in ("SPM", "BPE", "UGM")),
+            "eos": self.add_eos and kind in ("SPM", "BPE", "UGM"),
+            "sep": kind == "WPM",
+        }
+        missing = [
+            name for name, needed in needs.items() if needed and name not in self.special_tokens
+        ]
+        if missing:
+            raise ValueError(
+                f"{self.name} adds {' and '.join(missing)} to every text but has no such token. "
+                "Pass add_special=False."
+            )
+
+    def _check_token(self, token: int) -> int:
+        try:
+            token = token.__index__()
+        except AttributeError:
+            raise TypeError(f"a token id must be a whole number, not {token!r}.") from None
+        if not 0 <= token < self.n_vocab:
+            raise ValueError(
+                f"token {token} is outside the vocabulary of {self.name}: "
+                f"ids go from 0 to {self.n_vocab - 1}."
+            )
+        return token
+
+    # -- display ----------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """What the model calls itself, or the name of its file."""
+        return str(self.metadata.get("general.name") or self.path.stem)
+
+    def card(self) -> dict[str, str]:
+        """What a model card shows, as text by label."""
+        return model_card(self)
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else "vocabulary only" if self.vocab_only else "open"
+        return (
+            f"<Model {self.name}: {self.architecture}, {in_words(self.n_params)} parameters, "
+            f"{self.n_vocab} tokens, {state}>"
+        )

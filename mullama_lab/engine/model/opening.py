@@ -1,0 +1,80 @@
+"""What a model and a text must be for a session, and how a trace asks a model that may be gone."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+import psutil
+
+from mullama_lab.errors import ClosedError, ContextFull, ModelLoadError
+
+if TYPE_CHECKING:
+    from mullama_lab.engine.model.model import Model
+
+
+def piece_of(model: Model) -> Callable[[int], bytes]:
+    """`model.piece`, without keeping the model: a trace is a record."""
+    reference = weakref.ref(model)
+
+    def piece(token: int) -> bytes:
+        model = reference()
+        if model is None:
+            raise ClosedError("the model of this trace is gone.")
+        return model.piece(token)
+
+    return piece
+
+
+def must_generate(model: Model) -> None:
+    """Refuse models that would make llama.cpp abort when asked for the next token."""
+    causal = model.metadata.get(f"{model.architecture}.attention.causal", True)
+    if model.vocab_only:
+        raise ModelLoadError(
+            f"{model.name} was loaded with vocab_only=True, so it has no weights. "
+            "Load it without vocab_only to open a session."
+        )
+    if model.has_encoder or not model.has_decoder or not causal or model.n_vocab == 0:
+        raise ModelLoadError(
+            f"{model.name} ({model.architecture}) does not predict the next token of a text, "
+            "which is what a session does. Use a decoder-only language model."
+        )
+
+
+_longest_tokens: weakref.WeakKeyDictionary[Model, int] = weakref.WeakKeyDictionary()
+
+
+def must_be_short(model: Model, text: str, n_ctx: int) -> None:
+    """Refuse a text that cannot fit before llama.cpp takes minutes to find its tokens."""
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if size <= 16 * n_ctx:
+        return
+    if model not in _longest_tokens:
+        tokens: Iterable[str] = model.metadata.get("tokenizer.ggml.tokens", ())
+        _longest_tokens[model] = max((len(token.encode()) for token in tokens), default=0)
+    longest = _longest_tokens[model]
+    if longest and size > n_ctx * longest:
+        raise ContextFull(
+            f"the prompt has {size} bytes, but the context has room for {n_ctx} tokens, and no "
+            f"token has more than {longest} bytes. "
+            "Open the session with a larger n_ctx, or shorten the prompt."
+        )
+
+
+def must_fit_memory(model: Model, n_ctx: int, n_ubatch: int) -> None:
+    """Refuse a context that would not fit: the system may kill the process when it fills."""
+    keys = f"{model.architecture}.attention"
+    head = model.n_embd // max(1, model.n_head)
+    per_head = sum(
+        length if isinstance(length := model.metadata.get(f"{keys}.{name}_length"), int) else head
+        for name in ("key", "value")
+    )
+    cache = 2 * n_ctx * model.n_layer * model.n_head_kv * per_head
+    size = cache + 4 * n_ctx * n_ubatch  # and what each token of a batch may look at
+    free = psutil.virtual_memory().available
+    if size > free:
+        raise ValueError(
+            f"n_ctx={n_ctx}: the context would take about {size / 1e9:.1f} GB and "
+            f"{free / 1e9:.1f} GB are free. Use a smaller n_ctx or n_ubatch."
+        )

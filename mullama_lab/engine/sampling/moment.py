@@ -1,0 +1,251 @@
+"""Moment: all that decides the token of one step but for the chain, and what a chain makes of it.
+
+A moment holds a row, or the likeliest candidates of one with the log-sum-exp of all of it. Where
+only these are there, llama.cpp's samplers run on them, and the outcome is given only if it is
+the one that the whole row would have: `tail.py` keeps the books.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mullama_lab.engine import _native as native
+from mullama_lab.engine.sampling import samplers as s
+from mullama_lab.engine.sampling.chain import Chain, Stage
+from mullama_lab.engine.sampling.chain_sampler import ChainSampler
+from mullama_lab.engine.sampling.randomness import uniform
+from mullama_lab.engine.sampling.stage_samplers import State
+from mullama_lab.engine.sampling.tail import CLOSED, Tail, Uncovered, log_total, tail_after
+from mullama_lab.errors import NoCandidates
+
+if TYPE_CHECKING:
+    from mullama_lab.engine.model import Model
+
+OnStage = Callable[[int, bool, float], None]
+DRAW_ROUNDING = 1e-5  # of a row's mass: its log-sum-exp is computed in float32
+PREFIXES = (s.TopK, s.TopP, s.MinP, s.Temperature)  # they keep a beginning of a sorted row
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moment:
+    """A step before its token is chosen.
+
+    Attributes:
+        ids, logits: the row's candidates in order of id; all of them, if `is_whole`.
+        logsumexp: of the whole row.
+        history: the tokens before it, prompt included.
+        state: what each stage of `chain` had learnt before it.
+        chain: the chain in force there.
+        source: "kept" by the trace, "decoded" again, or "given" by the caller.
+    """
+
+    model: Model
+    ids: NDArray[np.int32]
+    logits: NDArray[np.float32]
+    logsumexp: float
+    history: NDArray[np.int32]
+    seed: int
+    step: int
+    chain: Chain
+    state: tuple[State, ...] = ()
+    source: str = "given"
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every token of the vocabulary is among the candidates."""
+        return len(self.ids) == self.model.n_vocab
+
+    @property
+    def draw(self) -> float:
+        """The uniform in [0, 1) that llama.cpp's `dist` uses there."""
+        return uniform(self.seed, self.step)
+
+    def sampler(
+        self, chain: Chain | None = None, candidates: native.Candidates | None = None
+    ) -> ChainSampler:
+        """A chain (the one in force) ready to choose the token of this step."""
+        chain = self.chain if chain is None else chain
+        return ChainSampler(
+            chain,
+            self.model,
+            history=self.history.tolist(),
+            seed=self.seed,
+            step=self.step,
+            state=self.state_for(chain),
+            candidates=candidates,
+        )
+
+    def state_for(self, chain: Chain) -> tuple[State, ...]:
+        """What had been learnt, for a chain of the same stages in the same places, else nothing."""
+        same = len(chain) == len(self.chain) and all(
+            a is b or type(a) is type(b) for a, b in zip(chain, self.chain)
+        )
+        return self.state if same else ()
+
+    def choose(self, work: ChainSampler, on_stage: OnStage | None = None) -> int:
+        """The token that a chain chooses here.
+
+        `on_stage(place, inert, log_total)` is told what each stage left in `work.candidates`:
+        the log-sum-exp of that, tail included, is NaN where it is not known for sure.
+
+        Raises:
+            Uncovered: the candidates that were kept do not decide it.
+            NoCandidates: the chain removed every token.
+        """
+        tail = CLOSED
+        if not self.is_whole:
+            weighed = on_stage is not None or _weighs_the_tail(work)
+            n_vocab = self.model.n_vocab
+            tail = Tail.of(self.logits, n_vocab, self.logsumexp if weighed else None)
+        work.candidates.load_some(self.ids, self.logits)
+        return _Walk(self, work, tail, on_stage).go(0)
+
+
+def _weighs_the_tail(work: ChainSampler) -> bool:
+    """Whether the tail's probability matters before a stage cuts it by its ceiling alone."""
+    for stage, inert in zip(work.chain.stages, work.inert):
+        if not inert and isinstance(stage, (s.TopK, s.MinP, s.Greedy, s.TopP)):
+            return isinstance(stage, s.TopP)
+    return True
+
+
+class _Walk:
+    """One chain going over one row, stage by stage."""
+
+    def __init__(
+        self, moment: Moment, work: ChainSampler, tail: Tail, on_stage: OnStage | None
+    ) -> None:
+        self.moment, self.work, self.tail, self.on_stage = moment, work, tail, on_stage
+        self.candidates = work.candidates
+        self.was_open = bool(tail.n) or tail.masked
+        # Logits just before the tail was cut; until then candidates stay where they were.
+        self._closing: NDArray[np.float32] | None = None
+
+    def go(self, first: int) -> int:
+        """Apply the stages from a place on, and draw."""
+        work, step, stages = self.work, self.moment.step, self.work.chain.stages
+        for place in range(first, len(stages)):
+            stage, inert = stages[place], work.inert[place]
+            if self.was_open and not inert:
+                if isinstance(stage, s.TopP) and self.tail.n:
+                    return self._top_p(place, stage)
+                self._mind_the_tail(stage)
+            try:
+                work.apply_stage(place, step)
+            except NoCandidates:
+                if self.tail.n:
+                    raise Uncovered(f"{stage!r} leaves none of the tokens that were kept") from None
+                raise
+            self._tell(place, inert)
+        token = work.draw(step)
+        if self.was_open:
+            self._must_be_sure(token)
+        return token
+
+    def _mind_the_tail(self, stage: Stage) -> None:
+        tail, window = self.tail, self.candidates.window
+        if not (tail.n or tail.masked):
+            return
+        moment = self.moment
+        self.tail = tail_after(stage, tail, window["logit"], moment.ids, moment.history)
+        if tail.n and not self.tail.n:
+            self._closing = window["logit"].copy()
+
+    def _top_p(self, place: int, stage: s.TopP) -> int:
+        """Top-p while the tail is there: p as a share of what was kept, rounded both ways.
+
+        llama.cpp adds up probabilities in float32, so the border is sure to a hair. If both
+        roundings keep the same tokens, these are the ones. If not, both go on to the end, which
+        they reach with the same token if every token between them does: the stages after it
+        keep beginnings of one order, and the share of a beginning grows with every cut.
+        """
+        candidates = self.candidates
+        logits = self._closing = candidates.window["logit"].copy()
+        low, high = self._shares(stage, logits)
+        if high < 1:
+            native.sampler("top_p", high, stage.min_keep).apply(candidates)
+        window = candidates.window
+        if high >= 1 or not float(window["logit"][-1]) > self.tail.ceiling:
+            raise Uncovered(f"{stage!r} may keep tokens that were not kept of the row")
+        self.tail = CLOSED
+        reached = np.cumsum(window["p"]) >= low  # float32, in llama.cpp's order
+        fewest = max(int(reached.argmax()) + 1, min(stage.min_keep, len(window)))
+        if fewest == len(window):
+            self._tell(place, False)
+            return self.go(place + 1)
+        later = [x for x in self.work.chain.stages[place + 1 :] if not x.why_inert()]
+        if self.on_stage is not None or not all(isinstance(x, PREFIXES) for x in later):
+            raise Uncovered(f"the border of {stage!r} is nearer than float32 adds up")
+        most = candidates.saved()
+        candidates.fields.size = fewest
+        token = self.go(place + 1)
+        candidates.restore(most)
+        if self.go(place + 1) != token:
+            raise Uncovered(f"the border of {stage!r} is nearer than float32 adds up")
+        return token
+
+    def _shares(self, stage: s.TopP, logits: NDArray[np.float32]) -> tuple[float, float]:
+        low, high = self.tail.mass_beside(log_total(logits))
+        slack = self.moment.model.n_vocab * 2.0**-24
+        return stage.p * (1 + low) * (1 - slack), stage.p * (1 + high) * (1 + slack)
+
+    def _tell(self, place: int, inert: bool) -> None:
+        if self.on_stage is None:
+            return
+        total = log_total(self.candidates.window["logit"])
+        if self.tail.n:
+            low, high = self.tail.mass_beside(total)
+            total = total + math.log1p(high) if high - low <= DRAW_ROUNDING else math.nan
+        self.on_stage(place, inert, total)
+
+    def _must_be_sure(self, token: int) -> None:
+        if self.tail.n:
+            self._must_be_drawn_from_any_tail()
+        elif self._closing is not None:
+            mine = self._closing[np.searchsorted(self.moment.ids, token)]
+            if np.count_nonzero(self._closing == mine) > 1:
+                raise Uncovered(f"token {token} has a twin with the same logit")
+
+    def _must_be_drawn_from_any_tail(self) -> None:
+        """Whatever tokens of the tail lie between them, the draw meets the same candidate."""
+        window, selected = self.candidates.window, self.candidates.fields.selected
+        shares = window["p"]  # of what was kept
+        share = float(shares[selected])
+        if share <= 0:
+            raise Uncovered("the draw may fall on a token that was not kept")
+        _, tail = self.tail.mass_beside(float(window["logit"][selected]) - math.log(share))
+        before = float(shares[:selected].sum(dtype=np.float64))
+        here = before + share
+        target = self.moment.draw * (1 + tail)
+        if not before + tail + DRAW_ROUNDING < target < here - DRAW_ROUNDING:
+            raise Uncovered("the draw may fall on a token that was not kept")
+
+
+def moment_of_row(
+    row: NDArray[Any],
+    model: Model,
+    *,
+    chain: Chain,
+    history: Sequence[int] | NDArray[np.int32] = (),
+    seed: int = 0,
+    step: int = 0,
+    state: tuple[State, ...] = (),
+) -> Moment:
+    """The moment of a whole row of logits, float32 of shape (n_vocab,)."""
+    return Moment(
+        model=model,
+        ids=np.arange(len(row), dtype=np.int32),
+        logits=np.asarray(row, np.float32),
+        logsumexp=log_total(row),
+        history=np.asarray(history, np.int32),
+        seed=seed,
+        step=step,
+        chain=chain,
+        state=state,
+    )

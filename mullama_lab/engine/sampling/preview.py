@@ -1,0 +1,298 @@
+"""Preview: a chain applied to one row of logits, stage by stage, with no decode.
+
+It runs the same `ChainSampler` as a generation does, on native objects of its own, so it may
+run on any thread at any time, also while a generation uses the same model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from mullama_lab.engine import _native as native
+from mullama_lab.engine.options import MAX_SEED, MAX_STEP, whole
+from mullama_lab.engine.sampling.capture import largest
+from mullama_lab.engine.sampling.chain import Chain, Stage
+from mullama_lab.engine.sampling.chain_sampler import ChainSampler
+from mullama_lab.engine.sampling.randomness import uniform
+
+if TYPE_CHECKING:
+    from mullama_lab.engine.model import Model
+
+Logits = NDArray[np.float32]  # (n_vocab,)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StageView:
+    """The candidates after one stage (or, with no stage, the row itself).
+
+    Attributes:
+        n_kept: candidates left, those with a logit of minus infinity not counted.
+        ids, probs, logits: the likeliest of them, likeliest first; probabilities are of all
+            that are left, so they add up to 1 when all are listed.
+        removed_mass: the probability that the stage's input gave to what it removed.
+        entropy: of what is left, in nats.
+        changed: whether the stage changed anything at all.
+    """
+
+    stage: Stage | None
+    n_kept: int
+    ids: NDArray[np.int32]
+    probs: NDArray[np.float32]
+    logits: NDArray[np.float32]
+    removed_mass: float
+    entropy: float
+    changed: bool
+
+    @property
+    def name(self) -> str:
+        """The stage as code, "row" for the row itself."""
+        return "row" if self.stage is None else repr(self.stage)
+
+    def __repr__(self) -> str:
+        return (
+            f"<{self.name}: {self.n_kept} kept, {self.removed_mass:.2%} removed, "
+            f"entropy {self.entropy:.3f}>"
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Preview:
+    """What a chain makes of one row: `before`, one view for each of `stages`, and the `choice`.
+
+    Attributes:
+        choice: the token that this seed draws at this step.
+        draw: the uniform in [0, 1) that llama.cpp's `dist` uses there.
+        piece: the bytes of a token, as the model has them.
+    """
+
+    chain: Chain
+    before: StageView
+    stages: tuple[StageView, ...]
+    choice: int
+    seed: int
+    step: int
+    draw: float
+    piece: Callable[[int], bytes] = field(repr=False)
+
+    @property
+    def final(self) -> StageView:
+        """The view after the last stage: what the token is drawn from."""
+        return self.stages[-1] if self.stages else self.before
+
+    def __repr__(self) -> str:
+        views = "\n  ".join(map(repr, (self.before, *self.stages)))
+        return (
+            f"<Preview of {self.chain!r}: token {self.choice} (seed {self.seed}, step {self.step})"
+            f"\n  {views}>"
+        )
+
+
+def preview(
+    chain: Chain,
+    row: ArrayLike,
+    *,
+    model: Model,
+    history: Iterable[int] = (),
+    seed: int = 0,
+    step: int = 0,
+    top: int = 64,
+    state: Sequence[tuple[float, ...]] = (),
+) -> Preview:
+    """See `Chain.preview`."""
+    checked = _checked_row(row, model.n_vocab)
+    if isinstance(history, str) or not isinstance(history, Iterable):
+        raise TypeError(f"history={history!r}: it must be token ids, such as trace.history(step).")
+    tokens = [model._check_token(token) for token in history]
+    seed = whole("seed", seed, 0, MAX_SEED)
+    step = whole("step", step, 0, MAX_STEP)
+    top = whole("top", top, 1, 2**31)
+    with model._in_use(), _desk(model.n_vocab) as desk:
+        work = ChainSampler(
+            chain,
+            model,
+            history=tokens,
+            seed=seed,
+            step=step,
+            state=state,
+            candidates=desk.candidates,
+        )
+        recorder = _Recorder(chain, top, desk.look(checked, top), desk.logits)
+        choice = work.apply(checked, step, recorder.stage)
+    return Preview(
+        chain=chain,
+        before=recorder.views[0],
+        stages=tuple(recorder.views[1:]),
+        choice=choice,
+        seed=seed,
+        step=step,
+        draw=uniform(seed, step),
+        piece=model.piece,
+    )
+
+
+@dataclass(slots=True)
+class _Look:
+    """A row before any stage, with the log-sum-exp of it."""
+
+    view: StageView
+    log_total: float
+
+
+class _Desk:
+    """What one preview works on at a time, left for the next.
+
+    Fresh megabytes cost more than sampling. And a slider asks about the same row again and
+    again, so how the row looked is left too.
+    """
+
+    def __init__(self, n_vocab: int) -> None:
+        self.candidates = native.Candidates(n_vocab)
+        self.logits = np.empty(n_vocab, np.float32)  # by token id: what the next stage is given
+        self._row = np.empty(n_vocab, np.float32)
+        self._top = 0
+        self._look: _Look | None = None
+
+    def look(self, row: Logits, top: int) -> _Look:
+        """How a row looks before any stage; leaves it in `logits`."""
+        if self._look is None or top != self._top or not np.array_equal(row, self._row):
+            self._look = _look(row, top)
+            self._top = top
+            self._row[:] = row
+        self.logits[:] = row
+        return self._look
+
+
+def _look(row: Logits, top: int) -> _Look:
+    best = float(row.max())
+    weights = np.empty_like(row)
+    total = native.exp_shifted(row, best, weights)
+    with np.errstate(invalid="ignore"):
+        mean_logit = native.dot(weights, row) / total
+    n_possible = len(row)
+    if not math.isfinite(mean_logit):  # 0 * -inf: the row holds removed tokens
+        n_possible = int(np.count_nonzero(row > -np.inf))
+        some = weights > 0
+        mean_logit = native.dot(weights[some], row[some]) / total
+    log_total = best + math.log(total)
+    ids = largest(row, min(top, n_possible)).astype(np.int32)
+    view = StageView(
+        stage=None,
+        n_kept=n_possible,
+        ids=ids,
+        probs=(weights[ids] / total).astype(np.float32),
+        logits=row[ids],
+        removed_mass=0.0,
+        entropy=max(0.0, log_total - mean_logit),
+        changed=True,
+    )
+    for array in (view.ids, view.probs, view.logits):
+        array.flags.writeable = False  # the next preview may show them too
+    return _Look(view, log_total)
+
+
+_spare: dict[int, list[_Desk]] = {}
+
+
+@contextmanager
+def _desk(n_vocab: int) -> Iterator[_Desk]:
+    spare = _spare.setdefault(n_vocab, [])
+    try:
+        desk = spare.pop()
+    except IndexError:
+        desk = _Desk(n_vocab)
+    yield desk
+    if len(spare) < 4:
+        spare.append(desk)
+
+
+def _checked_row(row: ArrayLike, n_vocab: int) -> Logits:
+    try:
+        with np.errstate(over="ignore"):
+            checked = np.ascontiguousarray(row, np.float32)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"a row of logits is an array of {n_vocab} numbers, not {type(row).__name__}. "
+            "session.logits(prompt) gives one."
+        ) from None
+    if checked.shape != (n_vocab,):
+        raise ValueError(
+            f"a row of logits for this model has shape ({n_vocab},), not {checked.shape}. "
+            "session.logits(prompt) gives one."
+        )
+    best = checked.max()  # a maximum carries a NaN along
+    if not abs(best) <= native.LARGEST_LOGIT:
+        raise ValueError(
+            "the row of logits has a NaN, nothing but -inf, or a best logit beyond "
+            f"{native.LARGEST_LOGIT:g}. session.logits(prompt) gives one that can be sampled."
+        )
+    return checked
+
+
+class _Recorder:
+    """Looks at the candidates after each stage and compares them with those before it."""
+
+    def __init__(self, chain: Chain, top: int, look: _Look, logits: Logits) -> None:
+        self.chain = chain
+        self.top = top
+        self.logits = logits
+        self.log_total = look.log_total
+        self.views = [look.view]
+
+    def stage(self, place: int, candidates: native.Candidates, inert: bool) -> None:
+        """Record what stage `place` left."""
+        stage, before = self.chain.stages[place], self.views[-1]
+        if inert:
+            self.views.append(_unchanged(before, stage))
+            return
+        window = candidates.window
+        ids, logits = window["id"], window["logit"].copy()
+        given = self.logits[ids]
+        if logits.min() == -np.inf:
+            possible = logits > -np.inf
+            ids, logits, given = ids[possible], logits[possible], given[possible]
+        n_kept = len(ids)
+        changed = n_kept != before.n_kept or not np.array_equal(given, logits)
+        self.logits[ids] = logits
+        weights = np.empty_like(logits)
+        removed = 0.0
+        if n_kept < before.n_kept:
+            removed = max(0.0, 1.0 - native.exp_shifted(given, self.log_total, weights))
+        best = logits.max()
+        logits -= best
+        total = native.exp_shifted(logits, 0.0, weights)
+        log_sum = math.log(total)
+        self.log_total = float(best) + log_sum
+        order = largest(logits, self.top)
+        listed = ids[order]
+        self.views.append(
+            StageView(
+                stage=stage,
+                n_kept=n_kept,
+                ids=listed,
+                probs=(weights[order] / total).astype(np.float32),
+                logits=self.logits[listed],
+                removed_mass=removed,
+                entropy=max(0.0, log_sum - native.dot(weights, logits) / total),
+                changed=changed,
+            )
+        )
+
+
+def _unchanged(before: StageView, stage: Stage) -> StageView:
+    return StageView(
+        stage=stage,
+        n_kept=before.n_kept,
+        ids=before.ids,
+        probs=before.probs,
+        logits=before.logits,
+        removed_mass=0.0,
+        entropy=before.entropy,
+        changed=False,
+    )

@@ -1,0 +1,7 @@
+"""A session: a context with the thread that owns it, and all that a caller asks of it."""
+
+from __future__ import annotations
+
+from mullama_lab.engine.session.session import Session
+
+__all__ = ["Session"]

@@ -1,0 +1,198 @@
+"""What a session generates from another token than the one that was chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from mullama_lab.engine.generation.branch import Branch
+from mullama_lab.engine.generation.generate import Lane, Limits, generate
+from mullama_lab.engine.generation.run import Run, Runs
+from mullama_lab.engine.model.one_token import one_token
+from mullama_lab.engine.model.opening import piece_of
+from mullama_lab.engine.options import MAX_TOP, seed_or_random, stop_strings, whole
+from mullama_lab.engine.sampling.chain import Chain, Stage
+from mullama_lab.engine.sampling.chain_sampler import check
+from mullama_lab.engine.session.runs import SessionRuns
+from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.worker import Job, Part
+
+Fork = tuple[Trace, int, "int | str"]  # (trace, step, token)
+
+
+class SessionBranches(SessionRuns):
+    """The branches of a session."""
+
+    def branch(
+        self,
+        trace: Trace,
+        step: int,
+        token: int | str,
+        chain: Chain | Stage | Iterable[Stage] | None = None,
+        *,
+        max_tokens: int = 128,
+        seed: int | None = None,
+        stop: str | Iterable[str] = (),
+        top: int | None = None,
+    ) -> Trace:
+        """Go on from another token than the one a generation chose, and give the new Trace.
+
+        The new trace has the same prompt. Its steps before `step` are those of `trace`; step
+        `step` is the given token (`forced` says so), with the numbers that the row there gives
+        it: its `logprob_after` is minus infinity if the chain had removed it. The steps after it
+        draw with the same seed at the same numbers, so what differs is caused by the token.
+
+        Where the cache still holds the tokens before it, one token is decoded; one more where
+        the record does not have the token, or has a stage (mirostat, adaptive-p) that must learn
+        from it. Ctrl-C stops it as it stops `generate`.
+
+        Args:
+            trace: any trace of this model, also one of `score` or of another session.
+            step: where to go off, from 0 to len(trace) - 1.
+            token: a token id, or a text that is exactly one token.
+            chain: for the steps after it; None is the chain that was in force at `step`.
+            max_tokens: how many tokens at most after the given one.
+            seed: None is that of `trace`.
+            top: how many alternatives to record for each token; None is as many as `trace` has.
+
+        Raises:
+            ValueError: the step is out of range, the token is outside the vocabulary, is not one
+                token, or has no probability at all there, or the trace is of another model.
+            ContextFull: the tokens do not fit beside those of the sequences that are kept.
+            ClosedError: the session was closed.
+        """
+        run = self._new_branch(trace, step, token, chain, max_tokens, seed, stop, top)
+        with run._job.stopped_on_error():
+            return self._launched(run).wait()
+
+    def start_branch(
+        self,
+        trace: Trace,
+        step: int,
+        token: int | str,
+        chain: Chain | Stage | Iterable[Stage] | None = None,
+        *,
+        max_tokens: int = 128,
+        seed: int | None = None,
+        stop: str | Iterable[str] = (),
+        top: int | None = None,
+    ) -> Run:
+        """Begin a branch and return its Run at once; see `branch` for the arguments."""
+        return self._launched(
+            self._new_branch(trace, step, token, chain, max_tokens, seed, stop, top)
+        )
+
+    def branch_many(
+        self,
+        branches: Iterable[Fork],
+        chain: Chain | Stage | Iterable[Stage] | None = None,
+        *,
+        max_tokens: int = 128,
+        stop: str | Iterable[str] = (),
+        top: int | None = None,
+    ) -> list[Trace]:
+        """Several branches, side by side in one batch of sequences as in `generate_many`.
+
+        Args:
+            branches: (trace, step, token) of each.
+        """
+        runs = self._new_branches(branches, chain, max_tokens, stop, top)
+        with runs._job.stopped_on_error():
+            return self._launched_many(runs).wait()
+
+    def start_branches(
+        self,
+        branches: Iterable[Fork],
+        chain: Chain | Stage | Iterable[Stage] | None = None,
+        *,
+        max_tokens: int = 128,
+        stop: str | Iterable[str] = (),
+        top: int | None = None,
+    ) -> Runs:
+        """Begin `branch_many` and return its Runs at once."""
+        return self._launched_many(self._new_branches(branches, chain, max_tokens, stop, top))
+
+    def _new_branch(
+        self,
+        trace: Trace,
+        step: int,
+        token: int | str,
+        chain: Chain | Stage | Iterable[Stage] | None,
+        max_tokens: int,
+        seed: int | None,
+        stop: str | Iterable[str],
+        top: int | None,
+    ) -> Run:
+        def job(lane: Lane) -> Job[None]:
+            context = self._context
+            return Job(lambda: generate(context, [lane]), self)
+
+        return self._run_of((trace, step, token), chain, max_tokens, seed, stop, top, job)
+
+    def _new_branches(
+        self,
+        branches: Iterable[Fork],
+        chain: Chain | Stage | Iterable[Stage] | None,
+        max_tokens: int,
+        stop: str | Iterable[str],
+        top: int | None,
+    ) -> Runs:
+        lanes: list[Lane] = []
+        context = self._context
+        together = Job(lambda: generate(context, lanes), self)
+
+        def part(lane: Lane) -> Job[None]:
+            lanes.append(lane)
+            return Part(together)
+
+        made = [self._run_of(fork, chain, max_tokens, None, stop, top, part) for fork in branches]
+        if not made:
+            raise ValueError("no branch is given: give at least one (trace, step, token).")
+        return Runs(made, together)
+
+    def _run_of(
+        self,
+        fork: Fork,
+        chain: Chain | Stage | Iterable[Stage] | None,
+        max_tokens: int,
+        seed: int | None,
+        stop: str | Iterable[str],
+        top: int | None,
+        job: Callable[[Lane], Job[None]],
+    ) -> Run:
+        self._must_be_open()
+        parent, step, name = fork
+        model = self.model
+        step, token = self._check_fork(parent, step, name)
+        chain = parent.chain_at(step) if chain is None else Chain.of(chain)
+        max_tokens = whole("max_tokens", max_tokens, 0, 1 << 31)
+        limits = Limits(step + 1 + max_tokens, stop_strings(stop))
+        seed = seed_or_random(parent.seed if seed is None else seed)
+        top = parent.top if top is None else min(whole("top", top, 1, MAX_TOP), model.n_vocab)
+        trace = parent.begun(step, top=top, seed=seed, piece=piece_of(model))
+
+        def job_of(run: Run) -> Job[None]:
+            return job(Branch(model, trace, run, limits, parent=parent, step=step, token=token))
+
+        return Run(trace, chain, job_of, check=lambda chain: check(chain, model))
+
+    def _check_fork(self, parent: Trace, step: int, token: int | str) -> tuple[int, int]:
+        if not isinstance(parent, Trace):
+            raise TypeError(f"a branch goes off from a Trace, not {type(parent).__name__}.")
+        if not len(parent):
+            raise ValueError("the trace has no steps to go off from: generate some tokens first.")
+        step = whole("step", step, 0, len(parent) - 1)
+        token = one_token(self.model, token)
+        n_vocab = self.model.n_vocab
+        history = parent.history(step + 1)
+        is_ours = bool(np.all((history >= 0) & (history < n_vocab))) and all(
+            self.model.piece(int(t)) == piece
+            for t, piece in zip(parent.tokens[: step + 1], parent.pieces, strict=False)
+        )
+        if not is_ours:
+            raise ValueError(
+                f"the trace was made with another vocabulary than that of {self.model.name}. "
+                "Branch in a session of the model that made it."
+            )
+        return step, token

@@ -1,0 +1,288 @@
+"""What a session generates: one text, many side by side, a row, a score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mullama_lab.engine.generation.expand import rows_after
+from mullama_lab.engine.generation.generate import Lane, Limits, generate, score
+from mullama_lab.engine.generation.run import Run, Runs
+from mullama_lab.engine.generation.spread import Chains, Prompt, spread
+from mullama_lab.engine.model.opening import must_be_short, piece_of
+from mullama_lab.engine.options import MAX_TOP, seed_or_random, stop_strings, whole
+from mullama_lab.engine.sampling.chain import Chain, Stage
+from mullama_lab.engine.sampling.chain_sampler import check
+from mullama_lab.engine.session.cache import SessionCache
+from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.trace.step import Step
+from mullama_lab.engine.worker import Job, Part
+from mullama_lab.errors import ContextFull
+
+
+class SessionRuns(SessionCache):
+    """The generations of a session."""
+
+    def generate(
+        self,
+        prompt: Prompt,
+        chain: Chain | Stage | Iterable[Stage] | None = None,
+        *,
+        max_tokens: int = 128,
+        seed: int | None = None,
+        stop: str | Iterable[str] = (),
+        top: int = 64,
+        sequence: int = 0,
+    ) -> Trace:
+        """Generate from a prompt and give the Trace.
+
+        Ctrl-C (the kernel's interrupt) stops it, also during prompt processing, and raises
+        KeyboardInterrupt; what there was is in `session.last_trace`, and the session stays
+        usable.
+
+        Args:
+            prompt: a text, or token ids as they are.
+            chain: a Chain or a stage; None is llama.cpp's default chain.
+            max_tokens: how many at most; 0 only processes the prompt.
+            seed: from 0 to 2**32 - 2; None picks one, which `trace.seed` then names.
+            stop: a string or strings that end the text; they are left out of it.
+            top: how many alternatives to record for each token.
+            sequence: where in the cache to work (see `fork`); it holds the whole text afterwards.
+
+        Raises:
+            ContextFull: the prompt does not fit.
+            NoCandidates: the chain removed every token.
+            StageFailed: a Custom stage raised or returned something unusable.
+            ClosedError: the session was closed.
+        """
+        run = self._new_run(prompt, chain, max_tokens, seed, stop, top, sequence)
+        with run._job.stopped_on_error():
+            return self._launched(run).wait()
+
+    def stream(
+        self,
+        prompt: Prompt,
+        chain: Chain | Stage | Iterable[Stage] | None = None,
+        *,
+        max_tokens: int = 128,
+        seed: int | None = None,
+        stop: str | Iterable[str] = (),
+        top: int = 64,
+        sequence: int = 0,
+    ) -> Iterator[Step]:
+        """Generate and yield each Step as it comes.
+
+        It begins with the first step that is asked for; leaving the loop stops it.
+        """
+        run = self._new_run(prompt, chain, max_tokens, seed, stop, top, sequence)
+
+        def steps() -> Iterator[Step]:
+            try:
+                yield from self._launched(run)
+            finally:
+                run._job.stop_and_wait()
+
+        return steps()
+
+    def start(
+        self,
+        prompt: Prompt,
+        chain: Chain | Stage | Iterable[Stage] | None = None,
+        *,
+        max_tokens: int = 128,
+        seed: int | None = None,
+        stop: str | Iterable[str] = (),
+        top: int = 64,
+        sequence: int = 0,
+    ) -> Run:
+        """Begin to generate and return a Run at once; see `generate` for the arguments."""
+        return self._launched(self._new_run(prompt, chain, max_tokens, seed, stop, top, sequence))
+
+    def generate_many(
+        self,
+        prompts: Prompt | Iterable[Prompt],
+        chains: Chains = None,
+        *,
+        max_tokens: int = 128,
+        seeds: int | Iterable[int] | None = None,
+        stop: str | Iterable[str] = (),
+        top: int = 64,
+    ) -> list[Trace]:
+        """Generate several texts side by side, in one batch of sequences.
+
+        A prompt is processed once for all that begin with it. What is given once, a prompt, a
+        chain or a seed, goes with each of what is given as a list:
+
+            session.generate_many("Once upon a time", chain, seeds=range(8))
+            session.generate_many(["Yes", "No"], [TopK(40), MinP(0.1)], seeds=7)
+
+        As many run at once as the session has sequences (n_seq_max) that may be overwritten, and
+        as fit in the cache with all of their max_tokens; the others follow. Each draws what it
+        would draw alone, up to the noise in the logits that another size of batch brings.
+
+        Args:
+            prompts: a text, token ids, or a list of those.
+            chains: a chain, or a list with one for each.
+            max_tokens, stop, top: as in `generate`, for each of them.
+            seeds: a seed, or a list with one for each; None picks one for each.
+
+        Raises:
+            ValueError: the lists differ in length, or one is empty.
+            MullamaError: what made the first of them fail; the others are in
+                `session.last_traces`, in the order of the prompts.
+        """
+        runs = self._new_runs(prompts, chains, max_tokens, seeds, stop, top)
+        with runs._job.stopped_on_error():
+            return self._launched_many(runs).wait()
+
+    def start_many(
+        self,
+        prompts: Prompt | Iterable[Prompt],
+        chains: Chains = None,
+        *,
+        max_tokens: int = 128,
+        seeds: int | Iterable[int] | None = None,
+        stop: str | Iterable[str] = (),
+        top: int = 64,
+    ) -> Runs:
+        """Begin `generate_many` and return its Runs at once."""
+        return self._launched_many(self._new_runs(prompts, chains, max_tokens, seeds, stop, top))
+
+    def _new_run(
+        self,
+        prompt: Prompt,
+        chain: Chain | Stage | Iterable[Stage] | None,
+        max_tokens: int,
+        seed: int | None,
+        stop: str | Iterable[str],
+        top: int,
+        sequence: int,
+    ) -> Run:
+        chain = Chain.of(chain)
+        limits = Limits(whole("max_tokens", max_tokens, 0, 1 << 31), stop_strings(stop))
+        seed = seed_or_random(seed)
+        tokens = self._prompt_tokens(prompt)
+        trace = self._new_trace(tokens, chain, seed, top)
+        sequence = self._check_sequence(sequence)
+        context, model = self._context, self.model
+
+        def job(run: Run) -> Job[None]:
+            lane = Lane(model, trace, run, limits, sequence)
+            return Job(lambda: generate(context, [lane]), self)
+
+        return Run(trace, chain, job, check=lambda chain: check(chain, model))
+
+    def _new_runs(
+        self,
+        prompts: Prompt | Iterable[Prompt],
+        chains: Chains,
+        max_tokens: int,
+        seeds: int | Iterable[int] | None,
+        stop: str | Iterable[str],
+        top: int,
+    ) -> Runs:
+        limits = Limits(whole("max_tokens", max_tokens, 0, 1 << 31), stop_strings(stop))
+        context, model = self._context, self.model
+        lanes: list[Lane] = []
+        whole_job = Job(lambda: generate(context, lanes), self)
+        runs = []
+        for prompt, chain, seed in spread(prompts, chains, seeds):
+            trace = self._new_trace(self._prompt_tokens(prompt), chain, seed, top)
+            run = Run(
+                trace, chain, lambda _: Part(whole_job), check=lambda chain: check(chain, model)
+            )
+            runs.append(run)
+            lanes.append(Lane(model, trace, run, limits))
+        return Runs(runs, whole_job)
+
+    def _launched(self, run: Run) -> Run:
+        self._worker.submit(run._job)
+        self.run, self.last_trace = run, run.trace
+        for watch in list(self._watchers):
+            watch(run)
+        return run
+
+    def _launched_many(self, runs: Runs) -> Runs:
+        self._worker.submit(runs._job)
+        self.last_traces = runs.traces
+        return runs
+
+    def on_start(self, callback: Callable[[Run], None]) -> Callable[[], None]:
+        """Call `callback(run)` whenever a generation begins; returns what undoes it."""
+        self._watchers.append(callback)
+        return lambda: self._watchers.remove(callback)
+
+    def logits(self, prompt: Prompt, *, sequence: int = 0) -> NDArray[np.float32]:
+        """The row of logits after a prompt, float32 of shape (n_vocab,)."""
+        return self._wait(self.start_logits(prompt, sequence=sequence))
+
+    def start_logits(self, prompt: Prompt, *, sequence: int = 0) -> Job[NDArray[np.float32]]:
+        """Begin to compute the row of logits after a prompt; `.result()` waits for it."""
+        tokens, context = self._prompt_tokens(prompt), self._context
+        sequence = self._check_sequence(sequence)
+        return self._worker.submit(Job(lambda: context.prefill(tokens, sequence).copy(), self))
+
+    def start_rows(
+        self, texts: Iterable[Sequence[int]], visit: Callable[[int, NDArray[np.float32]], None]
+    ) -> Job[None]:
+        """Begin to compute the row of logits after each of several texts, side by side.
+
+        `visit(place, row)` is called on the session's thread; a row is gone after its visit.
+
+        Args:
+            texts: token ids of each, at least one. What they begin with alike is decoded once.
+        """
+        prompts, context = [self._prompt_tokens(tokens) for tokens in texts], self._context
+        return self._worker.submit(Job(lambda: rows_after(context, prompts, visit), self))
+
+    def score(self, text: Prompt, *, top: int = 64) -> Trace:
+        """How likely the model finds a given text: a Trace with a step for each of its tokens.
+
+        The first token has nothing before it and becomes the trace's prompt.
+        """
+        tokens = self._prompt_tokens(text)
+        trace = self._new_trace(tokens[:1], Chain(), None, top)
+        context, model = self._context, self.model
+        job = Job(lambda: score(context, model, trace, tokens[1:]), self)
+        with job.stopped_on_error():
+            self._worker.submit(job)
+            self.last_trace = trace
+            job.result()
+        return trace
+
+    def _prompt_tokens(self, prompt: Prompt) -> list[int]:
+        self._must_be_open()
+        if isinstance(prompt, str):
+            must_be_short(self.model, prompt, self.n_ctx)
+            tokens = self.model.tokenize(prompt, add_special=True, parse_special=True)
+        elif isinstance(prompt, (bytes, dict)) or not isinstance(prompt, Iterable):
+            raise TypeError(
+                f"a prompt is a text or a list of token ids, not {type(prompt).__name__}."
+            )
+        else:
+            tokens = [self.model._check_token(token) for token in prompt]
+        if not tokens and self.model.bos is not None:
+            tokens = [self.model.bos]
+        if not tokens:
+            raise ValueError(
+                "the prompt is empty, and this model has no token that begins a text. "
+                "Give at least one character."
+            )
+        if len(tokens) > self.n_ctx:
+            raise ContextFull(
+                f"the prompt has {len(tokens)} tokens, but the context has room for {self.n_ctx}. "
+                "Open the session with a larger n_ctx, or shorten the prompt."
+            )
+        return tokens
+
+    def _new_trace(self, tokens: list[int], chain: Chain, seed: int | None, top: int) -> Trace:
+        return Trace(
+            prompt_tokens=tokens,
+            chain=chain,
+            seed=seed,
+            top=min(whole("top", top, 1, MAX_TOP), self.model.n_vocab),
+            piece=piece_of(self.model),
+            model_name=self.model.source,
+        )

@@ -1,0 +1,202 @@
+"""The rows a trace was chosen from: as it kept them, or decoded again.
+
+What is decoded again is teacher-forced, all tokens in one batch, so its logits differ from those
+of the generation by the noise of another batch size. What was kept is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mullama_lab.engine import _native as native
+from mullama_lab.engine.model import Model
+from mullama_lab.engine.options import whole
+from mullama_lab.engine.sampling import samplers as s
+from mullama_lab.engine.sampling.moment import Moment
+from mullama_lab.engine.sampling.tail import Uncovered, log_total
+from mullama_lab.engine.session.session import Session
+from mullama_lab.engine.trace import Trace
+from mullama_lab.errors import DecodeError, NoCandidates
+
+if TYPE_CHECKING:
+    from mullama_lab.engine.sampling.chain import Chain
+
+N_CHECKED = 8  # drawn steps that must come out as the trace has them
+
+
+class TraceRows:
+    """Gives the Moment of any step of a trace.
+
+    Args:
+        trace: a Trace; of one that still grows, the steps there are now.
+        on: its Model, which is enough where the trace kept what is needed, or a Session of it,
+            which can decode the rest.
+
+    Raises:
+        TypeError: neither a Model nor a Session, or no Trace.
+        ValueError: the trace has no steps, or was made with another vocabulary.
+    """
+
+    def __init__(self, trace: Trace, on: Model | Session) -> None:
+        if not isinstance(trace, Trace):
+            raise TypeError(f"a {type(trace).__name__} is not a Trace; session.generate gives one.")
+        if not isinstance(on, (Model, Session)):
+            raise TypeError(f"on={on!r}: give the Model that made the trace, or a Session of it.")
+        self.session = on if isinstance(on, Session) else None
+        self.model = on.model if isinstance(on, Session) else on
+        self.n = len(trace)
+        if self.n == 0:
+            raise ValueError("the trace has no steps: generate some tokens first.")
+        self.trace = trace
+        self._all = trace.history(self.n)
+        self._ids = np.arange(self.model.n_vocab, dtype=np.int32)
+        self._must_be_ours()
+
+    def __len__(self) -> int:
+        return self.n
+
+    @property
+    def tokens(self) -> NDArray[np.int32]:
+        """The tokens of the trace."""
+        return self.trace.tokens[: self.n]
+
+    def history(self, step: int) -> NDArray[np.int32]:
+        """The tokens before a step, prompt included."""
+        return self._all[: len(self._all) - self.n + step]
+
+    def kept(self, step: int) -> Moment | None:
+        """The moment of a step from what the trace kept of its row; None if it kept nothing."""
+        kept = self.trace.kept(step)
+        if kept is None:
+            return None
+        return self._moment(step, *kept, float(self.trace.logsumexp[step]), "kept")
+
+    def decoded(self, step: int) -> Moment:
+        """The moment of one step with its whole row, decoded again unless all of it was kept."""
+        moment = self.kept(step)
+        if moment is not None and moment.is_whole:
+            return moment
+        row = self._session_for([step]).logits(self.history(step))
+        return self._of_row(step, row)
+
+    def decode(self, steps: Collection[int], visit: Callable[[Moment], None]) -> None:
+        """Decode the text again in one batch and visit the moments of some steps, in order.
+
+        The visits happen on the session's thread; a moment's row is gone after its visit.
+        Sequence 0 of the session holds the text afterwards.
+        """
+        session = self._session_for(steps)
+        wanted, last = frozenset(steps), max(steps)
+        first = len(self._all) - self.n - 1  # the place whose row is that of step 0
+
+        tokens = self._all[: first + last + 1].tolist()
+
+        def work() -> None:
+            for place, row in enumerate(session._context.score(tokens)):
+                if place - first in wanted:
+                    visit(self._of_row(place - first, row))
+
+        session._do(work)
+
+    def must_have_draws(self) -> None:
+        """Refuse a trace whose tokens were not drawn by its seed at the steps it gives them.
+
+        Raises:
+            ValueError: it is a scored text, or a part of a trace.
+        """
+        trace = self.trace
+        if trace.seed is None:
+            raise ValueError(
+                "the trace has no seed, so nothing in it was drawn (a scored text). "
+                "Give a trace of session.generate."
+            )
+        drawn = range(trace.n_copied, min(self.n, trace.n_copied + N_CHECKED))
+        for step in drawn:
+            moment = self.kept(step)
+            if moment is None or any(isinstance(stage, s.Custom) for stage in moment.chain):
+                return
+            try:
+                chosen = moment.choose(moment.sampler())
+            except (Uncovered, NoCandidates):
+                continue
+            if chosen != self.tokens[step]:
+                raise ValueError(
+                    f"seed {trace.seed} and the chain do not draw the token that the trace has at "
+                    f"step {step}. A part of a trace, trace[a:b], has other draws than the whole: "
+                    "give the whole trace."
+                )
+
+    def _moment(
+        self,
+        step: int,
+        ids: NDArray[np.int32],
+        logits: NDArray[np.float32],
+        logsumexp: float,
+        source: str,
+    ) -> Moment:
+        trace = self.trace
+        return Moment(
+            model=self.model,
+            ids=ids,
+            logits=logits,
+            logsumexp=logsumexp,
+            history=self.history(step),
+            seed=trace.seed or 0,
+            step=step,
+            chain=trace.chain_at(step),
+            state=trace.state(step),
+            source=source,
+        )
+
+    def _of_row(self, step: int, row: NDArray[np.float32]) -> Moment:
+        if not abs(float(row.max())) <= native.LARGEST_LOGIT:
+            raise DecodeError(
+                f"the row of step {step} has a NaN, an infinity or a huge number. "
+                "The file or its quantisation is damaged: try another one."
+            )
+        return self._moment(step, self._ids, row, log_total(row), "decoded")
+
+    def _session_for(self, steps: Collection[int]) -> Session:
+        if self.session is None:
+            need, rows, them = (
+                ("needs", "its whole row", "it") if len(steps) == 1
+                else ("need", "their whole rows", "them")
+            )  # fmt: skip
+            raise ValueError(
+                f"{listed_steps(steps)} {need} {rows}, and the trace does not keep {them}. "
+                f"Pass a session to decode {them} again: on=model.session()."
+            )
+        return self.session
+
+    def _must_be_ours(self) -> None:
+        n_vocab, model = self.model.n_vocab, self.model
+        fits = bool(np.all((self._all >= 0) & (self._all < n_vocab)))
+        if not fits or any(
+            model.piece(int(token)) != piece
+            for token, piece in zip(self.tokens, self.trace.pieces, strict=False)
+        ):
+            raise ValueError(
+                f"the trace was made with another vocabulary than that of {model.name}. "
+                f"Load the model that made it: {self.trace.model_name!r}."
+            )
+
+
+def step_of(rows: TraceRows, step: Any) -> int:
+    """A step as a caller names it, from 0; `ValueError` names the range."""
+    return whole("step", step, 0, rows.n - 1)
+
+
+def listed_steps(steps: Collection[int]) -> str:
+    """Steps as a message names them."""
+    first = sorted(steps)[:6]
+    listed = ", ".join(map(str, first)) + (", …" if len(steps) > len(first) else "")
+    return f"step {listed}" if len(steps) == 1 else f"{len(steps)} steps ({listed})"
+
+
+def learning(chain: Chain) -> bool:
+    """Whether a stage of the chain learns from each token (mirostat, adaptive-p)."""
+    return any(isinstance(stage, (s.Mirostat, s.MirostatV2, s.AdaptiveP)) for stage in chain)

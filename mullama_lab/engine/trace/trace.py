@@ -1,0 +1,435 @@
+"""Trace: the steps of one generation, as arrays that grow.
+
+A Trace is a record, not a handle: it owns no native memory and outlives its session. The thread
+that generates appends; others may read at any time and see whole steps only.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mullama_lab.engine.options import MAX_TOP, whole
+from mullama_lab.engine.sampling.chain import Chain
+from mullama_lab.engine.trace import arrays as trace_arrays
+from mullama_lab.engine.trace.arrays import COLUMNS, TABLES
+from mullama_lab.engine.trace.step import Facts, Step
+from mullama_lab.errors import ClosedError
+
+if TYPE_CHECKING:
+    import pandas
+
+ROW_BUDGET = 256 << 20  # bytes of kept candidates that one trace holds at most
+
+_FACTS = (
+    "finish_reason",
+    "n_copied",
+    "n_prompt_decoded",
+    "n_prompt_reused",
+    "prompt_seconds",
+    "seconds_to_first_token",
+    "seconds",
+)
+
+
+class Trace(Sequence[Step]):
+    """The steps of one generation, or of one scored text, and how each came about.
+
+    Each per-token array has one entry a step: `tokens`, `logprob` (nats, before the chain),
+    `logprob_after`, `rank` (0 is the model's first choice), `entropy` (nats), `logsumexp`,
+    `top_ids` and `top_logprobs` (n, top), `after_ids` and `after_logprobs`, `n_kept`
+    (n, stages), the times `decode_ns`, `sample_ns`, `constraint_ns`, `capture_ns` (`decode_ns` is
+    that of the whole batch the token's row came from, also where other texts were in it; a step
+    is captured while the next token is decoded, so `capture_ns` takes no time of its own), and
+    `forced`: given by a caller instead of drawn, as at the step where a branch goes off.
+    `trace[3]` is a Step, `trace[2:5]` a shorter Trace.
+    """
+
+    finish_reason: str  # "" while running, else length, eog, stop, stopped, context, scored, failed
+
+    def __init__(
+        self,
+        *,
+        prompt_tokens: Sequence[int] | NDArray[np.int32] = (),
+        chain: Chain | None = None,
+        seed: int | None = None,
+        top: int = 64,
+        piece: Callable[[int], bytes] | None = None,
+        model_name: str = "",
+    ) -> None:
+        self.model_name = model_name
+        self.prompt_tokens = np.asarray(prompt_tokens, np.int32)
+        self.chains: list[tuple[int, Chain]] = [(0, chain if chain is not None else Chain())]
+        self.seed = seed
+        self.top = top
+        self.finish_reason = ""
+        self.n_copied = 0  # steps at the beginning that another trace's generation made
+        self.n_prompt_decoded = 0
+        self.n_prompt_reused = 0
+        self.prompt_seconds = 0.0
+        self.seconds_to_first_token: float | None = None
+        self.seconds = 0.0
+        self.pieces: list[bytes] = []
+        self._texts: list[bytes] = []
+        self._text_bytes: int | None = None  # where a stop string begins
+        self._piece_of = piece
+        self._known_pieces: dict[int, bytes] = {}
+        self._n = 0
+        self._arrays = trace_arrays.blank(16, top)
+        self._n_kept: list[tuple[int, ...]] = []
+        self._states: list[tuple[tuple[float, ...], ...]] = []
+        self._rows: list[tuple[NDArray[np.int32], NDArray[np.float32]] | None] = []
+        self._row_bytes = 0
+
+    # Growing: only the generating thread calls these.
+
+    def append(self, facts: Facts) -> None:
+        """Add one step."""
+        i, row, arrays = self._n, facts.row, self._arrays
+        if i == len(arrays["token"]):
+            arrays = self._arrays = trace_arrays.doubled(arrays)
+        for name, value in facts.columns.items():
+            arrays[name][i] = value
+        n = len(row.top_ids)
+        arrays["top_ids"][i, :n] = row.top_ids
+        arrays["top_logprobs"][i, :n] = row.top_logits - np.float32(row.logsumexp)
+        n = len(facts.after_ids)
+        arrays["after_ids"][i, :n] = facts.after_ids
+        arrays["after_logprobs"][i, :n] = facts.after_logprobs
+        self.pieces.append(facts.piece)
+        self._texts.append(facts.text)
+        self._n_kept.append(facts.n_kept)
+        self._states.append(facts.state)
+        size = row.ids.nbytes + row.logits.nbytes
+        fits = self._row_bytes + size <= ROW_BUDGET
+        self._rows.append((row.ids, row.logits) if fits else None)
+        self._row_bytes += size if fits else 0
+        self._n = i + 1
+
+    def append_forced(
+        self,
+        parent: Trace,
+        step: int,
+        token: int,
+        before: tuple[float, int],
+        after: float,
+        piece: bytes,
+        text: bytes,
+    ) -> None:
+        """Add a step that is another trace's step, but for its token, which is given.
+
+        `before` is the token's log-probability and rank before the chain, `after` its
+        log-probability after it: minus infinity if the chain had removed it.
+        """
+        i, arrays = self._n, self._arrays
+        for name in ("entropy", "logsumexp"):
+            arrays[name][i] = parent._arrays[name][step]
+        for name in TABLES:
+            width = min(self.top, parent.top)
+            arrays[name][i, :width] = parent._arrays[name][step, :width]
+        arrays["token"][i], arrays["forced"][i] = token, True
+        arrays["logprob"][i], arrays["rank"][i] = before
+        arrays["logprob_after"][i] = after
+        self.pieces.append(piece)
+        self._texts.append(text)
+        self._n_kept.append(parent._n_kept[step])
+        self._states.append(parent._states[step])
+        self._rows.append(parent._rows[step])
+        self._n = self.n_copied = i + 1
+
+    def change_chain(self, chain: Chain) -> None:
+        """Say that the steps from here on are made with another chain."""
+        before = [entry for entry in self.chains if entry[0] < self._n]
+        if before and before[-1][1] == chain:
+            return
+        self.chains = [*before, (self._n, chain)]  # at once, for whoever is reading
+
+    def cut_text(self, n_bytes: int) -> None:
+        """Say that the text ends after this many bytes, where a stop string begins."""
+        self._text_bytes = n_bytes
+
+    # Reading.
+
+    def __getattr__(self, name: str) -> NDArray[Any]:
+        # The arrays: `trace.logprob` and its sisters, cut to the steps there are.
+        if name in COLUMNS or name in TABLES:
+            view = self._arrays[name][: self._n]
+            view.flags.writeable = False
+            return view
+        raise AttributeError(f"a Trace has no {name!r}; its arrays are in trace.columns()")
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *COLUMNS, *TABLES})
+
+    def __len__(self) -> int:
+        return self._n
+
+    @property
+    def tokens(self) -> NDArray[np.int32]:
+        """The token ids, int32 of shape (n,)."""
+        return self.token
+
+    @property
+    def n_kept(self) -> NDArray[np.int32]:
+        """Candidates left by each stage, shape (n, stages); -1 where a chain had fewer stages."""
+        rows = self._n_kept[: self._n]
+        width = max(map(len, rows), default=0)
+        padded = [r + (-1,) * (width - len(r)) for r in rows]
+        return np.array(padded, np.int32).reshape(len(rows), width)
+
+    @property
+    def chain(self) -> Chain:
+        """The chain in force at the end."""
+        return self.chains[-1][1]
+
+    def chain_at(self, step: int) -> Chain:
+        """The chain that chose the token of a step."""
+        return next(chain for first, chain in reversed(self.chains) if first <= step)
+
+    @property
+    def text_bytes(self) -> bytes:
+        """The generated bytes, without control tokens and without a stop string."""
+        return b"".join(self._texts[: self._n])[: self._text_bytes]
+
+    @property
+    def text(self) -> str:
+        """The generated text; a character that is not complete yet is left out."""
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        return decoder.decode(self.text_bytes, final=False)
+
+    @property
+    def last_text(self) -> bytes:
+        """The bytes that the newest step adds to the text."""
+        return self._texts[self._n - 1]
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Tokens by the seconds after the first that was drawn; 0 for fewer than two."""
+        spent = self.seconds - (self.seconds_to_first_token or 0.0)
+        n = self._n - self.n_copied
+        return (n - 1) / spent if n > 1 and spent > 0 else 0.0
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of any token this trace names; "<id>" if its model is gone."""
+        token = int(token)
+        if token not in self._known_pieces and self._piece_of is not None:
+            with suppress(ClosedError):
+                return self._piece_of(token)
+        return self._known_pieces.get(token, f"<{token}>".encode())
+
+    def remember_pieces(self) -> None:
+        """Take the bytes of every token of `tokens`, `top_ids` and `after_ids` from the model.
+
+        Done at the end of a generation: a trace outlives its model.
+        """
+        piece = self._piece_of
+        if piece is not None:
+            with suppress(ClosedError):
+                self._known_pieces.update((token, piece(token)) for token in self._named_tokens())
+
+    def _named_tokens(self) -> list[int]:
+        named = [np.unique(getattr(self, name)) for name in ("token", "top_ids", "after_ids")]
+        return [token for token in np.unique(np.concatenate(named)).tolist() if token >= 0]
+
+    def history(self, step: int) -> NDArray[np.int32]:
+        """The token ids before a step, prompt included."""
+        return np.concatenate([self.prompt_tokens, self.tokens[:step]])
+
+    def state(self, step: int) -> tuple[tuple[float, ...], ...]:
+        """What each stage had learnt before a step: mirostat's mu, adaptive-p's averages."""
+        return self._states[step]
+
+    def n_kept_at(self, step: int) -> tuple[int, ...]:
+        """Candidates left by each stage at one step."""
+        return self._n_kept[step]
+
+    def kept(self, step: int) -> tuple[NDArray[np.int32], NDArray[np.float32]] | None:
+        """The likeliest candidates of a step's row as (ids, logits), in order of id.
+
+        At least 4096 of them (all of a smaller vocabulary); None past the memory budget.
+        """
+        return self._rows[step]
+
+    @overload
+    def __getitem__(self, index: int) -> Step: ...
+    @overload
+    def __getitem__(self, index: slice) -> Trace: ...
+    def __getitem__(self, index: int | slice) -> Step | Trace:
+        if isinstance(index, slice):
+            return self._slice(index)
+        i = range(self._n)[index]
+        arrays = self._arrays
+        top = self._named("top", i)
+        return Step(
+            index=i,
+            piece=self.pieces[i],
+            text=self.pieces[i].decode("utf-8", "replace"),
+            top=top,
+            after=self._named("after", i),
+            remaining_mass=max(0.0, 1.0 - float(np.exp([x[2] for x in top]).sum())),
+            n_kept=self._n_kept[i],
+            chain=self.chain_at(i),
+            **{n: arrays[n][i].item() for n in COLUMNS if n != "logsumexp"},
+        )
+
+    def _named(self, table: str, i: int) -> tuple[tuple[int, bytes, float], ...]:
+        ids, logprobs = self._arrays[f"{table}_ids"][i], self._arrays[f"{table}_logprobs"][i]
+        pairs = zip(ids.tolist(), logprobs.tolist(), strict=True)
+        return tuple((token, self.piece(token), x) for token, x in pairs if token >= 0)
+
+    def _slice(self, index: slice) -> Trace:
+        steps = range(self._n)[index]
+        if steps.step != 1:
+            raise ValueError(f"a Trace is cut in runs of steps, not by {index!r}: use step 1")
+        a, b = steps.start, max(steps.start, steps.stop)
+        part = self._like(self.history(a), self._piece_of)
+        part._n = b - a
+        part.chains = list({max(0, i - a): c for i, c in self.chains if i < max(b, 1)}.items())
+        part._arrays = {n: array[a:b].copy() for n, array in self._arrays.items()}
+        for name in ("pieces", "_texts", "_n_kept", "_states", "_rows"):
+            setattr(part, name, getattr(self, name)[a:b])
+        if self._text_bytes is not None:
+            before = sum(map(len, self._texts[:a]))
+            part._text_bytes = max(0, self._text_bytes - before)
+        return part
+
+    def begun(
+        self, n: int, *, top: int, seed: int | None, piece: Callable[[int], bytes] | None
+    ) -> Trace:
+        """A trace that can grow, with the first n steps of this one; kept rows are shared."""
+        other = Trace(
+            prompt_tokens=self.prompt_tokens,
+            seed=seed,
+            top=top,
+            piece=piece,
+            model_name=self.model_name,
+        )
+        other.chains = [entry for entry in self.chains if entry[0] <= n]
+        other._arrays = trace_arrays.begun(self._arrays, n, top)
+        for name in ("pieces", "_texts", "_n_kept", "_states", "_rows"):
+            setattr(other, name, getattr(self, name)[:n])
+        other._row_bytes = sum(row[0].nbytes + row[1].nbytes for row in other._rows if row)
+        other._known_pieces = dict(self._known_pieces)
+        other._n = other.n_copied = n
+        return other
+
+    def _like(
+        self, prompt_tokens: NDArray[np.int32], piece: Callable[[int], bytes] | None
+    ) -> Trace:
+        other = Trace(
+            prompt_tokens=prompt_tokens,
+            seed=self.seed,
+            top=self.top,
+            piece=piece,
+            model_name=self.model_name,
+        )
+        other._known_pieces = self._known_pieces
+        for name in _FACTS:
+            setattr(other, name, getattr(self, name))
+        return other
+
+    # Out and in again.
+
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """All per-token arrays by name, pieces and survivors by stage included."""
+        if not self.finish_reason:
+            return self._at_rest().columns()
+        pieces = np.empty(self._n, object)
+        pieces[:] = self.pieces[: self._n]
+        arrays = {n: getattr(self, n) for n in (*COLUMNS, *TABLES)}
+        return {"piece": pieces, **arrays, "n_kept": self.n_kept}
+
+    def _at_rest(self) -> Trace:
+        """A copy of what there is now; its finish reason says that it does not grow."""
+        copy = self[:]
+        copy.finish_reason = "running"
+        return copy
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A table with one row a token; needs pandas."""
+        import pandas as pd
+
+        columns = self.columns()
+        table = pd.DataFrame({n: a for n, a in columns.items() if a.ndim == 1})
+        table["piece"] = [p.decode("utf-8", "replace") for p in columns["piece"]]
+        for place, kept in enumerate(columns["n_kept"].T):
+            table[f"kept_{place}"] = kept
+        table.index.name = "step"
+        return table
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that survive JSON; `Trace.from_dict` reads them. Kept rows stay out."""
+        if not self.finish_reason:
+            return {**self._at_rest().to_dict(), "finish_reason": ""}
+        chains = [[first, chain.to_dict()] for first, chain in self.chains]
+        return {"chains": chains, **self._without_chains()}
+
+    def _without_chains(self) -> dict[str, Any]:
+        return {
+            "model_name": self.model_name,
+            "prompt_tokens": self.prompt_tokens.tolist(),
+            "seed": self.seed,
+            "top": self.top,
+            "columns": {n: getattr(self, n).tolist() for n in (*COLUMNS, *TABLES)},
+            "n_kept": [list(kept) for kept in self._n_kept[: self._n]],
+            "states": [[list(x) for x in state] for state in self._states[: self._n]],
+            "pieces": [p.hex() for p in self.pieces[: self._n]],
+            "texts": [t.hex() for t in self._texts[: self._n]],
+            "text_bytes": self._text_bytes,
+            "vocabulary": {str(t): self.piece(t).hex() for t in self._named_tokens()},
+            **{name: getattr(self, name) for name in _FACTS},
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Trace:
+        """The trace a dict describes.
+
+        Raises:
+            ValueError: the dict is not one that `to_dict` made.
+        """
+        try:
+            top = whole("top", data["top"], 0, MAX_TOP)
+            trace = cls(prompt_tokens=data["prompt_tokens"], seed=data["seed"], top=top)
+            trace.model_name = str(data["model_name"])
+            trace.chains = [(int(first), Chain.from_dict(c)) for first, c in data["chains"]]
+            trace._arrays = trace_arrays.read(data["columns"], top)
+            n = trace._n = len(trace._arrays["token"])
+            trace._n_kept = [tuple(kept) for kept in data["n_kept"]]
+            trace._states = [tuple(map(tuple, state)) for state in data["states"]]
+            trace.pieces = [bytes.fromhex(p) for p in data["pieces"]]
+            trace._texts = [bytes.fromhex(t) for t in data["texts"]]
+            trace._text_bytes = data["text_bytes"]
+            trace._rows = [None] * n
+            trace._known_pieces = {int(t): bytes.fromhex(p) for t, p in data["vocabulary"].items()}
+            for name in _FACTS:
+                setattr(trace, name, {"n_copied": 0, **data}[name])
+            lists = (trace._n_kept, trace._states, trace.pieces, trace._texts)
+            if any(len(column) != n for column in (*trace._arrays.values(), *lists)):
+                raise ValueError("its columns differ in length")
+            if not trace.chains or trace.chains[0][0] != 0:
+                raise ValueError("no chain is given for its first step")
+        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+            raise ValueError(f"not a dict that Trace.to_dict made: {error}") from error
+        return trace
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Trace):
+            return NotImplemented
+        same_chains = self.chains == other.chains
+        return same_chains and self._without_chains() == other._without_chains()
+
+    def __getstate__(self) -> dict[str, Any]:
+        self.remember_pieces()
+        return {**vars(self), "_piece_of": None}
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        text = self.text
+        shown = text if len(text) <= 60 else text[:59] + "…"
+        return f"Trace({self._n} tokens, {self.finish_reason or 'running'}: {shown!r})"
