@@ -10,6 +10,8 @@ import ctypes
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from mullama_lab.engine._native import C, captured_log, last_error
 from mullama_lab.errors import LoadCancelled, ModelLoadError
 
@@ -64,7 +66,8 @@ def load_model(
     def on_progress(done: float, _user: object) -> bool:
         nonlocal cancelled
         try:
-            cancelled = progress is not None and progress(done) is False
+            answer = progress(done) if progress is not None else None
+            cancelled = isinstance(answer, (bool, np.bool_)) and not answer
         except BaseException as error:  # ctypes would only print it
             raised.append(error)
             cancelled = True

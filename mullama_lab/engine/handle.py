@@ -10,7 +10,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
 
 from mullama_lab.engine._native_context import StopFlag
 from mullama_lab.engine.worker import Worker
@@ -39,6 +39,13 @@ class Handle(ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:  # what copy and pickle ask
+        kind = type(self).__name__
+        raise TypeError(
+            f"a {kind} owns native memory, so it cannot be copied or pickled. "
+            f"Use this one in both places (threads may share it), or open another {kind}."
+        )
 
 
 class Freeable(Protocol):

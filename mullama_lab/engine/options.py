@@ -21,18 +21,24 @@ MAX_STEP = 1 << 20  # llama.cpp's generator is wound forward draw by draw
 MAX_TOP = 1024
 
 
-def whole(name: str, value: Any, low: int, high: int) -> int:
+def whole(name: str, value: Any, low: int, high: int, way_out: str = "") -> int:
     """A whole number from `low` to `high`."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name}={value!r}: it must be a whole number.")
+        raise TypeError(f"{name}={value!r}: it must be a whole number.{way_out}")
     try:
         number = value.__index__()
     except TypeError:  # an array
         raise TypeError(f"{name}={value!r}: it must be one whole number.") from None
     if not low <= number <= high:
         shown = number if number.bit_length() < 200 else f"about 2**{number.bit_length()}"
-        raise ValueError(f"{name}={shown}: it must be from {low} to {high}.")
+        raise ValueError(f"{name}={shown}: it must be from {low} to {high}.{way_out}")
     return number
+
+
+def token_limit(max_tokens: Any) -> int:
+    """How many tokens are generated at most."""
+    way_out = " A large number goes on until the context is full."
+    return whole("max_tokens", max_tokens, 0, 1 << 31, way_out)
 
 
 def threads(n_threads: Any) -> int:
@@ -64,7 +70,7 @@ def seed_or_random(seed: int | None) -> int:
     """A seed; None picks one."""
     if seed is None:
         return secrets.randbelow(1 << 31)
-    return whole("seed", seed, 0, MAX_SEED)
+    return whole("seed", seed, 0, MAX_SEED, " None picks one.")
 
 
 def stop_strings(stop: str | Iterable[str] | None) -> tuple[bytes, ...]:

@@ -207,7 +207,7 @@ def test_what_was_not_drawn_or_is_a_part_is_refused(session, smollm2):
     with pytest.raises(ValueError, match="no seed"):
         replay(session.score("Hello you"), s.TopK(4), on=session)
     trace = run(session, s.Mask(ban=[2]) | s.Temperature(1.5), 9)
-    with pytest.raises(ValueError, match=r"A part of a trace, trace\[a:b\]"):
+    with pytest.raises(ValueError, match="its draws have moved: give the whole trace"):
         replay(trace[5:], s.TopK(4), on=session)
     with pytest.raises(ValueError, match="another vocabulary"):
         replay(trace, s.TopK(4), on=smollm2)

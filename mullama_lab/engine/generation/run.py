@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import overload
+from typing import NoReturn, overload
 
 from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.trace import Trace
@@ -108,6 +108,12 @@ class Run:
                 return
             yield self.trace[seen]
             seen += 1
+
+    def __reduce__(self) -> NoReturn:  # what copy and pickle ask
+        raise TypeError(
+            "a Run is a generation in flight, so it cannot be copied or pickled. "
+            "Its record can: run.trace, or run.wait() when it has ended."
+        )
 
     def __repr__(self) -> str:
         return f"<Run {self.state}: {len(self.trace)} tokens>"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -21,11 +21,13 @@ from mullama_lab.engine.handle import Handle
 from mullama_lab.engine.model.card import in_words, model_card
 from mullama_lab.engine.model.loading import Progress, printed_log, reporter
 from mullama_lab.engine.model.long_text import longest_run, with_room
+from mullama_lab.engine.options import whole
 from mullama_lab.errors import ClosedError
 
 if TYPE_CHECKING:
     from mullama_lab.engine.session import Session
 
+_NO_IDS = (str, bytes, bytearray, memoryview, Mapping, Set)  # no order, or no numbers meant
 _CONTROL = 1 << 3  # llama.cpp's LLAMA_TOKEN_ATTR_CONTROL
 _SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # how SentencePiece writes a space
 
@@ -131,8 +133,7 @@ class Model(Handle):
         """
         from mullama_lab import hub
 
-        if isinstance(n_gpu_layers, bool) or not isinstance(n_gpu_layers, int):
-            raise TypeError(f"n_gpu_layers={n_gpu_layers!r} must be a whole number; -1 means all.")
+        n_gpu_layers = whole("n_gpu_layers", n_gpu_layers, -1, 1 << 20, " -1 means all.")
         file = check(hub.resolve(source), vocab_only=vocab_only)
         with printed_log(verbose), reporter(progress, file.path.name) as report:
             handle = native.load_model(
@@ -354,8 +355,10 @@ class Model(Handle):
 
     def _check_token(self, token: int) -> int:
         try:
+            if isinstance(token, bool):
+                raise TypeError
             token = token.__index__()
-        except AttributeError:
+        except (AttributeError, TypeError):  # an array has __index__ and refuses
             raise TypeError(f"a token id must be a whole number, not {token!r}.") from None
         if not 0 <= token < self.n_vocab:
             raise ValueError(
@@ -363,6 +366,14 @@ class Model(Handle):
                 f"ids go from 0 to {self.n_vocab - 1}."
             )
         return token
+
+    def _check_tokens(self, tokens: Any, rule: str) -> list[int]:
+        """Token ids in order, as a caller gives them."""
+        n_dims = getattr(tokens, "ndim", 1)
+        if isinstance(tokens, _NO_IDS) or not isinstance(tokens, Iterable) or n_dims != 1:
+            dims = f" of {n_dims} dimensions" if n_dims != 1 else ""
+            raise TypeError(f"{rule}, not {type(tokens).__name__}{dims}.")
+        return [self._check_token(token) for token in tokens]
 
     # -- display ----------------------------------------------------------------------------
 

@@ -29,6 +29,8 @@ def piece_of(model: Model) -> Callable[[int], bytes]:
 
 def must_generate(model: Model) -> None:
     """Refuse models that would make llama.cpp abort when asked for the next token."""
+    if not hasattr(model, "vocab_only"):
+        raise TypeError(f"a {type(model).__name__} is not a Model; Model.load gives one.")
     causal = model.metadata.get(f"{model.architecture}.attention.causal", True)
     if model.vocab_only:
         raise ModelLoadError(

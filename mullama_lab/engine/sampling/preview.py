@@ -106,10 +106,11 @@ def preview(
     state: Sequence[tuple[float, ...]] = (),
 ) -> Preview:
     """See `Chain.preview`."""
+    if not hasattr(model, "n_vocab"):
+        raise TypeError(f"model={model!r}: give the Model, such as session.model.")
     checked = _checked_row(row, model.n_vocab)
-    if isinstance(history, str) or not isinstance(history, Iterable):
-        raise TypeError(f"history={history!r}: it must be token ids, such as trace.history(step).")
-    tokens = [model._check_token(token) for token in history]
+    rule = "history is token ids in order, such as trace.history(step)"
+    tokens = model._check_tokens(history, rule)
     seed = whole("seed", seed, 0, MAX_SEED)
     step = whole("step", step, 0, MAX_STEP)
     top = whole("top", top, 1, 2**31)

@@ -252,7 +252,10 @@ class _Custom:
     def _checked(self, answer: object) -> Logits:
         rule = f"it must return float logits of shape ({self.n_vocab},) without NaN or +inf"
         try:
-            row = np.asarray(answer, np.float32)
+            row = np.asarray(answer)
+            if np.iscomplexobj(row):
+                raise TypeError
+            row = row.astype(np.float32, copy=False)
         except Exception:  # whatever a foreign array type raises
             raise StageFailed(f"{self.stage!r} returned {type(answer).__name__}; {rule}") from None
         if row.shape != (self.n_vocab,):

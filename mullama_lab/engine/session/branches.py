@@ -11,7 +11,7 @@ from mullama_lab.engine.generation.generate import Lane, Limits, generate
 from mullama_lab.engine.generation.run import Run, Runs
 from mullama_lab.engine.model.one_token import one_token
 from mullama_lab.engine.model.opening import piece_of
-from mullama_lab.engine.options import MAX_TOP, seed_or_random, stop_strings, whole
+from mullama_lab.engine.options import MAX_TOP, seed_or_random, stop_strings, token_limit, whole
 from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.sampling.chain_sampler import check
 from mullama_lab.engine.session.runs import SessionRuns
@@ -166,7 +166,7 @@ class SessionBranches(SessionRuns):
         model = self.model
         step, token = self._check_fork(parent, step, name)
         chain = parent.chain_at(step) if chain is None else Chain.of(chain)
-        max_tokens = whole("max_tokens", max_tokens, 0, 1 << 31)
+        max_tokens = token_limit(max_tokens)
         limits = Limits(step + 1 + max_tokens, stop_strings(stop))
         seed = seed_or_random(parent.seed if seed is None else seed)
         top = parent.top if top is None else min(whole("top", top, 1, MAX_TOP), model.n_vocab)
@@ -182,6 +182,11 @@ class SessionBranches(SessionRuns):
             raise TypeError(f"a branch goes off from a Trace, not {type(parent).__name__}.")
         if not len(parent):
             raise ValueError("the trace has no steps to go off from: generate some tokens first.")
+        if parent.first_step and parent.seed is not None:
+            raise ValueError(
+                f"the trace is a part of another, from its step {parent.first_step} on, so its "
+                "draws have moved. Branch off the whole trace, at the step as that counts it."
+            )
         step = whole("step", step, 0, len(parent) - 1)
         token = one_token(self.model, token)
         n_vocab = self.model.n_vocab

@@ -12,7 +12,7 @@ from mullama_lab.engine.generation.generate import Lane, Limits, generate, score
 from mullama_lab.engine.generation.run import Run, Runs
 from mullama_lab.engine.generation.spread import Chains, Prompt, spread
 from mullama_lab.engine.model.opening import must_be_short, piece_of
-from mullama_lab.engine.options import MAX_TOP, seed_or_random, stop_strings, whole
+from mullama_lab.engine.options import MAX_TOP, seed_or_random, stop_strings, token_limit, whole
 from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.sampling.chain_sampler import check
 from mullama_lab.engine.session.cache import SessionCache
@@ -161,7 +161,7 @@ class SessionRuns(SessionCache):
         sequence: int,
     ) -> Run:
         chain = Chain.of(chain)
-        limits = Limits(whole("max_tokens", max_tokens, 0, 1 << 31), stop_strings(stop))
+        limits = Limits(token_limit(max_tokens), stop_strings(stop))
         seed = seed_or_random(seed)
         tokens = self._prompt_tokens(prompt)
         trace = self._new_trace(tokens, chain, seed, top)
@@ -183,7 +183,7 @@ class SessionRuns(SessionCache):
         stop: str | Iterable[str],
         top: int,
     ) -> Runs:
-        limits = Limits(whole("max_tokens", max_tokens, 0, 1 << 31), stop_strings(stop))
+        limits = Limits(token_limit(max_tokens), stop_strings(stop))
         context, model = self._context, self.model
         lanes: list[Lane] = []
         whole_job = Job(lambda: generate(context, lanes), self)
@@ -257,12 +257,8 @@ class SessionRuns(SessionCache):
         if isinstance(prompt, str):
             must_be_short(self.model, prompt, self.n_ctx)
             tokens = self.model.tokenize(prompt, add_special=True, parse_special=True)
-        elif isinstance(prompt, (bytes, dict)) or not isinstance(prompt, Iterable):
-            raise TypeError(
-                f"a prompt is a text or a list of token ids, not {type(prompt).__name__}."
-            )
         else:
-            tokens = [self.model._check_token(token) for token in prompt]
+            tokens = self.model._check_tokens(prompt, "a prompt is a text or a list of token ids")
         if not tokens and self.model.bos is not None:
             tokens = [self.model.bos]
         if not tokens:

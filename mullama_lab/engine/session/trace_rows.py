@@ -114,6 +114,11 @@ class TraceRows:
                 "the trace has no seed, so nothing in it was drawn (a scored text). "
                 "Give a trace of session.generate."
             )
+        if trace.first_step:
+            raise ValueError(
+                f"the trace is a part of another, from its step {trace.first_step} on, so its "
+                "draws have moved: give the whole trace."
+            )
         drawn = range(trace.n_copied, min(self.n, trace.n_copied + N_CHECKED))
         for step in drawn:
             moment = self.kept(step)
@@ -126,8 +131,8 @@ class TraceRows:
             if chosen != self.tokens[step]:
                 raise ValueError(
                     f"seed {trace.seed} and the chain do not draw the token that the trace has at "
-                    f"step {step}. A part of a trace, trace[a:b], has other draws than the whole: "
-                    "give the whole trace."
+                    f"step {step}: the record was altered, or another model than {self.model.name} "
+                    f"made it ({trace.model_name!r})."
                 )
 
     def _moment(

@@ -28,6 +28,7 @@ ROW_BUDGET = 256 << 20  # bytes of kept candidates that one trace holds at most
 
 _FACTS = (
     "finish_reason",
+    "first_step",
     "n_copied",
     "n_prompt_decoded",
     "n_prompt_reused",
@@ -63,11 +64,13 @@ class Trace(Sequence[Step]):
         model_name: str = "",
     ) -> None:
         self.model_name = model_name
-        self.prompt_tokens = np.asarray(prompt_tokens, np.int32)
+        self.prompt_tokens = np.array(prompt_tokens, np.int32)
+        self.prompt_tokens.flags.writeable = False
         self.chains: list[tuple[int, Chain]] = [(0, chain if chain is not None else Chain())]
         self.seed = seed
         self.top = top
         self.finish_reason = ""
+        self.first_step = 0  # of a part of a trace: where in the whole it begins
         self.n_copied = 0  # steps at the beginning that another trace's generation made
         self.n_prompt_decoded = 0
         self.n_prompt_reused = 0
@@ -106,6 +109,7 @@ class Trace(Sequence[Step]):
         self._n_kept.append(facts.n_kept)
         self._states.append(facts.state)
         size = row.ids.nbytes + row.logits.nbytes
+        row.ids.flags.writeable = row.logits.flags.writeable = False
         fits = self._row_bytes + size <= ROW_BUDGET
         self._rows.append((row.ids, row.logits) if fits else None)
         self._row_bytes += size if fits else 0
@@ -189,6 +193,8 @@ class Trace(Sequence[Step]):
 
     def chain_at(self, step: int) -> Chain:
         """The chain that chose the token of a step."""
+        if step < 0:
+            raise IndexError(f"step {step}: steps count from 0.")
         return next(chain for first, chain in reversed(self.chains) if first <= step)
 
     @property
@@ -205,7 +211,7 @@ class Trace(Sequence[Step]):
     @property
     def last_text(self) -> bytes:
         """The bytes that the newest step adds to the text."""
-        return self._texts[self._n - 1]
+        return self._texts[self._n - 1] if self._n else b""
 
     @property
     def tokens_per_second(self) -> float:
@@ -242,18 +248,25 @@ class Trace(Sequence[Step]):
 
     def state(self, step: int) -> tuple[tuple[float, ...], ...]:
         """What each stage had learnt before a step: mirostat's mu, adaptive-p's averages."""
-        return self._states[step]
+        return self._states[self._place(step)]
 
     def n_kept_at(self, step: int) -> tuple[int, ...]:
         """Candidates left by each stage at one step."""
-        return self._n_kept[step]
+        return self._n_kept[self._place(step)]
 
     def kept(self, step: int) -> tuple[NDArray[np.int32], NDArray[np.float32]] | None:
         """The likeliest candidates of a step's row as (ids, logits), in order of id.
 
         At least 4096 of them (all of a smaller vocabulary); None past the memory budget.
         """
-        return self._rows[step]
+        return self._rows[self._place(step)]
+
+    def _place(self, step: int) -> int:
+        try:
+            return range(self._n)[step]
+        except IndexError:
+            there = f"it has steps 0 to {self._n - 1}" if self._n else "it has no steps"
+            raise IndexError(f"there is no step {step} in the trace: {there}.") from None
 
     @overload
     def __getitem__(self, index: int) -> Step: ...
@@ -262,7 +275,7 @@ class Trace(Sequence[Step]):
     def __getitem__(self, index: int | slice) -> Step | Trace:
         if isinstance(index, slice):
             return self._slice(index)
-        i = range(self._n)[index]
+        i = self._place(index)
         arrays = self._arrays
         top = self._named("top", i)
         return Step(
@@ -296,7 +309,23 @@ class Trace(Sequence[Step]):
         if self._text_bytes is not None:
             before = sum(map(len, self._texts[:a]))
             part._text_bytes = max(0, self._text_bytes - before)
+        if part._n < self._n:
+            self._count_part(part, a)
         return part
+
+    def _count_part(self, part: Trace, a: int) -> None:
+        """Give a part that begins at step `a` its own counts and times."""
+        part.first_step = self.first_step + a
+        part.n_copied = min(max(0, self.n_copied - a), part._n)
+        drawn = slice(part.n_copied, part._n)
+        spent = [part._arrays[n][drawn] for n in ("decode_ns", "sample_ns", "constraint_ns")]
+        seconds: list[float] = (np.sum(spent, axis=0) / 1e9).tolist()
+        if a:
+            part.n_prompt_decoded = part.n_prompt_reused = 0
+            part.prompt_seconds = 0.0
+        if a > self.n_copied or self.seconds_to_first_token is None:
+            part.seconds_to_first_token = seconds[0] if seconds else None
+        part.seconds = (part.seconds_to_first_token or 0.0) + sum(seconds[1:])
 
     def begun(
         self, n: int, *, top: int, seed: int | None, piece: Callable[[int], bytes] | None
@@ -407,7 +436,7 @@ class Trace(Sequence[Step]):
             trace._rows = [None] * n
             trace._known_pieces = {int(t): bytes.fromhex(p) for t, p in data["vocabulary"].items()}
             for name in _FACTS:
-                setattr(trace, name, {"n_copied": 0, **data}[name])
+                setattr(trace, name, {"first_step": 0, "n_copied": 0, **data}[name])
             lists = (trace._n_kept, trace._states, trace.pieces, trace._texts)
             if any(len(column) != n for column in (*trace._arrays.values(), *lists)):
                 raise ValueError("its columns differ in length")

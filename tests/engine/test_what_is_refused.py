@@ -1,0 +1,170 @@
+"""What a caller may pass by mistake: refused with a way out, and nothing is shared or altered."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import mullama_lab as ml
+from mullama_lab.errors import StageFailed
+from mullama_lab.studies.replay import replay
+
+CHAIN = ml.TopK(40) | ml.Temperature(0.8)
+
+
+@pytest.fixture
+def session(tiny_model):
+    with tiny_model.session(n_ctx=256) as session:
+        yield session
+
+
+@pytest.fixture
+def trace(session):
+    return session.generate("hello world", CHAIN, max_tokens=20, seed=5)
+
+
+@pytest.mark.parametrize("act", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_what_owns_native_memory_is_not_copied(tiny_model, session, act):
+    run = session.start("hello", CHAIN, max_tokens=1)
+    run.wait()
+    for owner in (tiny_model, session):
+        with pytest.raises(TypeError, match="owns native memory, so it cannot be copied"):
+            act(owner)
+    with pytest.raises(TypeError, match=r"Its record can: run\.trace"):
+        act(run)
+    assert act(run.trace) is not None
+    assert session.generate("hello", CHAIN, max_tokens=1).finish_reason
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        b"hello", bytearray(b"hello"), memoryview(b"hello"), {5, 6}, {5: 6}, 5, None,
+        np.array([[5, 6]]), np.array(5),
+    ],
+)  # fmt: skip
+def test_a_prompt_is_a_text_or_ids_in_order(session, prompt):
+    with pytest.raises(TypeError, match="a prompt is a text or a list of token ids, not"):
+        session.generate(prompt, max_tokens=1)
+
+
+@pytest.mark.parametrize("token", [True, 1.5, "a", np.array([5])])
+def test_a_token_id_is_a_whole_number(session, token):
+    with pytest.raises(TypeError, match="a token id must be a whole number"):
+        session.generate([5, token], max_tokens=1)
+
+
+def test_a_history_of_bytes_is_refused(tiny_model):
+    row = np.zeros(tiny_model.n_vocab, np.float32)
+    with pytest.raises(TypeError, match="history is token ids in order, .* not bytes"):
+        CHAIN.preview(row, model=tiny_model, history=b"ab")
+
+
+def test_a_preview_wants_the_model(session):
+    row = np.zeros(session.model.n_vocab, np.float32)
+    with pytest.raises(TypeError, match=r"give the Model, such as session\.model"):
+        CHAIN.preview(row, model=session)
+
+
+@pytest.mark.parametrize("model", [None, "smollm2-135m"])
+def test_a_session_is_opened_on_a_model(model):
+    with pytest.raises(TypeError, match=r"is not a Model; Model\.load gives one"):
+        ml.Session(model)
+
+
+@pytest.mark.parametrize("value", [-1, None])
+def test_what_other_programs_call_no_limit_is_told_the_way_out(session, value):
+    with pytest.raises((ValueError, TypeError), match="A large number goes on until the context"):
+        session.generate("a", max_tokens=value)
+
+
+def test_a_seed_that_means_random_elsewhere_is_told_the_way_out(session):
+    with pytest.raises(ValueError, match="None picks one"):
+        session.generate("a", seed=-1)
+
+
+@pytest.mark.parametrize("layers", [-2, 1 << 40])
+def test_layers_on_the_gpu_are_a_number_llama_cpp_can_hold(tiny_model, layers):
+    with pytest.raises(ValueError, match="-1 means all"):
+        ml.Model.load(tiny_model.path, n_gpu_layers=layers)
+
+
+def test_numpys_numbers_are_as_good_as_pythons(tiny_model):
+    with ml.Model.load(tiny_model.path, n_gpu_layers=np.int64(0)) as model:
+        assert model.n_vocab == tiny_model.n_vocab
+    with pytest.raises(ml.errors.LoadCancelled):
+        ml.Model.load(tiny_model.path, progress=lambda done: np.bool_(False))
+
+
+def test_a_stage_that_returns_complex_numbers_fails(session):
+    chain = ml.Custom(lambda logits, history: logits + 1j) | CHAIN
+    with pytest.raises(StageFailed, match="it must return float logits"):
+        session.generate("a", chain, max_tokens=1)
+
+
+def test_what_a_trace_keeps_cannot_be_altered(trace):
+    _, logits = trace.kept(3)
+    with pytest.raises(ValueError, match="read-only"):
+        logits /= 0.7
+    with pytest.raises(ValueError, match="read-only"):
+        trace.prompt_tokens[0] = 7
+
+
+def test_the_prompt_of_a_trace_is_its_own():
+    given = np.array([5, 6], np.int32)
+    trace = ml.Trace(prompt_tokens=given)
+    given[0] = 7
+    assert trace.prompt_tokens.tolist() == [5, 6]
+
+
+@pytest.mark.parametrize("read", ["state", "kept", "n_kept_at", "__getitem__"])
+def test_a_step_that_is_not_there_says_which_are(trace, read):
+    with pytest.raises(IndexError, match="there is no step 999 in the trace: it has steps 0 to 19"):
+        getattr(trace, read)(999)
+    with pytest.raises(IndexError, match="it has no steps"):
+        getattr(trace[:0], read)(0)
+
+
+def test_chains_are_asked_by_steps_from_0(trace):
+    with pytest.raises(IndexError, match="steps count from 0"):
+        trace.chain_at(-1)
+
+
+def test_a_trace_without_steps_has_no_last_text():
+    assert ml.Trace().last_text == b""
+
+
+def test_a_part_counts_and_times_its_own_steps(session, trace):
+    branch = session.branch(trace, 10, 60, max_tokens=8)
+    assert branch.n_copied == 11
+    for whole, a, b, copied in ((trace, 3, 8, 0), (branch, 5, 15, 6), (branch, 12, 15, 0)):
+        part = whole[a:b]
+        assert (part.first_step, part.n_copied, part.n_prompt_decoded) == (a, copied, 0)
+        drawn = slice(a + copied, b)
+        spent = sum(whole.columns()[name][drawn] for name in ("decode_ns", "sample_ns"))
+        rest = float((spent[1:] + whole.constraint_ns[drawn][1:]).sum()) / 1e9
+        assert part.tokens_per_second == pytest.approx((len(spent) - 1) / rest)
+    assert trace[4:][3:].first_step == 7
+    assert trace[:4].seconds_to_first_token == trace.seconds_to_first_token
+    assert trace[:] == trace
+
+
+def test_a_part_keeps_where_it_begins_through_a_dict(trace):
+    part = ml.Trace.from_dict(trace[3:].to_dict())
+    assert part.first_step == 3
+    assert part == trace[3:]
+
+
+def test_draws_that_have_moved_are_not_taken_for_others(session, trace):
+    token = int(trace.tokens[8])
+    with pytest.raises(ValueError, match="a part of another, from its step 3 on"):
+        session.branch(trace[3:], 5, token)
+    branch = session.branch(trace, 10, 60, max_tokens=8)
+    for part in (branch[5:15], branch[12:], trace[3:]):
+        with pytest.raises(ValueError, match="its draws have moved: give the whole trace"):
+            replay(part, ml.TopK(1), on=session)
+    beginning = replay(branch[:15], ml.TopK(1), on=session)
+    assert len(beginning.tokens) == 15
