@@ -247,8 +247,6 @@ def test_a_stage_that_learns_learns_from_the_given_token(session, stage):
 
 
 def test_the_chain_of_a_branch_is_that_of_the_step_unless_another_is_given(session):
-    run = session.start(PROMPT, NO_END | Custom(lambda x, h: x), max_tokens=9, seed=1)
-    run.wait(20)
     trace = session.generate(PROMPT, NO_END, max_tokens=9, seed=1)
     trace.chains = [(0, NO_END), (4, NO_END | TopK(1)), (7, NO_END | TopK(2))]
     assert session.branch(trace, 5, Z, max_tokens=2).chains == [(0, NO_END), (4, NO_END | TopK(1))]

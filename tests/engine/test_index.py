@@ -587,15 +587,29 @@ index.save({str(path)!r}, progress=False)
 
 def test_a_process_killed_at_any_moment_leaves_an_index(tmp_path):
     index, path = saved(tmp_path)
-    program = f"print('ready', flush=True)\nwhile True: index.save({str(path)!r}, progress=False)"
-    process = in_a_process(10, program)
-    assert process.stdout.readline() == "ready\n"
-    for _ in range(40):
-        time.sleep(0.02)
-        assert len(MultiVectorIndex.open(path, by_hand())) in (10, len(index))
-    process.kill()
-    process.wait()
-    assert len(MultiVectorIndex.open(path, by_hand())) in (10, len(index))
+    n_old, n_new = len(index), 10
+    program = f"""
+import shutil
+shutil.copy({str(path)!r}, {str(tmp_path / "old")!r})
+print('ready', flush=True)
+while True:
+    index.save({str(path)!r}, progress=False)
+    shutil.copy({str(tmp_path / "old")!r}, {str(path)!r} + ".copy")
+    os.replace({str(path)!r} + ".copy", {str(path)!r})
+"""
+    seen = set()
+    for moment in range(6):
+        process = in_a_process(n_new, f"import os{program}")
+        assert process.stdout.readline() == "ready\n"
+        until = time.monotonic() + 0.15 + 0.037 * moment
+        while time.monotonic() < until:
+            seen.add(len(MultiVectorIndex.open(path, by_hand())))
+        assert process.poll() is None  # it still saves
+        process.kill()
+        process.wait()
+        assert len(MultiVectorIndex.open(path, by_hand())) in (n_old, n_new)
+        index.save(path)
+    assert seen == {n_old, n_new}
 
 
 def test_a_disk_that_takes_no_more_leaves_the_old_index(tmp_path):

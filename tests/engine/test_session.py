@@ -242,7 +242,7 @@ def test_a_chat_is_the_generation_from_the_rendered_template(session):
     assert session.model.detokenize(chat.prompt_tokens) == prompt
     plain = session.generate(byte(prompt), Greedy(), max_tokens=5)
     assert chat.tokens.tolist() == plain.tokens.tolist()
-    with pytest.raises((ValueError, TypeError)):
+    with pytest.raises(TypeError, match="messages must be a list, not str"):
         session.chat("hi")
 
 

@@ -444,36 +444,59 @@ def test_a_hostile_cache_with_a_right_checksum_does_not_end_the_process(architec
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "said"),
     [
-        lambda arrays, about: arrays.pop("state"),
-        lambda arrays, about: arrays.update(state=arrays["state"].astype(np.float32)),
-        lambda arrays, about: arrays.pop("tokens.0"),
-        lambda arrays, about: arrays.update({"tokens.0": np.zeros((2, 2), np.int32)}),
-        lambda arrays, about: arrays.update({"tokens.0": arrays["tokens.0"][:-1]}),
-        lambda arrays, about: arrays.update(trace=np.frombuffer(b"[" * 99_999, np.uint8)),
-        lambda arrays, about: arrays.update(tree=np.frombuffer(b'{"format": 9}', np.uint8)),
-        lambda arrays, about: about.pop("sequences"),
-        lambda arrays, about: about["sequences"].update({"-1": about["sequences"]["0"]}),
-        lambda arrays, about: about["sequences"].update({"x": {}}),
-        lambda arrays, about: about["sequences"]["0"].update(spans=[[0, -3]]),
-        lambda arrays, about: about["sequences"]["0"].update(spans=None),
-        lambda arrays, about: about["settings"].update(n_ctx="256"),
-        lambda arrays, about: about["settings"].update(path="/etc"),
-        lambda arrays, about: about["settings"].update(n_ctx=1 << 40),
-        lambda arrays, about: about["settings"].update(kv_type=["f16", "f17"]),
-        lambda arrays, about: about.update(settings=[1]),
-        lambda arrays, about: about.update(model=7),
+        (lambda arrays, about: arrays.pop("state"), "it has no 'state'"),
+        (
+            lambda arrays, about: arrays.update(state=arrays["state"].astype(np.float32)),
+            "an array is float32 of 1 dim",
+        ),
+        (lambda arrays, about: arrays.pop("tokens.0"), "it has no 'tokens.0'"),
+        (
+            lambda arrays, about: arrays.update({"tokens.0": np.zeros((2, 2), np.int32)}),
+            "an array is int32 of 2 dim",
+        ),
+        (
+            lambda arrays, about: arrays.update({"tokens.0": arrays["tokens.0"][:-1]}),
+            "cells of sequence 0 are not as many as its tokens",
+        ),
+        (
+            lambda arrays, about: arrays.update(trace=np.frombuffer(b"[" * 99_999, np.uint8)),
+            "recursion",
+        ),
+        (
+            lambda arrays, about: arrays.update(tree=np.frombuffer(b'{"format": 9}', np.uint8)),
+            "its format is 9",
+        ),
+        (lambda arrays, about: about.pop("sequences"), "it has no 'sequences'"),
+        (
+            lambda arrays, about: about["sequences"].update({"-1": about["sequences"]["0"]}),
+            "a sequence=-1",
+        ),
+        (lambda arrays, about: about["sequences"].update({"x": {}}), r"int\(\) with base 10: 'x'"),
+        (lambda arrays, about: about["sequences"]["0"].update(spans=[[0, -3]]), "its length=-3"),
+        (lambda arrays, about: about["sequences"]["0"].update(spans=None), "not iterable"),
+        (
+            lambda arrays, about: about["settings"].update(n_ctx="256"),
+            "its settings are .*'n_ctx': '256'",
+        ),
+        (lambda arrays, about: about["settings"].update(path="/etc"), "its settings are .*'path'"),
+        (lambda arrays, about: about["settings"].update(n_ctx=1 << 40), "n_ctx=1099511627776"),
+        (lambda arrays, about: about["settings"].update(kv_type=["f16", "f17"]), "kv_type='f17'"),
+        (lambda arrays, about: about.update(settings=[1]), "no attribute 'items'"),
+        (lambda arrays, about: about.update(model=7), "not iterable"),
     ],
 )
 def test_contents_with_a_right_checksum_that_no_session_saves_are_refused(
-    saved, tiny_model, change
+    saved, tiny_model, change, said
 ):
     arrays, about = sealed_file.read(saved)
     about = json.loads(json.dumps(about))
+    sealed_file.write(saved, arrays, about)
+    Session.load(saved, tiny_model).close()  # writing it again is not what makes it unfit
     change(arrays, about)
     sealed_file.write(saved, arrays, about)
-    with pytest.raises(SessionFileError):
+    with pytest.raises(SessionFileError, match=said):
         Session.load(saved, tiny_model)
 
 
