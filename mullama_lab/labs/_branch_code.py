@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from mullama_lab.engine.sampling.chain import Chain
 from mullama_lab.engine.session import Session
-from mullama_lab.engine.trace import Trace
-from mullama_lab.engine.trace.divergence import n_shared
 from mullama_lab.engine.tree import Tree
-from mullama_lab.engine.tree.nodes import Branch
 from mullama_lab.widgets import RunPanel
-from mullama_lab.widgets._cards import chain_code
+from mullama_lab.widgets._trace_code import run_code, trace_code
 
 
 def code(tree: Tree, session: Session, panel: RunPanel, chain: Chain) -> str:
@@ -26,10 +21,11 @@ def code(tree: Tree, session: Session, panel: RunPanel, chain: Chain) -> str:
     ]
     for i, branch in enumerate(tree):
         name = f", name={branch.name!r}" if branch.name else ""
-        lines.append(f"path{branch.number} = {_path(branch.trace, tree.branches[:i])}")
+        path = trace_code(branch.trace, "prompt", tree.branches[:i])
+        lines.append(f"path{branch.number} = {path}")
         lines.append(f"tree.add(path{branch.number}{name})")
     if not len(tree):
-        run = _run(chain, panel.max_tokens, panel.seed)
+        run = run_code(chain, panel.max_tokens, panel.seed)
         lines.append(f"tree.add(session.generate(prompt, {run}))")
     return "\n".join(lines)
 
@@ -40,24 +36,3 @@ def _prompt(tree: Tree, panel: RunPanel, session: Session) -> str:
     if not tokens or session.model.tokenize(panel.prompt, parse_special=True) == tokens:
         return repr(panel.prompt)
     return repr(tokens)
-
-
-def _path(trace: Trace, made: Sequence[Branch]) -> str:
-    """An expression that gives a trace, in which those that are made have names."""
-    n_given = trace.n_copied  # the last of these steps is where it went off
-    if not n_given:
-        return f"session.generate(prompt, {_run(trace.chain, len(trace), trace.seed)})"
-    before = len(trace.prompt_tokens) - 1  # a score begins after the first token
-    given = f"session.score({trace.history(n_given).tolist()})[{before}:]"
-    if n_given == len(trace):
-        return given
-    step = n_given - 1
-    alike = (b for b in made if len(b) > step and n_shared(b.trace.tokens, trace.tokens) >= step)
-    other = next(alike, None)
-    parent = given if other is None else f"path{other.number}"
-    run = _run(trace.chain, len(trace) - n_given, trace.seed)
-    return f"session.branch({parent}, {step}, {int(trace.tokens[step])}, {run})"
-
-
-def _run(chain: Chain, max_tokens: int, seed: int | None) -> str:
-    return f"{chain_code(chain)}, max_tokens={max_tokens}, seed={seed}"

@@ -9,8 +9,10 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from mullama_lab.engine.trace import Trace
+from mullama_lab.widgets._cards import chain_code
 from mullama_lab.widgets._glyphs import visible, visible_pieces
 from mullama_lab.widgets._static import FONT, QUIET, element, table
+from mullama_lab.widgets._trace_code import n_given_of, trace_code
 
 MOST_TEXT = 1000  # characters of the plain form
 MOST_COLOURED = 75  # tokens of the static form; a saved notebook stays small
@@ -78,21 +80,15 @@ def code(trace: Trace | None, *, layer: str, title: str) -> str:
     ]
     if trace is None:
         return "\n".join([*head, f"TokenStrip({', '.join(options)})"])
-    prompt = trace.prompt_tokens.tolist()
-    chains = [chain for _, chain in trace.chains]
-    names = sorted({type(stage).__name__ for chain in chains for stage in chain.stages})
-    later = [f"# from step {at + 1} on: run.chain = {c!r}" for at, c in trace.chains[1:]]
+    path = trace_code(trace, str(trace.prompt_tokens.tolist()))
+    later = [(at, chain) for at, chain in trace.chains if at > n_given_of(trace)]
     return "\n".join(
         [
-            head[0],
-            f"from mullama_lab import {', '.join(names or ['Chain'])}",
-            *head[1:],
+            *head,
             f"model = ml.Model.load({trace.model_name!r})",
-            f"chain = {trace.chains[0][1]!r}",
-            *later,
-            "trace = model.session().generate(",
-            f"    {prompt}, chain, max_tokens={max(1, len(trace))}, seed={trace.seed}",
-            ")",
+            "session = model.session()",
+            f"trace = {path}",
+            *(f"# from step {at + 1} on: run.chain = {chain_code(chain)}" for at, chain in later),
             f"TokenStrip({', '.join(['trace', *options])})",
         ]
     )

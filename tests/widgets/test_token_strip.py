@@ -12,6 +12,7 @@ import pytest
 
 import mullama_lab as ml
 from mullama_lab.engine import tiny
+from mullama_lab.studies.explore import explore
 from mullama_lab.widgets import _front_end, _strip_forms
 from mullama_lab.widgets._view import View
 from mullama_lab.widgets.token_strip import MOST_PROMPT, TokenStrip
@@ -243,13 +244,35 @@ def test_the_state_that_a_notebook_may_save_is_small(trace):
     assert len(repr(small)) < 2000
 
 
-def test_the_code_makes_the_same_trace_again(trace, model, monkeypatch):
+GENERATED = ml.TopK(40) | ml.Temperature(0.9)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda session: session.generate("Once upon", ml.Greedy(), max_tokens=6, seed=5),
+        lambda session: session.generate("Once upon", GENERATED, max_tokens=6, seed=5),
+        lambda session: session.generate("Once upon", (), max_tokens=6, seed=5),
+        lambda session: session.branch(
+            session.generate("Once upon", GENERATED, max_tokens=6, seed=5),
+            3, 70, ml.TopK(5), max_tokens=4, seed=5,
+        ),
+        lambda session: session.score("Once upon a time"),
+        lambda session: session.score("Once upon a time")[4:],
+        lambda session: explore("Once", on=session, budget=4, max_tokens=2).tree.branch(1).trace,
+    ],
+    ids=["one stage", "two stages", "no stage", "branch", "scored", "cut", "explored"],
+)  # fmt: skip
+def test_the_code_makes_the_same_trace_again(make, session, model, monkeypatch):
+    trace = make(session)
     code = TokenStrip(trace, layer="rank").to_code()
     monkeypatch.setattr(ml.Model, "load", lambda source: model)
     names: dict = {}
     exec(code.replace("TokenStrip(trace", "strip = TokenStrip(trace"), names)
     assert names["trace"].tokens.tolist() == trace.tokens.tolist()
+    assert names["trace"].prompt_tokens.tolist() == trace.prompt_tokens.tolist()
     assert names["strip"].layer == "rank"
+    names["session"].close()
 
 
 def test_scale_and_levels_of_the_static_form_are_those_of_the_live_one():

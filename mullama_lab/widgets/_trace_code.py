@@ -1,0 +1,44 @@
+"""A trace as the Python that makes it again: generated, gone off from another one, or given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mullama_lab.engine.sampling.chain import Chain
+from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.trace.divergence import n_shared
+from mullama_lab.engine.tree.nodes import Branch
+from mullama_lab.widgets._cards import chain_code
+
+
+def trace_code(trace: Trace, prompt: str, made: Sequence[Branch] = ()) -> str:
+    """An expression that gives a trace, once `ml` and `session` are there.
+
+    Args:
+        prompt: the code of its prompt.
+        made: branches that there are already, each as `path` and its number.
+    """
+    n_given = n_given_of(trace)  # the last of these steps is where it went off
+    n_drawn = len(trace) - n_given
+    run = run_code(trace.chain_at(n_given), n_drawn, trace.seed)
+    if not n_given:
+        return f"session.generate({prompt}, {run})"
+    before = max(0, len(trace.prompt_tokens) - 1)  # a score begins after the first token
+    given = f"session.score({trace.history(n_given).tolist()})" + (f"[{before}:]" if before else "")
+    if not n_drawn:
+        return given
+    step = n_given - 1
+    alike = (b for b in made if len(b) > step and n_shared(b.trace.tokens, trace.tokens) >= step)
+    other = next(alike, None)
+    parent = given if other is None else f"path{other.number}"
+    return f"session.branch({parent}, {step}, {int(trace.tokens[step])}, {run})"
+
+
+def run_code(chain: Chain, max_tokens: int, seed: int | None) -> str:
+    """The arguments of a generation, but for what it goes on from."""
+    return f"{chain_code(chain)}, max_tokens={max_tokens}, seed={seed}"
+
+
+def n_given_of(trace: Trace) -> int:
+    """How many steps at the beginning its own chain did not draw."""
+    return len(trace) if trace.finish_reason == "scored" else min(trace.n_copied, len(trace))
