@@ -10,6 +10,8 @@ import threading
 import weakref
 from typing import Any, Protocol
 
+from mullama_lab.engine.worker import WAIT_STEP
+
 log = logging.getLogger(__name__)
 
 PERIOD_SECONDS = 0.04  # 25 messages a second
@@ -27,6 +29,7 @@ class Pump:
 
     def __init__(self, watcher: Watcher, run: Any) -> None:
         self._stop = threading.Event()
+        self._done = threading.Event()
         self._watcher = weakref.ref(watcher)
         self._run = run
         self._thread = threading.Thread(target=self._watch, name="mullama-view", daemon=True)
@@ -39,12 +42,20 @@ class Pump:
     @property
     def running(self) -> bool:
         """Whether the last word is still to come."""
-        return self._thread.is_alive()
+        return not self._done.is_set()
 
-    def join(self, timeout: float | None = None) -> None:
-        self._thread.join(timeout)
+    def join(self) -> None:
+        """Wait for the last word, in steps: not every interrupt ends a wait."""
+        while self._thread is not threading.current_thread() and not self._done.wait(WAIT_STEP):
+            pass
 
     def _watch(self) -> None:
+        try:
+            self._tell_until_done()
+        finally:
+            self._done.set()
+
+    def _tell_until_done(self) -> None:
         done = False
         failures = 0
         while not done and not self._stop.wait(PERIOD_SECONDS):

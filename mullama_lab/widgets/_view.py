@@ -8,11 +8,12 @@ Everything that arrives from the browser is untrusted.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar
 from xml.etree.ElementTree import Element
 
 import anywidget
+import traitlets
 
 from mullama_lab.errors import MullamaError
 from mullama_lab.widgets import _static
@@ -20,6 +21,8 @@ from mullama_lab.widgets import _static
 log = logging.getLogger(__name__)
 # A library is quiet until its user configures logging; a worker thread must never print.
 logging.getLogger("mullama_lab").addHandler(logging.NullHandler())
+
+Undo = Callable[[], None]
 
 
 class View(anywidget.AnyWidget):
@@ -29,7 +32,11 @@ class View(anywidget.AnyWidget):
     without script where it cannot, and a deterministic `text/plain`.
     """
 
+    from_browser: ClassVar[Iterable[str]] = ()
+    """The traits that the browser half sets; each of them is checked, no other one is taken."""
+
     def __init__(self, **traits: Any) -> None:
+        self._listeners: dict[str, dict[object, Callable[..., object]]] = {}
         super().__init__(**traits)
         _keep_the_browsers_subshell(self.comm)
         self.on_msg(self._receive)
@@ -67,7 +74,44 @@ class View(anywidget.AnyWidget):
     def _still_forms(self) -> dict[str, str]:
         return still_forms([self])
 
-    # Requests
+    # Those who want to know
+
+    def _listen(self, event: str, callback: Callable[..., object]) -> Undo:
+        """Call `callback` at each `_tell(event, ...)`; returns what undoes it, also twice."""
+        must_be_function(f"on_{event}", callback)
+        listeners, key = self._listeners.setdefault(event, {}), object()
+        listeners[key] = callback
+
+        def undo() -> None:
+            listeners.pop(key, None)
+
+        return undo
+
+    def _tell(self, event: str, *about: Any) -> None:
+        """Tell those who listen to an event, in the order in which they came."""
+        for callback in tuple(self._listeners.get(event, {}).values()):
+            callback(*about)
+
+    def _must_be_heard(self, event: str) -> None:
+        """Refuse what nobody would hear."""
+        if not self._listeners.get(event):
+            raise ValueError(
+                f"nothing listens to {event}. Say what it does with on_{event}(function)."
+            )
+
+    # What comes from the browser
+
+    def set_state(self, sync_data: dict[str, Any]) -> None:
+        """Take what the browser half sets, if it may; what is refused is put right over there."""
+        taken = {name: value for name, value in sync_data.items() if name in self.from_browser}
+        refused = {name for name in sync_data if name in self.keys} - set(taken)
+        try:
+            super().set_state(taken)
+        except traitlets.TraitError as error:
+            log.info("%s: refused: %s", type(self).__name__, error)
+            refused |= set(taken)
+        if refused:
+            self.send_state(refused)
 
     def _receive(self, _: Any, content: Any, buffers: list[memoryview]) -> None:
         if not isinstance(content, dict) or content.get("kind") != "request":
@@ -114,8 +158,30 @@ def whole_number(args: dict[str, Any], name: str, *, low: int, high: int) -> int
     """A whole number out of a request, or a ValueError that names the range."""
     value = args.get(name)
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ValueError(f"{name} is {value!r}; it must be a whole number from {low} to {high}")
+        raise ValueError(f"{name} is {value!r:.80}; it must be a whole number from {low} to {high}")
     return value
+
+
+def short_text(args: dict[str, Any], name: str) -> str:
+    """A text of 1 to 64 characters out of a request, such as a key."""
+    value = args.get(name)
+    if not isinstance(value, str) or not 0 < len(value) <= 64:
+        raise ValueError(f"{name} is {value!r:.80}; it must be a text of 1 to 64 characters")
+    return value
+
+
+def true_or_false(args: dict[str, Any], name: str) -> bool:
+    """A truth value out of a request."""
+    value = args.get(name)
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} is {value!r:.80}; it must be true or false")
+    return value
+
+
+def must_be_function(name: str, callback: object) -> None:
+    """A TypeError for what cannot be called."""
+    if not callable(callback):
+        raise TypeError(f"{name} takes a function, not {callback!r}")
 
 
 def _keep_the_browsers_subshell(comm: Any) -> None:

@@ -6,6 +6,7 @@ on. What a token means in detail is asked for one token at a time.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from mullama_lab.engine.generation.run import Run
 from mullama_lab.engine.trace import Trace
 from mullama_lab.widgets import _columns, _front_end, _strip_forms
 from mullama_lab.widgets._pump import Pump
-from mullama_lab.widgets._view import View, whole_number
+from mullama_lab.widgets._view import Undo, View, must_be_function, whole_number
 
 LAYERS = ("probability", "surprise", "entropy", "rank", "time")
 STATES = ("empty", "queued", "prompt", "running", "finished", "stopped", "failed")
@@ -41,6 +42,7 @@ class TokenStrip(View):
 
     _esm = _front_end.module("token_strip")
     _css = _front_end.style("token_strip")
+    from_browser = ("layer",)
 
     n = traitlets.Int(0, help="Tokens there are; while a run goes on, when it began.").tag(
         sync=True
@@ -67,7 +69,7 @@ class TokenStrip(View):
         self._trace: Trace | None = None
         self._pump: Pump | None = None
         self._sent = 0
-        self._choosers: list[Callable[[int, int], None]] = []
+        self._lock = threading.RLock()  # what is shown, against the pump of a run before
         self._explain: Callable[[Trace, int, int], str] | None = None
         super().__init__(layer=layer, title=title)
         if run is not None:
@@ -84,30 +86,33 @@ class TokenStrip(View):
     def trace(self, trace: Trace | None) -> None:
         if trace is not None and not isinstance(trace, Trace):
             raise TypeError(f"trace is a {type(trace).__name__}; give a Trace, or None for nothing")
-        self._begin(trace)
-        if trace is not None:
-            self._settle("failed" if trace.finish_reason == "failed" else "finished")
+        with self._lock:
+            self._begin(trace)
+            if trace is not None:
+                self._settle("failed" if trace.finish_reason == "failed" else "finished")
 
     def follow(self, run: Run) -> None:
         """Show the trace of a run while it grows, and how it ended."""
-        self._begin(run.trace)
-        self._pump = Pump(self, run)
+        with self._lock:
+            self._begin(run.trace)
+            self._pump = Pump(self, run)
 
     def settle(self) -> None:
         """Wait until the end of the run that is followed is shown; for code, not for callbacks."""
-        if self._pump is not None:
-            self._pump.join()
+        pump = self._pump
+        if pump is not None:
+            pump.join()
 
-    def on_choose(self, callback: Callable[[int, int], None]) -> Callable[[], None]:
+    def on_choose(self, callback: Callable[[int, int], object]) -> Undo:
         """Call `callback(step, token)` when a token is chosen; returns what undoes it."""
-        self._choosers.append(callback)
-        return lambda: self._choosers.remove(callback)
+        return self._listen("choose", callback)
 
     def explain_with(self, explain: Callable[[Trace, int, int], str]) -> None:
         """Ask `explain(trace, step, token)` for a remark on an alternative that is looked at.
 
         It is called on any thread.
         """
+        must_be_function("explain_with", explain)
         self._explain = explain
         self.explains = True
 
@@ -150,41 +155,37 @@ class TokenStrip(View):
             self.state = state
 
     def _pump_once(self, run: Run) -> None:
-        if run.trace is not self._trace:
-            return
-        done = run.done
-        self._send_delta()
-        if done:
-            self._settle(run.state, "" if run.error is None else str(run.error))
-            return
-        if run.state in ("queued", "prompt"):
-            self.progress = list(run.progress)
-        if self.state != run.state and run.state in STATES:
-            self.state = run.state
+        with self._lock:
+            if run.trace is not self._trace:
+                return
+            done = run.done
+            self._send_delta(run.trace)
+            if done:
+                self._settle(run.state, "" if run.error is None else str(run.error))
+                return
+            if run.state in ("queued", "prompt"):
+                self.progress = list(run.progress)
+            if self.state != run.state and run.state in STATES:
+                self.state = run.state
 
-    def _send_delta(self) -> None:
-        trace = self._trace
-        if trace is None or len(trace) <= self._sent:
+    def _send_delta(self, trace: Trace) -> None:
+        if len(trace) <= self._sent:
             return
-        header, buffers = self._steps(trace, self._sent)
+        header, buffers = _steps(trace, self._sent, self.epoch)
         self._sent = header["n"]
         self.send({**header, "kind": "delta"}, buffers)
-
-    def _steps(self, trace: Trace, start: int) -> tuple[dict[str, Any], list[bytes]]:
-        stop = min(len(trace), start + MOST_STEPS)
-        header = {"epoch": self.epoch, "from": start, "n": stop}
-        return header, _columns.steps(trace, start, stop)
 
     # Requests
 
     def _on_request(self, op: str, args: dict[str, Any]) -> Any:
-        trace = self._trace
+        with self._lock:
+            trace, epoch = self._trace, self.epoch
         if op == "prompt":
-            return self._prompt(trace)
+            return _prompt(trace, epoch)
         if trace is None:
             raise ValueError("no trace is shown; run a prompt first")
         if op == "steps":
-            return self._steps(trace, whole_number(args, "from", low=0, high=len(trace)))
+            return _steps(trace, whole_number(args, "from", low=0, high=len(trace)), epoch)
         if op == "details":
             return _columns.details(trace, whole_number(args, "step", low=0, high=len(trace) - 1))
         if op == "choose":
@@ -196,16 +197,9 @@ class TokenStrip(View):
             return {"text": self._explain(trace, step, token)[:MOST_REMARK]}
         return super()._on_request(op, args)
 
-    def _prompt(self, trace: Trace | None) -> tuple[dict[str, Any], list[bytes]]:
-        tokens = np.zeros(0, np.int32) if trace is None else trace.prompt_tokens
-        skipped = max(0, len(tokens) - MOST_PROMPT)
-        shown = [trace.piece(int(token)) for token in tokens[skipped:]] if trace is not None else []
-        return {"epoch": self.epoch, "skipped": skipped}, _columns.pieces(shown)
-
     def _choose(self, step: int, token: int) -> dict[str, Any]:
         self.chosen = (step, token)
-        for callback in list(self._choosers):
-            callback(step, token)
+        self._tell("choose", step, token)
         return {}
 
     # Forms without a browser half
@@ -215,3 +209,15 @@ class TokenStrip(View):
 
     def _static_html(self) -> Any:
         return _strip_forms.static(self._trace, self.title)
+
+
+def _steps(trace: Trace, start: int, epoch: int) -> tuple[dict[str, Any], list[bytes]]:
+    stop = min(len(trace), start + MOST_STEPS)
+    return {"epoch": epoch, "from": start, "n": stop}, _columns.steps(trace, start, stop)
+
+
+def _prompt(trace: Trace | None, epoch: int) -> tuple[dict[str, Any], list[bytes]]:
+    tokens = np.zeros(0, np.int32) if trace is None else trace.prompt_tokens
+    skipped = max(0, len(tokens) - MOST_PROMPT)
+    shown = [trace.piece(int(token)) for token in tokens[skipped:]] if trace is not None else []
+    return {"epoch": epoch, "skipped": skipped}, _columns.pieces(shown)

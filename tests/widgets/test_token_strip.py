@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import pytest
 
 import mullama_lab as ml
 from mullama_lab.engine import tiny
+from mullama_lab.engine.worker import WAIT_STEP
 from mullama_lab.studies.explore import explore
-from mullama_lab.widgets import _front_end, _strip_forms
+from mullama_lab.widgets import _columns, _front_end, _strip_forms
 from mullama_lab.widgets._view import View
 from mullama_lab.widgets.token_strip import MOST_PROMPT, TokenStrip
 
@@ -156,17 +158,67 @@ def test_following_a_run_sends_every_step_once_and_ends_in_the_traits(session):
     heard = listened(strip)
     strip.follow(run)
     run.wait()
-    strip._pump.join(5)
+    strip.settle()
     deltas = [content for content, _ in heard if content["kind"] == "delta"]
     assert [delta["from"] for delta in deltas] == [0, *[delta["n"] for delta in deltas[:-1]]]
     assert deltas[-1]["n"] == 100
     assert (strip.state, strip.n, strip.finish) == ("finished", 100, "length")
 
 
+def test_what_a_pump_still_says_of_a_run_before_is_not_said_of_the_next(session, monkeypatch):
+    held, go_on = threading.Event(), threading.Event()
+    columns = _columns.steps
+
+    def slow_columns(trace, *places):
+        if trace is first.trace and not held.is_set():
+            held.set()
+            assert go_on.wait(5)
+        return columns(trace, *places)
+
+    monkeypatch.setattr(_columns, "steps", slow_columns)
+    first = session.start("Hello", ml.Mask(ban=[tiny.EOS]), max_tokens=50, seed=1)
+    first.wait()
+    strip = TokenStrip()
+    heard = listened(strip)
+    strip.follow(first)
+    pump = strip._pump
+    assert held.wait(5)
+    second = session.start("Hello", ml.Custom(_slowly), max_tokens=100_000, seed=1)
+    follow = threading.Thread(target=strip.follow, args=[second])
+    follow.start()
+    follow.join(0.2)
+    go_on.set()
+    follow.join(5)
+    pump.join()
+    assert strip.trace is second.trace and not second.done and strip.state != "finished"
+    while len(second.trace) < 3:
+        time.sleep(0.005)
+    second.stop()
+    strip.settle()
+    deltas = [content for content, _ in heard if content["epoch"] == strip.epoch]
+    assert [delta["from"] for delta in deltas] == [0, *[delta["n"] for delta in deltas[:-1]]]
+    assert deltas[-1]["n"] == len(second.trace) == strip.n
+
+
+def _slowly(logits, history):
+    time.sleep(0.005)
+    logits[tiny.EOS] = -np.inf
+    return logits
+
+
+def test_the_end_of_a_run_is_waited_for_in_steps(session):
+    strip = TokenStrip(run=session.start("Hello", ml.Greedy(), max_tokens=3))
+    strip.settle()
+    waits = []
+    strip._pump._done.wait = lambda timeout: bool(waits.append(timeout)) or len(waits) == 3
+    strip.settle()
+    assert waits == [WAIT_STEP] * 3
+
+
 def test_a_run_that_fails_leaves_its_message(session):
     run = session.start("Hello", ml.Custom(lambda logits, history: logits[:3]), max_tokens=3)
     strip = TokenStrip(run=run)
-    strip._pump.join(5)
+    strip.settle()
     assert strip.state == "failed"
     assert strip.note == str(run.error)
 
@@ -176,7 +228,8 @@ def test_a_strip_that_is_forgotten_ends_its_thread(session):
     strip = TokenStrip(run=run)
     pump = strip._pump
     strip.close()
-    pump.join(5)
+    pump.join()
+    pump._thread.join(5)
     assert not any(thread is pump._thread for thread in threading.enumerate())
     run.stop()
     run.wait()
