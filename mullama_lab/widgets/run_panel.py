@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+import threading
 from collections.abc import Callable
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -21,7 +22,7 @@ from mullama_lab.widgets import _front_end, _static
 from mullama_lab.widgets._compare import MOST_SIDES, Compared, Comparison, compare
 from mullama_lab.widgets._pump import Pump
 from mullama_lab.widgets._runs import PastRun, meters, summary
-from mullama_lab.widgets._view import View, whole_number
+from mullama_lab.widgets._view import Undo, View, whole_number
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +32,6 @@ MAX_TOKENS = 1_000_000
 MAX_RUNS = 30
 STATES = ("idle", "queued", "prompt", "running", "finished", "stopped", "failed")
 BUSY = ("queued", "prompt", "running")
-
-Undo = Callable[[], None]
 
 
 class RunPanel(View):
@@ -69,57 +68,54 @@ class RunPanel(View):
     """Whether the runs so far are listed."""
 
     def __init__(
-        self, prompt: str = "", *, seed: int = 0, max_tokens: int = 128, **traits: Any
+        self, prompt: str = "", *, seed: int = 0, max_tokens: int = 128, listed: bool = True
     ) -> None:
         self.runs: list[PastRun] = []
         self._count = 0
         self._pumps: list[Pump] = []
         self._following: Run | None = None
-        self._callbacks: dict[str, list[Callable[[Any], Any]]] = {
-            "run": [],
-            "stop": [],
-            "select": [],
-        }
-        super().__init__(prompt=prompt, seed=seed, max_tokens=max_tokens, **traits)
+        self._lock = threading.RLock()  # the runs and what is said of them
+        super().__init__(prompt=prompt, seed=seed, max_tokens=max_tokens, listed=listed)
 
     # From Python
 
     def on_run(self, callback: Callable[[RunPanel], Any]) -> Undo:
         """Call `callback(panel)` when Run is pressed; returns what undoes it."""
-        return self._register("run", callback)
+        return self._listen("run", callback)
 
     def on_stop(self, callback: Callable[[RunPanel], Any]) -> Undo:
         """Call `callback(panel)` when Stop is pressed; a Run that is followed is stopped anyway."""
-        return self._register("stop", callback)
+        return self._listen("stop", callback)
 
     def on_select(self, callback: Callable[[PastRun], Any]) -> Undo:
         """Call `callback(past_run)` when a run of the history is chosen; it has the trace."""
-        return self._register("select", callback)
+        return self._listen("select", callback)
 
     def run(self) -> None:
         """As the button: ask those who said `on_run`."""
-        if not self._callbacks["run"]:
-            raise ValueError("nothing listens to Run. Say what it does with panel.on_run(function)")
+        self._must_be_heard("run")
         self.message = ""
-        self._call("run", self)
+        self._tell("run", self)
 
     def stop(self) -> None:
         """As the button: stop the run that is followed, and tell those who said `on_stop`."""
-        if self._following is not None:
-            self._following.stop()
-        self._call("stop", self)
+        run = self._following
+        if run is not None:
+            run.stop()
+        self._tell("stop", self)
 
     def follow(self, run: Run) -> None:
         """Show how a run goes on, and add it to the history when it ends.
 
         A run that was followed before is still added when it ends.
         """
-        self._following = run
-        with self.hold_sync():
-            self.shown = 0
-            self.message = ""
-            self._report(run)
-        self._pumps = [*(pump for pump in self._pumps if pump.running), Pump(self, run)]
+        with self._lock:
+            self._following = run
+            with self.hold_sync():
+                self.shown = 0
+                self.message = ""
+                self._report(run)
+            self._pumps = [*(pump for pump in self._pumps if pump.running), Pump(self, run)]
 
     def settle(self) -> None:
         """Wait until the runs that are followed are in the history; for code, not callbacks."""
@@ -131,15 +127,16 @@ class RunPanel(View):
 
         The history keeps the last 30 runs, traces included.
         """
-        self._count += 1
-        past = PastRun(self._count, trace)
-        self.runs = [*self.runs, past][-MAX_RUNS:]
-        with self.hold_sync():
-            self.history = [summary(run) for run in self.runs]
-            if show:
-                self.shown = past.number
-                self.meters = meters(trace)
-        return past.number
+        with self._lock:
+            self._count += 1
+            past = PastRun(self._count, trace)
+            self.runs = [*self.runs, past][-MAX_RUNS:]
+            with self.hold_sync():
+                self.history = [summary(run) for run in self.runs]
+                if show:
+                    self.shown = past.number
+                    self.meters = meters(trace)
+            return past.number
 
     def fail(self, error: str | BaseException) -> None:
         """Say in the panel why a run did not begin."""
@@ -150,10 +147,10 @@ class RunPanel(View):
     def select(self, number: int) -> PastRun:
         """Choose a run of the history: its figures are shown, `on_select` is told."""
         past = self._past(number)
-        with self.hold_sync():
+        with self._lock, self.hold_sync():
             self.shown = number
             self.meters = meters(past.trace)
-        self._call("select", past)
+        self._tell("select", past)
         return past
 
     def compare(self, *numbers: int) -> Comparison:
@@ -217,7 +214,8 @@ class RunPanel(View):
         return {}
 
     def _request_run(self) -> None:
-        if self.state in BUSY and self._following is not None and not self._following.done:
+        run = self._following
+        if self.state in BUSY and run is not None and not run.done:
             raise ValueError("a run is going on. Stop it first.")
         try:
             self.run()
@@ -244,16 +242,6 @@ class RunPanel(View):
             raise traitlets.TraitError(f"{name} is {value}; it must be from 0 to {most}")
         return value
 
-    def _register(self, event: str, callback: Callable[[Any], Any]) -> Undo:
-        if not callable(callback):
-            raise TypeError(f"on_{event} takes a function, not {callback!r}")
-        self._callbacks[event].append(callback)
-        return lambda: self._callbacks[event].remove(callback)
-
-    def _call(self, event: str, about: Any) -> None:
-        for callback in tuple(self._callbacks[event]):
-            callback(about)
-
     def _past(self, number: int) -> PastRun:
         for past in self.runs:
             if past.number == number:
@@ -268,17 +256,22 @@ class RunPanel(View):
             self.meters = meters(run.trace)
 
     def _pump_once(self, run: Run) -> None:
-        with self.hold_sync():
+        with self._lock:
             done, current = run.done, run is self._following
-            if current:
-                self._report(run)
-                if done and run.error is not None:
-                    self.message = str(run.error)[:2000] or type(run.error).__name__
-            if done and (len(run.trace) or run.error is None):
-                # somebody who looks at an older run is left there
-                self.add(run.trace, show=current and self.shown == 0)
-        if done and current:
-            self._following = None
+            with self.hold_sync():
+                if current:
+                    self._report(run)
+                    if done and run.error is not None:
+                        self.message = str(run.error)[:2000] or type(run.error).__name__
+                if done and (len(run.trace) or run.error is None) and not self._has(run.trace):
+                    # somebody who looks at an older run is left there
+                    self.add(run.trace, show=current and self.shown == 0)
+            if done and current:
+                self._following = None
+
+    def _has(self, trace: Trace) -> bool:
+        """Whether a trace is listed: a pump whose last word failed says it again."""
+        return any(past.trace is trace for past in self.runs)
 
     # Without a browser
 

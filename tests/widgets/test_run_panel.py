@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -120,6 +122,32 @@ def test_runs_in_quick_succession_all_reach_the_history(session: Session) -> Non
         panel.follow(session.start("ab", Greedy(), max_tokens=2, seed=seed))
     panel.settle()
     assert sorted(run.seed for run in panel.runs) == [0, 1, 2, 3]
+
+
+def test_a_run_is_listed_once_also_if_its_end_could_not_be_said(session: Session) -> None:
+    panel = RunPanel("ab")
+    panel.observe(lambda change: 1 / 0, "history")
+    panel.follow(session.start("ab", Greedy(), max_tokens=2))
+    panel.settle()
+    assert [past.number for past in panel.runs] == [1]
+    assert panel.state == "finished" and not panel.stop()
+
+
+def test_runs_that_end_at_once_are_all_listed(session: Session) -> None:
+    class Slow(list):
+        def __iter__(self):
+            time.sleep(0.1)
+            return super().__iter__()
+
+    panel = RunPanel("ab")
+    trace = finished(session, n=2)
+    panel.runs = Slow()
+    threads = [threading.Thread(target=panel.add, args=[trace]) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(past.number for past in panel.runs) == [1, 2] and len(panel.history) == 2
 
 
 def test_stop_ends_the_run_that_is_followed(session: Session) -> None:
