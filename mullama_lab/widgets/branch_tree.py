@@ -22,12 +22,9 @@ from mullama_lab.engine.tree.nodes import Node
 from mullama_lab.widgets import _front_end, _tree_rows
 from mullama_lab.widgets._compare import Compared, Comparison, compare
 from mullama_lab.widgets._pump import Pump
-from mullama_lab.widgets._view import View, whole_number
+from mullama_lab.widgets._view import Undo, View, short_text, whole_number
 
 MOST_GROWING = 40  # bytes of the text of a branch in the making
-LONGEST_KEY = 40
-
-Undo = Callable[[], None]
 
 
 class BranchTree(View):
@@ -63,7 +60,6 @@ class BranchTree(View):
     def __init__(self, tree: Tree | None = None, *, title: str = "") -> None:
         self._tree = Tree()
         self._unwatch: Undo = lambda: None
-        self._selectors: list[Callable[[Node, Trace], Any]] = []
         self._pumps: dict[Run, Pump] = {}
         self._lock = threading.RLock()
         super().__init__(title=title)
@@ -94,17 +90,13 @@ class BranchTree(View):
 
     def on_select(self, callback: Callable[[Node, Trace], Any]) -> Undo:
         """Call `callback(node, trace)` when a path is selected; returns what undoes it."""
-        if not callable(callback):
-            raise TypeError(f"on_select takes a function, not {callback!r}")
-        self._selectors.append(callback)
-        return lambda: self._selectors.remove(callback)
+        return self._listen("select", callback)
 
     def select(self, key: str) -> Trace:
         """Select the path that ends with a node; who said `on_select` is told."""
         node, trace = self._tree.node(key), self._tree.path(key)
         self.selected = node.key
-        for callback in tuple(self._selectors):
-            callback(node, trace)
+        self._tell("select", node, trace)
         return trace
 
     def compare(self, *numbers: int) -> Comparison:
@@ -179,13 +171,13 @@ class BranchTree(View):
             revision = self.revision
             return {**_tree_rows.rows(tree), "revision": revision}
         if op == "select":
-            self.select(_key(args))
+            self.select(short_text(args, "key"))
             return {}
         if op == "rename":
             tree.rename(_branch_number(args, "number"), args.get("name", ""))
             return {}
         if op == "prune":
-            return {"pruned": [branch.number for branch in tree.prune(_key(args))]}
+            return {"pruned": [branch.number for branch in tree.prune(short_text(args, "key"))]}
         if op == "undo":
             return {"change": tree.undo()}
         if op == "redo":
@@ -210,13 +202,6 @@ class BranchTree(View):
 
     def _static_html(self) -> Element:
         return _tree_rows.static(self._tree, self.title)
-
-
-def _key(args: dict[str, Any]) -> str:
-    key = args.get("key")
-    if not isinstance(key, str) or len(key) > LONGEST_KEY:
-        raise ValueError(f"key is {key!r:.80}; it must be that of a node")
-    return key
 
 
 def _branch_number(args: dict[str, Any], name: str) -> int:

@@ -27,7 +27,7 @@ from mullama_lab.widgets._cards import (
     fresh,
     offered,
 )
-from mullama_lab.widgets._view import View
+from mullama_lab.widgets._view import View, short_text, true_or_false, whole_number
 
 if TYPE_CHECKING:
     from mullama_lab.engine.sampling.preview import Preview
@@ -62,14 +62,14 @@ class ChainEditor(View):
     chain = traitlets.Instance(Chain)
     """The chain in force: the cards that are on. Observe it; set it to replace the cards."""
 
-    def __init__(self, chain: Chain | Stage | Iterable[Stage] | None = None, **traits: Any) -> None:
+    def __init__(self, chain: Chain | Stage | Iterable[Stage] | None = None) -> None:
         self._lock = threading.RLock()
         self._publishing = threading.local()
         self._count = 0
         self._version = 0
         self._home: Cards = ()
         self._cards: Cards = ()
-        super().__init__(catalogue=offered(), chain=Chain.of(chain), **traits)
+        super().__init__(catalogue=offered(), chain=Chain.of(chain))
         if not self._cards:
             self._adopt(self.chain)
 
@@ -156,10 +156,12 @@ class ChainEditor(View):
     def _on_request(self, op: str, args: dict[str, Any]) -> dict[str, Any]:
         act = {
             "set": self._request_set,
-            "toggle": lambda a: self.toggle(_text(a, "key"), _boolean(a, "on")),
-            "move": lambda a: self.move(_text(a, "key"), _whole(a, "to")),
-            "add": lambda a: {"key": self.add(_text(a, "stage"))},
-            "remove": lambda a: self.remove(_text(a, "key")),
+            "toggle": lambda a: self.toggle(short_text(a, "key"), true_or_false(a, "on")),
+            "move": lambda a: self.move(
+                short_text(a, "key"), whole_number(a, "to", low=0, high=MAX_CARDS)
+            ),
+            "add": lambda a: {"key": self.add(short_text(a, "stage"))},
+            "remove": lambda a: self.remove(short_text(a, "key")),
             "reset": lambda a: self.reset(),
         }.get(op)
         if act is None:
@@ -172,8 +174,9 @@ class ChainEditor(View):
             raise TypeError(f"a setting is a number or a text, not {value!r}")
         if isinstance(value, str) and len(value) > MAX_TEXT:
             raise ValueError(f"a text of {len(value)} characters; at most {MAX_TEXT} can be edited")
-        self.set(_text(args, "key"), **{_text(args, "name"): value})
-        return {"seq": _whole(args, "seq")}
+        seq = whole_number(args, "seq", low=0, high=2**53)
+        self.set(short_text(args, "key"), **{short_text(args, "name"): value})
+        return {"seq": seq}
 
     # Without a browser
 
@@ -298,24 +301,3 @@ def _what_stages_did(preview: Any) -> list[str]:
             texts.append("changes nothing here")
         before = after
     return texts
-
-
-def _text(args: dict[str, Any], name: str) -> str:
-    value = args.get(name)
-    if not isinstance(value, str) or not 0 < len(value) <= 64:
-        raise TypeError(f"{name} must be a short text, not {value!r:.80}")
-    return value
-
-
-def _whole(args: dict[str, Any], name: str) -> int:
-    value = args.get(name)
-    if isinstance(value, bool) or not isinstance(value, int) or not -(2**53) < value < 2**53:
-        raise TypeError(f"{name} must be a whole number, not {value!r:.80}")
-    return value
-
-
-def _boolean(args: dict[str, Any], name: str) -> bool:
-    value = args.get(name)
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} must be true or false, not {value!r:.80}")
-    return value

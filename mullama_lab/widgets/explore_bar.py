@@ -14,13 +14,11 @@ import traitlets
 
 from mullama_lab.errors import MullamaError
 from mullama_lab.widgets import _front_end, _static
-from mullama_lab.widgets._view import View, whole_number
+from mullama_lab.widgets._view import Undo, View, whole_number
 
 MOST_BUDGET = 2000
 MOST_LENGTH = 1000
 STATES = ("idle", "running", "finished", "stopped", "failed")
-
-Undo = Callable[[], None]
 
 
 class ExploreBar(View):
@@ -45,24 +43,19 @@ class ExploreBar(View):
     note = traitlets.Unicode("", help="How new branches are drawn.").tag(sync=True)
 
     def __init__(self, *, budget: int = 64, length: int = 8, note: str = "") -> None:
-        self._callbacks: dict[str, list[Callable[[ExploreBar], Any]]] = {
-            "explore": [],
-            "stop": [],
-            "trim": [],
-        }
         super().__init__(budget=budget, length=length, note=note)
 
     def on_explore(self, callback: Callable[[ExploreBar], Any]) -> Undo:
         """Call `callback(bar)` when Explore is pressed; returns what undoes it."""
-        return self._register("explore", callback)
+        return self._listen("explore", callback)
 
     def on_stop(self, callback: Callable[[ExploreBar], Any]) -> Undo:
         """Call `callback(bar)` when Stop is pressed."""
-        return self._register("stop", callback)
+        return self._listen("stop", callback)
 
     def on_trim(self, callback: Callable[[ExploreBar], Any]) -> Undo:
         """Call `callback(bar)` when the tree is to be pruned until it fits."""
-        return self._register("trim", callback)
+        return self._listen("trim", callback)
 
     def explore(self) -> None:
         """As the button: ask those who said `on_explore`."""
@@ -101,7 +94,7 @@ class ExploreBar(View):
             value = whole_number({str(name): args.get("value")}, str(name), low=1, high=most)
             setattr(self, str(name), value)
             return {}
-        if op in self._callbacks:
+        if op in ("explore", "stop", "trim"):
             self.message = ""
             try:
                 self._call(op)
@@ -118,17 +111,9 @@ class ExploreBar(View):
             raise traitlets.TraitError(f"{name} is {value}; it must be from 1 to {most}")
         return value
 
-    def _register(self, event: str, callback: Callable[[ExploreBar], Any]) -> Undo:
-        if not callable(callback):
-            raise TypeError(f"on_{event} takes a function, not {callback!r}")
-        self._callbacks[event].append(callback)
-        return lambda: self._callbacks[event].remove(callback)
-
     def _call(self, event: str) -> None:
-        if not self._callbacks[event]:
-            raise ValueError(f"nothing listens. Say what it does with bar.on_{event}(function)")
-        for callback in tuple(self._callbacks[event]):
-            callback(self)
+        self._must_be_heard(event)
+        self._tell(event, self)
 
     # Without a browser
 

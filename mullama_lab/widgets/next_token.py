@@ -14,7 +14,7 @@ import traitlets
 from mullama_lab.widgets import _front_end, _static
 from mullama_lab.widgets._glyphs import visible, visible_piece
 from mullama_lab.widgets._picture import GONE, REMOVED, UNLISTED, picture
-from mullama_lab.widgets._view import View, whole_number
+from mullama_lab.widgets._view import View, must_be_function, whole_number
 
 if TYPE_CHECKING:
     from mullama_lab.engine.sampling.preview import Preview
@@ -42,13 +42,14 @@ class NextToken(View):
     explains = traitlets.Bool(False).tag(sync=True)
     """Whether somebody can say what would have kept a token, or drawn it."""
 
-    def __init__(self, **traits: Any) -> None:
+    def __init__(self, *, scale: str = "linear") -> None:
         self._seq = 0
         self._explain: Callable[[int], str] | None = None
-        super().__init__(**traits)
+        super().__init__(scale=scale)
 
     def explain_with(self, explain: Callable[[int], str]) -> None:
         """Ask this for a remark on a token id that is looked at; it is called on any thread."""
+        must_be_function("explain_with", explain)
         self._explain = explain
         self.explains = True
 

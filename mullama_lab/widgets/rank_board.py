@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine.multivector import MultiVector, maxsim
 from mullama_lab.widgets import _board_forms, _columns, _front_end, _tokens_in_text
-from mullama_lab.widgets._view import View, whole_number
+from mullama_lab.widgets._view import Undo, View, whole_number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,6 +68,7 @@ class RankBoard(View):
 
     _esm = _front_end.module("rank_board")
     _css = _front_end.style("rank_board")
+    from_browser = ("bars", "off", "pair", "selected")
 
     query = traitlets.Unicode("", help="The query, as typed.").tag(sync=True)
     n_query = traitlets.Int(0, help="Its tokens.").tag(sync=True)
@@ -90,7 +91,6 @@ class RankBoard(View):
     def __init__(self, *, title: str = "", searchable: bool = False) -> None:
         self._hits: list[Hit] = []
         self._tokens: MultiVector | None = None
-        self._listeners: dict[str, list[Callable[..., object]]] = {}
         super().__init__(title=title, searchable=searchable)
 
     def show(
@@ -159,13 +159,12 @@ class RankBoard(View):
     @property
     def scores(self) -> list[float]:
         """`maxsim.total` of each row of `contributions`."""
-        return [maxsim.total(row) for row in self.contributions]
+        return _scores(self.contributions)
 
     @property
     def order(self) -> list[int]:
         """Places in `hits`, best first; equal scores keep their order."""
-        scores = self.scores
-        return sorted(range(len(scores)), key=lambda k: (-scores[k], k))
+        return _order(self.scores)
 
     def to_pandas(self) -> pd.DataFrame:
         """Documents in their order: score, and what each query token adds."""
@@ -173,9 +172,11 @@ class RankBoard(View):
 
         names = [] if self._tokens is None else _tokens_in_text.labels(self._tokens)
         columns = [f"{i + 1} {name}" for i, name in enumerate(names)]
-        order = self.order
-        table = pd.DataFrame(self.contributions[order], columns=columns)
-        table.insert(0, "score", [self.scores[k] for k in order])
+        parts = self.contributions
+        scores = _scores(parts)
+        order = _order(scores)
+        table = pd.DataFrame(parts[order], columns=columns)
+        table.insert(0, "score", [scores[k] for k in order])
         table.index = pd.Index([self._hits[k].name for k in order], name="document")
         return table
 
@@ -185,41 +186,33 @@ class RankBoard(View):
 
     # Listening
 
-    def on_search(self, callback: Callable[[str], object]) -> Callable[[], None]:
+    def on_search(self, callback: Callable[[str], object]) -> Undo:
         """Call `callback(text)` when somebody searches; returns what undoes it."""
         return self._listen("search", callback)
 
-    def on_stop(self, callback: Callable[[], object]) -> Callable[[], None]:
+    def on_stop(self, callback: Callable[[], object]) -> Undo:
         """Call `callback()` when somebody presses Stop."""
         return self._listen("stop", callback)
 
-    def on_go_on(self, callback: Callable[[], object]) -> Callable[[], None]:
+    def on_go_on(self, callback: Callable[[], object]) -> Undo:
         """Call `callback()` when somebody wants what was stopped to go on."""
         return self._listen("go_on", callback)
 
-    def on_compare(self, callback: Callable[[str], object]) -> Callable[[], None]:
+    def on_compare(self, callback: Callable[[str], object]) -> Undo:
         """Call `callback(name)` when somebody chooses one of `rivals`, or "" for none."""
         return self._listen("compare", callback)
 
-    def on_open(self, callback: Callable[[Hit], object]) -> Callable[[], None]:
+    def on_open(self, callback: Callable[[Hit], object]) -> Undo:
         """Call `callback(hit)` when somebody opens a document."""
         return self._listen("open", callback)
 
-    def on_rank_all(self, callback: Callable[[], object]) -> Callable[[], None]:
+    def on_rank_all(self, callback: Callable[[], object]) -> Undo:
         """Call `callback()` when all documents are to be ranked by the tokens that are on."""
         return self._listen("rank_all", callback)
 
-    def _listen(self, name: str, callback: Callable[..., object]) -> Callable[[], None]:
-        listeners = self._listeners.setdefault(name, [])
-        listeners.append(callback)
-        return lambda: listeners.remove(callback) if callback in listeners else None
-
-    def _tell(self, name: str, *values: Any) -> dict[str, Any]:
-        listeners = list(self._listeners.get(name, []))
-        if not listeners:
-            raise ValueError(f"nothing listens to {name}; board.on_{name}(callback) does")
-        for listener in listeners:
-            listener(*values)
+    def _ask(self, event: str, *about: Any) -> dict[str, Any]:
+        self._must_be_heard(event)
+        self._tell(event, *about)
         return {}
 
     @traitlets.validate("off", "pair")
@@ -235,6 +228,15 @@ class RankBoard(View):
             )
         return sorted(set(places)) if name == "off" else places
 
+    @traitlets.validate("selected")
+    def _only_a_place(self, proposal: Any) -> int:
+        most = len(self._hits) - 1
+        if not -1 <= proposal["value"] <= most:
+            raise traitlets.TraitError(
+                f"selected is {proposal['value']}; documents go from 0 to {most}, -1 is none"
+            )
+        return proposal["value"]
+
     # Requests
 
     def _on_request(self, op: str, args: dict[str, Any]) -> Any:
@@ -246,14 +248,14 @@ class RankBoard(View):
             text = args.get("text")
             if not isinstance(text, str) or len(text) > MOST_QUERY:
                 raise ValueError(f"a query must be a text of at most {MOST_QUERY} characters")
-            return self._tell("search", text)
+            return self._ask("search", text)
         if op in ("stop", "go_on", "rank_all"):
-            return self._tell(op)
+            return self._ask(op)
         if op == "compare":
             name = args.get("name")
             if name not in ("", *self.rivals):
                 raise ValueError(f"{name!r} is none of {', '.join(self.rivals) or 'no rivals'}")
-            return self._tell("compare", name)
+            return self._ask("compare", name)
         return super()._on_request(op, args)
 
     def _about(self, op: str, args: dict[str, Any]) -> Any:
@@ -261,7 +263,8 @@ class RankBoard(View):
         if op == "open":
             k = whole_number(args, "row", low=0, high=most)
             self.selected = k
-            return {} if not self._listeners.get("open") else self._tell("open", self._hits[k])
+            self._tell("open", self._hits[k])
+            return {}
         sides = [whole_number(args, side, low=0, high=most) for side in ("a", "b")]
         matched = [_strings(self._matched(self._hits[k])) for k in sides]
         return {}, [*matched[0], *matched[1]]
@@ -301,6 +304,14 @@ class RankBoard(View):
 
     def _static_html(self) -> Element:
         return _board_forms.static(self)
+
+
+def _scores(parts: NDArray[np.float64]) -> list[float]:
+    return [maxsim.total(row) for row in parts]
+
+
+def _order(scores: Sequence[float]) -> list[int]:
+    return sorted(range(len(scores)), key=lambda k: (-scores[k], k))
 
 
 def _strings(texts: Sequence[str]) -> list[bytes]:

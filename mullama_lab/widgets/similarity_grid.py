@@ -47,6 +47,7 @@ class SimilarityGrid(View):
 
     _esm = _front_end.module("similarity_grid")
     _css = _front_end.style("similarity_grid")
+    from_browser = ("off", "scale", "unit")
 
     n_query = traitlets.Int(-1, help="Query tokens; -1 when nothing is shown.").tag(sync=True)
     n_document = traitlets.Int(-1, help="Document tokens.").tag(sync=True)

@@ -186,9 +186,9 @@ def test_a_tree_does_not_keep_its_views_alive(tree):
     ("op", "args", "says"),
     [
         ("select", {"key": "9.9"}, "no node '9.9'"),
-        ("select", {"key": 5}, "must be that of a node"),
-        ("select", {}, "must be that of a node"),
-        ("prune", {"key": "x" * 10_000}, "must be that of a node"),
+        ("select", {"key": 5}, "must be a text of 1 to 64"),
+        ("select", {}, "must be a text of 1 to 64"),
+        ("prune", {"key": "x" * 10_000}, "must be a text of 1 to 64"),
         ("rename", {"number": 1, "name": "a\nb"}, "U\\+000A"),
         ("rename", {"number": 1, "name": "\u202eabc"}, "U\\+202E"),
         ("rename", {"number": 1, "name": "x" * 10_000}, "10000 characters; the most is 80"),

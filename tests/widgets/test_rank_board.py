@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import traitlets
 
+from mullama_lab.engine.multivector import maxsim
 from mullama_lab.widgets import _front_end
 from mullama_lab.widgets.rank_board import MOST_HITS, MOST_QUERY, MOST_TEXT, Hit, RankBoard
 
@@ -47,6 +48,21 @@ def test_without_a_token_the_order_is_another(board):
     assert board.order == [1, 0, 2]
     assert board.to_pandas().index.tolist() == ["strip", "dedent", "indent"]
     assert board.to_pandas()["3 space"].tolist() == [0, 0, 0]
+
+
+def test_a_table_adds_each_document_up_once(board, monkeypatch):
+    totals = []
+    total = maxsim.total
+    monkeypatch.setattr(maxsim, "total", lambda row: totals.append(row) or total(row))
+    board.to_pandas()
+    assert len(totals) == len(PARTS)
+
+
+@pytest.mark.parametrize("sent", [{"selected": 3}, {"selected": -2}, {"off": [3]}, {"pair": [0]}])
+def test_places_that_are_not_there_are_refused_from_the_browser_too(board, sent):
+    before = {name: getattr(board, name) for name in sent}
+    board.set_state(sent)
+    assert {name: getattr(board, name) for name in sent} == before
 
 
 def test_what_the_browser_gets_is_what_python_has(query):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 import re
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import traitlets
 
+from mullama_lab import widgets
 from mullama_lab.errors import ContextFull
 from mullama_lab.widgets import _front_end, _static
 from mullama_lab.widgets._glyphs import visible, visible_piece, visible_pieces
@@ -23,9 +25,21 @@ STEMS = sorted(
 )
 
 
+VIEWS = [getattr(widgets, name) for name in widgets.__all__ if name != "Hit"]
+
+
 class Echo(View):
     _esm = "export default { render() {} }"
+    from_browser = ("value", "other")
     value = traitlets.Int(3).tag(sync=True)
+    other = traitlets.Int(0).tag(sync=True)
+    shown = traitlets.Dict().tag(sync=True)
+
+    @traitlets.validate("value")
+    def _small(self, proposal: Any) -> int:
+        if proposal["value"] > 9:
+            raise traitlets.TraitError("value is at most 9")
+        return proposal["value"]
 
     def _on_request(self, op: str, args: dict[str, Any]) -> Any:
         if op == "echo":
@@ -80,6 +94,77 @@ def test_errors_become_answers_and_log_records(echo, caplog):
 def test_what_is_no_request_is_left_alone(echo, content):
     echo._receive(echo, content, [])
     assert echo.heard == []
+
+
+def test_the_browser_sets_what_is_its_own(echo):
+    echo.set_state({"value": 5})
+    assert echo.value == 5
+
+
+@pytest.mark.parametrize(
+    ("sent", "back"),
+    [
+        ({"shown": {"x": 1}}, {"shown": {}}),
+        ({"_esm": "alert(1)"}, {"_esm": Echo._esm}),
+        ({"value": 10}, {"value": 3}),
+        ({"value": "7"}, {"value": 3}),
+        ({"other": 4, "value": 10}, {"other": 0, "value": 3}),
+    ],
+)
+def test_what_the_browser_may_not_set_is_put_right_over_there(echo, sent, back, monkeypatch):
+    told: dict[str, Any] = {}
+    monkeypatch.setattr(Echo, "_send", lambda view, msg, buffers=None: told.update(msg["state"]))
+    echo.set_state(sent)
+    assert {name: getattr(echo, name) for name in back} == back
+    assert told == back
+
+
+def test_what_nobody_knows_is_left_alone(echo):
+    echo.set_state({"nothing": 1, "comm": None})
+    assert not hasattr(echo, "nothing") and echo.comm is not None
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_the_browser_may_set_just_what_its_half_sets(view):
+    path = _front_end.folder() / f"{view.__module__.rpartition('.')[2]}.js"
+    source = path.read_text(encoding="utf-8")
+    sets = re.findall(r'(?:\bput|\bflip|model\.set)\("(\w+)"', source)
+    sets += re.findall(r'= group\("[^"]+", "(\w+)"', source)
+    assert set(sets) == set(view.from_browser) <= set(view.class_traits(sync=True))
+
+
+EVENTS = [
+    (view, name)
+    for view in VIEWS
+    for name in vars(view)
+    if name.startswith("on_") and callable(getattr(view, name))
+]
+
+
+@pytest.mark.parametrize(("view", "name"), EVENTS)
+def test_whoever_listens_is_a_function_and_may_leave_twice(view, name):
+    register = getattr(view(), name)
+    with pytest.raises(TypeError, match=f"{name} takes a function"):
+        register(None)
+    callback = lambda *about: None  # noqa: E731
+    leave, other = register(callback), register(callback)
+    leave()
+    leave()
+    assert len(register.__self__._listeners[name.removeprefix("on_")]) == 1
+    other()
+    assert not register.__self__._listeners[name.removeprefix("on_")]
+
+
+@pytest.mark.parametrize("view", [widgets.NextToken, widgets.TokenStrip])
+def test_who_explains_is_a_function(view):
+    with pytest.raises(TypeError, match="explain_with takes a function"):
+        view().explain_with("because")
+
+
+@pytest.mark.parametrize("view", [view for view in VIEWS if "__init__" in vars(view)])
+def test_a_view_takes_only_what_it_names(view):
+    parameters = inspect.signature(view.__init__).parameters.values()
+    assert all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters)
 
 
 @pytest.mark.parametrize("value", [True, 1.5, "3", None, -1, 11, float("nan"), [1]])
