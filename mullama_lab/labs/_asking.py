@@ -15,6 +15,7 @@ from mullama_lab.engine.model import Model
 from mullama_lab.engine.sampling.chain import Chain
 from mullama_lab.engine.sampling.samplers import Temperature
 from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.worker import WAIT_STEP
 from mullama_lab.errors import MullamaError
 from mullama_lab.studies.flips import flip_map
 from mullama_lab.studies.replay import Replay, replay, stage_effects
@@ -44,6 +45,7 @@ class Asking:
     def __init__(self, model: Model, view: WhatIf, chain: Callable[[], Chain]) -> None:
         self.model, self.view, self._chain = model, view, chain
         self._trace: Trace | None = None
+        self._following: Run | None = None
         self._turned: Turned | None = None
         self._drawn: tuple[Trace, Turned] | None = None
         self._question: _Question | None = None
@@ -53,35 +55,44 @@ class Asking:
 
     def follow(self, run: Run) -> None:
         """Forget the run before; ask about this one as soon as it has ended."""
-        self._begin(None)
-        run._job.when_done(lambda: self.show(run.trace))
+        with self._changed:
+            self.show(None)
+            self._following = run
+        run._job.when_done(lambda: self._ended(run))
 
     def show(self, trace: Trace | None) -> None:
         """Ask about a run that is over."""
-        self._begin(trace if trace is not None and len(trace) else None)
-        self._ask()
+        with self._changed:
+            self._trace = trace if trace is not None and len(trace) else None
+            self._following = self._drawn = self._question = None
+            self.view.clear()
+            self._ask()
 
     def turn(self, before: Chain | None, after: Chain) -> None:
         """Take note of what was turned, and ask again."""
-        self._turned = turned(before, after) or self._turned
-        if self._drawn is not None and self._drawn[1] == self._turned:
-            self.view.at = _value(after, self._drawn[0].chain, self._turned)
-        self._ask()
+        with self._changed:
+            self._turned = turned(before, after) or self._turned
+            drawn = self._drawn
+            if drawn is not None and drawn[1] == self._turned:
+                self.view.at = _value(after, drawn[0].chain, self._turned)
+            self._ask()
 
     def settle(self) -> None:
         """Wait until all that was asked is shown; for code, not for callbacks."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or not (self._busy or self._question))
+            while not self._closed and (self._busy or self._question):
+                self._changed.wait(WAIT_STEP)
 
     def close(self) -> None:
         with self._changed:
             self._closed, self._question = True, None
             self._changed.notify_all()
 
-    def _begin(self, trace: Trace | None) -> None:
+    def _ended(self, run: Run) -> None:
+        """A run has ended, and is shown unless somebody looks at another one by now."""
         with self._changed:
-            self._trace, self._drawn, self._question = trace, None, None
-        self.view.clear()
+            if self._following is run:
+                self.show(run.trace)
 
     def _ask(self) -> None:
         with self._changed:
@@ -127,20 +138,23 @@ class Asking:
             return
         part = trace[:MOST_STEPS] if len(trace) > MOST_STEPS else trace
         seen = replay(part, chain, on=self.model, allow_unknown=True)
-        if not self._is_current(question):
-            return
-        view.say(f"The chain as it is now, on the run above: {_summary(seen)}.")
-        view.at = _value(chain, trace.chain, question.turned)
-        if self._drawn != (trace, question.turned) and question.turned is not None:
+        with self._changed:
+            if not self._is_current(question):
+                return
+            view.say(f"The chain as it is now, on the run above: {_summary(seen)}.")
+            view.at = _value(chain, trace.chain, question.turned)
+            drawn = self._drawn
+        if drawn != (trace, question.turned) and question.turned is not None:
             self._draw(question)
         if not self._is_current(question, REST):
             return
         view.busy = "trying each stage…"
         effects = stage_effects(part, chain, on=self.model, allow_unknown=True)
-        if self._is_current(question):
-            view.show_effects(
-                (repr(x.stage), x.n_changed, x.n_compared, x.why_inert) for x in effects
-            )
+        with self._changed:
+            if self._is_current(question):
+                view.show_effects(
+                    (repr(x.stage), x.n_changed, x.n_compared, x.why_inert) for x in effects
+                )
         view.busy = ""
 
     def _draw(self, question: _Question) -> None:
@@ -153,11 +167,12 @@ class Asking:
         self.view.busy = "finding the bars…"
         part = trace[:MOST_BARS] if len(trace) > MOST_BARS else trace
         flips = flip_map(part, place, setting, on=self.model)
-        if self._trace is trace:
-            stage = trace.chain[place]
-            rule = stage.settings()[setting]
-            self.view.show_flips(flips, f"{type(stage).__name__} {setting}", scale=rule.scale)
-            self._drawn = (trace, turn)
+        stage = trace.chain[place]
+        rule = stage.settings()[setting]
+        with self._changed:
+            if self._trace is trace:
+                self.view.show_flips(flips, f"{type(stage).__name__} {setting}", scale=rule.scale)
+                self._drawn = (trace, turn)
         self.view.busy = ""
 
 
