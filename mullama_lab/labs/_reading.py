@@ -65,7 +65,7 @@ class Reading:
             del self._left[name]
 
     def read_some(self) -> None:
-        """Read the next documents: about `CHARACTERS` of them, at least one."""
+        """Read the next documents: about `CHARACTERS` characters, at least one document."""
         documents = {name: self._left[name] for name in self._next()}
         texts = {name: text for name, text in documents.items() if isinstance(text, str)}
         if texts:

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
+from mullama_lab.engine.worker import WAIT_STEP
 from mullama_lab.errors import ClosedError, MullamaError
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-WAIT_STEP = 0.2  # seconds; not every interrupt ends a wait, but each is noticed after one
 
 
 class Work:
@@ -37,7 +37,7 @@ class Work:
     def now(self, do: Callable[..., T], *args: Any) -> T:
         """Do it after what was asked before, and wait for the result."""
         future = self.later(do, *args)
-        while not future.done():
+        while not future.done():  # in steps: not every interrupt ends a wait
             wait([future], WAIT_STEP)
         if future.cancelled():
             raise ClosedError("the lab was closed before this could start.")
