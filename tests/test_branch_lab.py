@@ -320,6 +320,24 @@ def test_what_is_wrong_is_refused_and_nothing_changes(lab, tiny_model):
         ml.labs.BranchLab(tiny_model, tree=[first])
 
 
+def test_settings_change_together_or_not_at_all(lab):
+    def settings():
+        return lab.panel.prompt, lab.panel.seed, lab.chain, lab.bar.budget, lab.bar.length
+
+    before = settings()
+    good = {"prompt": "World", "seed": 3, "chain": ml.Chain([ml.Greedy()]), "budget": 5}
+    good["length"] = 2
+    for wrong in ({"length": 0}, {"budget": "9"}, {"chain": ml.Mask(ban=[10**6])}, {"seed": -1}):
+        with pytest.raises(ValueError):
+            lab.set(**{**good, **wrong})
+        assert settings() == before
+    with pytest.raises(ValueError, match="length is 0"):
+        lab.explore(5, 0)
+    assert settings() == before
+    lab.set(**good)
+    assert settings() == tuple(good.values())
+
+
 def test_a_chain_that_leaves_nothing_is_said_and_no_path_is_made(lab):
     lab.set(chain=ml.Mask(ban=range(lab.session.model.n_vocab)))
     with pytest.raises(ml.errors.NoCandidates):

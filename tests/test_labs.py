@@ -9,6 +9,7 @@ import pytest
 
 import mullama_lab as ml
 from mullama_lab.engine.trace.divergence import where_they_part
+from mullama_lab.engine.worker import WAIT_STEP
 from mullama_lab.errors import ClosedError
 from mullama_lab.studies.replay import replay
 
@@ -158,6 +159,62 @@ def test_wrong_settings_are_refused_and_nothing_changes(lab):
     with pytest.raises(TypeError, match="Model or a Session, not .*Load one first"):
         ml.labs.SamplerLab("smollm2-135m")
     assert lab.chain == PLAIN
+
+
+def test_settings_change_together_or_not_at_all(lab):
+    lab.editor.toggle("Temperature", on=False)
+    cards, seed, prompt = lab.editor.cards, lab.panel.seed, lab.panel.prompt
+    for wrong in ({"max_tokens": -1}, {"max_tokens": "5"}, {"prompt": 7}, {"chain": 7}):
+        with pytest.raises((ValueError, TypeError)):
+            lab.set(**{"seed": 3, "prompt": "World", "chain": ml.Greedy(), **wrong})
+        assert (lab.panel.seed, lab.panel.prompt, lab.panel.max_tokens) == (seed, prompt, 24)
+        assert lab.editor.cards == cards
+    with pytest.raises(ValueError, match="seed is -1"):
+        lab.set(seed=-1)
+
+
+def test_a_row_is_waited_for_in_steps(lab):
+    waits = []
+    lab._settled.wait = lambda timeout: bool(waits.append(timeout)) or len(waits) == 3
+    lab.wait()
+    assert waits == [WAIT_STEP] * 3
+
+
+def test_who_looks_at_an_older_run_is_left_there_when_another_one_ends(lab):
+    first = lab.run()
+    lab.set(chain=ml.Custom(_slowly) | PLAIN, max_tokens=100_000)
+    run = lab.start()
+    while len(run.trace) < 3:
+        time.sleep(0.005)
+    lab.panel.select(1)
+    asked_about = []
+    show = lab._asking.show
+    lab._asking.show = lambda trace: asked_about.append(trace) or show(trace)
+    run.stop()
+    run.wait()
+    lab.panel.settle()
+    lab._asking.settle()
+    assert lab.trace is lab._asking._trace is first and asked_about == []
+
+
+def test_what_is_drawn_may_vanish_while_a_setting_is_turned(lab):
+    trace = lab.run()
+    lab._asking.settle()
+
+    class Fading(type(lab._asking)):
+        left = [(trace, (1, "t"))]
+
+        @property
+        def _drawn(self):
+            return self.left.pop() if self.left else None
+
+        @_drawn.setter
+        def _drawn(self, drawn):
+            pass
+
+    lab._asking.__class__ = Fading
+    lab._asking.turn(PLAIN, ml.TopK(20) | ml.Temperature(0.5))
+    assert lab.what_if.at == 0.5
 
 
 def test_it_shows_in_three_forms(lab):

@@ -271,6 +271,13 @@ def test_no_documents_and_hostile_ones_can_be_searched(encoder):
     lab.close()
 
 
+def test_settings_change_together_or_not_at_all(lab):
+    lab.search(QUERY)
+    with pytest.raises(ValueError, match="scale"):
+        lab.set(off=[0], bars="difference", scale="upside down")
+    assert (lab.board.off, lab.grid.off, lab.board.bars) == ([], [], "whole")
+
+
 def test_wrong_arguments_are_refused(lab, encoder):
     with pytest.raises(TypeError, match="takes a MultiVectorEncoder, not 'colbert-small'"):
         ml.labs.RetrievalLab("colbert-small", DOCUMENTS)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import ipywidgets
@@ -38,10 +37,9 @@ from mullama_lab.studies.explore import Exploration
 from mullama_lab.widgets import BranchTree, ExploreBar, RunPanel, TokenStrip
 from mullama_lab.widgets._compare import Comparison
 from mullama_lab.widgets._runs import acting
+from mullama_lab.widgets._view import Undo
 
 log = logging.getLogger(__name__)
-
-Undo = Callable[[], None]
 
 TOP = 64  # alternatives recorded on explored paths
 
@@ -91,11 +89,11 @@ class BranchLab(Bench):
         self._running: dict[Run, None] = {}  # until their traces are in a tree
         self._asked: dict[Run, tuple[tuple[int, ...], int]] = {}  # branches on their way
         self._trees = Trees(lambda: self.tree)
-        self._exploring = Exploring(self.bar)
+        self._exploring = Exploring(self.session, self.bar, self._origin)
         self._unwatch: Undo = lambda: None
         self._chain = Chain()
         self.chain = Chain.of(chain)
-        self._undo = [
+        self._undo += [
             self.session.on_start(self._follow),
             self.panel.on_run(lambda _: self.start()),
             self.panel.on_stop(lambda _: self._stop_all()),
@@ -140,17 +138,14 @@ class BranchLab(Bench):
         """Change settings: prompt, seed, max_tokens, chain; budget and length of an exploration.
 
         Raises:
-            ValueError, TypeError: what is wrong with the value.
+            ValueError, TypeError: what is wrong with the value; nothing changes then.
         """
+        panel, bar = (self.panel,), (self.bar,)
         known = {
-            "prompt": self.panel, "seed": self.panel, "max_tokens": self.panel,
-            "chain": self, "budget": self.bar, "length": self.bar,
+            "prompt": panel, "seed": panel, "max_tokens": panel, "chain": (self,),
+            "budget": bar, "length": bar,
         }  # fmt: skip
         self._set(settings, known)
-
-    def run(self) -> Trace:
-        """Run the prompt to the end and give the trace; Ctrl-C or the Stop button stops it."""
-        return self._seen_through(self.start())
 
     def start_branch(
         self, step: int, token: int | str, *, trace: Trace | None = None, seed: int | None = None
@@ -203,20 +198,7 @@ class BranchLab(Bench):
 
     def start_explore(self, budget: int | None = None, length: int | None = None) -> Exploration:
         """Begin to explore and return at once; see `explore`."""
-        with self._lock:
-            if self._exploring.is_going_on:
-                raise ValueError("an exploration is going on. Stop it first.")
-            bar = self.bar
-            if budget is not None:
-                bar.budget = budget
-            if length is not None:
-                bar.length = length
-            start, tree = self._origin()
-            exploration = Exploration(
-                start, on=self.session, budget=bar.budget, max_tokens=bar.length, into=tree
-            )
-            self._exploring.start(exploration)
-        return exploration
+        return self._exploring.start(budget, length)
 
     def explore(self, budget: int | None = None, length: int | None = None) -> Exploration:
         """Find the likeliest paths after the selected segment, or after the prompt.
@@ -231,16 +213,7 @@ class BranchLab(Bench):
             ValueError: one is going on, or a number is out of range.
             ContextFull: the paths might become longer than the context.
         """
-        exploration = self.start_explore(budget, length)
-        try:
-            self._exploring.join()
-        except BaseException:
-            exploration.stop()
-            self._exploring.join()
-            raise
-        if exploration.error is not None:
-            raise exploration.error
-        return exploration
+        return self._exploring.see_through(self.start_explore(budget, length))
 
     def stop_exploring(self) -> None:
         """End the exploration; what was found stays."""

@@ -11,7 +11,7 @@ arrive on any thread; they put work in its queue and return.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import ipywidgets
@@ -23,13 +23,14 @@ from mullama_lab.engine.index.hits import Hits
 from mullama_lab.engine.index.index import Storage
 from mullama_lab.engine.index.part import Name
 from mullama_lab.engine.multivector import maxsim
+from mullama_lab.labs._lab import Lab
 from mullama_lab.labs._reading import Reading
 from mullama_lab.labs._results import Results
 from mullama_lab.labs._rivals import Rivals
 from mullama_lab.labs._work import Work
 from mullama_lab.studies import late_interaction, retrieval_quality
 from mullama_lab.widgets import RankBoard, SimilarityGrid
-from mullama_lab.widgets._view import still_forms
+from mullama_lab.widgets._view import Undo
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 Documents: TypeAlias = "Iterable[str] | Mapping[Name, str] | MultiVectorIndex"
 
 
-class RetrievalLab:
+class RetrievalLab(Lab):
     """A bench for late interaction: search box, results, and the grid of the one that is open.
 
         lab = RetrievalLab(encoder, {"dedent": "Remove any common ...", "fill": "..."})
@@ -88,6 +89,7 @@ class RetrievalLab:
         self.board = RankBoard(title=title, searchable=True)
         self.board.rivals = self._rivals.names
         self.grid = SimilarityGrid()
+        super().__init__((self.board, self.grid))
         self._results = Results(
             self.board,
             self.grid,
@@ -96,11 +98,11 @@ class RetrievalLab:
             found=self._found,
             stopped=lambda: self._stopped,
         )
-        self._undo = self._listen()
+        self._undo += [self._work.close, *self._listen()]
         self.view = _laid_out(self.board, self.grid)
         self.add(() if given else documents)
 
-    def _listen(self) -> list[Callable[[], None]]:
+    def _listen(self) -> list[Undo]:
         board, results = self.board, self._results
         both = ipywidgets.jslink((board, "off"), (self.grid, "off"))
         return [
@@ -232,20 +234,12 @@ class RetrievalLab:
         """Change what is shown: `lab.set(off=[0, 3])`, and bars, scale, unit.
 
         Raises:
-            ValueError: there is no such setting.
-            TraitError: its value is out of range.
+            ValueError: there is no such setting, or its value is out of range; nothing changes
+                then.
         """
-        views = {
-            "off": (self.board, self.grid), "bars": (self.board,),
-            "scale": (self.grid,), "unit": (self.grid,),
-        }  # fmt: skip
-        if unknown := sorted(set(settings) - set(views)):
-            raise ValueError(
-                f"a RetrievalLab has no setting {unknown[0]!r}; it has {', '.join(views)}."
-            )
-        for name, value in settings.items():
-            for view in views[name]:
-                setattr(view, name, value)
+        board, grid = (self.board,), (self.grid,)
+        known = {"off": (self.board, self.grid), "bars": board, "scale": grid, "unit": grid}
+        self._set(settings, known)
 
     def to_pandas(self) -> pd.DataFrame:
         """The documents found, best first: score, and what each query token adds."""
@@ -267,12 +261,7 @@ class RetrievalLab:
     def close(self) -> None:
         """Read no further and let go of the views. The encoder stays open."""
         self.stop()
-        for undo in self._undo:
-            undo()
-        self._undo = []
-        self._work.close()
-        for view in (self.board, self.grid):
-            view.close()
+        super().close()
 
     # Reading: each step asks for the next one, so that what is asked meanwhile comes between
 
@@ -344,17 +333,6 @@ class RetrievalLab:
         self._begin()
         if not self._reading and self.hits is not None:
             self._results.show(self.hits)
-
-    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        live = self.view._repr_mimebundle_() or {}
-        data, metadata = live if isinstance(live, tuple) else (live, {})
-        return {**data, **still_forms((self.board, self.grid))}, metadata
-
-    def snapshot(self) -> None:
-        """Put the static form in the notebook, where it stays when the kernel is gone."""
-        from IPython.display import display
-
-        display(still_forms((self.board, self.grid)), raw=True)
 
     def __repr__(self) -> str:
         done, total = self.progress

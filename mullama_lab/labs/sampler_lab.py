@@ -1,6 +1,6 @@
 """SamplerLab: turn the samplers of a chain and see what that does to the next token.
 
-The lab joins four views with one Session and holds no numbers of its own. A row of logits is
+The lab joins five views with one Session and holds no numbers of its own. A row of logits is
 decoded once, when the prompt or the step looked at changes; every turn of a setting is a Preview
 of that row, which needs no decode and so works while a generation runs.
 
@@ -10,7 +10,6 @@ Callbacks of the views arrive on any thread. They set values, queue work and ret
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -24,15 +23,13 @@ from mullama_lab.engine.model import Model
 from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.trace import Trace
-from mullama_lab.engine.worker import Job
+from mullama_lab.engine.worker import WAIT_STEP, Job
 from mullama_lab.errors import MullamaError
 from mullama_lab.labs._asking import Asking
 from mullama_lab.labs._bench import Bench
 from mullama_lab.studies.fate import fate_in_row
 from mullama_lab.widgets import ChainEditor, NextToken, RunPanel, TokenStrip, WhatIf
 from mullama_lab.widgets._compare import Comparison
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +86,7 @@ class SamplerLab(Bench):
         self._pending: Job[NDArray[np.float32]] | None = None
         self._settled = threading.Event()
         self._asking = Asking(self.session.model, self.what_if, lambda: self.editor.chain)
-        self._undo = [
+        self._undo += [
             self._asking.close,
             self.session.on_start(self._follow),
             self.panel.on_run(lambda _: self.start()),
@@ -126,7 +123,8 @@ class SamplerLab(Bench):
         if stage is not None:
             self.editor.set(stage, **settings)
             return
-        known = {"prompt": self.panel, "seed": self.panel, "max_tokens": self.panel, "chain": self}
+        panel = (self.panel,)  # the chain is last, for cards that are off cannot be put back
+        known = {"max_tokens": panel, "seed": panel, "prompt": panel, "chain": (self,)}
         hint = " Name the stage first to set one of a stage: lab.set('TopK', k=20)."
         self._set(settings, known, hint)
 
@@ -163,7 +161,8 @@ class SamplerLab(Bench):
         if job is not None:
             with contextlib.suppress(MullamaError):  # the view says it
                 self.session._wait(job)
-        self._settled.wait()
+        while not self._settled.wait(WAIT_STEP):  # in steps: not every interrupt ends a wait
+            pass
 
     def to_code(self) -> str:
         """Python that does the same without a browser."""
