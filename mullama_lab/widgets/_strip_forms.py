@@ -81,12 +81,14 @@ def code(trace: Trace | None, *, layer: str, title: str) -> str:
     if trace is None:
         return "\n".join([*head, f"TokenStrip({', '.join(options)})"])
     path = trace_code(trace, str(trace.prompt_tokens.tolist()))
-    later = [(at, chain) for at, chain in trace.chains if at > n_given_of(trace)]
+    n_given = n_given_of(trace)
+    later = [(at, chain) for at, chain in trace.chains if at > n_given]
     return "\n".join(
         [
             *head,
             f"model = ml.Model.load({trace.model_name!r})",
             "session = model.session()",
+            *(["# what was not drawn by this chain is given"] if n_given else []),
             f"trace = {path}",
             *(f"# from step {at + 1} on: run.chain = {chain_code(chain)}" for at, chain in later),
             f"TokenStrip({', '.join(['trace', *options])})",

@@ -40,5 +40,10 @@ def run_code(chain: Chain, max_tokens: int, seed: int | None) -> str:
 
 
 def n_given_of(trace: Trace) -> int:
-    """How many steps at the beginning its own chain did not draw."""
-    return len(trace) if trace.finish_reason == "scored" else min(trace.n_copied, len(trace))
+    """How many steps at the beginning cannot be drawn again, and are given.
+
+    Those before a branch goes off, all of a scored text, and all of a part of a trace: what was
+    drawn at a later step would be drawn at its first one.
+    """
+    is_part = trace.first_step > 0 and trace.seed is not None
+    return len(trace) if is_part or trace.finish_reason == "scored" else trace.n_copied

@@ -310,11 +310,14 @@ GENERATED = ml.TopK(40) | ml.Temperature(0.9)
             session.generate("Once upon", GENERATED, max_tokens=6, seed=5),
             3, 70, ml.TopK(5), max_tokens=4, seed=5,
         ),
+        lambda session: session.generate("Once upon", GENERATED, max_tokens=9, seed=5)[3:7],
+        lambda session: session.generate("Once upon", GENERATED, max_tokens=9, seed=5)[:4],
         lambda session: session.score("Once upon a time"),
         lambda session: session.score("Once upon a time")[4:],
         lambda session: explore("Once", on=session, budget=4, max_tokens=2).tree.branch(1).trace,
     ],
-    ids=["one stage", "two stages", "no stage", "branch", "scored", "cut", "explored"],
+    ids=["one stage", "two stages", "no stage", "branch", "part", "beginning", "scored", "cut",
+         "explored"],
 )  # fmt: skip
 def test_the_code_makes_the_same_trace_again(make, session, model, monkeypatch):
     trace = make(session)
