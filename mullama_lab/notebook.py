@@ -15,6 +15,7 @@ from IPython.core.magic import Magics, cell_magic, magics_class
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 from IPython.display import display
 
+from mullama_lab import hub
 from mullama_lab.engine.sampling.samplers import Chain, Temperature
 from mullama_lab.errors import MullamaError
 
@@ -81,7 +82,8 @@ def _show_preview(preview: Preview, **_: Any) -> Bundle:
 class LlamaMagics(Magics):
     """`%%llama`: the cell is a prompt."""
 
-    session: Session | None = None
+    session: Session | None = None  # of the default model
+    _on_named: Session | None = None  # of the Model that --session named last
 
     @magic_arguments()
     @argument("--temp", type=float, default=None, help="temperature; 0 is greedy")
@@ -132,11 +134,23 @@ class LlamaMagics(Magics):
             if isinstance(found, Session):
                 return found
             if isinstance(found, Model):
-                return found.session()
+                return self._session_on(found)
             raise UsageError(f"--session {name}: there is no Session or Model of that name")
         if self.session is None or self.session.closed:
-            self.session = Model.load("smollm2-135m").session()
+            self.session = Model.load(hub.DEFAULT_MODEL).session()
         return self.session
+
+    def _session_on(self, model: Model) -> Session:
+        """The same for each cell that names this model, so that a prefix is decoded once.
+
+        Only one is kept, as a session keeps its model in memory.
+        """
+        old = self._on_named
+        if old is None or old.closed or old.model is not model:
+            if old is not None:
+                old.close()
+            self._on_named = model.session()
+        return self._on_named
 
 
 def _with_temperature(chain: Chain, temperature: float | None) -> Chain:

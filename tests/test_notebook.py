@@ -10,6 +10,7 @@ from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
 import mullama_lab as ml
+from mullama_lab.engine import tiny
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +73,24 @@ def test_a_cell_is_a_prompt(shell, session):
     same = session.generate("Hello", made.chain, max_tokens=6, seed=3)
     assert made.tokens.tolist() == same.tokens.tolist()
     assert ml.Temperature(0) in made.chain.stages
+
+
+def test_cells_on_a_model_share_one_session_and_its_prefix(shell, tmp_path):
+    path = tiny.write(tmp_path / "a.gguf")
+    with ml.Model.load(path) as model, ml.Model.load(path) as other:
+        shell.user_ns.update(model=model, other=other)
+        for prompt in ("Hello there", "Hello there, you"):
+            line = "--max-tokens 2 --seed 1 --session model -o made"
+            shell.run_cell_magic("llama", line, prompt)
+        assert len(model._handles) == 1
+        assert shell.user_ns["made"].n_prompt_decoded < len(model.tokenize("Hello there"))
+        (session,) = model._handles
+        shell.run_cell_magic("llama", "--max-tokens 2 --session other", "Hello there")
+        assert session.closed and len(other._handles) == 1
+        shell.run_cell_magic("llama", "--max-tokens 2 --session model", "Hello there")
+        (again,) = (handle for handle in model._handles if not handle.closed)
+        again.close()
+        shell.run_cell_magic("llama", "--max-tokens 2 --session model", "Hello there")
 
 
 @pytest.mark.parametrize(
