@@ -4,6 +4,7 @@
     mullama-lab models                  what the catalogue has, and what is on this disk
     mullama-lab models fetch NAME       bring a model into the cache
     mullama-lab models remove NAME      delete it from the cache
+    mullama-lab bench                   measure speed beside the peers
 
 Whatever `mullama-lab` itself does not know goes to JupyterLab as it is.
 """
@@ -23,6 +24,7 @@ from mullama_lab import hub
 from mullama_lab.errors import MullamaError
 
 TOUR = "00_tour.ipynb"
+MEASURED = (hub.DEFAULT_MODEL, "gemma3-270m")  # by `bench`, unless told otherwise
 
 _PACKAGE = Path(__file__).resolve().parent
 _COPIES = "mullama_lab_notebooks"
@@ -111,6 +113,27 @@ def remove(name: str) -> None:
         click.echo(f"{name} was not cached")
 
 
+@main.command(short_help="Measure speed beside the peers, in one run.")
+@click.option("--model", "names", multiple=True, help="A catalogue name; again for another.")
+@click.option("--browser/--no-browser", default=True, help="Measure the slider in JupyterLab too.")
+def bench(names: Sequence[str], browser: bool) -> None:
+    """Measure what the workbench costs beside llama.cpp alone and llama-cpp-python.
+
+    Run it on a machine that does nothing else. It takes about five minutes.
+    """
+    from mullama_lab.bench import every_row
+    from mullama_lab.bench.table import print_table
+
+    chromium = shutil.which("chromium") if browser else None
+    if chromium and importlib.util.find_spec("playwright") is None:
+        click.echo('The slider is left out. It needs: pip install "mullama-lab[test]"', err=True)
+        chromium = None
+    try:
+        print_table(every_row(names or MEASURED, chromium))
+    except MullamaError as error:
+        raise click.ClickException(str(error)) from error
+
+
 def notebooks_folder(working_folder: Path) -> Path:
     """The folder of tutorials that a person may edit.
 
@@ -161,21 +184,3 @@ def _is_root() -> bool:
 
 def _allows_root(options: Sequence[str]) -> bool:
     return any("allow-root" in option or "allow_root" in option for option in options)
-
-
-@main.command(short_help="Measure speed beside the peers, in one run.")
-@click.option("--model", "names", multiple=True, help="A catalogue name; again for another.")
-@click.option("--browser/--no-browser", default=True, help="Measure the slider in JupyterLab too.")
-def bench(names: Sequence[str], browser: bool) -> None:
-    """Measure what the workbench costs beside llama.cpp alone and llama-cpp-python.
-
-    Run it on a machine that does nothing else. It takes about five minutes.
-    """
-    from mullama_lab.bench import every_row
-    from mullama_lab.bench.table import print_table
-
-    chromium = shutil.which("chromium") if browser else None
-    if chromium and importlib.util.find_spec("playwright") is None:
-        click.echo('The slider is left out. It needs: pip install "mullama-lab[test]"', err=True)
-        chromium = None
-    print_table(every_row(names or ("smollm2-135m", "gemma3-270m"), chromium))

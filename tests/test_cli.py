@@ -97,9 +97,11 @@ def test_models_fetch_prints_the_path_and_remove_what_it_freed(tmp_path, monkeyp
     assert run("models", "remove", "smollm2-135m").output == "smollm2-135m removed: 98 MB freed\n"
 
 
-@pytest.mark.parametrize("what", ["fetch", "remove"])
-def test_an_unknown_model_ends_in_one_line_and_a_failure(what):
-    done = run("models", what, "smolm2")
+@pytest.mark.parametrize(
+    "command", [("models", "fetch"), ("models", "remove"), ("bench", "--no-browser", "--model")]
+)
+def test_an_unknown_model_ends_in_one_line_and_a_failure(command):
+    done = run(*command, "smolm2")
     assert done.exit_code == 1
     assert "Did you mean 'smollm2-135m'" in done.output
     assert "Traceback" not in done.output

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -146,22 +147,14 @@ def _drag(page: NotebookPage, names: dict[str, str] = LAB) -> list[float]:
     return result["latency"]
 
 
-class _open:
+@contextmanager
+def _open(browser: Any, source: str, *, nagle: bool) -> Iterator[NotebookPage]:
     """A JupyterLab with a notebook of these cells, not yet run, for one configuration."""
-
-    def __init__(self, browser: Any, source: str, nagle: bool) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="mullama-bench-")
-        environment = {"MULLAMA_LAB_NAGLE": "1"} if nagle else {}
-        self._server = jupyterlab(Path(self._folder.name), environment)
-        self._browser, self._source = browser, source
-
-    def __enter__(self) -> NotebookPage:
-        server = self._server.__enter__()
-        cells = [SETUP.format(source=self._source), BLOCKING, BARE]
-        self.page = open_notebook(self._browser, server, cells, width=1400, height=1200)
-        return self.page
-
-    def __exit__(self, *_: object) -> None:
-        self.page.close()
-        self._server.__exit__(None, None, None)
-        self._folder.cleanup()
+    environment = {"MULLAMA_LAB_NAGLE": "1"} if nagle else {}
+    cells = [SETUP.format(source=source), BLOCKING, BARE]
+    with (
+        tempfile.TemporaryDirectory(prefix="mullama-bench-") as folder,
+        jupyterlab(Path(folder), environment) as server,
+        closing(open_notebook(browser, server, cells, width=1400, height=1200)) as page,
+    ):
+        yield page
