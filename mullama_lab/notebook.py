@@ -145,12 +145,12 @@ class LlamaMagics(Magics):
 
         Only one is kept, as a session keeps its model in memory.
         """
-        old = self._on_named
-        if old is None or old.closed or old.model is not model:
-            if old is not None:
-                old.close()
-            self._on_named = model.session()
-        return self._on_named
+        session = self._on_named
+        if session is None or session.closed or session.model is not model:
+            if session is not None:
+                session.close()
+            session = self._on_named = model.session()
+        return session
 
 
 def _with_temperature(chain: Chain, temperature: float | None) -> Chain:

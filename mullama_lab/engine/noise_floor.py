@@ -7,6 +7,7 @@ that it is about to show is more than that.
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -83,17 +84,24 @@ def row_differences(a: NDArray[np.float32], b: NDArray[np.float32]) -> dict[str,
         "logit": float(np.abs(x - y).max()),
         "logprob": float(np.abs(p - q)[likely].max(initial=0.0)),
         "kl": _kl(p, q),
-        "js": float(np.sqrt((_kl(p, middle := _middle(p, q)) + _kl(q, middle)) / np.log(4))),
+        "js": jensen_shannon(np.exp(p), np.exp(q)),
     }
+
+
+def jensen_shannon(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
+    """The distance of two distributions: the root of their divergence in bits, from 0 to 1.
+
+    >>> jensen_shannon(np.array([1.0, 0.0]), np.array([0.0, 1.0]))
+    1.0
+    """
+    middle = (p + q) / 2
+    bits = sum(float((x[x > 0] * np.log2(x[x > 0] / middle[x > 0])).sum()) for x in (p, q))
+    return math.sqrt(max(0.0, bits / 2))
 
 
 def _logprobs(row: NDArray[np.float64]) -> NDArray[np.float64]:
     row = row - row.max()
     return row - np.log(np.exp(row).sum())
-
-
-def _middle(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.logaddexp(p, q) - np.log(2)
 
 
 def _kl(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:

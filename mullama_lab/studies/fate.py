@@ -7,14 +7,14 @@ with llama.cpp's own samplers.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.model.one_token import one_token
@@ -200,6 +200,7 @@ def fate(
         ValueError: no such step or token; the trace was not drawn, or is a part of one; or the
             whole row is needed and `on` is no Session.
 
+    Example:
         fate(trace, 3, " Paris", on=session)
     """
     rows = TraceRows(trace, on)
@@ -217,22 +218,27 @@ def fate(
 
 
 def fate_in_row(
-    row: NDArray[np.float32],
+    row: ArrayLike,
     token: int | str,
     chain: Chain | Stage,
     *,
     model: Model,
-    history: Any = (),
+    history: Iterable[int] = (),
     seed: int = 0,
     step: int = 0,
     state: tuple[tuple[float, ...], ...] = (),
 ) -> Fate:
-    """As `fate`, for a row of logits of shape (n_vocab,), such as `session.logits(prompt)`."""
+    """As `fate`, for a row of logits of shape (n_vocab,), such as `session.logits(prompt)`.
+
+    Raises:
+        ValueError: no such token; the chain does not fit the model; or a row, history, seed or
+            step that `chain.preview` refuses.
+    """
     moment = moment_of_row(
         row,
         model,
         chain=Chain.of(chain),
-        history=np.asarray(history, np.int32),
+        history=history,
         seed=seed,
         step=step,
         state=state,

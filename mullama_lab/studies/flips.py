@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.sampling.chain import Chain, Setting, Stage
-from mullama_lab.engine.sampling.chain_sampler import check
 from mullama_lab.engine.sampling.moment import Moment
 from mullama_lab.engine.sampling.tail import Uncovered
 from mullama_lab.engine.session import Session
-from mullama_lab.engine.session.trace_rows import TraceRows
+from mullama_lab.engine.session.trace_rows import TraceRows, rows_and_chain
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import NoCandidates, StageFailed
 
@@ -100,7 +99,7 @@ def flip_map(
     setting: str | None = None,
     *,
     on: Model | Session,
-    chain: Chain | None = None,
+    chain: Chain | Stage | None = None,
 ) -> FlipMap:
     """Over which values of a setting each token of a generation would still have been chosen.
 
@@ -113,12 +112,10 @@ def flip_map(
     Raises:
         ValueError: no such stage or setting, or the trace was not drawn.
 
+    Example:
         flip_map(trace, Temperature, on=session).first_flip(1.2)
     """
-    rows = TraceRows(trace, on)
-    rows.must_have_draws()
-    chain = trace.chain if chain is None else Chain.of(chain)
-    check(chain, rows.model)
+    rows, chain = rows_and_chain(trace, chain, on)
     place = _place(chain, stage)
     owner = chain[place]
     setting, rule = _setting(owner, setting)

@@ -18,13 +18,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mullama_lab.engine.model import Model
+from mullama_lab.engine.noise_floor import jensen_shannon
 from mullama_lab.engine.options import whole
 from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.sampling.chain_sampler import check
 from mullama_lab.engine.sampling.moment import Moment, moment_of_row
 from mullama_lab.engine.sampling.tail import Uncovered, log_total
 from mullama_lab.engine.session import Session
-from mullama_lab.engine.session.trace_rows import TraceRows, listed_steps
+from mullama_lab.engine.session.trace_rows import rows_and_chain
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import NoCandidates
 
@@ -137,11 +138,10 @@ def orders(
         ValueError: a permutation leaves out a stage; there are more than 120 orders; or whole
             rows are needed and `on` is no Session.
 
+    Example:
         orders(trace, TopP(0.9) | Temperature(1.5), on=session).to_pandas()
     """
-    rows = TraceRows(trace, on)
-    chain = trace.chain if chain is None else Chain.of(chain)
-    check(chain, rows.model)
+    rows, chain = rows_and_chain(trace, chain, on, drawn=False)
     comparison = _Comparison(chain, permutations)
     unsure: dict[int, str] = {}
     for step in range(len(rows)):
@@ -152,13 +152,8 @@ def orders(
             comparison.add(moment)
         except Uncovered as why:
             unsure[step] = str(why)
-    if unsure and rows.session is None:
-        raise ValueError(
-            f"what the trace kept does not decide {listed_steps(unsure)}: "
-            f"{next(iter(unsure.values()))}. "
-            "Pass a session to decode those rows again: on=model.session()."
-        )
     if unsure:
+        rows.must_have_session(unsure, chain, next(iter(unsure.values())))
         rows.decode(unsure, comparison.add)
     return comparison.result()
 
@@ -173,13 +168,16 @@ def orders_in_row(
     step: int = 0,
     permutations: Iterable[Order] | None = None,
 ) -> Orders:
-    """As `orders`, on one row of logits of shape (n_vocab,), such as `session.logits(prompt)`."""
+    """As `orders`, on one row of logits of shape (n_vocab,), such as `session.logits(prompt)`.
+
+    Raises:
+        ValueError: a permutation leaves out a stage; there are more than 120 orders; the chain
+            does not fit the model; or a row, history, seed or step that `chain.preview` refuses.
+    """
     chain = Chain.of(chain)
-    Chain().preview(row, model=model, history=history, seed=seed, step=step, top=1)  # checks them
     check(chain, model)
     comparison = _Comparison(chain, permutations)
-    logits = np.asarray(row, np.float32)
-    comparison.add(moment_of_row(logits, model, chain=chain, history=history, seed=seed, step=step))
+    comparison.add(moment_of_row(row, model, chain=chain, history=history, seed=seed, step=step))
     return comparison.result()
 
 
@@ -294,10 +292,3 @@ def _distances(lefts: Sequence[Left | None]) -> NDArray[np.float64]:
     distances = between[np.ix_(kinds, kinds)]
     np.fill_diagonal(distances, 0.0)
     return distances
-
-
-def jensen_shannon(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
-    """The square root of the Jensen-Shannon divergence in bits; from 0 to 1."""
-    middle = (p + q) / 2
-    bits = sum(float((x[x > 0] * np.log2(x[x > 0] / middle[x > 0])).sum()) for x in (p, q))
-    return math.sqrt(max(0.0, bits / 2))

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.sampling.chain import Chain, Stage
-from mullama_lab.engine.sampling.chain_sampler import ChainSampler, check
+from mullama_lab.engine.sampling.chain_sampler import ChainSampler
 from mullama_lab.engine.sampling.moment import Moment
 from mullama_lab.engine.sampling.samplers import Custom
 from mullama_lab.engine.sampling.tail import Uncovered
 from mullama_lab.engine.session import Session
-from mullama_lab.engine.session.trace_rows import TraceRows, learning, listed_steps
+from mullama_lab.engine.session.trace_rows import TraceRows, learning, rows_and_chain
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import NoCandidates, StageFailed
 
@@ -48,7 +48,7 @@ class Replay:
         choices: what the chain chooses there: -1 where it leaves no token, -2 where that is not
             known, which is also where noise alone would change the choice.
         given: steps that were not drawn (the beginning of a branch, its given token).
-        rows: for each step "kept" or "decoded": where its row came from; "" where from nowhere.
+        sources: for each step "kept" or "decoded": where its row came from; "" where from nowhere.
         problems: why the chain leaves no token, or why a choice is not known, by step.
         first: the first step whose choice differs, None if all are the same.
     """
@@ -58,7 +58,7 @@ class Replay:
     tokens: NDArray[np.int32]
     choices: NDArray[np.int32]
     given: Bools
-    rows: tuple[str, ...]
+    sources: tuple[str, ...]
     problems: dict[int, str]
     pieces: dict[int, str] = field(repr=False)
 
@@ -119,7 +119,7 @@ class Replay:
                 "differs": self.differs,
                 "off_policy": self.off_policy,
                 "given": self.given,
-                "row": self.rows,
+                "row": self.sources,
             }
         )
         table.index.name = "step"
@@ -137,7 +137,7 @@ class Replay:
             parts.append(f"{self.n_changed} of {n} choices differ")
         if unknown := int(np.count_nonzero(~self.known & ~self.given)):
             parts.append(f"{unknown} not known")
-        if decoded := self.rows.count("decoded"):
+        if decoded := self.sources.count("decoded"):
             parts.append(f"{decoded} rows decoded again")
         return ", ".join(parts)
 
@@ -185,7 +185,7 @@ def replay(
 
     The draws are those of the generation, and penalties, DRY, mirostat and adaptive-p see the
     tokens that the trace has. A step is answered from the candidates that the trace kept of its
-    row if these decide it for sure, otherwise from the row decoded again; `rows` says which.
+    row if these decide it for sure, otherwise from the row decoded again; `sources` says which.
     A row decoded again is another one by noise: where that is enough to change the choice of the
     chain that drew the token, another choice is no effect of the new one, and is left open.
 
@@ -201,12 +201,10 @@ def replay(
             model; or whole rows are needed and `on` is no Session.
         StageFailed: a Custom stage raised or returned something unusable; the text names the step.
 
+    Example:
         replay(trace, TopK(40) | Temperature(1.2), on=session).first
     """
-    rows = TraceRows(trace, on)
-    rows.must_have_draws()
-    chain = Chain.of(chain)
-    check(chain, rows.model)
+    rows, chain = rows_and_chain(trace, chain, on)
     return _replayed(rows, chain, allow_unknown)
 
 
@@ -224,11 +222,11 @@ def stage_effects(
     Args:
         chain: None is the one in force at the end of the trace.
         on, allow_unknown: as for `replay`; a choice that is not known is not counted.
+
+    Raises:
+        ValueError, StageFailed: as `replay`.
     """
-    rows = TraceRows(trace, on)
-    rows.must_have_draws()
-    chain = trace.chain if chain is None else Chain.of(chain)
-    check(chain, rows.model)
+    rows, chain = rows_and_chain(trace, chain, on)
     whole = _replayed(rows, chain, allow_unknown)
     return StageEffects(_effects(rows, chain, whole, allow_unknown))
 
@@ -254,8 +252,7 @@ def _replayed(rows: TraceRows, chain: Chain, allow_unknown: bool) -> Replay:
     run.up_to(len(rows))
     wanted = [step for step, choice in enumerate(run.choices) if choice == UNKNOWN]
     if wanted and not allow_unknown:
-        if rows.session is None:
-            raise ValueError(_way_out(chain, wanted, run.problems[wanted[0]]))
+        rows.must_have_session(wanted, chain, run.problems[wanted[0]])
         run = _decoded(rows, chain, wanted)
     trace = rows.trace
     choices = np.array(run.choices, np.int32)
@@ -267,7 +264,7 @@ def _replayed(rows: TraceRows, chain: Chain, allow_unknown: bool) -> Replay:
         tokens=rows.tokens.copy(),
         choices=choices,
         given=_given(rows),
-        rows=tuple(run.sources),
+        sources=tuple(run.sources),
         problems=run.problems,
         pieces={**pieces, NOTHING: "(nothing left)", UNKNOWN: "n/a"},
     )
@@ -276,13 +273,6 @@ def _replayed(rows: TraceRows, chain: Chain, allow_unknown: bool) -> Replay:
 def _given(rows: TraceRows) -> Bools:
     """The steps whose tokens were not drawn with the trace's seed."""
     return rows.trace.forced[: rows.n] | (np.arange(rows.n) < rows.trace.n_copied)
-
-
-def _way_out(chain: Chain, wanted: Sequence[int], why: str) -> str:
-    return (
-        f"what the trace kept does not decide {listed_steps(wanted)} under {chain!r}: {why}. "
-        "Pass a session to decode those rows again: on=model.session()."
-    )
 
 
 def _decoded(rows: TraceRows, chain: Chain, wanted: Sequence[int]) -> _Pass:

@@ -20,11 +20,11 @@ from mullama_lab.engine.model import Model
 from mullama_lab.engine.options import whole
 from mullama_lab.engine.sampling import samplers as s
 from mullama_lab.engine.sampling.chain import Chain, Stage
-from mullama_lab.engine.sampling.chain_sampler import ChainSampler, check
+from mullama_lab.engine.sampling.chain_sampler import ChainSampler
 from mullama_lab.engine.sampling.moment import Moment
 from mullama_lab.engine.sampling.tail import Uncovered
 from mullama_lab.engine.session import Session
-from mullama_lab.engine.session.trace_rows import TraceRows, listed_steps
+from mullama_lab.engine.session.trace_rows import TraceRows, rows_and_chain
 from mullama_lab.engine.trace import Trace
 
 if TYPE_CHECKING:
@@ -176,12 +176,10 @@ def stage_states(
         ValueError: the chain has none of these stages, or none that acts; the trace was not
             drawn; or whole rows are needed and `on` is no Session.
 
+    Example:
         stage_states(trace, on=session).to_pandas()
     """
-    rows = TraceRows(trace, on)
-    rows.must_have_draws()
-    chain = trace.chain if chain is None else Chain.of(chain)
-    check(chain, rows.model)
+    rows, chain = rows_and_chain(trace, chain, on)
     top = whole("top", top, 0, 1024)
     watched = [i for i, x in enumerate(chain) if isinstance(x, WATCHED) and not x.why_inert()]
     if not watched:
@@ -193,11 +191,7 @@ def stage_states(
     try:
         watch.up_to(len(rows))
     except Uncovered as why:
-        if rows.session is None:
-            raise ValueError(
-                f"what the trace kept does not decide {listed_steps([len(watch.done)])}: {why}. "
-                "Pass a session to decode its rows again: on=model.session()."
-            ) from None
+        rows.must_have_session([len(watch.done)], chain, str(why))
         watch = _Watch(rows, chain, watched, top)
         rows.decode(range(len(rows)), watch.take)
     return StageStates(state for step in watch.done for state in step)

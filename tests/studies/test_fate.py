@@ -211,3 +211,18 @@ def test_what_was_kept_tells_what_it_can_where_nothing_can_be_decoded(smollm2):
             assert part.source == "kept"
             assert part.remark() == whole.remark()
             assert part.removed_by.stage == s.TopK(20)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"row": row_of(1)[:200]}, r"has shape \(259,\), not \(200,\)"),
+        ({"row": np.full(259, np.nan)}, "has a NaN"),
+        ({"history": [259]}, "259"),
+        ({"seed": -1}, "seed=-1: it must be from 0"),
+        ({"step": 1 << 21}, "step=2097152: it must be from 0"),
+    ],
+)
+def test_what_is_no_row_of_the_model_is_refused(tiny_model, wrong, said):
+    with pytest.raises(ValueError, match=said):
+        fate_in_row(**{"row": row_of(1), **wrong}, token=5, chain=s.TopK(9), model=tiny_model)

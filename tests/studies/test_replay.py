@@ -98,7 +98,7 @@ def test_so_does_a_replay_of_what_a_large_vocabulary_kept(other, smollm2):
     with smollm2.session(n_ctx=512) as session:
         trace = session.generate("Once upon a time", Chain.default(), max_tokens=40, seed=5)
         seen = replay(trace, other, on=smollm2, allow_unknown=True)
-        assert set(seen.rows) <= {"kept", ""}
+        assert set(seen.sources) <= {"kept", ""}
         assert len(trace.kept(0)[0]) < smollm2.n_vocab
         session.reset()
         again = session.generate("Once upon a time", other, max_tokens=40, seed=5)
@@ -156,10 +156,10 @@ def test_rows_that_were_not_kept_are_decoded_again_with_a_session(session):
     with pytest.raises(ValueError, match=r"24 steps \(0, 1, .*Pass a session .*on=model.session"):
         replay(bare, other, on=session.model)
     seen = replay(bare, other, on=session)
-    assert seen.rows == ("decoded",) * N
+    assert seen.sources == ("decoded",) * N
     assert "24 rows decoded again" in repr(seen)
     kept = replay(trace, other, on=session)
-    assert kept.rows == ("kept",) * N
+    assert kept.sources == ("kept",) * N
     np.testing.assert_array_equal(seen.choices, kept.choices)
 
 
@@ -174,7 +174,7 @@ def test_a_choice_that_noise_alone_would_change_is_left_open_and_no_effect(tiny_
     assert 0 < len(noisy) < 60 and same.n_changed == 0 and not same.first_is_sure
     assert all(same.problems[step] == NOISE for step in noisy)
     assert f"none of {120 - len(noisy)} choices differs, {len(noisy)} not known" in repr(same)
-    assert same.rows == ("decoded",) * 120
+    assert same.sources == ("decoded",) * 120
     assert seen.n_changed > 0 and not (seen.differs & ~same.known).any()
     assert [effect.n_compared for effect in effects] == [120 - len(noisy)] * 2
     exact = replay(trace, other, on=session)
@@ -189,7 +189,7 @@ def test_only_what_is_not_decided_is_decoded_again(smollm2):
         assert 0 < unknown.sum() < 60
         whole = replay(trace, s.TopP(0.9), on=session)
         assert all(whole.problems[step] == NOISE for step in np.flatnonzero(~whole.known))
-        assert [r == "decoded" for r in whole.rows] == unknown.tolist()
+        assert [r == "decoded" for r in whole.sources] == unknown.tolist()
         np.testing.assert_array_equal(part.choices[~unknown], whole.choices[~unknown])
 
 

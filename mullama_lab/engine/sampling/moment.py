@@ -8,17 +8,19 @@ the one that the whole row would have: `tail.py` keeps the books.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from mullama_lab.engine import _native as native
+from mullama_lab.engine.options import MAX_SEED, MAX_STEP, whole
 from mullama_lab.engine.sampling import samplers as s
 from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.sampling.chain_sampler import ChainSampler
+from mullama_lab.engine.sampling.preview import row_and_history
 from mullama_lab.engine.sampling.randomness import uniform
 from mullama_lab.engine.sampling.stage_samplers import State
 from mullama_lab.engine.sampling.tail import CLOSED, Tail, Uncovered, log_total, tail_after
@@ -228,24 +230,31 @@ class _Walk:
 
 
 def moment_of_row(
-    row: NDArray[Any],
+    row: ArrayLike,
     model: Model,
     *,
     chain: Chain,
-    history: Sequence[int] | NDArray[np.int32] = (),
+    history: Iterable[int] = (),
     seed: int = 0,
     step: int = 0,
     state: tuple[State, ...] = (),
 ) -> Moment:
-    """The moment of a whole row of logits, float32 of shape (n_vocab,)."""
+    """The moment of a whole row of logits, float32 of shape (n_vocab,), that a caller gives.
+
+    Raises:
+        ValueError: a row of another shape, or one that cannot be sampled from; a token of the
+            history, a seed or a step that is out of range.
+        TypeError: no array, no token ids, or no whole number.
+    """
+    logits, tokens = row_and_history(row, history, model)
     return Moment(
         model=model,
-        ids=np.arange(len(row), dtype=np.int32),
-        logits=np.asarray(row, np.float32),
-        logsumexp=log_total(row),
-        history=np.asarray(history, np.int32),
-        seed=seed,
-        step=step,
+        ids=np.arange(len(logits), dtype=np.int32),
+        logits=logits,
+        logsumexp=log_total(logits),
+        history=np.array(tokens, np.int32),
+        seed=whole("seed", seed, 0, MAX_SEED),
+        step=whole("step", step, 0, MAX_STEP),
         chain=chain,
         state=state,
     )

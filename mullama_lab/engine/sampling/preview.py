@@ -106,11 +106,7 @@ def preview(
     state: Sequence[tuple[float, ...]] = (),
 ) -> Preview:
     """See `Chain.preview`."""
-    if not hasattr(model, "n_vocab"):
-        raise TypeError(f"model={model!r}: give the Model, such as session.model.")
-    checked = _checked_row(row, model.n_vocab)
-    rule = "history is token ids in order, such as trace.history(step)"
-    tokens = model._check_tokens(history, rule)
+    checked, tokens = row_and_history(row, history, model)
     seed = whole("seed", seed, 0, MAX_SEED)
     step = whole("step", step, 0, MAX_STEP)
     top = whole("top", top, 1, 2**31)
@@ -211,6 +207,22 @@ def _desk(n_vocab: int) -> Iterator[_Desk]:
     yield desk
     if len(spare) < 4:
         spare.append(desk)
+
+
+def row_and_history(
+    row: ArrayLike, history: Iterable[int], model: Model
+) -> tuple[Logits, list[int]]:
+    """A row that can be sampled from and the tokens before it, or an error that says what is wrong.
+
+    Raises:
+        ValueError: a row of another shape or with a NaN, or a token that the model has not.
+        TypeError: no row, no token ids or no Model.
+    """
+    if not hasattr(model, "n_vocab"):
+        raise TypeError(f"model={model!r}: give the Model, such as session.model.")
+    checked = _checked_row(row, model.n_vocab)
+    rule = "history is token ids in order, such as trace.history(step)"
+    return checked, model._check_tokens(history, rule)
 
 
 def _checked_row(row: ArrayLike, n_vocab: int) -> Logits:

@@ -7,7 +7,7 @@ of the generation by the noise of another batch size. What was kept is exact.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +16,13 @@ from mullama_lab.engine import _native as native
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.options import whole
 from mullama_lab.engine.sampling import samplers as s
+from mullama_lab.engine.sampling.chain import Chain, Stage
+from mullama_lab.engine.sampling.chain_sampler import check
 from mullama_lab.engine.sampling.moment import Moment
 from mullama_lab.engine.sampling.tail import Uncovered, log_total
 from mullama_lab.engine.session.session import Session
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import DecodeError, NoCandidates
-
-if TYPE_CHECKING:
-    from mullama_lab.engine.sampling.chain import Chain
 
 N_CHECKED = 8  # drawn steps that must come out as the trace has them
 
@@ -135,6 +134,22 @@ class TraceRows:
                     f"made it ({trace.model_name!r})."
                 )
 
+    def must_have_session(self, steps: Collection[int], chain: Chain, why: str) -> None:
+        """Refuse to go on from what the trace kept, where rows cannot be decoded again.
+
+        Args:
+            steps: those that it does not decide under `chain`.
+            why: the reason at the first of them.
+
+        Raises:
+            ValueError: there is a Model and no Session.
+        """
+        if self.session is None:
+            raise ValueError(
+                f"what the trace kept does not decide {listed_steps(steps)} under {chain!r}: "
+                f"{why}. Pass a session to decode those rows again: on=model.session()."
+            )
+
     def _moment(
         self,
         step: int,
@@ -188,6 +203,27 @@ class TraceRows:
                 f"the trace was made with another vocabulary than that of {model.name}. "
                 f"Load the model that made it: {self.trace.model_name!r}."
             )
+
+
+def rows_and_chain(
+    trace: Trace, chain: Chain | Stage | None, on: Model | Session, *, drawn: bool = True
+) -> tuple[TraceRows, Chain]:
+    """The rows of a trace and the chain that a study tries on them, both checked.
+
+    Args:
+        chain: None is the one in force at the end of the trace.
+        drawn: whether the study asks what was drawn, not only from what.
+
+    Raises:
+        TypeError, ValueError: as `TraceRows` and `must_have_draws` say, or the chain does not fit
+            the model.
+    """
+    rows = TraceRows(trace, on)
+    if drawn:
+        rows.must_have_draws()
+    chain = trace.chain if chain is None else Chain.of(chain)
+    check(chain, rows.model)
+    return rows, chain
 
 
 def step_of(rows: TraceRows, step: Any) -> int:
