@@ -13,20 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.engine.multivector import MultiVector, maxsim
+from mullama_lab.engine.multivector.scales import BARS, SCALES, raw_ends
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from mullama_lab.engine.sampling.preview import Preview
     from mullama_lab.engine.trace import Trace
+    from mullama_lab.studies.seeds import SeedFan
 
 Documents: TypeAlias = "Sequence[MultiVector] | Mapping[str, MultiVector]"
 
-SCALES = ("raw", "by query")
-BARS = ("whole", "difference")
+__all__ = ["next_token", "rank_board", "seed_fan", "similarity_grid", "token_strip", "versus"]
+
+MOST_MARKS = 80  # of a curve
 MOST_NAMES = 80  # along one axis; more would be a grey smear
 MOST_NAME = 24  # characters
-NEARLY_ONE = 0.02  # how far the length of a stored unit vector may be from 1
 NARROW = 0.03  # of the axis: a part that is too short for its number
 AHEAD, BEHIND = "#1f6feb", "#d9480f"
 
@@ -58,7 +60,7 @@ def similarity_grid(
     ax.set_title(f"MaxSim {maxsim.score(query, document):.3f}")
     ax.set(xlabel="document" if len(document) else "an empty document", ylabel="query")
     if len(document):
-        _cells(ax, values, scale, cmap, _ends(values, query, document))
+        _cells(ax, values, scale, cmap, raw_ends(values, query, document))
         _name(ax, "x", _labels(document))
         _name(ax, "y", _labels(query))
         for row, column in enumerate(values.argmax(axis=1).tolist()):
@@ -170,6 +172,31 @@ def token_strip(trace: Trace, ax: Axes | None = None) -> Axes:
     return ax
 
 
+def seed_fan(fan: SeedFan, ax: Axes | None = None) -> Axes:
+    """How far runs of one prompt agree: token by token, the share that still says the same.
+
+    The other curve is how many different prefixes there are, by the number of runs.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    ax = _axes(ax, 7, 3.2)
+    table = fan.survival
+    steps = np.arange(len(table) + 1)
+    mark = "." if len(steps) <= MOST_MARKS else ""
+    share, distinct = table["share"], table["distinct"] / table["runs"]
+    ax.plot(steps, [1, *share], f"{mark}-", label="share with the most common prefix")
+    ax.plot(steps, [1 / len(fan), *distinct], f"{mark}--", label="distinct prefixes / runs")
+    ax.set(xlabel="tokens since the prompt", ylim=(0, 1.05), xlim=(0, None))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.set_title(f"{len(fan)} seeds: all together for {fan.n_together} tokens", fontsize=11)
+    ax.legend(frameon=False)
+    return ax
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
 # Parts
 
 
@@ -192,14 +219,6 @@ def _cells(
         label="similarity" + (", each row on its own scale" if stretched else ""),
         extend="min" if not stretched and values.min() < low else "neither",
     )
-
-
-def _ends(values: NDArray[Any], *sides: MultiVector) -> tuple[float, float]:
-    """The ends of the raw scale: 0 and 1 for unit vectors, else what there is."""
-    lengths = [np.linalg.norm(side.vectors.astype(np.float32), axis=1) for side in sides]
-    if all(np.abs(length - 1).max(initial=0.0) <= NEARLY_ONE for length in lengths):
-        return 0.0, 1.0
-    return float(values.min(initial=0.0)), float(values.max(initial=0.0))
 
 
 def _stretched(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 import warnings
@@ -13,6 +14,7 @@ import pytest
 import mullama_lab as ml
 from mullama_lab import plots
 from mullama_lab.engine.multivector import MultiVector
+from mullama_lab.studies.seeds import SeedFan
 
 matplotlib.use("agg")
 
@@ -152,6 +154,27 @@ def test_a_trace_is_drawn_token_by_token(tiny_model):
     )
     np.testing.assert_allclose(ax.lines[0].get_ydata(), np.exp(trace.logprob_after))
     assert len(names(ax.xaxis)) == len(trace)
+
+
+def test_a_seed_fan_is_drawn_as_its_survival_curve(tiny_model):
+    with tiny_model.session() as session:
+        fan = SeedFan([session.score(text) for text in ("aab", "aac")])
+    ax = drawn(plots.seed_fan(fan))
+    share, distinct = (line.get_ydata().tolist() for line in ax.get_lines())
+    assert share == [1, 1, 1, 0.5]
+    assert distinct == [0.5, 0.5, 0.5, 1]
+    assert plots.seed_fan(fan, ax) is ax
+
+
+def test_tab_completion_offers_the_pictures_alone():
+    pictures = {
+        name
+        for name, thing in vars(plots).items()
+        if inspect.isfunction(thing)
+        and thing.__module__ == plots.__name__
+        and not name.startswith("_")
+    }
+    assert dir(plots) == plots.__all__ == sorted(pictures)
 
 
 def test_they_draw_on_the_axes_that_are_given(query, document):

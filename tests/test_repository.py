@@ -100,9 +100,11 @@ def test_every_study_is_reached_by_its_name_and_loaded_on_first_use():
         _ = mullama_lab.studies.Nonesuch
 
 
-def test_tab_completion_offers_the_public_names_in_order():
-    assert dir(mullama_lab) == sorted(mullama_lab.__all__)
-    assert len(set(mullama_lab.__all__)) == len(mullama_lab.__all__)
+@pytest.mark.parametrize("name", ["", "labs", "plots", "studies", "widgets"])
+def test_tab_completion_offers_the_public_names_in_order(name):
+    module = getattr(mullama_lab, name) if name else mullama_lab
+    assert dir(module) == sorted(module.__all__)
+    assert len(set(module.__all__)) == len(module.__all__)
 
 
 def test_what_the_type_checker_sees_is_what_loads_on_first_use():

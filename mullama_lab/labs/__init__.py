@@ -7,3 +7,7 @@ from mullama_lab.labs.retrieval_lab import RetrievalLab
 from mullama_lab.labs.sampler_lab import SamplerLab
 
 __all__ = ["BranchLab", "RetrievalLab", "SamplerLab"]
+
+
+def __dir__() -> list[str]:
+    return __all__

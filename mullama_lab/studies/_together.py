@@ -1,4 +1,4 @@
-"""What studies that generate many texts at once share: the wait, with a bar, that can be ended."""
+"""What studies that generate many texts share: seeds, a bar, a wait that can be ended, a mean."""
 
 from __future__ import annotations
 

@@ -24,9 +24,7 @@ from mullama_lab.studies._together import Bar, listed_seeds, mean, wait_for
 
 if TYPE_CHECKING:
     import pandas
-    from matplotlib.axes import Axes
 
-MOST_MARKS = 80  # of a curve
 GRAMS_AT_ONCE = 4096  # columns of a table, so that thousands of runs fit in memory
 _NO_TOKEN = -1  # of a run that has ended by itself: it stays what it was
 _NOT_KNOWN = -2  # of a run that was ended
@@ -264,26 +262,7 @@ class SeedFan:
         ]
         return pd.DataFrame(rows)
 
-    # Pictures and texts.
-
-    def plot(self, ax: Axes | None = None) -> Axes:
-        """Draw the survival curve with matplotlib, on your Axes or new ones."""
-        import matplotlib.pyplot as plt
-        from matplotlib.ticker import MaxNLocator
-
-        if ax is None:
-            ax = plt.subplots(figsize=(7, 3.2), layout="constrained")[1]
-        table = self.survival
-        steps = np.arange(len(table) + 1)
-        mark = "." if len(steps) <= MOST_MARKS else ""
-        share, distinct = table["share"], table["distinct"] / table["runs"]
-        ax.plot(steps, [1, *share], f"{mark}-", label="share with the most common prefix")
-        ax.plot(steps, [1 / len(self), *distinct], f"{mark}--", label="distinct prefixes / runs")
-        ax.set(xlabel="tokens since the prompt", ylim=(0, 1.05), xlim=(0, None))
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        ax.set_title(f"{len(self)} seeds: all together for {self.n_together} tokens", fontsize=11)
-        ax.legend(frameon=False)
-        return ax
+    # Texts.
 
     def summary(self) -> str:
         """What came of it, in a line."""

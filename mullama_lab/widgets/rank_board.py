@@ -16,6 +16,7 @@ import traitlets
 from numpy.typing import NDArray
 
 from mullama_lab.engine.multivector import MultiVector, maxsim
+from mullama_lab.engine.multivector.scales import BARS
 from mullama_lab.widgets import _board_forms, _columns, _front_end, _tokens_in_text
 from mullama_lab.widgets._view import Undo, View, whole_number
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 STATES = ("empty", "indexing", "comparing", "searching", "ready", "stopped", "failed")
-BARS = ("whole", "difference")
 MOST_HITS = 1000
 MOST_QUERY = 4000  # characters
 MOST_TEXT = 300  # characters of a document in the list

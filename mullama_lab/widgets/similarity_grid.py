@@ -15,17 +15,16 @@ import traitlets
 from numpy.typing import NDArray
 
 from mullama_lab.engine.multivector import MultiVector, maxsim
+from mullama_lab.engine.multivector.scales import SCALES, raw_ends
 from mullama_lab.widgets import _columns, _front_end, _grid_forms, _tokens_in_text
 from mullama_lab.widgets._view import View, whole_number
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCALES = ("raw", "by query")
 UNITS = ("pieces", "words")
 MOST_CELLS = 4_194_304
 MOST_BYTES = 1_000_000  # of one message
-NEARLY_ONE = 0.02  # how far the length of a stored unit vector may be from 1
 
 
 class SimilarityGrid(View):
@@ -167,20 +166,9 @@ class SimilarityGrid(View):
         if self._query is None or self._document is None:
             raise ValueError("no query and document are shown; show(query, document) does")
         if op == "texts":
-            return {"epoch": self.epoch, "scale": self._ends()}, self._texts()
+            ends = raw_ends(self._matrix, self._query, self._document)
+            return {"epoch": self.epoch, "scale": list(ends)}, self._texts()
         return self._rows(whole_number(args, "from", low=0, high=max(0, self.n_query - 1)))
-
-    def _ends(self) -> list[float]:
-        """The ends of the raw scale: 0 and 1 for unit vectors, else what there is."""
-        lengths = [
-            np.linalg.norm(tokens.vectors.astype(np.float32), axis=1)
-            for tokens in (self._query, self._document)
-            if tokens is not None
-        ]
-        if all(np.abs(length - 1).max(initial=0.0) <= NEARLY_ONE for length in lengths):
-            return [0.0, 1.0]
-        low, high = self._matrix.min(initial=0.0), self._matrix.max(initial=0.0)
-        return [float(low), float(high)]
 
     def _texts(self) -> list[bytes]:
         query, document = self._query, self._document

@@ -165,15 +165,6 @@ def test_a_display_is_markup_in_which_a_text_is_text(session):
     assert html.startswith("<p>2 runs: all together for 3 tokens, ")
 
 
-def test_the_picture_is_the_survival_curve(session):
-    fan = SeedFan(runs(session, "aab", "aac"))
-    ax = fan.plot()
-    share, distinct = (line.get_ydata().tolist() for line in ax.get_lines())
-    assert share == [1, 1, 1, 0.5]
-    assert distinct == [0.5, 0.5, 0.5, 1]
-    assert fan.plot(ax) is ax
-
-
 # Stopped, and refused.
 
 
