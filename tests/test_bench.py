@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from mullama_lab.bench import browser
+from mullama_lab.bench.turns import in_turns_afresh, speeds
 
 
 def test_a_notebook_that_does_not_open_leaves_no_jupyterlab_behind(monkeypatch):
@@ -30,3 +31,25 @@ def test_a_notebook_that_does_not_open_leaves_no_jupyterlab_behind(monkeypatch):
     with pytest.raises(TimeoutError), opening:
         pass
     assert at_work == []
+
+
+def test_what_is_opened_afresh_takes_turns_in_opening_and_in_running_and_is_closed():
+    seen = []
+
+    @contextmanager
+    def side(name):
+        seen.append(f"open {name}")
+        yield lambda: seen.append(name) or name
+        seen.append(f"close {name}")
+
+    assert in_turns_afresh(4, lambda: side("a"), lambda: side("b")) == [("a", "b")] * 4
+    assert [step for step in seen if "open" in step] == [
+        f"open {name}" for name in ("a", "b", "b", "a", "a", "b", "b", "a")
+    ]
+    assert [step for step in seen if len(step) == 1] == ["a", "b", "a", "b", "b", "a", "b", "a"]
+    assert seen[:6] == ["open a", "open b", "a", "b", "close b", "close a"]
+
+
+def test_a_row_of_speeds_has_the_median_of_the_ratios_not_the_ratio_of_the_medians():
+    row = speeds("tokens/s", [(1.0, 1.0), (2.0, 4.0), (30.0, 10.0)], 0.9)
+    assert (row.ours, row.peer, row.value, row.verdict) == ("2.0", "4.0", 1.0, "met")

@@ -8,7 +8,6 @@ its matrices multiply to 8 bits as well, so there is a second peer: the same wei
 from __future__ import annotations
 
 import importlib.util
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from mullama_lab import hub
 from mullama_lab.bench.table import Row
+from mullama_lab.bench.turns import in_turns, speeds
 from mullama_lab.engine.encoder import MultiVectorEncoder
 from mullama_lab.engine.model import Model
 from mullama_lab.hub.wheels import fetch_onnx
@@ -71,18 +71,8 @@ def _against(
     what: str, ours: Callable[[], float], peer: OnnxRuntime, ids: Sequence[NDArray[np.int32]]
 ) -> Row:
     size = max(SIZES, key=lambda size: peer.speed(ids, size))
-    pairs = []
-    for number in range(PAIRS):
-        both = [ours, lambda: peer.speed(ids, size)]
-        figures = [call() for call in (reversed(both) if number % 2 else both)]
-        pairs.append(tuple(reversed(figures) if number % 2 else figures))
-    own, theirs = (statistics.median(column) for column in zip(*pairs))
-    return Row(
-        f"{NAME}: encode against ONNX Runtime, {what}, tokens/s",
-        f"{own:.0f}",
-        f"{theirs:.0f}",
-        statistics.median(a / b for a, b in pairs),
-    )
+    pairs = in_turns(PAIRS, ours, lambda: peer.speed(ids, size))
+    return speeds(f"{NAME}: encode against ONNX Runtime, {what}, tokens/s", pairs)
 
 
 class OnnxRuntime:

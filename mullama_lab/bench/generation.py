@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psutil
@@ -17,6 +18,7 @@ from llama_cpp import Llama
 from llama_cpp import llama_cpp as _llama_cpp
 
 from mullama_lab.bench.table import Row
+from mullama_lab.bench.turns import in_turns, in_turns_afresh, speeds
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.sampling.samplers import Chain
 from mullama_lab.engine.session import Session
@@ -26,6 +28,7 @@ C: Any = _llama_cpp  # its annotations do not allow what ctypes does
 PROMPT = "Once upon a time, in a small town by the sea, there lived"
 PAIRS = 13
 N_TOKENS = 96
+N_WARM = 4  # tokens of a fresh context that are not counted
 
 
 def rows(model: Model) -> Iterator[Row]:
@@ -33,7 +36,7 @@ def rows(model: Model) -> Iterator[Row]:
     large = model.n_vocab > 100_000
     least_over_peer, preview_ms = (30, 1.5) if large else (10, 0.5)
     with model.session(n_ctx=1024) as session:
-        yield _against_bare_loop(model, session)
+        yield _against_bare_loop(model, session.n_threads)
         yield _against_llama_cpp_python(model, session, least_over_peer)
         with model.session(n_ctx=1024, n_threads=psutil.cpu_count(logical=False)) as all_cores:
             yield _against_llama_cpp_python(model, all_cores, least_over_peer)
@@ -41,20 +44,12 @@ def rows(model: Model) -> Iterator[Row]:
         yield _second_prompt(model, session)
 
 
-def _against_bare_loop(model: Model, session: Session) -> Row:
-    n = N_TOKENS
-    with _BareLoop(model, session.n_threads) as bare:
-        pairs = list(_alternate(lambda: _our_speed(session, n), lambda: bare.speed(n), PAIRS))
-    ratio = statistics.median(a / b for a, b in pairs)
-    ours, peer = (statistics.median(column) for column in zip(*pairs))
-    return Row(
-        f"{model.source}: generate, full capture, against a bare decode and sample loop, tokens/s",
-        f"{ours:.1f}",
-        f"{peer:.1f}",
-        ratio,
-        0.97,
-        at_least=True,
+def _against_bare_loop(model: Model, n_threads: int) -> Row:
+    what = (
+        f"{model.source}: generate, full capture, against a bare decode and sample loop, tokens/s"
     )
+    pairs = in_turns_afresh(PAIRS, lambda: _ours(model), lambda: _bare_loop(model, n_threads))
+    return speeds(what, pairs, 0.97)
 
 
 def _against_llama_cpp_python(model: Model, session: Session, target: float) -> Row:
@@ -73,18 +68,10 @@ def _against_llama_cpp_python(model: Model, session: Session, target: float) -> 
         answer = llama.create_completion(PROMPT, max_tokens=16, logprobs=20, seed=7)
         return answer["usage"]["completion_tokens"] / (time.perf_counter() - start)  # type: ignore[index]
 
-    pairs = list(_alternate(lambda: _our_speed(session, N_TOKENS), peer_speed, 3))
+    pairs = in_turns(4, lambda: _our_speed(session, N_TOKENS), peer_speed)[1:]  # the first warms up
     llama.close()
-    ours, peer = (statistics.median(column) for column in zip(*pairs))
-    return Row(
-        f"{model.source}: generate against create_completion(logprobs=20), both with "
-        f"{session.n_threads} threads, tokens/s",
-        f"{ours:.1f}",
-        f"{peer:.1f}",
-        statistics.median(a / b for a, b in pairs),
-        target,
-        at_least=True,
-    )
+    what = f"{model.source}: generate against create_completion(logprobs=20), both with "
+    return speeds(f"{what}{session.n_threads} threads, tokens/s", pairs, target)
 
 
 def _preview(model: Model, session: Session, target: float) -> Row:
@@ -137,17 +124,18 @@ def _our_speed(session: Session, n: int) -> float:
     return trace.tokens_per_second
 
 
-def _alternate(
-    ours: Callable[[], float], peer: Callable[[], float], pairs: int
-) -> Iterator[tuple[float, float]]:
-    ours()
-    peer()
-    for i in range(pairs):
-        if i % 2:
-            b, a = peer(), ours()
-        else:
-            a, b = ours(), peer()
-        yield a, b
+@contextmanager
+def _ours(model: Model) -> Iterator[Callable[[], float]]:
+    with model.session(n_ctx=1024) as session:
+        _our_speed(session, N_WARM)
+        yield lambda: _our_speed(session, N_TOKENS)
+
+
+@contextmanager
+def _bare_loop(model: Model, n_threads: int) -> Iterator[Callable[[], float]]:
+    with _BareLoop(model, n_threads) as bare:
+        bare.speed(N_WARM)
+        yield lambda: bare.speed(N_TOKENS)
 
 
 class _BareLoop:

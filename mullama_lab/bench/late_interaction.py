@@ -15,12 +15,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.bench.table import Row
+from mullama_lab.bench.turns import in_turns
 from mullama_lab.engine.multivector import maxsim
 from mullama_lab.engine.multivector.maxsim import Ragged
 
@@ -125,21 +127,21 @@ def _against(what: str, ours: list[float], theirs: list[float], target: float | 
 def _rounds(
     ours: Call, peer: Call | None, product: Call | None = None, *, tolerance: float = ROUNDING
 ) -> tuple[list[float], list[float], list[float]]:
-    """Seconds of each, taken in turns; the order turns round."""
-    calls = [ours, peer, product]
+    """Seconds of each, taken in turns; none of what is not there."""
     scores = ours()
     if peer is not None:
         _must_be_equal(scores, peer(), tolerance)
-    spent: list[list[float]] = [[], [], []]
-    for turn in range(ROUNDS):
-        order = range(3) if turn % 2 else range(2, -1, -1)
-        for place in order:
-            call = calls[place]
-            if call is not None:
-                start = time.perf_counter()
-                call()
-                spent[place].append(time.perf_counter() - start)
-    return spent[0], spent[1], spent[2]
+    calls = [ours, peer, product]
+    spent = in_turns(ROUNDS, *(partial(_seconds, call) for call in calls if call is not None))
+    columns = iter(zip(*spent))
+    first, second, third = ([] if call is None else list(next(columns)) for call in calls)
+    return first, second, third
+
+
+def _seconds(call: Call) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
 
 
 def _must_be_equal(

@@ -5,13 +5,15 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mullama_lab.bench.table import Row
+from mullama_lab.bench.turns import in_turns_afresh, speeds
 from mullama_lab.engine import _native_context as native
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.session import Session
@@ -21,6 +23,7 @@ PROMPT = "Once upon a time, in a small town by the sea, there lived"
 N_SEQUENCES = 8
 N_PREFIX = 512
 N_TOKENS = 20
+N_WARM = 2  # tokens of a fresh context that are not counted
 PAIRS = 13
 
 
@@ -30,8 +33,7 @@ def rows(model: Model) -> Iterator[Row]:
         yield _forks(model, session)
         yield _branch(model, session)
         yield from _file(model, session)
-    with model.session(n_ctx=1024, n_seq_max=N_SEQUENCES) as session:
-        yield _side_by_side(model, session)
+    yield _side_by_side(model)
 
 
 def _forks(model: Model, session: Session) -> Row:
@@ -107,38 +109,43 @@ def _prefill_seconds(model: Model, session: Session) -> float:
         return time.perf_counter() - start
 
 
-def _side_by_side(model: Model, session: Session) -> Row:
+def _side_by_side(model: Model) -> Row:
     """Eight texts at once, each step recorded, against `llama_decode` with the same batches."""
     prompt = model.tokenize(PROMPT)
-    with _Bare(model, session.n_threads) as bare:
-        traces, _ = _ours(session, prompt)
-        bare.seconds(prompt, traces)
-        pairs = []
-        for i in range(PAIRS):
-            if i % 2:
-                spent = bare.seconds(prompt, traces)
-                traces, ours = _ours(session, prompt)
-            else:
-                traces, ours = _ours(session, prompt)
-                spent = bare.seconds(prompt, traces)
-            pairs.append((ours, spent))
-    n = sum(map(len, traces))
-    ours, peer = (statistics.median(column) for column in zip(*pairs, strict=True))
-    return Row(
-        f"{model.source}: {N_SEQUENCES} sequences at once against bare llama_decode, tokens/s",
-        f"{n / ours:.1f}",
-        f"{n / peer:.1f}",
-        statistics.median(b / a for a, b in pairs),
-        0.95,
-        at_least=True,
-    )
+    with _session_for_all(model) as session:
+        traces, n_threads = _generated(session, prompt, N_TOKENS), session.n_threads
+    beginnings = [trace[:N_WARM] for trace in traces]
+
+    @contextmanager
+    def ours() -> Iterator[Callable[[], float]]:
+        with _session_for_all(model) as session:
+            _generated(session, prompt, N_WARM)
+            yield lambda: _speed(lambda: _generated(session, prompt, N_TOKENS))
+
+    @contextmanager
+    def peer() -> Iterator[Callable[[], float]]:
+        with _Bare(model, n_threads) as bare:
+            bare.decode_all(prompt, beginnings)
+            yield lambda: _speed(lambda: bare.decode_all(prompt, traces))
+
+    what = f"{model.source}: {N_SEQUENCES} sequences at once against bare llama_decode, tokens/s"
+    return speeds(what, in_turns_afresh(PAIRS, ours, peer), 0.95)
 
 
-def _ours(session: Session, prompt: Sequence[int]) -> tuple[list[Trace], float]:
+def _session_for_all(model: Model) -> Session:
+    return model.session(n_ctx=1024, n_seq_max=N_SEQUENCES)
+
+
+def _generated(session: Session, prompt: Sequence[int], n: int) -> Sequence[Trace]:
     session.reset()
+    return session.generate_many(prompt, max_tokens=n, seeds=range(100, 100 + N_SEQUENCES))
+
+
+def _speed(work: Callable[[], Sequence[Trace]]) -> float:
+    """Tokens a second, in all texts."""
     start = time.perf_counter()
-    traces = session.generate_many(prompt, max_tokens=N_TOKENS, seeds=range(100, 100 + N_SEQUENCES))
-    return traces, time.perf_counter() - start
+    traces = work()
+    return sum(map(len, traces)) / (time.perf_counter() - start)
 
 
 def _prefix(model: Model) -> list[int]:
@@ -170,13 +177,12 @@ class _Bare:
     def __exit__(self, *_: object) -> None:
         native.free_context(self._handle)
 
-    def seconds(self, prompt: Sequence[int], traces: Sequence[Trace]) -> float:
-        """The time of the batches that made these traces: the prompt once, then a token each."""
+    def decode_all(self, prompt: Sequence[int], traces: Sequence[Trace]) -> Sequence[Trace]:
+        """Once more the batches that made these traces: the prompt once, then a token each."""
         handle, batch, n = self._handle, self._batch, len(prompt)
         texts = [trace.tokens.tolist() for trace in traces]
         native.clear_memory(handle)
         batch.wanted[:n] = 0
-        start = time.perf_counter()
         batch.token[:n], batch.pos[:n], batch.seq[:n] = prompt, np.arange(n), 0
         batch.wanted[n - 1] = 1
         self._decode(n)
@@ -188,7 +194,7 @@ class _Bare:
             batch.token[:size] = [texts[k][step] for k in alive]
             batch.seq[:size], batch.pos[:size], batch.wanted[:size] = alive, n + step, 1
             self._decode(size)
-        return time.perf_counter() - start
+        return traces
 
     def _decode(self, n: int) -> None:
         if not self._batch.decode(self._handle, n):
