@@ -236,7 +236,7 @@ def test_room_counts_what_paths_share_once(lab):
 
 
 def test_a_path_that_fills_the_context_ends_there_and_can_be_branched(tiny_model):
-    session = tiny_model.session(n_ctx=1, n_threads=1)
+    session = tiny_model.session(n_ctx=256, n_threads=1)
     lab = ml.labs.BranchLab(session, "x" * (session.n_ctx - 4), chain=ENDLESS, max_tokens=50)
     trace = lab.run()
     assert trace.finish_reason == "context" and len(lab.tree) == 1

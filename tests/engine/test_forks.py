@@ -177,7 +177,7 @@ def test_a_sliding_window_that_lost_cells_is_not_taken_for_whole(tmp_path):
 def test_without_a_unified_cache_a_fork_decodes_again(tiny_model):
     options = {"n_ctx": 1024, "n_threads": 1, "n_seq_max": 3, "kv_unified": False}
     with tiny_model.session(**options) as session:
-        assert session.n_ctx == 512  # of each
+        assert session.n_ctx == 341  # of each
         expected = session.logits(PREFIX)
         fork = session.fork(n_tokens=9)
         assert session.ledger == Ledger(len(PREFIX) + 9, 0, 0, 9, 2, seconds=session.ledger.seconds)

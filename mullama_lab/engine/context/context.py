@@ -44,14 +44,18 @@ class _Counts:
 
 
 class Context:
-    """The native context of a session, with the tokens of its cache."""
+    """The native context of a session, with the tokens of its cache.
+
+    Args:
+        n_ctx: tokens that one sequence may have; llama.cpp has room for these and rounds up.
+    """
 
     def __init__(
-        self, handle: Any, n_vocab: int, stop: native.StopFlag, *, shares_cells: bool
+        self, handle: Any, n_vocab: int, stop: native.StopFlag, *, n_ctx: int, shares_cells: bool
     ) -> None:
         self.handle = handle
         self.n_vocab = n_vocab
-        self.n_ctx = native.n_ctx(handle)  # of one sequence
+        self.n_ctx = min(n_ctx, native.n_ctx(handle))
         self.leaves_a_core = native.n_threads(handle) < (os.cpu_count() or 1)
         self.stop = stop
         self.batch = native.Batch(native.n_batch(handle))

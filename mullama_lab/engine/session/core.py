@@ -50,8 +50,13 @@ class SessionCore(ContextOwner):
         if n_seq_max is None:  # more cost nothing where they share a buffer
             n_seq_max = min(N_SEQUENCES, n_batch) if kv_unified else 1
         n_seq_max = whole("n_seq_max", n_seq_max, 1, 256)
-        # llama.cpp aborts on a context or batch of fewer tokens than sequences.
-        n_ctx, n_batch = max(n_ctx, n_seq_max), max(n_batch, n_seq_max)
+        n_each = n_ctx if kv_unified else n_ctx // n_seq_max
+        if n_each == 0:
+            raise ValueError(
+                f"n_ctx={n_ctx}: with kv_unified=False each of n_seq_max={n_seq_max} sequences has "
+                "an equal part of it, which would be none. Use a larger n_ctx."
+            )
+        n_batch = max(n_batch, n_seq_max)  # llama.cpp aborts on one of fewer tokens
         n_ubatch = min(whole("n_ubatch", n_ubatch, 1, 1 << 16), n_batch)
         self.n_threads = threads(n_threads)
         types = kv_types(kv_type)
@@ -78,7 +83,7 @@ class SessionCore(ContextOwner):
         with model._in_use():
             handle = native.new_context(
                 model._handle,
-                n_ctx=n_ctx,
+                n_ctx=max(n_ctx, n_seq_max),  # it aborts on fewer; its own rounding is left unused
                 n_batch=n_batch,
                 n_ubatch=n_ubatch,
                 n_threads=self.n_threads,
@@ -88,7 +93,9 @@ class SessionCore(ContextOwner):
                 kv_unified=bool(kv_unified),
                 stop=stop,
             )
-            self._context = Context(handle, model.n_vocab, stop, shares_cells=bool(kv_unified))
+            self._context = Context(
+                handle, model.n_vocab, stop, n_ctx=n_each, shares_cells=bool(kv_unified)
+            )
             self.n_ctx = self._context.n_ctx
             self.n_seq_max = n_seq_max
             self._own(

@@ -174,6 +174,11 @@ class SessionFile(SessionBranches):
                     f"cache ends at position {last}. "
                     "It was made by another program; save the session again."
                 )
+        if any(context.sequences.room(sequence) < 0 for sequence in contents.held):
+            raise SessionFileError(
+                f"the file has more tokens than fit in its n_ctx={self.settings['n_ctx']}. "
+                "It was made by another program; save the session again."
+            )
         lengths = {s: len(held.tokens) for s, held in contents.held.items() if held.tokens}
         free = [s for s in range(self.n_seq_max) if s not in lengths][:2]
         if self.model.n_swa and context.sequences.shared and lengths and len(free) == 2:

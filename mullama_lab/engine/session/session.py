@@ -19,8 +19,9 @@ class Session(SessionFile):
 
     Args:
         model: an open Model.
-        n_ctx: tokens the context has room for, in all sequences together (in each, with
-            kv_unified=False); None takes what the model was trained with, at most 4096.
+        n_ctx: tokens the context has room for, in all sequences together; None takes what the
+            model was trained with, at most 4096. With kv_unified=False each sequence has an
+            equal part of it, which `session.n_ctx` names.
         n_batch: tokens a prompt is processed in at once, at least n_seq_max; Stop acts between
             them on a GPU.
         n_ubatch: tokens llama.cpp computes at once, at most n_batch.
