@@ -1,7 +1,12 @@
-"""The bar that long work shows."""
+"""What long work shows, and what a long wait does."""
 
 from __future__ import annotations
 
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,3 +28,47 @@ def bar(what: str, total: int, unit: str, *, shown: bool = True) -> tqdm:
         leave=False,
         disable=not shown,
     )
+
+
+@contextmanager
+def waiting(behind: Callable[[], str]) -> Iterator[Callable[[], None]]:
+    """Say after two seconds what a wait is for, as long as it is, where a person watches.
+
+    Args:
+        behind: what it waits for now; "" if for nothing that needs to be said.
+
+    Yields:
+        what to call now and then while it waits.
+    """
+    began = monotonic()
+    shown: tqdm | None = None
+
+    def tell() -> None:
+        nonlocal shown
+        seconds = monotonic() - began
+        text = behind() if seconds >= SHOWN_AFTER and _is_watched() else ""
+        if text and shown is None:
+            from tqdm.auto import tqdm
+
+            shown = tqdm(bar_format="{desc}", leave=False)
+        if shown is not None and text:
+            shown.set_description_str(f"{text} ({seconds:.0f} s)")
+        elif shown is not None:
+            shown.close()
+            shown = None
+
+    try:
+        yield tell
+    finally:
+        if shown is not None:
+            shown.close()
+
+
+def _is_watched() -> bool:
+    """Whether a person sees this thread wait, in a notebook or a terminal."""
+    if threading.current_thread() is not threading.main_thread():
+        return False
+    ipython = sys.modules.get("IPython")
+    if ipython is not None and ipython.get_ipython() is not None:
+        return True
+    return sys.stderr is not None and sys.stderr.isatty()

@@ -12,10 +12,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Generic, TypeVar
 
 from mullama_lab.engine._native_context import StopFlag
+from mullama_lab.engine.bar import waiting
 from mullama_lab.errors import ClosedError, SessionError, Stopped
 
 T = TypeVar("T")
@@ -88,9 +89,21 @@ class Job(Generic[T]):
     def _ended_within(self, timeout: float | None) -> bool:
         # In steps: not every interrupt ends a wait, but each is noticed after one.
         end = math.inf if timeout is None else time.monotonic() + timeout
-        while not self.done and (left := end - time.monotonic()) > 0:
-            wait([self._future], min(left, WAIT_STEP))
+        with self.told_wait() as tell:
+            while not self.done and (left := end - time.monotonic()) > 0:
+                wait([self._future], min(left, WAIT_STEP))
+                tell()
         return self.done
+
+    def told_wait(self) -> AbstractContextManager[Callable[[], None]]:
+        """A wait for it that says what it waits for, if that is what was asked before it."""
+        return waiting(lambda: self._behind)
+
+    @property
+    def _behind(self) -> str:
+        """What must end before it can begin, and how to end that; "" once it has begun."""
+        worker = self._worker
+        return "" if worker is None or self.claimed else worker.busy_text
 
     def must_not_wait_here(self) -> None:
         """Refuse to wait for a job on the very thread that is to do it."""
@@ -163,6 +176,10 @@ class Part(Job[None]):
             self._future.set_exception(error)
 
     @property
+    def _behind(self) -> str:
+        return self._whole._behind
+
+    @property
     def _is_done_here(self) -> bool:
         return self._whole._is_done_here
 
@@ -197,6 +214,9 @@ class Worker:
     ) -> None:
         self.what, self.caller = what, caller
         self.closed_text = f"the {what} is closed. Open another one with {opened_by}."
+        self.busy_text = (
+            f"Waiting for the {what}'s earlier work. To end that: interrupt, then {what}.stop()"
+        )
         self._queue: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
         self._stop = stop
         self._lock = threading.Lock()

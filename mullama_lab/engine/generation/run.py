@@ -100,9 +100,10 @@ class Run:
         self._job.must_not_wait_here()
         seen = 0
         while True:
-            with self._news:
+            with self._news, self._job.told_wait() as tell:
                 while len(self.trace) == seen and not self.done:
                     self._news.wait(WAIT_STEP)
+                    tell()
             if len(self.trace) == seen:
                 self.wait()
                 return
