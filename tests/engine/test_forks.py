@@ -80,9 +80,9 @@ def test_rewinding_keeps_the_beginning_and_decodes_nothing(session):
     spent = cost(session, lambda: session.rewind(6))
     assert (spent.decoded, session.tokens.tolist()) == (0, PREFIX[:6])
     fork = session.fork()
-    session.rewind(2, fork)
+    session.rewind(2, sequence=fork)
     assert [len(t) for t in session.sequences.values()] == [6, 2]
-    session.rewind(0, fork)
+    session.rewind(0, sequence=fork)
     assert session.sequences[fork].tolist() == []
 
 
@@ -196,7 +196,7 @@ def test_without_a_unified_cache_a_fork_decodes_again(tiny_model):
         (lambda s: s.fork("0"), TypeError, "sequence='0': it must be a whole number"),
         (lambda s: s.fork(n_tokens=6), ValueError, "n_tokens=6: it must be from 0 to 5"),
         (lambda s: s.rewind(6), ValueError, "n_tokens=6: it must be from 0 to 5"),
-        (lambda s: s.rewind(1, 3), ValueError, "no sequence 3"),
+        (lambda s: s.rewind(1, sequence=3), ValueError, "no sequence 3"),
         (lambda s: s.remove(4), ValueError, "sequence=4: it must be from 0 to 3"),
         (lambda s: s.generate("a", sequence=1), ValueError, "no sequence 1"),
         (lambda s: s.stream("a", sequence=1), ValueError, "no sequence 1"),

@@ -61,7 +61,7 @@ def test_a_branchs_logits_are_those_of_a_fresh_decode_within_the_noise(any_model
             normal = row - np.logaddexp.reduce(row.astype(np.float64))
             apart = normal[branch.top_ids[step]] - branch.top_logprobs[step]
             assert measured.floor.within(np.abs(apart).max(), "logit")
-            reused = session.logits(tokens, sequence=session.fork(0, 8))
+            reused = session.logits(tokens, sequence=session.fork(n_tokens=8))
             assert measured.floor.same(reused, row)
             session.remove(max(session.sequences))
 
@@ -73,7 +73,7 @@ def test_a_model_that_speaks_calls_a_branch_the_same_and_another_word_not(smollm
         trace = session.generate("The capital of France is", max_tokens=6, seed=1)
         branch = session.branch(trace, 0, " London", max_tokens=3)
         tokens = [*trace.prompt_tokens, *branch.tokens[:2]]
-        reused = session.logits(tokens, sequence=session.fork(0, 2))
+        reused = session.logits(tokens, sequence=session.fork(n_tokens=2))
         with smollm2.session(n_ctx=512) as other:
             row = other.logits(tokens)
             another = other.logits([*trace.prompt_tokens, *trace.tokens[:2]])

@@ -53,7 +53,7 @@ class SessionCache(SessionCore):
         """How many tokens were decoded since the session was opened."""
         return self._context.n_decoded
 
-    def fork(self, sequence: int = 0, n_tokens: int | None = None) -> int:
+    def fork(self, sequence: int = 0, *, n_tokens: int | None = None) -> int:
         """A new sequence that begins like another one; its id.
 
         They share the cells of what they have in common, and nothing is decoded. Where a cache
@@ -75,7 +75,7 @@ class SessionCache(SessionCore):
 
         return self._do(work)
 
-    def rewind(self, n_tokens: int, sequence: int = 0) -> None:
+    def rewind(self, n_tokens: int, *, sequence: int = 0) -> None:
         """Let a sequence keep its first tokens and forget the rest.
 
         A recurrent model cannot forget a tail: its tokens are decoded again then.
