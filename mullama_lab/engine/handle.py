@@ -95,7 +95,12 @@ class ContextOwner(Handle):
             )
         self._close()
 
-    def _must_be_open(self) -> None:
+    def must_be_open(self) -> None:
+        """Refuse what was closed.
+
+        Raises:
+            ClosedError: it, or its model, was closed.
+        """
         if self.closed:
             raise ClosedError(self._worker.closed_text)
 

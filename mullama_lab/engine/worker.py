@@ -121,8 +121,8 @@ class Job(Generic[T]):
         """Whether this is the thread that does it."""
         return self._worker is not None and self._worker.is_this_thread
 
-    def when_done(self, call: Callable[[], None]) -> None:
-        """Call something, on whichever thread ends the job, once it has ended."""
+    def when_done(self, call: Callable[[], object]) -> None:
+        """Call something once it has ended, on whichever thread ends it; at once if it has."""
         self._future.add_done_callback(lambda _: call())
 
     def run(self) -> None:

@@ -58,7 +58,7 @@ class Asking:
         with self._changed:
             self.show(None)
             self._following = run
-        run._job.when_done(lambda: self._ended(run))
+        run.when_done(lambda: self._ended(run))
 
     def show(self, trace: Trace | None) -> None:
         """Ask about a run that is over."""

@@ -66,8 +66,7 @@ class Bench(Lab, ABC):
 
     def _seen_through(self, run: Run) -> Trace:
         """Wait for a run until every view shows its end."""
-        with run._job.stopped_on_error():
-            trace = run.wait()
+        trace = run.wait_or_stop()
         self.strip.settle()
         self.panel.settle()
         return trace

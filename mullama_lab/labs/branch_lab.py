@@ -54,7 +54,8 @@ class BranchLab(Bench):
         lab.compare(1, 2)
 
     Every generation of the lab's session from the same prompt joins the tree, also one that a
-    cell starts. Another prompt begins another tree; the former comes back with its prompt.
+    cell starts, but not the many of `generate_many` and `branch_many`. Another prompt begins
+    another tree; the former comes back with its prompt.
 
     Args:
         model: a Model (the lab opens a session of its own) or a Session to share.
@@ -174,7 +175,7 @@ class BranchLab(Bench):
                 parent, step, token, self.chain, max_tokens=self.panel.max_tokens, seed=seed
             )
             self._asked[run] = key
-        run._job.when_done(lambda: self._forget(run))
+        run.when_done(lambda: self._forget(run))
         return run
 
     def branch(
@@ -288,13 +289,13 @@ class BranchLab(Bench):
         self.strip.follow(run)
         self.panel.follow(run)
         self.branches.follow(run)
-        run._job.when_done(lambda: self._arrived(run))
+        run.when_done(lambda: self._arrived(run))
 
     def _arrived(self, run: Run) -> None:
         """A run has ended (on the session's worker): its path joins the tree."""
         trace = run.trace
         try:
-            if len(trace) > trace.n_copied or (run._started and len(trace)):
+            if len(trace) > trace.n_copied or (run.started and len(trace)):
                 branch = self._trees.of(trace).add(trace)
                 if self.strip.trace is trace:
                     self._select_end(branch)
@@ -308,7 +309,7 @@ class BranchLab(Bench):
     def _prompt_changed(self) -> None:
         """Another prompt shows its own tree, if there is one."""
         try:
-            tokens = self.session._prompt_tokens(self.panel.prompt)
+            tokens = self.session.prompt_tokens(self.panel.prompt)
         except (MullamaError, ValueError):
             return  # Run says what is wrong with it
         tree = self._trees.known(tokens)
@@ -357,8 +358,7 @@ class BranchLab(Bench):
                     "Select a segment before it, or the prompt."
                 )
             return path, self.tree
-        tokens = self.session._prompt_tokens(self.panel.prompt)
-        start = self.session._new_trace(tokens, Chain(), None, TOP)
+        start = self.session.empty_trace(self.panel.prompt, top=TOP)
         tree = self._trees.of(start)
         if tree is not self.tree:
             self._show_tree(tree)

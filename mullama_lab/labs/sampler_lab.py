@@ -50,7 +50,8 @@ class SamplerLab(Bench):
         trace = lab.run()
 
     Every generation of the lab's session shows in it, also one that a cell starts with
-    `lab.session.generate(...)`; Stop ends whatever the session is doing.
+    `lab.session.generate(...)`, but not the many of `generate_many`; Stop ends whatever the
+    session is doing.
 
     Args:
         model: a Model (the lab opens a session of its own) or a Session to share.
@@ -145,7 +146,7 @@ class SamplerLab(Bench):
                 self._pending.stop()
             self._settled.clear()
             try:
-                aim = aim or _Aim(self.session._prompt_tokens(self.panel.prompt), 0)
+                aim = aim or _Aim(self.session.prompt_tokens(self.panel.prompt), 0)
                 self._aim = aim
                 job = self._pending = self.session.start_logits(aim.tokens)
             except (MullamaError, ValueError) as error:
@@ -160,7 +161,7 @@ class SamplerLab(Bench):
         job = self._pending
         if job is not None:
             with contextlib.suppress(MullamaError):  # the view says it
-                self.session._wait(job)
+                job.result_or_stop()
         while not self._settled.wait(WAIT_STEP):  # in steps: not every interrupt ends a wait
             pass
 

@@ -87,7 +87,7 @@ def work(
     for item in items:
         try:
             if item.prompt not in prompts:
-                prompts[item.prompt] = session._prompt_tokens(item.prompt)
+                prompts[item.prompt] = session.prompt_tokens(item.prompt)
             check(item.chain, session.model)
         except (MullamaError, ValueError, TypeError) as error:
             rows[item.place] = failed(error)

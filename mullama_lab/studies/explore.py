@@ -24,7 +24,6 @@ from mullama_lab.engine.generation.spread import Prompt
 from mullama_lab.engine.noise_floor import known_floor
 from mullama_lab.engine.options import whole
 from mullama_lab.engine.sampling.capture import RowFacts, RowReader, largest
-from mullama_lab.engine.sampling.chain import Chain
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
@@ -340,16 +339,15 @@ class Exploration(Sequence[Prefix]):
 
 
 def _prompt(session: Session, prompt: Prompt) -> Trace:
-    return session._new_trace(session._prompt_tokens(prompt), Chain(), None, TOP)
+    return session.empty_trace(prompt, top=TOP)
 
 
 def _checked(session: Session, trace: Trace) -> Trace:
     """The trace as it is now, if something can follow it."""
     trace = trace[:]
     if len(trace):
-        last = int(trace.tokens[-1])
-        session._check_fork(trace, len(trace) - 1, last)
-        if session.model.is_eog(last):
+        trace.must_be_of(session.model)
+        if session.model.is_eog(int(trace.tokens[-1])):
             raise ValueError("the trace has come to its end: nothing follows. Cut it: trace[:n].")
     return trace
 

@@ -173,7 +173,7 @@ def _settings(session: Session) -> dict[str, Any]:
 
 
 def _tokens(session: Session, text: Prompt) -> list[int]:
-    tokens = session._prompt_tokens(text)[:MOST]
+    tokens = session.prompt_tokens(text)[:MOST]
     if len(tokens) < 2:
         raise ValueError(
             f"text={text!r:.40}: it has fewer than 2 tokens, so nothing can be decoded in pieces. "

@@ -264,7 +264,7 @@ def _do_here(
     rows: dict[int, Row],
 ) -> None:
     with _session(on, *options) as session:
-        session._must_be_open()
+        session.must_be_open()
         n = max(session.n_seq_max, TOKENS_AT_ONCE // limits.max_tokens)
         for some in _in_parts(items, n):
             work(session, some, limits, bar, rows)

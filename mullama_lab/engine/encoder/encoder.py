@@ -270,7 +270,7 @@ class MultiVectorEncoder(ContextOwner):
     # On the worker's thread.
 
     def _start(self, work: Callable[[], Any]) -> Job[Any]:
-        self._must_be_open()
+        self.must_be_open()
         return self._worker.submit(Job(work, self))
 
     def _query(self, text: str, too_long: TooLong) -> Input:

@@ -105,7 +105,7 @@ class Network:
 
 def must_encode(model: Model) -> None:
     """Refuse models whose tokens have no vectors, or that llama.cpp would abort on."""
-    model._must_be_open()
+    model.must_be_open()
     if model.vocab_only:
         raise ModelLoadError(
             f"{model.name} was loaded with vocab_only=True, so it has no weights. "

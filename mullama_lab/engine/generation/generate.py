@@ -14,7 +14,7 @@ decoding takes every core, a second thread would stall it, and the record is mad
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter_ns
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from mullama_lab.engine.context import Context
 from mullama_lab.engine.generation.drawing import Draw, Drawing, facts_of
 from mullama_lab.engine.generation.stop_strings import StopStrings
+from mullama_lab.engine.options import stop_strings, token_limit
 from mullama_lab.engine.sampling.capture import RowReader
 from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.sampling.stage_samplers import State
@@ -58,6 +59,11 @@ class Limits:
 
     max_tokens: int
     stop: tuple[bytes, ...] = ()
+
+    @classmethod
+    def of(cls, max_tokens: int, stop: str | Iterable[str]) -> Limits:
+        """The limits a caller gives; ValueError or TypeError if they are none."""
+        return cls(token_limit(max_tokens), stop_strings(stop))
 
 
 class Lane:

@@ -59,6 +59,11 @@ class Run:
         self._chain = chain
 
     @property
+    def started(self) -> bool:
+        """Whether its turn came: its prompt is being processed, or was."""
+        return self._started
+
+    @property
     def done(self) -> bool:
         """Whether it has ended, however."""
         return self._job.done
@@ -79,7 +84,7 @@ class Run:
             return "stopped" if stopped else "finished"
         if len(self.trace) > self.trace.n_copied:
             return "running"
-        return "prompt" if self._started else "queued"
+        return "prompt" if self.started else "queued"
 
     def stop(self) -> None:
         """Stop it, also during prompt processing; what was generated stays in the trace."""
@@ -95,6 +100,19 @@ class Run:
         with suppress(Stopped):
             self._job.result(timeout)
         return self.trace
+
+    def wait_or_stop(self) -> Trace:
+        """Wait for its end; what interrupts the wait (Ctrl-C) stops it and is raised after that.
+
+        Raises:
+            MullamaError: what made it fail.
+        """
+        with self._job.stopped_on_error():
+            return self.wait()
+
+    def when_done(self, call: Callable[[], object]) -> None:
+        """Call something once it has ended, on whichever thread ends it; at once if it has."""
+        self._job.when_done(call)
 
     def __iter__(self) -> Iterator[Step]:
         self._job.must_not_wait_here()

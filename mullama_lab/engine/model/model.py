@@ -157,15 +157,15 @@ class Model(Handle):
 
     @property
     def _handle(self) -> Any:
-        self._must_be_open()
+        self.must_be_open()
         return self._pointer
 
     @property
     def _vocab(self) -> Any:
-        self._must_be_open()
+        self.must_be_open()
         return self._vocabulary
 
-    def _must_be_open(self) -> None:
+    def must_be_open(self) -> None:
         if self._pointer is None:
             raise ClosedError(f"the model {self.name} is closed. Load it again with Model.load.")
 
@@ -173,7 +173,7 @@ class Model(Handle):
     def _in_use(self) -> Iterator[Any]:
         """The vocabulary, which `close` will not free before the block ends."""
         with self._state:
-            self._must_be_open()
+            self.must_be_open()
             self._users += 1
         try:
             yield self._vocabulary
@@ -199,7 +199,7 @@ class Model(Handle):
         """Open a Session on this model; the options are those of `Session`."""
         from mullama_lab.engine.session import Session
 
-        self._must_be_open()
+        self.must_be_open()
         return Session(self, **options)
 
     # -- text and tokens --------------------------------------------------------------------

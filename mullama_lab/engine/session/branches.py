@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-import numpy as np
-
 from mullama_lab.engine.generation.branch import Branch
 from mullama_lab.engine.generation.generate import Lane, Limits, generate
 from mullama_lab.engine.generation.run import Run, Runs
 from mullama_lab.engine.model.one_token import one_token
 from mullama_lab.engine.model.opening import piece_of
-from mullama_lab.engine.options import MAX_TOP, seed_or_random, stop_strings, token_limit, whole
+from mullama_lab.engine.options import MAX_TOP, seed_or_random, whole
 from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.sampling.chain_sampler import check
 from mullama_lab.engine.session.runs import SessionRuns
@@ -62,7 +60,9 @@ class SessionBranches(SessionRuns):
             ContextFull: the tokens do not fit beside those of the sequences that are kept.
             ClosedError: the session was closed.
         """
-        run = self._new_branch(trace, step, token, chain, max_tokens, seed, stop, top)
+        run = self._new_branch(
+            (trace, step, token), chain, Limits.of(max_tokens, stop), seed=seed, top=top
+        )
         with run._job.stopped_on_error():
             return self._launched(run).wait()
 
@@ -80,7 +80,9 @@ class SessionBranches(SessionRuns):
     ) -> Run:
         """Begin a branch and return its Run at once; see `branch` for the arguments."""
         return self._launched(
-            self._new_branch(trace, step, token, chain, max_tokens, seed, stop, top)
+            self._new_branch(
+                (trace, step, token), chain, Limits.of(max_tokens, stop), seed=seed, top=top
+            )
         )
 
     def branch_many(
@@ -97,7 +99,7 @@ class SessionBranches(SessionRuns):
         Args:
             branches: (trace, step, token) of each.
         """
-        runs = self._new_branches(branches, chain, max_tokens, stop, top)
+        runs = self._new_branches(branches, chain, Limits.of(max_tokens, stop), top)
         with runs._job.stopped_on_error():
             return self._launched_many(runs).wait()
 
@@ -111,31 +113,30 @@ class SessionBranches(SessionRuns):
         top: int | None = None,
     ) -> Runs:
         """Begin `branch_many` and return its Runs at once."""
-        return self._launched_many(self._new_branches(branches, chain, max_tokens, stop, top))
+        return self._launched_many(
+            self._new_branches(branches, chain, Limits.of(max_tokens, stop), top)
+        )
 
     def _new_branch(
         self,
-        trace: Trace,
-        step: int,
-        token: int | str,
+        fork: Fork,
         chain: Chain | Stage | Iterable[Stage] | None,
-        max_tokens: int,
+        limits: Limits,
+        *,
         seed: int | None,
-        stop: str | Iterable[str],
         top: int | None,
     ) -> Run:
         def job(lane: Lane) -> Job[None]:
             context = self._context
             return Job(lambda: generate(context, [lane]), self)
 
-        return self._run_of((trace, step, token), chain, max_tokens, seed, stop, top, job)
+        return self._run_of(fork, chain, limits, job, seed=seed, top=top)
 
     def _new_branches(
         self,
         branches: Iterable[Fork],
         chain: Chain | Stage | Iterable[Stage] | None,
-        max_tokens: int,
-        stop: str | Iterable[str],
+        limits: Limits,
         top: int | None,
     ) -> Runs:
         lanes: list[Lane] = []
@@ -146,7 +147,7 @@ class SessionBranches(SessionRuns):
             lanes.append(lane)
             return Part(together)
 
-        made = [self._run_of(fork, chain, max_tokens, None, stop, top, part) for fork in branches]
+        made = [self._run_of(fork, chain, limits, part, seed=None, top=top) for fork in branches]
         if not made:
             raise ValueError("no branch is given: give at least one (trace, step, token).")
         return Runs(made, together)
@@ -155,19 +156,18 @@ class SessionBranches(SessionRuns):
         self,
         fork: Fork,
         chain: Chain | Stage | Iterable[Stage] | None,
-        max_tokens: int,
-        seed: int | None,
-        stop: str | Iterable[str],
-        top: int | None,
+        limits: Limits,
         job: Callable[[Lane], Job[None]],
+        *,
+        seed: int | None,
+        top: int | None,
     ) -> Run:
-        self._must_be_open()
+        self.must_be_open()
         parent, step, name = fork
         model = self.model
         step, token = self._check_fork(parent, step, name)
         chain = parent.chain_at(step) if chain is None else Chain.of(chain)
-        max_tokens = token_limit(max_tokens)
-        limits = Limits(step + 1 + max_tokens, stop_strings(stop))
+        limits = Limits(step + 1 + limits.max_tokens, limits.stop)
         seed = seed_or_random(parent.seed if seed is None else seed)
         top = parent.top if top is None else min(whole("top", top, 1, MAX_TOP), model.n_vocab)
         trace = parent.begun(step, top=top, seed=seed, piece=piece_of(model))
@@ -188,16 +188,5 @@ class SessionBranches(SessionRuns):
                 "draws have moved. Branch off the whole trace, at the step as that counts it."
             )
         step = whole("step", step, 0, len(parent) - 1)
-        token = one_token(self.model, token)
-        n_vocab = self.model.n_vocab
-        history = parent.history(step + 1)
-        is_ours = bool(np.all((history >= 0) & (history < n_vocab))) and all(
-            self.model.piece(int(t)) == piece
-            for t, piece in zip(parent.tokens[: step + 1], parent.pieces, strict=False)
-        )
-        if not is_ours:
-            raise ValueError(
-                f"the trace was made with another vocabulary than that of {self.model.name}. "
-                "Branch in a session of the model that made it."
-            )
-        return step, token
+        parent.must_be_of(self.model)
+        return step, one_token(self.model, token)

@@ -115,10 +115,7 @@ class SessionCore(ContextOwner):
         if self.n_threads > (os.cpu_count() or 1) - 2:
             self._context.way_until = monotonic() + MOMENT
 
-    def _wait(self, job: Job[T]) -> T:
-        return job.result_or_stop()
-
     def _do(self, work: Callable[[], T]) -> T:
         """Let the worker do something, and wait for it."""
-        self._must_be_open()
-        return self._wait(self._worker.submit(Job(work, self)))
+        self.must_be_open()
+        return self._worker.submit(Job(work, self)).result_or_stop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
@@ -12,7 +13,7 @@ from mullama_lab.engine.generation.generate import Lane, Limits, generate, score
 from mullama_lab.engine.generation.run import Run, Runs
 from mullama_lab.engine.generation.spread import Chains, Prompt, spread
 from mullama_lab.engine.model.opening import must_be_short, piece_of
-from mullama_lab.engine.options import MAX_TOP, seed_or_random, stop_strings, token_limit, whole
+from mullama_lab.engine.options import MAX_TOP, seed_or_random, whole
 from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.sampling.chain_sampler import check
 from mullama_lab.engine.session.cache import SessionCache
@@ -20,6 +21,8 @@ from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.step import Step
 from mullama_lab.engine.worker import Job, Part
 from mullama_lab.errors import ContextFull
+
+log = logging.getLogger(__name__)
 
 
 class SessionRuns(SessionCache):
@@ -57,7 +60,9 @@ class SessionRuns(SessionCache):
             StageFailed: a Custom stage raised or returned something unusable.
             ClosedError: the session was closed.
         """
-        run = self._new_run(prompt, chain, max_tokens, seed, stop, top, sequence)
+        run = self._new_run(
+            prompt, chain, Limits.of(max_tokens, stop), seed=seed, top=top, sequence=sequence
+        )
         with run._job.stopped_on_error():
             return self._launched(run).wait()
 
@@ -76,7 +81,9 @@ class SessionRuns(SessionCache):
 
         It begins with the first step that is asked for; leaving the loop stops it.
         """
-        run = self._new_run(prompt, chain, max_tokens, seed, stop, top, sequence)
+        run = self._new_run(
+            prompt, chain, Limits.of(max_tokens, stop), seed=seed, top=top, sequence=sequence
+        )
 
         def steps() -> Iterator[Step]:
             try:
@@ -98,7 +105,11 @@ class SessionRuns(SessionCache):
         sequence: int = 0,
     ) -> Run:
         """Begin to generate and return a Run at once; see `generate` for the arguments."""
-        return self._launched(self._new_run(prompt, chain, max_tokens, seed, stop, top, sequence))
+        return self._launched(
+            self._new_run(
+                prompt, chain, Limits.of(max_tokens, stop), seed=seed, top=top, sequence=sequence
+            )
+        )
 
     def generate_many(
         self,
@@ -133,7 +144,7 @@ class SessionRuns(SessionCache):
             MullamaError: what made the first of them fail; the others are in
                 `session.last_traces`, in the order of the prompts.
         """
-        runs = self._new_runs(prompts, chains, max_tokens, seeds, stop, top)
+        runs = self._new_runs(prompts, chains, Limits.of(max_tokens, stop), seeds=seeds, top=top)
         with runs._job.stopped_on_error():
             return self._launched_many(runs).wait()
 
@@ -148,22 +159,23 @@ class SessionRuns(SessionCache):
         top: int = 64,
     ) -> Runs:
         """Begin `generate_many` and return its Runs at once."""
-        return self._launched_many(self._new_runs(prompts, chains, max_tokens, seeds, stop, top))
+        return self._launched_many(
+            self._new_runs(prompts, chains, Limits.of(max_tokens, stop), seeds=seeds, top=top)
+        )
 
     def _new_run(
         self,
         prompt: Prompt,
         chain: Chain | Stage | Iterable[Stage] | None,
-        max_tokens: int,
+        limits: Limits,
+        *,
         seed: int | None,
-        stop: str | Iterable[str],
         top: int,
         sequence: int,
     ) -> Run:
         chain = Chain.of(chain)
-        limits = Limits(token_limit(max_tokens), stop_strings(stop))
         seed = seed_or_random(seed)
-        tokens = self._prompt_tokens(prompt)
+        tokens = self.prompt_tokens(prompt)
         trace = self._new_trace(tokens, chain, seed, top)
         sequence = self._check_sequence(sequence)
         context, model = self._context, self.model
@@ -178,18 +190,17 @@ class SessionRuns(SessionCache):
         self,
         prompts: Prompt | Iterable[Prompt],
         chains: Chains,
-        max_tokens: int,
+        limits: Limits,
+        *,
         seeds: int | Iterable[int] | None,
-        stop: str | Iterable[str],
         top: int,
     ) -> Runs:
-        limits = Limits(token_limit(max_tokens), stop_strings(stop))
         context, model = self._context, self.model
         lanes: list[Lane] = []
         whole_job = Job(lambda: generate(context, lanes), self)
         runs = []
         for prompt, chain, seed in spread(prompts, chains, seeds):
-            trace = self._new_trace(self._prompt_tokens(prompt), chain, seed, top)
+            trace = self._new_trace(self.prompt_tokens(prompt), chain, seed, top)
             run = Run(
                 trace, chain, lambda _: Part(whole_job), check=lambda chain: check(chain, model)
             )
@@ -201,7 +212,10 @@ class SessionRuns(SessionCache):
         self._worker.submit(run._job)
         self.run, self.last_trace = run, run.trace
         for watch in list(self._watchers):
-            watch(run)
+            try:
+                watch(run)
+            except Exception:
+                log.exception("what watches the session's generations failed")
         return run
 
     def _launched_many(self, runs: Runs) -> Runs:
@@ -210,17 +224,41 @@ class SessionRuns(SessionCache):
         return runs
 
     def on_start(self, callback: Callable[[Run], None]) -> Callable[[], None]:
-        """Call `callback(run)` whenever a generation begins; returns what undoes it."""
+        """Call `callback(run)` for each Run that is asked for from now on, on the thread that asks.
+
+        That is when it is queued, so other work may still come before it. Those of `generate`,
+        `stream`, `chat` and `branch` count too; several side by side (`generate_many`,
+        `branch_many`) and `score` do not. What the callback raises is logged and stops nothing.
+
+        Returns:
+            what undoes it.
+        """
         self._watchers.append(callback)
         return lambda: self._watchers.remove(callback)
 
     def logits(self, prompt: Prompt, *, sequence: int = 0) -> NDArray[np.float32]:
-        """The row of logits after a prompt, float32 of shape (n_vocab,)."""
-        return self._wait(self.start_logits(prompt, sequence=sequence))
+        """The row of logits after a prompt, float32 of shape (n_vocab,).
+
+        Args:
+            prompt: a text, or token ids as they are.
+            sequence: where in the cache to work; it holds the prompt afterwards.
+
+        Raises:
+            ContextFull: the prompt does not fit.
+            Stopped: another thread stopped the session meanwhile.
+            ClosedError: the session was closed.
+        """
+        return self.start_logits(prompt, sequence=sequence).result_or_stop()
 
     def start_logits(self, prompt: Prompt, *, sequence: int = 0) -> Job[NDArray[np.float32]]:
-        """Begin to compute the row of logits after a prompt; `.result()` waits for it."""
-        tokens, context = self._prompt_tokens(prompt), self._context
+        """Begin to compute the row of logits after a prompt; `.result()` waits for it.
+
+        Raises:
+            ContextFull: the prompt is longer than the context. What else `logits` raises comes
+                from `.result()`.
+            ClosedError: the session was closed.
+        """
+        tokens, context = self.prompt_tokens(prompt), self._context
         sequence = self._check_sequence(sequence)
         return self._worker.submit(Job(lambda: context.prefill(tokens, sequence).copy(), self))
 
@@ -234,15 +272,25 @@ class SessionRuns(SessionCache):
         Args:
             texts: token ids of each, at least one. What they begin with alike is decoded once.
         """
-        prompts, context = [self._prompt_tokens(tokens) for tokens in texts], self._context
+        prompts, context = [self.prompt_tokens(tokens) for tokens in texts], self._context
         return self._worker.submit(Job(lambda: rows_after(context, prompts, visit), self))
 
     def score(self, text: Prompt, *, top: int = 64) -> Trace:
         """How likely the model finds a given text: a Trace with a step for each of its tokens.
 
-        The first token has nothing before it and becomes the trace's prompt.
+        The first token has nothing before it and becomes the trace's prompt. Sequence 0 holds
+        the text afterwards. Ctrl-C stops it; the steps there were are in `session.last_trace`.
+
+        Args:
+            text: a text, or token ids as they are.
+            top: how many alternatives to record for each token.
+
+        Raises:
+            ContextFull: the text does not fit.
+            Stopped: another thread stopped the session meanwhile.
+            ClosedError: the session was closed.
         """
-        tokens = self._prompt_tokens(text)
+        tokens = self.prompt_tokens(text)
         trace = self._new_trace(tokens[:1], Chain(), None, top)
         context, model = self._context, self.model
         job = Job(lambda: score(context, model, trace, tokens[1:]), self)
@@ -252,8 +300,19 @@ class SessionRuns(SessionCache):
             job.result()
         return trace
 
-    def _prompt_tokens(self, prompt: Prompt) -> list[int]:
-        self._must_be_open()
+    def prompt_tokens(self, prompt: Prompt) -> list[int]:
+        """The token ids that a prompt becomes: what `generate` would process for it.
+
+        Args:
+            prompt: a text, or token ids as they are.
+
+        Raises:
+            ValueError: it has no token, or one outside the vocabulary.
+            TypeError: it is neither a text nor token ids.
+            ContextFull: it is longer than the context.
+            ClosedError: the session was closed.
+        """
+        self.must_be_open()
         if isinstance(prompt, str):
             must_be_short(self.model, prompt, self.n_ctx)
             tokens = self.model.tokenize(prompt, add_special=True, parse_special=True)
@@ -272,6 +331,13 @@ class SessionRuns(SessionCache):
                 "Open the session with a larger n_ctx, or shorten the prompt."
             )
         return tokens
+
+    def empty_trace(self, prompt: Prompt, *, top: int = 64) -> Trace:
+        """A Trace of a prompt without a step: what an exploration goes on from.
+
+        Raises: as `prompt_tokens`.
+        """
+        return self._new_trace(self.prompt_tokens(prompt), Chain(), None, top)
 
     def _new_trace(self, tokens: list[int], chain: Chain, seed: int | None, top: int) -> Trace:
         return Trace(

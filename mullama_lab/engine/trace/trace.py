@@ -24,6 +24,8 @@ from mullama_lab.errors import ClosedError
 if TYPE_CHECKING:
     import pandas
 
+    from mullama_lab.engine.model import Model
+
 ROW_BUDGET = 256 << 20  # bytes of kept candidates that one trace holds at most
 
 _FACTS = (
@@ -48,7 +50,8 @@ class Trace(Sequence[Step]):
     that of the whole batch the token's row came from, also where other texts were in it; a step
     is captured while the next token is decoded, so `capture_ns` takes no time of its own), and
     `forced`: given by a caller instead of drawn, as at the step where a branch goes off.
-    `trace[3]` is a Step, `trace[2:5]` a shorter Trace.
+    `trace[3]` is a Step, `trace[2:5]` a shorter Trace. `model_name` is the model's source: what
+    `Model.load` takes.
     """
 
     finish_reason: str  # "" while running, else length, eog, stop, stopped, context, scored, failed
@@ -245,6 +248,24 @@ class Trace(Sequence[Step]):
     def history(self, step: int) -> NDArray[np.int32]:
         """The token ids before a step, prompt included."""
         return np.concatenate([self.prompt_tokens, self.tokens[:step]])
+
+    def must_be_of(self, model: Model) -> None:
+        """Refuse a trace that another model made, as far as its tokens tell.
+
+        Raises:
+            ValueError: a token is not in the model's vocabulary, or is another text there.
+        """
+        n = self._n
+        tokens = self.history(n)
+        fits = bool(np.all((tokens >= 0) & (tokens < model.n_vocab)))
+        if not fits or any(
+            model.piece(int(token)) != piece
+            for token, piece in zip(self.tokens[:n], self.pieces, strict=False)
+        ):
+            raise ValueError(
+                f"the trace was made with another vocabulary than that of {model.name}. "
+                f"Load the model that made it: {self.model_name!r}."
+            )
 
     def state(self, step: int) -> tuple[tuple[float, ...], ...]:
         """What each stage had learnt before a step: mirostat's mu, adaptive-p's averages."""
