@@ -82,7 +82,9 @@ class Branch(Lane):
             _must_be_possible(token, step, before[0])
             after = self._replayed(row)
         piece, text = self.model.piece(token), self.model.piece(token, special=False)
-        self.trace.append_forced(parent, step, token, before, after, piece, text)
+        self.trace.append_forced(
+            parent, step, token, before=before, after=after, piece=piece, text=text
+        )
 
     def _must_learn(self, chain: Chain) -> bool:
         """Whether a stage that goes on learns from each token, so that it must learn this one."""

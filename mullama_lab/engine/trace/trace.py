@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.options import MAX_TOP, whole
 from mullama_lab.engine.sampling.chain import Chain
 from mullama_lab.engine.trace import arrays as trace_arrays
+from mullama_lab.engine.trace import file
 from mullama_lab.engine.trace.arrays import COLUMNS, TABLES
 from mullama_lab.engine.trace.step import Facts, Step
 from mullama_lab.errors import ClosedError
@@ -27,17 +27,6 @@ if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
 
 ROW_BUDGET = 256 << 20  # bytes of kept candidates that one trace holds at most
-
-_FACTS = (
-    "finish_reason",
-    "first_step",
-    "n_copied",
-    "n_prompt_decoded",
-    "n_prompt_reused",
-    "prompt_seconds",
-    "seconds_to_first_token",
-    "seconds",
-)
 
 
 class Trace(Sequence[Step]):
@@ -123,6 +112,7 @@ class Trace(Sequence[Step]):
         parent: Trace,
         step: int,
         token: int,
+        *,
         before: tuple[float, int],
         after: float,
         piece: bytes,
@@ -242,6 +232,7 @@ class Trace(Sequence[Step]):
                 self._known_pieces.update((token, piece(token)) for token in self._named_tokens())
 
     def _named_tokens(self) -> list[int]:
+        """Every token of `tokens`, `top_ids` and `after_ids`, once and in order."""
         named = [np.unique(getattr(self, name)) for name in ("token", "top_ids", "after_ids")]
         return [token for token in np.unique(np.concatenate(named)).tolist() if token >= 0]
 
@@ -379,7 +370,7 @@ class Trace(Sequence[Step]):
             model_name=self.model_name,
         )
         other._known_pieces = self._known_pieces
-        for name in _FACTS:
+        for name in file.FACTS:
             setattr(other, name, getattr(self, name))
         return other
 
@@ -416,24 +407,7 @@ class Trace(Sequence[Step]):
         """Plain values that survive JSON; `Trace.from_dict` reads them. Kept rows stay out."""
         if not self.finish_reason:
             return {**self._at_rest().to_dict(), "finish_reason": ""}
-        chains = [[first, chain.to_dict()] for first, chain in self.chains]
-        return {"chains": chains, **self._without_chains()}
-
-    def _without_chains(self) -> dict[str, Any]:
-        return {
-            "model_name": self.model_name,
-            "prompt_tokens": self.prompt_tokens.tolist(),
-            "seed": self.seed,
-            "top": self.top,
-            "columns": {n: getattr(self, n).tolist() for n in (*COLUMNS, *TABLES)},
-            "n_kept": [list(kept) for kept in self._n_kept[: self._n]],
-            "states": [[list(x) for x in state] for state in self._states[: self._n]],
-            "pieces": [p.hex() for p in self.pieces[: self._n]],
-            "texts": [t.hex() for t in self._texts[: self._n]],
-            "text_bytes": self._text_bytes,
-            "vocabulary": {str(t): self.piece(t).hex() for t in self._named_tokens()},
-            **{name: getattr(self, name) for name in _FACTS},
-        }
+        return file.packed(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Trace:
@@ -442,36 +416,13 @@ class Trace(Sequence[Step]):
         Raises:
             ValueError: the dict is not one that `to_dict` made.
         """
-        try:
-            top = whole("top", data["top"], 0, MAX_TOP)
-            trace = cls(prompt_tokens=data["prompt_tokens"], seed=data["seed"], top=top)
-            trace.model_name = str(data["model_name"])
-            trace.chains = [(int(first), Chain.from_dict(c)) for first, c in data["chains"]]
-            trace._arrays = trace_arrays.read(data["columns"], top)
-            n = trace._n = len(trace._arrays["token"])
-            trace._n_kept = [tuple(kept) for kept in data["n_kept"]]
-            trace._states = [tuple(map(tuple, state)) for state in data["states"]]
-            trace.pieces = [bytes.fromhex(p) for p in data["pieces"]]
-            trace._texts = [bytes.fromhex(t) for t in data["texts"]]
-            trace._text_bytes = data["text_bytes"]
-            trace._rows = [None] * n
-            trace._known_pieces = {int(t): bytes.fromhex(p) for t, p in data["vocabulary"].items()}
-            for name in _FACTS:
-                setattr(trace, name, {"first_step": 0, "n_copied": 0, **data}[name])
-            lists = (trace._n_kept, trace._states, trace.pieces, trace._texts)
-            if any(len(column) != n for column in (*trace._arrays.values(), *lists)):
-                raise ValueError("its columns differ in length")
-            if not trace.chains or trace.chains[0][0] != 0:
-                raise ValueError("no chain is given for its first step")
-        except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
-            raise ValueError(f"not a dict that Trace.to_dict made: {error}") from error
-        return trace
+        return file.unpacked(data, cls)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Trace):
             return NotImplemented
         same_chains = self.chains == other.chains
-        return same_chains and self._without_chains() == other._without_chains()
+        return same_chains and file.all_but_chains(self) == file.all_but_chains(other)
 
     def __getstate__(self) -> dict[str, Any]:
         self.remember_pieces()
