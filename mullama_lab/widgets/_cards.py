@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from mullama_lab.engine.sampling.catalogue import catalogue
 from mullama_lab.engine.sampling.chain import Chain, Stage
-from mullama_lab.engine.sampling.samplers import Custom, catalogue
+from mullama_lab.engine.sampling.samplers import Custom
 
 MAX_CARDS = 32
 MAX_TEXT = 1000  # characters of a list that is edited as text; a longer one is shown, not edited

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mullama_lab.engine.sampling.catalogue import catalogue
 from mullama_lab.engine.sampling.samplers import (
     DRY,
     Chain,
@@ -22,7 +23,6 @@ from mullama_lab.engine.sampling.samplers import (
     Temperature,
     TopK,
     TopP,
-    catalogue,
 )
 from mullama_lab.widgets import ChainEditor, _front_end
 from mullama_lab.widgets._cards import TEXTS, edited, fresh
