@@ -8,13 +8,23 @@ stays usable.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mullama_lab.engine.sampling.chain import Chain, Stage
-from mullama_lab.engine.session.file import SessionFile
+from mullama_lab.engine.session import file
+from mullama_lab.engine.session.branches import SessionBranches
+from mullama_lab.engine.session.file import SavedSession
 from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.tree import Tree
+
+if TYPE_CHECKING:
+    from mullama_lab.engine.model import Model
+
+S = TypeVar("S", bound="Session")
 
 
-class Session(SessionFile):
+class Session(SessionBranches):
     """One context of a model: its cache, and a worker thread that makes every call on it.
 
     Args:
@@ -38,6 +48,9 @@ class Session(SessionFile):
         ValueError: an option is out of range, or the cache would not fit in memory.
         ModelLoadError: llama.cpp refused the options.
     """
+
+    tree: Tree | None = None  # that it was loaded with, or saved with last
+    saved: SavedSession | None = None  # the file it was loaded from
 
     def chat(
         self,
@@ -71,6 +84,50 @@ class Session(SessionFile):
             top=top,
             sequence=sequence,
         )
+
+    def save(self, path: str | Path, tree: Tree | None = None) -> SavedSession:
+        """Write what the session holds into one file, which `Session.load` opens again.
+
+        That is: the tokens of every sequence and their cells of the cache, the settings, the last
+        trace with its seed and chain (its kept rows of logits stay out), and a Tree. A file of
+        that name is replaced when the new one is complete on the disk, and not before. It waits
+        for what the session is generating.
+
+        Args:
+            path: where to; ".safetensors" is the usual ending.
+            tree: a Tree to keep with it; None is `session.tree`.
+
+        Raises:
+            SessionNotSaved: the disk is full, or the place cannot be written to. An older file
+                of that name is as it was.
+            ValueError: a chain in the tree has a Custom stage, whose function is no value.
+            ClosedError: the session was closed.
+        """
+        return file.save(self, path, tree)
+
+    @classmethod
+    def load(cls: type[S], path: str | Path, model: Model, **settings: Any) -> S:
+        """Open a session as it was saved: nothing is decoded, and `generate` goes on from there.
+
+        `session.last_trace`, `session.tree` and `session.saved` (size and time) are set.
+
+        With kv_unified=False, or all sequences but one in use, a cache with a sliding window can
+        be rewound no further than the window afterwards; what is before it is decoded again.
+
+        Args:
+            path: a file that `save` wrote.
+            model: the model it was saved with, wherever its file is now.
+            settings: those of Session that shall differ: n_threads, n_batch and n_ubatch may, and
+                n_ctx and n_seq_max may be larger. The threads are not those of the saved one,
+                which may have been on another machine.
+
+        Raises:
+            SessionMismatch: the model is another one, or a setting cannot be that.
+            SessionFileError: there is no such file, or it was cut off or altered; llama.cpp has
+                not seen any of it then. Or there is not enough memory for its n_ctx.
+            ValueError: one of `settings` is out of range.
+        """
+        return file.load(cls, path, model, settings)
 
     def __repr__(self) -> str:
         if self.closed:
