@@ -3,22 +3,17 @@
  * `selected`, `to_undo`, `to_redo`, `compared`, `growing`, `title`; the rows are asked for.
  */
 import {
-  announcer, branchCells, branchHeads, chance, comparisonView, connect, count, glyphs, h, keyHelp, keys, labelOf, outline,
-  percent, perToken, pieceCells, plainParts, readable, segment, spoken, tableView, unhex,
+  announcer, branchCells, branchHeads, button, chance, comparisonView, connect, count, glyphs, goneNote, h, keyHelp, keys, outline,
+  percent, perToken, pieceCells, plainParts, readable, segment, spoken, tableView, ticked, unhex, watch,
 } from "./kit.js";
 
-const GONE = "The kernel does not answer. Run the cell again to go on.";
 const NOTHING = "No branches yet. A path appears here when a prompt has run.";
-const MOST_COMPARED = 4;
 const HELP = [
   ["↑ ↓", "the row above, below"], ["← →", "fold, unfold; to the parent, the child"], ["Home End", "the first, last row"],
   ["Enter", "select the path"], ["c Space", "compare it"], ["n F2", "name the branch"], ["Delete", "prune: take every branch through it away"],
   ["z Ctrl+Z", "undo"], ["y Ctrl+Y", "redo"], ["?", "these keys"],
 ];
 const STATES = { queued: "waiting for the session", prompt: "reading the prompt", running: "generating" };
-
-/** Ticking one more lets the oldest tick go when there are too many. */
-export const ticked = (now, n) => (now.includes(n) ? now.filter((x) => x !== n) : [...now, n].slice(-MOST_COMPARED));
 
 function render({ model, el }) {
   let state = { rows: [], nodes: 0, prompt: "", prompt_tokens: 0, prompt_shown: 0, mass: 0, revision: -1 };
@@ -29,12 +24,11 @@ function render({ model, el }) {
   const help = keyHelp(HELP);
   const link = connect(model, { onAlive: (alive) => setAlive(alive) });
   const problem = h("p", { class: "mll-problem", role: "alert" });
-  const gone = h("p", { class: "mll-note", "data-kind": "bad", hidden: true }, GONE);
+  const gone = goneNote();
   const attempt = (op, args = {}) => {
     problem.textContent = "";
     return link.ask(op, args).catch((error) => { if (link.alive) problem.textContent = error.message; });
   };
-  const button = (text, hint, act, more = {}) => h("button", { type: "button", class: "mll-button", title: hint, on: { click: act }, ...more }, text);
   const undo = button("Undo", "", () => history("undo"));
   const redo = button("Redo", "", () => history("redo"));
   const name = button("Name", "Name the branch that ends here (n)", () => rename());
@@ -52,8 +46,7 @@ function render({ model, el }) {
   const head = branchHeads();
   const body = h("div", { class: "mll-bt-body mll-live" }, head, tree.node);
   const root = h("section", { class: "mll mll-bt", "aria-label": "Branch tree" }, gone,
-    h("div", { class: "mll-bt-bar mll-live" }, title, undo, redo, name, prune,
-      h("button", { type: "button", class: "mll-button", "data-plain": true, "aria-label": "Keys", title: "Keys (?)", on: { click: help.toggle } }, "?")),
+    h("div", { class: "mll-bt-bar mll-live" }, title, undo, redo, name, prune, help.button),
     problem, body, making, foot, compared, table.node, help.node, voice.node);
 
   const promptText = () => readable(new TextDecoder().decode(unhex(state.prompt)));
@@ -182,11 +175,10 @@ function render({ model, el }) {
     z: () => history("undo"), y: () => history("redo"), "Ctrl+z": () => history("undo"), "Ctrl+y": () => history("redo"), "Ctrl+Z": () => history("redo"),
     "?": help.toggle, Escape: () => (help.open ? help.hide() : false),
   });
-  const watched = {
+  const unwatch = watch(model, {
     revision: refill, n: drawFoot, title: drawFoot, selected: () => tree.select(get("selected")), to_undo: () => drawButtons(),
     to_redo: () => drawButtons(), compared: () => drawCompared(), growing: drawGrowing,
-  };
-  for (const [trait, act] of Object.entries(watched)) model.on(`change:${trait}`, act);
+  });
   el.append(root);
   drawFoot();
   drawGrowing();
@@ -194,7 +186,7 @@ function render({ model, el }) {
   link.ping();
   root.addEventListener("pointerenter", link.ping);
   return () => {
-    for (const [trait, act] of Object.entries(watched)) model.off(`change:${trait}`, act);
+    unwatch();
     undoKeys();
     unbind();
     voice.close();

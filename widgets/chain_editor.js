@@ -2,16 +2,7 @@
  * A chain as cards, in order. State lives in the model: `cards`, `catalogue`, `code`, `notes`,
  * `changed`. Every change is a request; a refused one leaves its message below the setting.
  */
-import { announcer, connect, drag, h, kernelNumber, kernelText, keys } from "./kit.js";
-
-/** Settings that few people turn; they fold away while they have their default value. */
-const SELDOM = new Set(["min_keep", "breakers"]);
-
-/** The line below the settings: why nothing happens, or what happened. */
-export function noteOf(card, note) {
-  if (!card.on) return "off: not part of the chain";
-  return card.inert ? `no effect: ${card.inert}` : note;
-}
+import { announcer, button, connect, drag, goneNote, h, keys, stageCard, watch } from "./kit.js";
 
 /** How many cards there are, how many act. */
 export function tally(cards) {
@@ -24,85 +15,6 @@ export function tally(cards) {
   return parts.join(" · ");
 }
 
-const icon = (text, name, does, more = {}) =>
-  h("button", { type: "button", class: "mll-button", "data-plain": true, "aria-label": name, title: name, on: { click: does }, ...more }, text);
-
-/** The settings of a card: fields by name, and their elements, the seldom ones folded away. */
-function settingsOf(card, entry, label, { ask, held }) {
-  const fields = new Map();
-  const bind = (name, kind) => ({
-    name, title: label, value: card[kind][name],
-    held: () => held(card.key)?.[kind][name],
-    send: (value, seq) => ask("set", { key: card.key, name, value, seq }),
-  });
-  for (const s of entry?.settings ?? []) {
-    const { label: text, slider: [low, high], step, scale, help } = s;
-    const more = { label: text, low, high, step, scale, help, integer: s.kind === "int" };
-    fields.set(s.name, { field: kernelNumber({ ...bind(s.name, "values"), ...more }), kind: "values", usual: s.default });
-  }
-  for (const t of entry?.texts ?? []) {
-    const more = { label: t.label, syntax: t.syntax, shortened: card.code };
-    fields.set(t.name, { field: kernelText({ ...bind(t.name, "texts"), ...more }), kind: "texts", usual: t.usual });
-  }
-  const all = [...fields];
-  const seldom = all.filter(([name]) => SELDOM.has(name)).map(([, { field }]) => field);
-  const often = all.filter(([name]) => !SELDOM.has(name)).map(([, { field }]) => field.node);
-  const more = seldom.length > 0 && h("details", { class: "mll-ce-more" },
-    h("summary", {}, seldom.map((field) => field.label).join(", ")), seldom.map((field) => field.node));
-  const update = (now) => {
-    for (const [name, { field, kind }] of all) field.show(now[kind][name]);
-    if (more && all.some(([name, f]) => SELDOM.has(name) && now[f.kind][name] !== f.usual)) more.open = true;
-  };
-  return { often: often.length > 0 && h("div", { class: "mll-ce-settings" }, often), more, update, get slow() { return all.some(([, { field }]) => field.slow); } };
-}
-
-/** One card: handle, switch, name, settings, what it does here, buttons. */
-function cardView(card, entry, { ask, held, act, shift, removeCard, startDrag }) {
-  const { key } = card;
-  const label = entry?.label ?? card.stage;
-  const note = h("p", { class: "mll-quiet mll-ce-note mll-figures", id: `mll-note-${Math.random().toString(36).slice(2)}` });
-  const toggle = h("input", {
-    type: "checkbox", role: "switch", class: "mll-ce-switch", "aria-label": `${label}, on or off`, "aria-describedby": note.id,
-    on: { change: () => act("toggle", { key, on: toggle.checked }) },
-  });
-  const grip = icon("⠿", `Move ${label}: drag, or Alt+Up and Alt+Down`, () => {}, { class: "mll-button mll-ce-grip" });
-  grip.addEventListener("pointerdown", (event) => startDrag(key, event));
-  const up = icon("↑", `Move ${label} up (Alt+Up)`, () => shift(key, -1));
-  const down = icon("↓", `Move ${label} down (Alt+Down)`, () => shift(key, 1));
-  const cross = icon("✕", `Remove ${label}`, () => removeCard(key));
-  const settings = settingsOf(card, entry, label, { ask, held });
-  const summary = card.custom ? "A Python function: switch, move or remove it here, change it in Python." : entry?.summary ?? "";
-  const node = h("li", { class: "mll-ce-card", "data-key": key, "data-stage": card.stage },
-    grip, toggle,
-    h("div", { class: "mll-ce-what" },
-      h("span", { class: "mll-ce-name" }, label, " ", card.custom && h("code", { class: "mll-code" }, card.code)),
-      h("p", { class: "mll-quiet" }, summary)),
-    h("div", { class: "mll-ce-body" }, settings.often, note, settings.more),
-    h("div", { class: "mll-ce-acts" }, up, down, cross));
-  let now = card;
-  const write = (text) => {
-    const line = noteOf(now, text);
-    if (note.textContent !== line) note.textContent = line;
-  };
-  return {
-    node, label,
-    focus: (where) => (where === "remove" ? cross : node.querySelector(".mll-ce-body input") ?? toggle).focus(),
-    note: write,
-    get slow() { return settings.slow; },
-    update(next, text, place, n) {
-      now = next;
-      toggle.checked = next.on;
-      node.toggleAttribute("data-off", !next.on);
-      node.toggleAttribute("data-inert", next.on && Boolean(next.inert));
-      node.setAttribute("aria-label", `${label}, ${place + 1} of ${n}`);
-      up.disabled = place === 0;
-      down.disabled = place === n - 1;
-      settings.update(next);
-      write(text);
-    },
-  };
-}
-
 function render({ model, el }) {
   const get = (name) => model.get(name);
   const voice = announcer();
@@ -112,10 +24,7 @@ function render({ model, el }) {
 
   const sum = h("span", { class: "mll-quiet mll-figures" });
   const problem = h("p", { class: "mll-problem", role: "alert" });
-  const gone = h("p", { class: "mll-note", "data-kind": "bad", hidden: true },
-    "The kernel does not answer. Run the cell again to go on.");
-  const button = (text, label, act, more = {}) =>
-    h("button", { type: "button", class: "mll-button", title: label, on: { click: act }, ...more }, text);
+  const gone = goneNote();
   const reset = button("Reset", "Back to the chain that was given from Python", () => act("reset"));
   const copy = button("Copy", "Copy the Python of this chain", () => copyCode());
   const pick = h("select", { class: "mll-field mll-ce-pick", "aria-label": "Stage to add" },
@@ -200,7 +109,7 @@ function render({ model, el }) {
     }
     cards.forEach((card, i) => {
       if (!views.has(card.key)) {
-        views.set(card.key, cardView(card, menu.get(card.stage), tools));
+        views.set(card.key, stageCard(card, menu.get(card.stage), tools));
       }
       const view = views.get(card.key);
       if (list.children[i] !== view.node) list.insertBefore(view.node, list.children[i] ?? null);
@@ -235,15 +144,14 @@ function render({ model, el }) {
   };
   const unbind = keys(root, { "Alt+ArrowUp": near(-1), "Alt+ArrowDown": near(1) });
   pick.addEventListener("change", describePick);
-  const watched = Object.entries({ cards: draw, notes: drawNotes, code: drawCode, changed: drawCode });
-  for (const [name, does] of watched) model.on(`change:${name}`, does);
+  const unwatch = watch(model, { cards: draw, notes: drawNotes, code: drawCode, changed: drawCode });
   draw();
   describePick();
   el.append(root);
   link.ping();
   root.addEventListener("pointerenter", link.ping);
   return () => {
-    for (const [name, does] of watched) model.off(`change:${name}`, does);
+    unwatch();
     unbind();
     voice.close();
     link.close();

@@ -2,9 +2,7 @@
  * Explore: a budget, how far it is, and what the tree takes of the context. State lives in the
  * model: `budget`, `length`, `state`, `message`, `origin`, `found`, `room`, `note`.
  */
-import { announcer, connect, count, h, kernelText, keys, percent, readable } from "./kit.js";
-
-const GONE = "The kernel does not answer. Run the cell again to go on.";
+import { announcer, button, connect, count, goneNote, h, kernelText, keys, percent, readable, watch } from "./kit.js";
 
 /** What came of it, in words. */
 export function foundText(state, found, budget) {
@@ -26,9 +24,8 @@ function render({ model, el }) {
   const link = connect(model, { onAlive: (alive) => setAlive(alive) });
   const voice = announcer();
   const problem = h("p", { class: "mll-problem", role: "alert" });
-  const gone = h("p", { class: "mll-note", "data-kind": "bad", hidden: true }, GONE);
+  const gone = goneNote();
   const attempt = (op, args = {}) => link.ask(op, args).catch((error) => { if (link.alive) problem.textContent = error.message; });
-  const button = (text, hint, act) => h("button", { type: "button", class: "mll-button", title: hint, on: { click: act } }, text);
   const explore = button("Explore", "Find the likeliest paths, best first", () => start());
   const stop = button("Stop", "Stop exploring; what was found stays (Esc)", () => attempt("stop"));
   const trim = button("Prune the least likely", "Prune unnamed branches, the least likely per token first, until the tree fits", () => attempt("trim"));
@@ -81,17 +78,16 @@ function render({ model, el }) {
     draw();
   }
   const unbind = keys(root, { Escape: () => (get("state") === "running" ? void attempt("stop") : false) });
-  const watched = {
+  const unwatch = watch(model, {
     budget: () => { budget.show(String(get("budget"))); draw(); }, length: () => length.show(String(get("length"))),
     state: draw, message: draw, origin: draw, found: draw, room: draw, note: draw,
-  };
-  for (const [name, act] of Object.entries(watched)) model.on(`change:${name}`, act);
+  });
   el.append(root);
   draw();
   link.ping();
   root.addEventListener("pointerenter", link.ping);
   return () => {
-    for (const [name, act] of Object.entries(watched)) model.off(`change:${name}`, act);
+    unwatch();
     unbind();
     voice.close();
     link.close();

@@ -8,6 +8,7 @@ export * from "./kit_canvas.js";
 export * from "./kit_card.js";
 export * from "./kit_chips.js";
 export * from "./kit_compare.js";
+export * from "./kit_distribution.js";
 export * from "./kit_dom.js";
 export * from "./kit_drag.js";
 export * from "./kit_field.js";
@@ -21,9 +22,18 @@ export * from "./kit_number.js";
 export * from "./kit_outline.js";
 export * from "./kit_queue.js";
 export * from "./kit_result.js";
+export * from "./kit_stage.js";
 export * from "./kit_text.js";
 export * from "./kit_tokens.js";
 export * from "./kit_versus.js";
+
+/** Call `acts[trait]` whenever that trait changes; returns what undoes it. */
+export function watch(model, acts) {
+  for (const [trait, act] of Object.entries(acts)) model.on(`change:${trait}`, act);
+  return () => {
+    for (const [trait, act] of Object.entries(acts)) model.off(`change:${trait}`, act);
+  };
+}
 
 /** Ask the kernel. `onAlive(false)` follows a request that stays unanswered for `patience` ms. */
 export function connect(model, { onAlive = () => {}, onMessage = () => {} } = {}) {

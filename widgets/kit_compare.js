@@ -3,6 +3,10 @@ import { glyphs, h } from "./kit_dom.js";
 import { count, percent, readable, visible } from "./kit_text.js";
 import { pieceParts, unhex } from "./kit_tokens.js";
 
+const MOST_COMPARED = 4;
+/** What is ticked after ticking `n`: the oldest tick gives way when there are too many. */
+export const ticked = (now, n) => (now.includes(n) ? now.filter((x) => x !== n) : [...now, n].slice(-MOST_COMPARED));
+
 /** A divergence in words: "0.31 nats", "≥ 0.31 nats", "∞" or "n/a". */
 export function nats(kl) {
   if (!kl) return "n/a";

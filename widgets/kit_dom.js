@@ -2,10 +2,7 @@
 
 /** Make an element. Strings become text nodes, never markup; `on` holds listeners. */
 export function h(tag, props = {}, ...children) {
-  const [name, svg] = tag.startsWith("svg:") ? [tag.slice(4), true] : [tag, false];
-  const node = svg
-    ? document.createElementNS("http://www.w3.org/2000/svg", name)
-    : document.createElement(name);
+  const node = document.createElement(tag);
   for (const [key, value] of Object.entries(props ?? {})) {
     if (value === null || value === undefined || value === false) continue;
     if (key === "on") for (const [type, act] of Object.entries(value)) node.addEventListener(type, act);
@@ -16,6 +13,17 @@ export function h(tag, props = {}, ...children) {
   node.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined && child !== false));
   return node;
 }
+
+/** A button; what it does in full is its title. */
+export const button = (text, hint, act, more = {}) =>
+  h("button", { type: "button", class: "mll-button", title: hint, on: { click: act }, ...more }, text);
+
+/** A button that is a sign: its name is its title. */
+export const icon = (sign, name, act, more = {}) => button(sign, name, act, { "data-plain": true, "aria-label": name, ...more });
+
+/** What stands in a view while its kernel is gone. */
+export const goneNote = () =>
+  h("p", { class: "mll-note", "data-kind": "bad", role: "status", hidden: true }, "The kernel does not answer. Run the cell again to go on.");
 
 /** Parts of `visible` or `pieceCells` as nodes. With `flow`, lines and spaces break as they would in text. */
 export const glyphs = (parts, { flow = false } = {}) =>
@@ -56,7 +64,7 @@ export function keys(node, bindings) {
   };
 }
 
-/** A panel that lists keys; rows are [keys, what they do]. */
+/** A panel that lists keys, and the button that opens it; rows are [keys, what they do]. */
 export function keyHelp(rows) {
   const node = h(
     "div", { class: "mll-help", role: "note", "aria-label": "Keys", hidden: true },
@@ -64,9 +72,10 @@ export function keyHelp(rows) {
       h("dt", {}, names.split(" ").map((name) => h("kbd", {}, name))), h("dd", {}, what),
     ])),
   );
+  const toggle = () => (node.hidden = !node.hidden);
   return {
-    node,
-    toggle: () => (node.hidden = !node.hidden),
+    node, toggle,
+    button: icon("?", "Keys (?)", toggle, { "aria-label": "Keys" }),
     hide: () => (node.hidden = true),
     get open() { return !node.hidden; },
   };
@@ -80,7 +89,7 @@ export const tabbed = (rows) =>
 export function tableView(columns, rows, { caption = "", title = "Show as table" } = {}) {
   const body = h("tbody");
   const more = h("p", { class: "mll-quiet" });
-  const copy = h("button", { type: "button", class: "mll-button mll-table-copy", hidden: !navigator.clipboard, on: { click: take } }, "Copy");
+  const copy = button("Copy", "Copy all rows, as a spreadsheet takes them", take, { class: "mll-button mll-table-copy", hidden: !navigator.clipboard });
   async function take() {
     try {
       await navigator.clipboard.writeText(tabbed([columns, ...rows()]));

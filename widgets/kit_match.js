@@ -91,3 +91,17 @@ export function scoreText({ total, n }, off) {
   if (off.length) parts.push(`${off.length} off`);
   return parts.join(" · ");
 }
+
+/** What the colours mean, in words: [low end, high end, what they are measured on]. */
+export function scaleWords(scale, low, high) {
+  if (scale === "by query") return ["lowest of the row", "highest of the row", "each row on its own scale: compare colours within a row only"];
+  const fixed = low === 0 && high === 1;
+  return [number(low), number(high), `one scale for all rows, ${fixed ? "not stretched to the data" : "from the lowest to the highest value"}`];
+}
+
+/** Why there is no picture, or "". */
+export function nothingText(queryTokens, documentTokens) {
+  if (queryTokens < 0) return "No query and document yet.";
+  if (!queryTokens) return "The query has no tokens, so there is nothing to match.";
+  return documentTokens ? "" : "The document has no tokens, so nothing can match it.";
+}

@@ -55,7 +55,7 @@ export function resultRow(board, k, act) {
       move.dataset.way = WAYS[moved[0]] ?? "same";
       layParts(track, parts, axis.segments(k), axis);
       sides.forEach((side, at) => side.setAttribute("aria-pressed", String(pair[at] === k)));
-      node.toggleAttribute("data-open", selected === k);
+      node.setAttribute("aria-current", String(selected === k));
       node.setAttribute("aria-label", `rank ${now.rank[k]}${moved ? `, ${moveWords(moved)}` : ""}: ${board.names[k]}, score ${shown(total)}`);
     },
   };

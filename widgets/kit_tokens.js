@@ -38,6 +38,12 @@ export const LAYERS = {
   },
 };
 
+/** How a text came to its end, by the finish reason of its Trace. */
+export const ENDINGS = {
+  length: "ended at the length asked for", eog: "the model ended the text", stop: "ended at a stop string", stopped: "stopped",
+  context: "the context is full", scored: "given text, scored", explored: "found by exploring", failed: "failed",
+};
+
 /** The steps a view has so far: numbers by column, pieces as bytes. */
 export function tokenColumns() {
   const c = { token: [], logprob: [], entropy: [], rank: [], ms: [], piece: [], usual: NaN };

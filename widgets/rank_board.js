@@ -1,40 +1,15 @@
 /** Results of a search: who ranks where, what each query token adds, what moved, why A beats B. */
 import {
-  announcer, arrange, bars, connect, count, h, keyHelp, keys, pairWith, printed, ranked, readable, resultRow, shown, splitPieces,
-  tableView, tokenChips, typed, unitLabels, versus, versusView,
+  announcer, arrange, bars, barsText, button, connect, goneNote, h, keyHelp, keys, movesText, pairWith, printed, ranked, readable, resultRow,
+  searchText, shown, splitPieces, tableView, tokenChips, typed, unitLabels, versus, versusView, watch,
 } from "./kit.js";
 
-const GONE = "The kernel does not answer. Run the cell again.";
 const HELP = [
   ["↑ ↓", "another document"], ["Home End", "first, last document"], ["← →", "what each query token adds"], ["Enter", "open it in the grid"],
   ["a b", "compare: this one as A, as B"], ["Space", "the query token at hand off or on"], ["d", "whole bars or what differs"], ["Esc", "close"], ["?", "these keys"],
 ];
 const PAGE = 10;
 const labelsOf = (sizes, bytes) => splitPieces(sizes, bytes).map((piece) => unitLabels([piece], [0, 1])[0]);
-
-/** What is going on, in a line. */
-export function stateText(state, [done, total], { listed, all, tokens }) {
-  if (state === "indexing") return `reading the documents: ${count(done)} of ${count(total)}${listed ? "; the list is of those" : ""}`;
-  if (state === "comparing") return `reading the documents once more, to compare: ${count(done)} of ${count(total)}`;
-  if (state === "searching") return "searching";
-  if (state === "stopped") return `stopped: ${count(done)} of ${count(total)} documents are in the index`;
-  if (state === "empty") return all ? "Ask something: the documents are ready." : "No documents yet.";
-  if (!tokens) return "The query has no tokens, so nothing can match it.";
-  const documents = `${count(all)} document${all === 1 ? "" : "s"}`;
-  return listed < all ? `the ${count(listed)} best of ${documents}` : documents;
-}
-
-/** What the marks of moves are measured against. */
-export function movesText({ moved }, off, baseline, { listed, all }) {
-  if (off.length) return `${count(moved)} moved against all query tokens on${listed < all ? `; ranked among these ${count(listed)} only` : ""}`;
-  return baseline ? `${count(moved)} moved against ${baseline}` : "";
-}
-
-/** What the length of a bar is. */
-export function barsText(kind, { start, low, high }) {
-  if (kind === "whole") return `bars: score from ${shown(Math.min(0, low))} to ${shown(high)}, one part a query token`;
-  return `bars: from ${shown(start)}, which every document of this list has, to ${shown(high)}`;
-}
 
 function render({ model, el }) {
   let board = null;
@@ -48,7 +23,7 @@ function render({ model, el }) {
 
   const input = h("input", { type: "search", class: "mll-field mll-rb-query", "aria-label": "Query", placeholder: "Ask the documents", maxlength: 4000, autocomplete: "off", spellcheck: "false", dir: "auto" });
   const search = h("button", { type: "submit", class: "mll-button", "data-main": true }, "Search");
-  const stop = h("button", { type: "button", class: "mll-button mll-rb-stop", on: { click: () => request(get("state") === "stopped" ? "go_on" : "stop") } }, "Stop");
+  const stop = button("Stop", null, () => request(get("state") === "stopped" ? "go_on" : "stop"), { class: "mll-button mll-rb-stop" });
   const form = h("form", { class: "mll-rb-form", role: "search", on: { submit: (event) => { event.preventDefault(); request("search", { text: input.value }); } } }, input, search, stop);
   input.addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || event.isComposing) return;
@@ -57,34 +32,35 @@ function render({ model, el }) {
   });
   const bar = h("progress", { class: "mll-rb-progress", "aria-label": "Documents read" });
   const title = h("p", { class: "mll-title" });
+  const gone = goneNote();
   const note = h("div", { class: "mll-note", hidden: true });
   const problem = h("div", { class: "mll-note", "data-kind": "bad", role: "alert", hidden: true });
   const choice = h("select", { class: "mll-field mll-rb-choice", "aria-label": "Moves against", on: { change: () => request("compare", { name: choice.value }).then(showRivals) } });
   const against = h("label", { class: "mll-quiet mll-rb-against", hidden: true }, "moves against", choice);
-  const status = h("span", { class: "mll-quiet mll-figures", role: "status" });
+  const status = h("span", { class: "mll-quiet mll-figures" });
   const moves = h("span", { class: "mll-quiet mll-figures" });
   const kinds = ["whole", "difference"].map((kind, k) => h("button", { type: "button", "data-kind": kind, on: { click: () => put("bars", kind) } }, ["Whole", "What differs"][k]));
   const help = keyHelp(HELP);
   const chips = tokenChips({ toggle, point: (i) => (i < 0 ? describe() : describe(-1, i)) });
-  const allOn = h("button", { type: "button", class: "mll-button mll-rb-small", on: { click: () => put("off", []) } }, "All on");
-  const rankAll = h("button", { type: "button", class: "mll-button mll-rb-small", on: { click: () => request("rank_all") } }, "Rank all documents");
+  const allOn = button("All on", null, () => put("off", []), { class: "mll-button mll-rb-small" });
+  const rankAll = button("Rank all documents", null, () => request("rank_all"), { class: "mll-button mll-rb-small" });
   const scale = h("p", { class: "mll-quiet mll-figures" });
   const list = h("div", { class: "mll-rb-list", role: "list", "aria-label": "Results" });
-  const more = h("button", { type: "button", class: "mll-button mll-rb-small", on: { click: () => { listed += PAGE; drawRows(); } } });
+  const more = button("", null, () => { listed += PAGE; drawRows(); }, { class: "mll-button mll-rb-small" });
   const details = h("p", { class: "mll-rb-details mll-figures", dir: "auto" });
   const voice = announcer();
   const panel = versusView({ onClose: () => put("pair", []) });
   const table = tableView(["rank", "move", "document", "score", "largest part"], tableRows, { caption: "The score is the sum of what each query token adds. board.to_pandas() has every part." });
   const results = h("div", { class: "mll-live mll-rb-results" }, chips.node, scale, list, more, details, panel.node, table.node);
   const root = h("section", { class: "mll mll-rb", "aria-label": "Search results" },
-    h("div", { class: "mll-rb-head" }, title, h("div", { class: "mll-tabs", role: "group", "aria-label": "Length of the bars" }, kinds),
-      h("button", { type: "button", class: "mll-button", "data-plain": true, "aria-label": "Keys", title: "Keys (?)", on: { click: help.toggle } }, "?")),
-    form, bar, problem, note, h("p", { class: "mll-rb-status" }, status, moves, h("span", { class: "mll-rb-acts" }, against, rankAll, allOn)), results, help.node, voice.node);
+    h("div", { class: "mll-rb-head" }, title, h("div", { class: "mll-tabs", role: "group", "aria-label": "Length of the bars" }, kinds), help.button),
+    gone, form, bar, problem, note, h("p", { class: "mll-rb-status" }, status, moves, h("span", { class: "mll-rb-acts" }, against, rankAll, allOn)), results, help.node, voice.node);
   el.append(root);
 
   const line = connect(model, {
     onAlive: (alive) => {
       root.toggleAttribute("data-gone", !alive);
+      gone.hidden = alive;
       for (const control of [input, search, stop, rankAll]) control.disabled = !alive;
       showState();
       if (alive && !board) restart();
@@ -102,9 +78,10 @@ function render({ model, el }) {
   const sizes = () => ({ listed: board?.rows ?? 0, all: get("total"), tokens: get("n_query") });
   function showState() {
     const [state, progress] = [get("state"), get("progress")];
+    const before = root.dataset.state;
     root.dataset.state = state;
     title.textContent = get("title");
-    complain(line.alive ? get("problem") : GONE);
+    complain(get("problem"));
     note.textContent = get("note");
     note.hidden = !note.textContent;
     const busy = ["indexing", "comparing", "searching"].includes(state);
@@ -115,7 +92,10 @@ function render({ model, el }) {
     if (progress[1] > 0) [bar.max, bar.value] = [progress[1], progress[0]];
     else bar.removeAttribute("value");
     form.hidden = bar.hidden = !get("searchable");
-    status.textContent = stateText(state, progress, sizes());
+    const text = searchText(state, progress, sizes());
+    const counting = state === before && (state === "indexing" || state === "comparing");
+    if (before && text !== status.textContent && !counting) voice.say(text); // not every document that was read
+    status.textContent = text;
     if (input.ownerDocument.activeElement !== input) input.value = get("query");
   }
   function showRivals() {
@@ -167,7 +147,7 @@ function render({ model, el }) {
     const off = get("off");
     now = ranked(board, off);
     axis = bars(board, off, get("bars"));
-    for (const button of kinds) button.setAttribute("aria-pressed", String(button.dataset.kind === get("bars")));
+    for (const one of kinds) one.setAttribute("aria-pressed", String(one.dataset.kind === get("bars")));
     chips.mark(off);
     allOn.disabled = !off.length;
     rankAll.hidden = board.rows >= get("total");
@@ -250,6 +230,7 @@ function render({ model, el }) {
     if (!board) return false;
     token = Math.max(0, Math.min(board.cols - 1, token + by));
     describe();
+    voice.say(details.textContent);
   };
   const here = (act) => () => (focus < 0 ? false : act());
   const undoKeys = keys(list, {
@@ -258,14 +239,15 @@ function render({ model, el }) {
     d: () => put("bars", get("bars") === "whole" ? "difference" : "whole"), "?": help.toggle,
     Escape: () => (help.open ? help.hide() : get("pair").length ? put("pair", []) : false),
   });
-  const watched = [["epoch", restart], ["off", refresh], ["bars", refresh], ["pair", showPair], ["selected", refresh],
-    ...["state", "progress", "note", "problem", "title", "query", "total", "searchable", "baseline", "rivals", "rival"].map((name) => [name, showState])];
-  for (const [name, act] of watched) model.on(`change:${name}`, act);
+  const told = ["state", "progress", "note", "problem", "title", "query", "total", "searchable", "baseline", "rivals", "rival"];
+  const unwatch = watch(model, {
+    epoch: restart, off: refresh, bars: refresh, pair: showPair, selected: refresh, ...Object.fromEntries(told.map((name) => [name, showState])),
+  });
   root.addEventListener("pointerenter", line.ping);
   restart();
   line.ping();
   return () => {
-    for (const [name, act] of watched) model.off(`change:${name}`, act);
+    unwatch();
     undoKeys();
     chips.close();
     voice.close();

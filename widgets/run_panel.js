@@ -2,13 +2,9 @@
  * Prompt, Run and Stop, figures, and the runs so far. State lives in the model: `prompt`, `seed`,
  * `max_tokens`, `state`, `message`, `progress`, `meters`, `history`, `shown`, `listed`.
  */
-import { announcer, comparisonView, connect, count, duration, fieldState, h, kernelText, keys, number, readable } from "./kit.js";
+import { announcer, button, comparisonView, connect, count, duration, ENDINGS, fieldState, goneNote, h, icon, kernelText, keys, number, readable, ticked, watch } from "./kit.js";
 
 const BUSY = new Set(["queued", "prompt", "running"]);
-const ENDED = {
-  length: "it has as many tokens as were asked for", eog: "the model ended it", stop: "it came to a stop text",
-  stopped: "it was stopped", interrupted: "it was interrupted", context: "the context is full",
-};
 
 /** The state in words, without numbers that change with every token. */
 export function stateText(state, meters = {}, message = "") {
@@ -17,8 +13,8 @@ export function stateText(state, meters = {}, message = "") {
   if (state === "prompt") return "Reading the prompt…";
   if (state === "running") return "Generating…";
   if (state === "idle") return "Ready.";
-  const why = ENDED[meters.finish] ?? "";
-  return `${state === "stopped" ? "Stopped" : "Finished"}${why && state !== "stopped" ? `: ${why}` : ""}.`;
+  if (state === "stopped") return "Stopped.";
+  return meters.finish ? `Finished: ${ENDINGS[meters.finish]}.` : "Finished.";
 }
 
 /** How far a run is, 0 to 1, and in words. */
@@ -35,10 +31,6 @@ export const METERS = [
   ["prompt decoded", "prompt_decoded", (m) => count(m.prompt_decoded)],
   ["reused from cache", "prompt_reused", (m) => count(m.prompt_reused)],
 ];
-
-const MOST_COMPARED = 4;
-/** The ticked runs after ticking `n`: the oldest tick gives way. */
-export const tick = (ticked, n) => (ticked.includes(n) ? ticked.filter((x) => x !== n) : [...ticked, n].slice(-MOST_COMPARED));
 
 const HEADS = ["", "run", "stages with effect", "seed", "tokens", "tokens/s", "mean logprob", "ended", "text"];
 
@@ -60,18 +52,18 @@ function historyView({ select, choose }) {
     Enter: (event) => (event.target.dataset?.run ? select(Number(event.target.dataset.run)) : false),
     " ": (event) => (event.target.dataset?.run ? choose(Number(event.target.dataset.run)) : false),
   });
-  const row = (run, shown, ticked) => {
+  const row = (run, shown, ticks) => {
     const box = h("input", { type: "checkbox", tabindex: -1, "aria-label": `Compare run ${run.number}`, on: { change: () => choose(run.number), click: (event) => event.stopPropagation() } });
-    box.checked = ticked.includes(run.number);
+    box.checked = ticks.includes(run.number);
     const cells = [run.number, run.chain, run.seed ?? "n/a", count(run.tokens), number(run.speed), run.logprob === null ? "n/a" : run.logprob.toFixed(2), run.finish, readable(run.text)];
     return h("tr", { tabindex: -1, "data-run": run.number, "aria-selected": String(run.number === shown), on: { click: () => select(run.number), focus: () => (at = run.number) } },
       h("td", {}, box), cells.map((text, i) => h("td", { title: i === 1 || i === 7 ? String(text) : null, dir: i === 7 ? "auto" : null }, String(text))));
   };
   return {
     node, unbind,
-    draw(history, shown, ticked) {
+    draw(history, shown, ticks) {
       const focused = node.contains(node.ownerDocument.activeElement) ? at : 0;
-      body.replaceChildren(...[...history].reverse().map((run) => row(run, shown, ticked)));
+      body.replaceChildren(...[...history].reverse().map((run) => row(run, shown, ticks)));
       const stop = rows().find((tr) => Number(tr.dataset.run) === at) ?? rows()[0];
       if (stop) stop.tabIndex = 0;
       if (focused) stop?.focus({ preventScroll: true });
@@ -84,13 +76,12 @@ function render({ model, el }) {
   const get = (name) => model.get(name);
   const link = connect(model, { onAlive: (alive) => setAlive(alive) });
   const voice = announcer();
-  let ticked = [];
+  let ticks = [];
   let timer = null;
   let asked = 0;
 
-  const button = (text, hint, act, more = {}) => h("button", { type: "button", class: "mll-button", title: hint, on: { click: act }, ...more }, text);
   const problem = h("p", { class: "mll-problem", role: "alert" });
-  const gone = h("p", { class: "mll-note", "data-kind": "bad", hidden: true }, "The kernel does not answer. Run the cell again to go on.");
+  const gone = goneNote();
   const attempt = (op, args = {}) => {
     problem.textContent = "";
     return link.ask(op, args).catch((error) => { problem.textContent = error.message; });
@@ -104,7 +95,7 @@ function render({ model, el }) {
   });
   const seed = whole("seed", "seed");
   const most = whole("max_tokens", "max tokens");
-  const dice = button("⚄", "Another seed by chance", () => attempt("dice"), { "data-plain": true, "aria-label": "Another seed by chance" });
+  const dice = icon("⚄", "Another seed by chance", () => attempt("dice"));
   const line = h("span", { class: "mll-rp-state" });
   const far = h("span", { class: "mll-quiet mll-figures" });
   const bar = h("div", { class: "mll-rp-progress", role: "progressbar", "aria-label": "Progress of the run", "aria-valuemin": 0, "aria-valuemax": 100 }, h("i"));
@@ -150,12 +141,12 @@ function render({ model, el }) {
   });
 
   async function choose(n) {
-    ticked = tick(ticked, n);
+    ticks = ticked(ticks, n);
     drawHistory();
-    if (ticked.length < 2) return compared.replaceChildren();
-    const asked = ticked.join();
-    const reply = await attempt("compare", { numbers: ticked });
-    if (reply && asked === ticked.join()) compared.replaceChildren(comparisonView(reply));
+    if (ticks.length < 2) return compared.replaceChildren();
+    const asked = ticks.join();
+    const reply = await attempt("compare", { numbers: ticks });
+    if (reply && asked === ticks.join()) compared.replaceChildren(comparisonView(reply));
   }
 
   function drawState() {
@@ -182,8 +173,8 @@ function render({ model, el }) {
   }
   function drawHistory() {
     const runs = get("listed") ? get("history") : [];
-    ticked = ticked.filter((n) => runs.some((one) => one.number === n));
-    history.draw(runs, get("shown"), ticked);
+    ticks = ticks.filter((n) => runs.some((one) => one.number === n));
+    history.draw(runs, get("shown"), ticks);
     hint.hidden = runs.length === 0;
   }
   function setAlive(alive) {
@@ -193,18 +184,17 @@ function render({ model, el }) {
     drawState();
   }
 
-  const watched = {
+  const unwatch = watch(model, {
     prompt: drawPrompt, seed: () => seed.show(String(get("seed"))), max_tokens: () => most.show(String(get("max_tokens"))),
     state: drawState, message: drawState, progress: drawState, meters: drawMeters, history: drawHistory, shown: drawHistory, listed: drawHistory,
-  };
-  for (const [name, does] of Object.entries(watched)) model.on(`change:${name}`, does);
+  });
   drawMeters();
   drawHistory();
   el.append(root);
   link.ping();
   root.addEventListener("pointerenter", link.ping);
   return () => {
-    for (const [name, does] of Object.entries(watched)) model.off(`change:${name}`, does);
+    unwatch();
     clearTimeout(timer);
     unbind();
     history.unbind();

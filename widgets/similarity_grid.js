@@ -1,29 +1,14 @@
 /** One query against one document: similarities, best matches in the text, what each query token adds. */
 import {
-  announcer, badge, cellText, connect, contributions, count, extent, glyphs, h, heatView, HUES, keyHelp, keys, levels,
-  markText, marksOf, matchView, number, rowState, scoreText, shown, splitPieces, switched, tableView, typed, visible,
+  announcer, badge, button, cellText, connect, contributions, count, extent, glyphs, goneNote, h, heatView, HUES, icon, keyHelp, keys, levels,
+  markText, marksOf, matchView, nothingText, rowState, scaleWords, scoreText, shown, splitPieces, switched, tableView, typed, visible, watch,
 } from "./kit.js";
 
-const GONE = "The kernel does not answer. Run the cell again.";
 const HELP = [
   ["← → ↑ ↓", "another cell"], ["Home End", "first, last document token"], ["Ctrl+Home Ctrl+End", "first, last cell"],
   ["m", "the best match of the row"], ["Space", "query token off or on"], ["a", "all query tokens on"],
   ["n", "one scale, or each row on its own"], ["w", "pieces or words"], ["+ − 0", "larger, smaller, all of it"], ["?", "these keys"],
 ];
-
-/** What the colours mean, in words: [low end, high end, what they are measured on]. */
-export function scaleWords(scale, low, high) {
-  if (scale === "by query") return ["lowest of the row", "highest of the row", "each row on its own scale: compare colours within a row only"];
-  const fixed = low === 0 && high === 1;
-  return [number(low), number(high), `one scale for all rows, ${fixed ? "not stretched to the data" : "from the lowest to the highest value"}`];
-}
-
-/** Why there is no picture, or "". */
-export function nothingText(queryTokens, documentTokens) {
-  if (queryTokens < 0) return "No query and document yet.";
-  if (!queryTokens) return "The query has no tokens, so there is nothing to match.";
-  return documentTokens ? "" : "The document has no tokens, so nothing can match it.";
-}
 
 function render({ model, el }) {
   let pair = null;
@@ -40,13 +25,13 @@ function render({ model, el }) {
   };
   const units = group("Show", "unit", ["pieces", "words"], ["Pieces", "Words"]);
   const scales = group("Colour scale", "scale", ["raw", "by query"], ["One scale", "Each row"]);
-  const button = (caption, label, act) => h("button", { type: "button", class: "mll-button", "data-plain": true, "aria-label": label, title: label, on: { click: act } }, caption);
-  const zooms = [button("−", "Smaller cells (−)", () => heat.zoom(-1)), button("+", "Larger cells (+)", () => heat.zoom(1))];
+  const zooms = [icon("−", "Smaller cells (−)", () => heat.zoom(-1)), icon("+", "Larger cells (+)", () => heat.zoom(1))];
   const help = keyHelp(HELP);
   const score = h("b", { class: "mll-sg-score" });
   const says = h("span", { class: "mll-quiet" });
-  const allOn = h("button", { type: "button", class: "mll-button mll-sg-all", on: { click: () => put("off", []) } }, "All on");
-  const note = h("div", { class: "mll-note" , hidden: true });
+  const allOn = button("All on", null, () => put("off", []), { class: "mll-button mll-sg-all" });
+  const gone = goneNote();
+  const note = h("div", { class: "mll-note", hidden: true });
   const problem = h("div", { class: "mll-note", "data-kind": "bad", role: "alert", hidden: true });
   const empty = h("p", { class: "mll-note" });
   const bar = h("span", { class: "mll-sg-ramp", "aria-hidden": "true" });
@@ -67,14 +52,15 @@ function render({ model, el }) {
     { caption: "What each query token adds to the score. grid.to_pandas() has every cell." });
   const body = h("div", { class: "mll-live mll-sg-body" }, legend, heat.node, details, text, table.node);
   const root = h("section", { class: "mll mll-sg", "aria-label": "Similarity of a query and a document" },
-    h("div", { class: "mll-sg-head" }, title, units.node, scales.node, h("span", { class: "mll-sg-zoom" }, zooms), button("?", "Keys (?)", help.toggle)),
-    problem, note, h("p", { class: "mll-sg-sum mll-figures" }, score, says, allOn), empty, body, help.node, voice.node);
+    h("div", { class: "mll-sg-head" }, title, units.node, scales.node, h("span", { class: "mll-sg-zoom" }, zooms), help.button),
+    gone, problem, note, h("p", { class: "mll-sg-sum mll-figures" }, score, says, allOn), empty, body, help.node, voice.node);
   el.append(root);
 
   const line = connect(model, {
     onAlive: (alive) => {
       root.toggleAttribute("data-gone", !alive);
-      complain(alive ? "" : GONE);
+      gone.hidden = alive;
+      complain("");
       if (alive && !pair) restart();
     },
   });
@@ -139,7 +125,7 @@ function render({ model, el }) {
       if (rows.length) node.dataset.hue = rows[0] % HUES;
       else delete node.dataset.hue;
     });
-    heat.mark(view.best, new Set(rowNodes.length || view.rows ? [...Array(view.rows).keys()].filter((i) => rowState(view, i, off()) === "off") : []));
+    heat.mark(view.best, new Set([...Array(view.rows).keys()].filter((i) => rowState(view, i, off()) === "off")));
     table.refresh();
     describe(heat.at);
   }
@@ -241,15 +227,14 @@ function render({ model, el }) {
     n: flip("scale", ["raw", "by query"]), w: flip("unit", ["pieces", "words"]), "+": () => heat.zoom(1), "=": () => heat.zoom(1), "-": () => heat.zoom(-1), "−": () => heat.zoom(-1), 0: () => heat.zoom(0),
     "?": help.toggle, Escape: () => (help.open ? help.hide() : false),
   });
-  const watched = [["epoch", restart], ["off", refresh], ["scale", showScale], ["unit", () => { look(); showScale(); }], ["title", showTexts], ["note", showTexts]];
-  for (const [name, act] of watched) model.on(`change:${name}`, act);
+  const unwatch = watch(model, { epoch: restart, off: refresh, scale: showScale, unit: () => { look(); showScale(); }, title: showTexts, note: showTexts });
   root.addEventListener("pointerenter", line.ping);
   showTexts();
   showScale();
   restart();
   line.ping();
   return () => {
-    for (const [name, act] of watched) model.off(`change:${name}`, act);
+    unwatch();
     undoKeys();
     heat.close();
     voice.close();

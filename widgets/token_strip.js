@@ -1,16 +1,10 @@
 /** A Trace as tokens in colour: layers, the card of a token, keys, and text that streams in. */
 import {
-  announcer, connect, count, duration, floating, h, keyHelp, keys, LAYERS, number, percent,
-  pieceLabel, splitPieces, tableView, tokenCard, tokenColumns, tokenFlow,
+  announcer, connect, count, duration, ENDINGS, floating, goneNote, h, keyHelp, keys, LAYERS, number, percent,
+  pieceLabel, splitPieces, tableView, tokenCard, tokenColumns, tokenFlow, watch,
 } from "./kit.js";
 
-const GONE = "The kernel does not answer. Run the cell again.";
 const NOTHING = "No tokens yet. They appear here when a prompt runs.";
-const ENDS = {
-  length: "ended at the length asked for", eog: "the model ended the text", stop: "ended at a stop string",
-  stopped: "stopped", interrupted: "interrupted", context: "the context is full", scored: "given text, scored",
-  failed: "failed",
-};
 const HELP = [
   ["← →", "the token before, after"], ["↑ ↓", "another alternative"], ["Home End", "the first, last token"],
   ["Enter", "choose it"], ["p s e r t", "colour by probability, surprise, entropy, rank, time"],
@@ -25,7 +19,7 @@ export function summary(columns, finish) {
   return [
     `${count(n)} ${n === 1 ? "token" : "tokens"}`,
     `mean logprob ${number(mean).replace("-", "−")}${logprobs.length ? " nats" : ""}`,
-    ENDS[finish] ?? "",
+    ENDINGS[finish] ?? "",
   ].filter(Boolean).join(" · ");
 }
 
@@ -60,6 +54,7 @@ function render({ model, el }) {
     h("button", { type: "button", title: `Key ${key}`, "aria-keyshortcuts": key, "data-layer": name, on: { click: () => pick(name) } }, label));
   const help = keyHelp(HELP);
   const legend = h("div", { class: "mll-strip-legend mll-figures" });
+  const gone = goneNote();
   const note = h("div", { class: "mll-note", "data-kind": "bad", role: "status", hidden: true });
   const bar = h("progress", { class: "mll-strip-progress", "aria-label": "Prompt", hidden: true });
   const flow = tokenFlow(columns, "Tokens");
@@ -71,14 +66,14 @@ function render({ model, el }) {
   const float = floating(card.node);
   const root = h("div", { class: "mll mll-strip" },
     h("div", { class: "mll-strip-head" }, title,
-      h("div", { class: "mll-tabs", role: "group", "aria-label": "Colour by" }, tabs),
-      h("button", { type: "button", class: "mll-button", "data-plain": true, "aria-label": "Keys", title: "Keys (?)", on: { click: help.toggle } }, "?")),
-    legend, note, h("div", { class: "mll-strip-body mll-live" }, bar, flow.node), foot, table.node, help.node, card.node, voice.node);
+      h("div", { class: "mll-tabs", role: "group", "aria-label": "Colour by" }, tabs), help.button),
+    legend, gone, note, h("div", { class: "mll-strip-body mll-live" }, bar, flow.node), foot, table.node, help.node, card.node, voice.node);
   el.append(root);
 
   const line = connect(model, {
     onAlive: (alive) => {
       root.toggleAttribute("data-gone", !alive);
+      gone.hidden = alive;
       for (const tab of tabs) tab.disabled = !alive;
       showState();
       if (alive) refill();
@@ -109,7 +104,7 @@ function render({ model, el }) {
   function showState() {
     const [state, finish, progress] = ["state", "finish", "progress"].map((name) => model.get(name));
     title.textContent = model.get("title");
-    complain(!line.alive ? GONE : state === "failed" ? model.get("note") : "");
+    complain(state === "failed" ? model.get("note") : "");
     root.dataset.state = state;
     bar.hidden = state !== "prompt" && state !== "queued";
     if (progress[1] > 0) [bar.max, bar.value] = [progress[1], progress[0]];
@@ -231,9 +226,10 @@ function render({ model, el }) {
   });
   listen(card.node, { pointerenter: () => clearTimeout(wait), pointerleave: () => !pinned && later(hide, 200), pointerdown: (event) => event.preventDefault() });
   root.addEventListener("pointerenter", line.ping);
-  const watched = [["epoch", restart], ["layer", showLayer], ["n", () => refill()],
-    ...["state", "n", "title", "note", "finish", "progress"].map((name) => [name, showState])];
-  for (const [name, act] of watched) model.on(`change:${name}`, act);
+  const unwatch = watch(model, {
+    epoch: restart, layer: showLayer, n: () => { refill(); showState(); },
+    state: showState, title: showState, note: showState, finish: showState, progress: showState,
+  });
   restart();
   line.ping();
   return () => {
@@ -243,7 +239,8 @@ function render({ model, el }) {
     voice.close();
     flow.close();
     line.close();
-    for (const [name, act] of watched) model.off(`change:${name}`, act);
+    unwatch();
+    root.remove();
   };
 }
 export default { render };

@@ -2,7 +2,7 @@
  * What other settings would have made of a run: a line in words, a bar a token over the values of
  * one setting that keep it, crossed by a line where that setting is now, and what each stage changed.
  */
-import { connect, count, glyphs, h, keyHelp, keys, number, tableView, visible } from "./kit.js";
+import { announcer, connect, count, glyphs, goneNote, h, keyHelp, keys, number, tableView, visible, watch } from "./kit.js";
 
 export const [LOW_FLIPS, HIGH_FLIPS, UNSURE, GIVEN] = [1, 2, 4, 8];
 
@@ -42,14 +42,15 @@ export const effectText = ([, changed, of, why]) => `changed ${count(changed)} o
 function render({ model, el }) {
   const link = connect(model, { onAlive: (alive) => { root.toggleAttribute("data-gone", !alive); gone.hidden = alive; } });
   let at = -1;
-  const gone = h("p", { class: "mll-note", "data-kind": "bad", hidden: true }, "The kernel does not answer. Run the cell again to go on.");
+  const gone = goneNote();
+  const voice = announcer();
   const busy = h("span", { class: "mll-quiet" });
   const line = h("p", { class: "mll-wi-line mll-figures" });
   const flips = h("p", { class: "mll-wi-flips mll-figures" });
   const axis = h("div", { class: "mll-wi-axis mll-figures", "aria-hidden": "true" }, h("span"), h("span"));
   const bars = h("div", { class: "mll-wi-bars" });
   const now = h("i", { class: "mll-wi-now" });
-  const plot = h("div", { class: "mll-wi-plot mll-live", tabindex: 0, role: "img" }, bars, now);
+  const plot = h("div", { class: "mll-wi-plot mll-live", tabindex: 0, role: "group" }, bars, now);
   const told = h("p", { class: "mll-wi-told mll-figures" });
   const legend = h("p", { class: "mll-quiet mll-wi-legend" });
   const effects = h("ul", { class: "mll-wi-effects mll-figures" });
@@ -59,7 +60,7 @@ function render({ model, el }) {
   const figure = h("div", {}, flips, chart, told, legend, table.node);
   const stages = h("div", {}, h("p", { class: "mll-quiet" }, "What each stage did here: choices that differ when it alone is taken out"), effects);
   const root = h("section", { class: "mll mll-wi", "aria-label": "What if" },
-    h("header", { class: "mll-wi-head" }, h("h3", { class: "mll-title" }, "What if"), busy), gone, line, figure, stages, help.node);
+    h("header", { class: "mll-wi-head" }, h("h3", { class: "mll-title" }, "What if"), busy), gone, line, figure, stages, help.node, voice.node);
 
   const shown = () => model.get("bars");
   function rows() {
@@ -121,12 +122,15 @@ function render({ model, el }) {
   const barOf = (event) => [...bars.children].indexOf(event.target.closest(".mll-wi-bar"));
   bars.addEventListener("pointerover", (event) => mark(barOf(event)));
   bars.addEventListener("click", (event) => mark(barOf(event)));
+  const go = (to) => {
+    mark(to);
+    voice.say(told.textContent);
+  };
   const undo = keys(plot, {
-    ArrowLeft: () => mark(Math.max(0, at - 1)), ArrowRight: () => mark(at + 1), Home: () => mark(0), End: () => mark(Infinity),
+    ArrowLeft: () => go(Math.max(0, at - 1)), ArrowRight: () => go(at + 1), Home: () => go(0), End: () => go(Infinity),
     "?": () => help.toggle(), Escape: () => (help.open ? help.hide() : false),
   });
-  const watched = [["bars", drawBars], ["at", drawNow], ["line", drawWords], ["busy", drawWords], ["effects", drawEffects]];
-  for (const [name, act] of watched) model.on(`change:${name}`, act);
+  const unwatch = watch(model, { bars: drawBars, at: drawNow, line: drawWords, busy: drawWords, effects: drawEffects });
   drawBars();
   drawWords();
   drawEffects();
@@ -134,8 +138,9 @@ function render({ model, el }) {
   link.ping();
   root.addEventListener("pointerenter", link.ping);
   return () => {
-    for (const [name, act] of watched) model.off(`change:${name}`, act);
+    unwatch();
     undo();
+    voice.close();
     link.close();
     root.remove();
   };

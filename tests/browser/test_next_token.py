@@ -58,6 +58,8 @@ def test_keys_go_over_the_rows_and_say_what_became_of_each(page) -> None:
     assert "drawn by seed 7 at step 0" in details.inner_text()
     page.page.keyboard.press("Home")
     assert "number 1 before with 50.0%" in details.inner_text()
+    told = page.view.locator(".mll-spoken[role=status]")
+    told.get_by_text("number 1 before with 50.0%").wait_for(state="attached")
     page.page.keyboard.press("t")
     assert page.view.get_by_role("button", name="Show as table").get_attribute("aria-pressed") == (
         "true"

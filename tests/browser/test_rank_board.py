@@ -33,10 +33,16 @@ _ = board.on_rank_all(lambda: heard.append("all"))
 board.show(query, hits, total=100, baseline="another index")
 """
 
+READING = """
+with board.hold_sync():
+    board.state, board.progress = "indexing", [{n}, 30]
+"""
+
 
 @pytest.fixture
 def board(notebook):
-    page = notebook([SETUP, "board", "print(heard, board.off, board.pair, board.query)"])
+    said = "print(heard, board.off, board.pair, board.query)"
+    page = notebook([SETUP, "board", said, READING.format(n=0), READING.format(n=20)])
     page.run_cell(0)
     page.run_cell(1)
     page.rows = page.view.locator(".mll-rb-row")
@@ -144,6 +150,27 @@ def test_the_keyboard_does_what_the_mouse_does(board):
     assert board.page.locator(".jp-Notebook .jp-Cell").count() == before
 
 
+def test_what_the_arrows_change_is_told_and_the_open_document_is_marked(board):
+    told = board.view.locator(".mll-spoken[role=status]")
+    board.rows.first.focus()
+    press(board, "ArrowDown", "ArrowRight", "ArrowRight")
+    told.get_by_text("query token 2 “white” adds 0.500 of 1.250").wait_for(state="attached")
+    press(board, "Enter")
+    marks = board.rows.evaluate_all("(rows) => rows.map((row) => row.ariaCurrent)")
+    assert marks == ["false", "true", *["false"] * 8]
+
+
+def test_documents_that_are_read_do_not_flood_the_ear(board):
+    board.run_cell(3)
+    told = board.view.locator(".mll-spoken[role=status]")
+    told.get_by_text("reading the documents: 0 of 30").wait_for(state="attached")
+    board.run_cell(4)
+    board.view.locator(".mll-rb-status :text('20 of 30')").wait_for()
+    board.page.wait_for_timeout(1200)
+    assert told.inner_text().startswith("reading the documents: 0 of 30")
+    assert board.view.locator(".mll-rb-status [role=status]").count() == 0
+
+
 def test_chips_are_one_tab_stop_with_arrows(board):
     chips = board.view.locator(".mll-rb-chip")
     chips.first.focus()
@@ -190,7 +217,7 @@ def test_a_dead_kernel_is_said_and_ranking_goes_on(board):
     board.kill_kernel()
     board.page.wait_for_timeout(500)
     board.view.first.hover(position={"x": 5, "y": 5})
-    board.page.get_by_text("The kernel does not answer. Run the cell again.").wait_for()
+    board.page.get_by_text("The kernel does not answer. Run the cell again to go on.").wait_for()
     assert board.view.get_by_role("button", name="Search").is_disabled()
     board.view.locator(".mll-rb-chip").nth(2).click()
     assert column(board, "name")[:2] == ["strip", "dedent"]

@@ -197,7 +197,7 @@ def test_a_dead_kernel_is_said_and_switching_goes_on(grid):
     grid.kill_kernel()
     grid.page.wait_for_timeout(500)
     grid.view.first.hover(position={"x": 5, "y": 5})
-    grid.page.get_by_text("The kernel does not answer. Run the cell again.").wait_for()
+    grid.page.get_by_text("The kernel does not answer. Run the cell again to go on.").wait_for()
     grid.view.locator(".mll-sg-name input").nth(3).click()
     assert grid.score.inner_text() == "score 2.400"
 

@@ -167,7 +167,7 @@ def test_a_dead_kernel_is_noticed_and_said(strip):
     strip.kill_kernel()
     strip.page.wait_for_timeout(500)
     strip.view.first.hover(position={"x": 5, "y": 5})
-    strip.page.get_by_text("The kernel does not answer. Run the cell again.").wait_for()
+    strip.page.get_by_text("The kernel does not answer. Run the cell again to go on.").wait_for()
     assert strip.view.locator(".mll-tabs button").first.is_disabled()
     strip.picture("strip-gone")
 
@@ -177,8 +177,8 @@ def test_a_failure_stands_in_the_strip(notebook):
     page = notebook([SETUP, bad])
     page.run_cell(0)
     page.run_cell(1)
-    page.view.locator(".mll-note").wait_for()
-    assert "(3,)" in page.view.locator(".mll-note").inner_text()
+    page.view.locator(".mll-note:visible").wait_for()
+    assert "(3,)" in page.view.locator(".mll-note:visible").inner_text()
 
 
 def test_details_are_answered_while_a_cell_runs(notebook):

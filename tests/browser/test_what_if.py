@@ -29,6 +29,12 @@ def test_after_a_run_the_lab_says_what_would_have_been_otherwise(notebook):
     page.page.locator(".mll-nt tbody tr").nth(3).hover()
     assert "would keep it at p ≤ 0.0" in text(page, ".mll-nt-why", "MinP")
 
+    page.page.mouse.move(0, 0)
+    page.page.locator(".mll-nt tbody tr[tabindex='0']").focus()
+    for _ in range(3):
+        page.page.keyboard.press("ArrowDown")
+    text(page, ".mll-nt > .mll-spoken[role=status]", "number 4 before .* would keep it at p ≤ 0.0")
+
     page.page.get_by_role("button", name="Run").first.click()
     text(page, ".mll-wi", "none of [0-9]+ choices differs")
     text(page, ".mll-wi-flips", "Temperature t at 0.8 changes 0 of [0-9]+")
@@ -48,6 +54,8 @@ def test_after_a_run_the_lab_says_what_would_have_been_otherwise(notebook):
     page.page.keyboard.press("ArrowLeft")
     assert re.match(r"step \d+ .* stays the choice with t", page.page.inner_text(".mll-wi-told"))
     assert page.page.locator(".mll-wi-bar[data-at]").count() == 1
+    assert plot.get_attribute("role") == "group"
+    text(page, ".mll-wi > .mll-spoken[role=status]", "step [0-9]+ .* stays the choice with t")
 
     page.page.locator(".mll-flow .mll-token").first.click()
     text(page, ".mll-card-why", "choose it")

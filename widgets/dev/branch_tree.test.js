@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { ticked } from "../branch_tree.js";
-import { alikeText, chance, labelOf, nats, noiseText, outlineMove, partingText, perToken, seenRows, segment, spoken } from "../kit.js";
+import { alikeText, chance, labelOf, nats, noiseText, outlineMove, partingText, perToken, seenRows, segment, spoken, ticked } from "../kit.js";
 
 const hex = (text) => [...new TextEncoder().encode(text)].map((b) => b.toString(16).padStart(2, "0")).join("");
 const row = (key, parent, children = 0, more = {}) => ({ key, parent, children, ...more });
@@ -74,6 +73,8 @@ test("a screen reader hears the text, whose it is and how likely", () => {
 });
 
 test("a fifth tick lets the oldest go", () => {
+  assert.deepEqual(ticked([], 1), [1]);
+  assert.deepEqual(ticked([1, 2, 3], 4), [1, 2, 3, 4]);
   assert.deepEqual(ticked([1, 2, 3, 4], 5), [2, 3, 4, 5]);
   assert.deepEqual(ticked([1, 2], 1), [2]);
 });

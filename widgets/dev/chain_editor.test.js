@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { noteOf, tally } from "../chain_editor.js";
-import { dropPlace, fieldState } from "../kit.js";
+import { tally } from "../chain_editor.js";
+import { dropPlace, fieldState, noteOf } from "../kit.js";
 
 test("a card is dropped after the cards whose middle is above the pointer", () => {
   assert.equal(dropPlace([10, 30, 50], 5), 0);

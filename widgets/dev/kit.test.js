@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
-import { connect, count, duration, newestWins, number, pieceCells, percent, plainParts, splitPieces, tabbed, visible } from "../kit.js";
+import { connect, count, duration, newestWins, number, pieceCells, percent, plainParts, splitPieces, tabbed, visible, watch } from "../kit.js";
 import { endsBlock, lookOf } from "../kit_flow.js";
 import { alternatives, survivors } from "../kit_card.js";
 import { LAYERS, tokenColumns } from "../kit_tokens.js";
@@ -107,6 +107,17 @@ test("a request is answered by its id, and an error arrives as an error", async 
   assert.deepEqual([sum.sum, error.message], [3, "no such step"]);
   line.close();
   assert.equal(model.listening, 0);
+});
+
+test("a watched trait calls its act until that is undone", () => {
+  const model = fakeModel({ n: 0, title: "" });
+  const heard = [];
+  const unwatch = watch(model, { n: () => heard.push("n"), title: () => heard.push("title") });
+  model.set("n", 1);
+  model.set("title", "a");
+  unwatch();
+  model.set("n", 2);
+  assert.deepEqual([heard, model.listening], [["n", "title"], 0]);
 });
 
 test("a kernel that does not answer in time is gone, and back when it answers", async () => {

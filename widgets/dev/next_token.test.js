@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { REMOVED, UNLISTED, barLength, cellText, drawText, fate, headLines } from "../next_token.js";
+import { REMOVED, UNLISTED, barLength, fate, headLines, shareText } from "../kit_distribution.js";
+import { drawText } from "../next_token.js";
 
 const view = {
   seed: 7, step: 2, draw: 0.25, choice: 11, n_listed: 64,
@@ -23,7 +24,7 @@ test("a linear bar is the probability; a log bar has four decades", () => {
 });
 
 test("a cell without a number says why", () => {
-  assert.deepEqual([null, REMOVED, UNLISTED, 0.5].map(cellText), ["", "✕", "n/a", "50.0%"]);
+  assert.deepEqual([null, REMOVED, UNLISTED, 0.5].map(shareText), ["", "✕", "n/a", "50.0%"]);
 });
 
 test("a head says what is left, what went and how uncertain it is", () => {

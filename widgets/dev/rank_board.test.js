@@ -1,18 +1,17 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { moveWords, verdict } from "../kit.js";
-import { barsText, movesText, stateText } from "../rank_board.js";
+import { barsText, movesText, moveWords, searchText, verdict } from "../kit.js";
 
 test("each state has a line of its own", () => {
   const some = { listed: 50, all: 412, tokens: 7 };
-  assert.equal(stateText("indexing", [120, 1412], some), "reading the documents: 120 of 1,412; the list is of those");
-  assert.equal(stateText("indexing", [120, 1412], { ...some, listed: 0 }), "reading the documents: 120 of 1,412");
-  assert.equal(stateText("stopped", [120, 1412], some), "stopped: 120 of 1,412 documents are in the index");
-  assert.equal(stateText("ready", [0, 0], some), "the 50 best of 412 documents");
-  assert.equal(stateText("ready", [0, 0], { listed: 1, all: 1, tokens: 7 }), "1 document");
-  assert.match(stateText("ready", [0, 0], { ...some, tokens: 0 }), /no tokens/);
-  assert.match(stateText("empty", [0, 0], { ...some, all: 0 }), /No documents yet/);
+  assert.equal(searchText("indexing", [120, 1412], some), "reading the documents: 120 of 1,412; the list is of those");
+  assert.equal(searchText("indexing", [120, 1412], { ...some, listed: 0 }), "reading the documents: 120 of 1,412");
+  assert.equal(searchText("stopped", [120, 1412], some), "stopped: 120 of 1,412 documents are in the index");
+  assert.equal(searchText("ready", [0, 0], some), "the 50 best of 412 documents");
+  assert.equal(searchText("ready", [0, 0], { listed: 1, all: 1, tokens: 7 }), "1 document");
+  assert.match(searchText("ready", [0, 0], { ...some, tokens: 0 }), /no tokens/);
+  assert.match(searchText("empty", [0, 0], { ...some, all: 0 }), /No documents yet/);
 });
 
 test("moves say what they are measured against, and what was not ranked", () => {

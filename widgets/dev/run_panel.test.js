@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { METERS, progressOf, stateText, tick } from "../run_panel.js";
+import { METERS, progressOf, stateText } from "../run_panel.js";
 
 test("each state has its words", () => {
   assert.equal(stateText("idle"), "Ready.");
   assert.equal(stateText("running"), "Generating…");
   assert.equal(stateText("failed", {}, "no context"), "Failed: no context");
-  assert.equal(stateText("finished", { finish: "eog" }), "Finished: the model ended it.");
+  assert.equal(stateText("finished", { finish: "eog" }), "Finished: the model ended the text.");
   assert.equal(stateText("stopped", { finish: "stopped" }), "Stopped.");
 });
 
@@ -15,13 +15,6 @@ test("progress is of the prompt first, then of the tokens asked for", () => {
   assert.equal(progressOf("running", [512, 512], 16, 64).share, 0.25);
   assert.equal(progressOf("prompt", [0, 0], 0, 0).share, 0);
   assert.equal(progressOf("finished", [1, 1], 9, 9).text, "");
-});
-
-test("ticking a fifth run lets the oldest tick go", () => {
-  assert.deepEqual(tick([], 1), [1]);
-  assert.deepEqual(tick([1, 2, 3], 4), [1, 2, 3, 4]);
-  assert.deepEqual(tick([1, 2, 3, 4], 5), [2, 3, 4, 5]);
-  assert.deepEqual(tick([2, 3], 2), [3]);
 });
 
 test("a figure that is not known is n/a", () => {

@@ -1,8 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { cellSize } from "../kit.js";
-import { nothingText, scaleWords } from "../similarity_grid.js";
+import { cellSize, nothingText, scaleWords } from "../kit.js";
 
 test("the scale says what it is measured on", () => {
   assert.deepEqual(scaleWords("raw", 0, 1), ["0", "1", "one scale for all rows, not stretched to the data"]);

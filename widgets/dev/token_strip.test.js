@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { tokenColumns } from "../kit.js";
+import { ENDINGS, tokenColumns } from "../kit.js";
 import { scaleText, stateText, summary } from "../token_strip.js";
 import { stepBuffers } from "./fake_model.js";
 
@@ -15,6 +15,12 @@ test("the summary counts, averages what is known and says how it ended", () => {
   assert.equal(summary(columnsOf(-1, -2, NaN), "eog"), "3 tokens · mean logprob −1.5 nats · the model ended the text");
   assert.equal(summary(columnsOf(), ""), "0 tokens · mean logprob n/a");
   assert.match(summary(columnsOf(-1), "length"), /^1 token · /);
+});
+
+test("every way in which a text ends is said", () => {
+  const reasons = ["length", "eog", "stop", "stopped", "context", "scored", "explored", "failed"]; // of Python's Trace
+  assert.deepEqual(Object.keys(ENDINGS), reasons);
+  assert.match(summary(columnsOf(-1), "explored"), / · found by exploring$/);
 });
 
 test("each state has a line of its own", () => {
