@@ -1,8 +1,8 @@
 """A real JupyterLab in a headless Chromium, for the browser benchmark and the browser tests.
 
-with jupyterlab(folder) as server, chromium(path) as browser:
+with jupyterlab(folder) as server, headless_chromium(path) as browser:
     page = open_notebook(browser, server, ["1 + 1"])
-    page.run_all()
+    page.run_cell(0)
 """
 
 from __future__ import annotations
@@ -55,16 +55,6 @@ class NotebookPage:
     server: Server
     name: str
 
-    @property
-    def view(self) -> Any:
-        """The views in the notebook, by the class that all of them carry."""
-        return self.page.locator(".mll")
-
-    def run_all(self, *, wait: bool = True, timeout: float = 120) -> None:
-        self.page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
-        if wait:
-            self.wait_until_idle(timeout=timeout)
-
     def run_cell(self, index: int, *, wait: bool = True) -> None:
         self.page.evaluate(
             """(index) => {
@@ -95,70 +85,10 @@ class NotebookPage:
         """What the cells printed, errors included."""
         return "\n".join(self.page.locator(".jp-OutputArea-output").all_inner_texts())
 
-    def dark(self, on: bool = True) -> None:
-        theme = "JupyterLab Dark" if on else "JupyterLab Light"
-        self.page.evaluate(
-            "(theme) => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", theme
-        )
-        flag = "false" if on else "true"
-        self.page.wait_for_selector(f"body[data-jp-theme-light='{flag}']", state="attached")
-        self.page.wait_for_timeout(300)
-
-    def save_and_reload(self) -> None:
-        self.page.evaluate("window.jupyterapp.commands.execute('docmanager:save')")
-        self.page.wait_for_timeout(500)
-        self.page.goto(f"{self.server.url}/doc/tree/{self.name}")
-        _wait_for_kernel(self.page, self.name)
-
-    def restart_kernel(self) -> None:
-        self.page.evaluate(
-            "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.restart()"
-        )
-        self.wait_until_idle()
-
-    def open_next(
-        self, cells: Sequence[str], *, width: int = 1280, height: int = 900
-    ) -> NotebookPage:
-        """A new notebook in the same JupyterLab, in place of this one and its kernel.
-
-        Most of the time that a new page takes is JupyterLab's start.
-        """
-        name = _new_notebook(self.server, cells)
-        self.page.context.clear_permissions()
-        self.page.set_viewport_size({"width": width, "height": height})
-        self.page.mouse.move(0, 0)
-        self.page.evaluate(
-            """async (path) => {
-                const panel = window.jupyterapp.shell.currentWidget;
-                await panel.sessionContext.shutdown();
-                panel.context.model.dirty = false; // or it asks whether to save
-                panel.dispose();
-                await window.jupyterapp.commands.execute('docmanager:open', {path});
-            }""",
-            name,
-        )
-        _wait_for_kernel(self.page, name)
-        return NotebookPage(self.page, self.server, name)
-
-    @property
-    def asks(self) -> bool:
-        """Whether a dialog of JupyterLab waits for an answer."""
-        return self.page.locator(".jp-Dialog").count() > 0
-
     def close(self) -> None:
         """End the kernel and close the page."""
         self.page.evaluate("window.jupyterapp?.shell.currentWidget?.sessionContext?.shutdown?.()")
         self.page.context.close()
-
-    def kill_kernel(self) -> None:
-        self.page.evaluate("window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
-
-    def picture(self, name: str, *, of: str | None = None) -> None:
-        folder = os.environ.get("MULLAMA_SCREENSHOTS")
-        if folder:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            target = self.page.locator(of).first if of else self.page
-            target.screenshot(path=str(Path(folder) / f"{name}.png"))
 
 
 @contextmanager
@@ -217,25 +147,34 @@ def open_notebook(
     *,
     width: int = 1280,
     height: int = 900,
-    console: list[str] | None = None,
 ) -> NotebookPage:
     """Write a notebook with these cells, open it in a browser context of its own."""
-    name = _new_notebook(server, cells)
+    name = new_notebook(server, cells)
     page = browser.new_context(viewport={"width": width, "height": height}).new_page()
-    if console is not None:
-        page.on("console", lambda message: console.append(f"{message.type}: {message.text}"))
-        page.on("pageerror", lambda error: console.append(f"pageerror: {error}"))
     page.goto(f"{server.url}/doc/tree/{name}")
-    _wait_for_kernel(page, name)
+    wait_for_kernel(page, name)
     return NotebookPage(page, server, name)
 
 
-def _new_notebook(server: Server, cells: Sequence[str]) -> str:
+def new_notebook(server: Server, cells: Sequence[str]) -> str:
+    """Write a notebook of these cells where JupyterLab finds it; returns its name."""
     name = f"test-{uuid.uuid4().hex[:8]}.ipynb"
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in cells])
     book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
     nbformat.write(book, server.folder / name)
     return name
+
+
+def wait_for_kernel(page: Any, name: str) -> None:
+    """Wait until the notebook of this name is open and its kernel idle."""
+    page.wait_for_function(
+        """(name) => {
+            const context = window.jupyterapp?.shell?.currentWidget?.sessionContext;
+            return context?.path === name && context.session?.kernel?.status === 'idle';
+        }""",
+        arg=name,
+        timeout=60_000,
+    )
 
 
 def _wait_for_server(server: Server, log: Path) -> None:
@@ -249,14 +188,3 @@ def _wait_for_server(server: Server, log: Path) -> None:
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
     raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()[-3000:]}")
-
-
-def _wait_for_kernel(page: Any, name: str) -> None:
-    page.wait_for_function(
-        """(name) => {
-            const context = window.jupyterapp?.shell?.currentWidget?.sessionContext;
-            return context?.path === name && context.session?.kernel?.status === 'idle';
-        }""",
-        arg=name,
-        timeout=60_000,
-    )
