@@ -58,7 +58,7 @@ function render({ model, el }) {
   function describe() {
     const id = pointed ?? focused ?? view().choice;
     const i = indexOf(id);
-    details.textContent = i < 0 ? "" : `${rows.get(id).text}  ${fate(view(), i)}`;
+    details.replaceChildren(...(i < 0 ? [] : [h("b", { class: "mll-code", dir: "auto" }, rows.get(id).text), ` ${fate(view(), i)}`]));
     clearTimeout(wait);
     why.textContent = "";
     if (i >= 0 && model.get("explains")) wait = setTimeout(explain, 80, id);

@@ -123,9 +123,15 @@ def test_a_reloaded_page_shows_the_lab_as_it_was(lab):
 
 def test_a_restarted_kernel_is_said_and_running_the_cells_again_works(lab):
     page = lab()
+    places = """[...document.querySelectorAll('.mll-lab .mll')]
+        .sort((a, b) => a.getBoundingClientRect().y - b.getBoundingClientRect().y)
+        .map((view) => view.className)"""
+    before = page.page.evaluate(places)
     page.restart_kernel()
-    page.page.locator(".mll-ce").hover()
-    page.page.wait_for_selector("text=Run the cell again", timeout=10_000)
+    gone = page.page.locator(".mll-lab .mll > p:text('Run the cell again'):visible")
+    gone.nth(4).wait_for(timeout=10_000)
+    assert gone.count() == len(before) == 5
+    assert page.page.evaluate(places) == before
     page.run_all()
     page.page.wait_for_selector(".mll-nt >> text=Paris", timeout=30_000)
 
