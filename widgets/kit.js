@@ -57,6 +57,7 @@ export function connect(model, { onAlive = () => {}, onMessage = () => {} } = {}
   const ask = (op, args = {}, { patience = 2000, timeout = 30000 } = {}) =>
     new Promise((resolve, reject) => {
       const id = `${mark}-${++count}`;
+      const unanswered = new Error("the kernel did not answer");
       const finish = (act, value) => {
         clearTimeout(doubt);
         clearTimeout(end);
@@ -64,15 +65,15 @@ export function connect(model, { onAlive = () => {}, onMessage = () => {} } = {}
         act(value);
       };
       const doubt = setTimeout(() => tell(false), patience);
-      const end = setTimeout(() => finish(reject, new Error("the kernel did not answer")), timeout);
+      const end = setTimeout(() => finish(reject, unanswered), timeout);
       waiting.set(id, (message, buffers) =>
         message.ok ? finish(resolve, { ...message, buffers }) : finish(reject, new Error(message.error)),
       );
       try {
         model.send({ ...args, kind: "request", id, op });
-      } catch (error) {
+      } catch {
         tell(false);
-        finish(reject, error);
+        finish(reject, unanswered);
       }
     });
   const close = () => {

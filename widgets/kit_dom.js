@@ -71,12 +71,13 @@ export function keyHelp(rows) {
     h("dl", {}, rows.map(([names, what]) => [
       h("dt", {}, names.split(" ").map((name) => h("kbd", {}, name))), h("dd", {}, what),
     ])),
+    icon("✕", "Close the keys (Esc)", () => hide()),
   );
   const toggle = () => (node.hidden = !node.hidden);
+  const hide = () => (node.hidden = true);
   return {
-    node, toggle,
+    node, toggle, hide,
     button: icon("?", "Keys (?)", toggle, { "aria-label": "Keys" }),
-    hide: () => (node.hidden = true),
     get open() { return !node.hidden; },
   };
 }

@@ -58,7 +58,7 @@ function render({ model, el }) {
   function describe() {
     const id = pointed ?? focused ?? view().choice;
     const i = indexOf(id);
-    details.replaceChildren(...(i < 0 ? [] : [h("b", { class: "mll-code", dir: "auto" }, rows.get(id).text), ` ${fate(view(), i)}`]));
+    details.replaceChildren(...(i < 0 ? [] : [h("b", { dir: "auto" }, rows.get(id).text), ` ${fate(view(), i)}`]));
     clearTimeout(wait);
     why.textContent = "";
     if (i >= 0 && model.get("explains")) wait = setTimeout(explain, 80, id);
@@ -73,7 +73,7 @@ function render({ model, el }) {
         if (id === unsaid) voice.say(`${details.textContent} · ${text}`);
         unsaid = null;
       })
-      .catch((error) => { why.textContent = `n/a: ${error.message}`; });
+      .catch((error) => { if (link.alive) why.textContent = `n/a: ${error.message}`; });
   }
   const act = {
     point(id) {

@@ -186,6 +186,13 @@ def test_its_state_comes_back_after_a_reload(grid):
     assert grid.view.get_by_role("button", name="Words").get_attribute("aria-pressed") == "true"
 
 
+def test_the_mouse_opens_the_keys_and_closes_them(grid):
+    keys = grid.view.locator(".mll-help")
+    grid.view.get_by_role("button", name="Keys", exact=True).click()
+    keys.get_by_role("button", name="Close").click()
+    assert not keys.is_visible()
+
+
 def test_a_narrow_page_has_nothing_that_sticks_out(grid):
     grid.page.set_viewport_size({"width": 520, "height": 900})
     grid.page.wait_for_timeout(400)

@@ -132,6 +132,15 @@ test("a kernel that does not answer in time is gone, and back when it answers", 
   line.close();
 });
 
+test("what cannot be sent is a kernel that does not answer", async () => {
+  const heard = [];
+  const model = { ...fakeModel({}), send: () => { throw new Error("Cannot send"); } };
+  const line = connect(model, { onAlive: (alive) => heard.push(alive) });
+  await assert.rejects(line.ask("ping"), /^Error: the kernel did not answer$/);
+  assert.deepEqual(heard, [false]);
+  line.close();
+});
+
 test("levels go from calm to loud on fixed scales", () => {
   const at = (layer, column, values) => {
     const columns = { ...tokenColumns(), [column]: values, usual: 10 };
