@@ -44,8 +44,8 @@ class FlipMap:
         low, high: float64 of shape (n,): the ends of the intervals, the slider's own where no
             flip was found; NaN where the token was given, not drawn.
         flips_low, flips_high: whether the choice is another one beyond that end.
-        sure: whether what the trace kept decided both ends; where not, the interval ends at the
-            last value that is decided.
+        sure: whether both ends are decided, by what the trace kept or by the row decoded again;
+            where not, the interval ends at the last value that is decided.
     """
 
     stage: Stage
@@ -87,9 +87,11 @@ class FlipMap:
 
     def __repr__(self) -> str:
         firm = int(np.count_nonzero(~self.flips_low & ~self.flips_high & self.sure))
+        n_open = int(np.count_nonzero(~self.sure))
+        unknown = f", {n_open} not known (pass a Session: on=session)" if n_open else ""
         return (
             f"<FlipMap of {self.setting} in {self.stage!r}, {len(self)} tokens: {firm} stay over "
-            f"all of {self.slider[0]:g} to {self.slider[1]:g}>"
+            f"all of {self.slider[0]:g} to {self.slider[1]:g}{unknown}>"
         )
 
 
@@ -106,7 +108,8 @@ def flip_map(
     Args:
         stage: the kind of stage, such as `Temperature`, or its place in the chain.
         setting: its name, such as "t"; None is the stage's first.
-        on: the Model of the trace, or a Session of it.
+        on: the Model of the trace, which leaves open what the trace does not decide; or a Session
+            of it, which decodes those rows again.
         chain: the chain it is a stage of; None is the one in force at the end of the trace.
 
     Raises:
@@ -119,7 +122,18 @@ def flip_map(
     place = _place(chain, stage)
     owner = chain[place]
     setting, rule = _setting(owner, setting)
-    ends = [_ends(rows, step, chain, place, setting, rule) for step in range(len(rows))]
+
+    def ends_of(step: int, moment: Moment | None) -> Ends:
+        return _ends(rows, step, moment, chain, place, setting, rule)
+
+    ends = [ends_of(step, rows.kept(step)) for step in range(len(rows))]
+    unsure = [step for step, (*_, is_sure) in enumerate(ends) if not is_sure]
+    if unsure and rows.session is not None:
+
+        def visit(moment: Moment) -> None:
+            ends[moment.step] = ends_of(moment.step, moment)
+
+        rows.decode(unsure, visit)
     low, high, flips_low, flips_high, sure = (np.array(column) for column in zip(*ends))
     return FlipMap(
         stage=owner,
@@ -139,17 +153,22 @@ Ends = tuple[float, float, bool, bool, bool]
 
 
 def _ends(
-    rows: TraceRows, step: int, chain: Chain, place: int, setting: str, rule: Setting
+    rows: TraceRows,
+    step: int,
+    moment: Moment | None,
+    chain: Chain,
+    place: int,
+    setting: str,
+    rule: Setting,
 ) -> Ends:
     trace, stage = rows.trace, chain[place]
     if step < trace.n_copied or trace.forced[step]:
         return math.nan, math.nan, False, False, True
-    moment = rows.kept(step)
     now = getattr(stage, setting)
-    if moment is None:
+    token = int(rows.tokens[step])
+    if moment is None or (moment.source == "decoded" and not _draws(moment, token)):
         return now, now, False, False, False
     chosen = _Choices(moment, chain, place, setting)
-    token = int(rows.tokens[step])
     try:
         if chosen(now) != token:  # the chain was another one at that step
             return now, now, True, True, True
@@ -159,6 +178,14 @@ def _ends(
     low, flips_low, sure_low = _end(chosen, token, _stops(rule, now, slider[0]), rule)
     high, flips_high, sure_high = _end(chosen, token, _stops(rule, now, slider[1]), rule)
     return low, high, flips_low, flips_high, sure_low and sure_high
+
+
+def _draws(moment: Moment, token: int) -> bool:
+    """Whether a row decoded again still draws the token; noise may be enough for another one."""
+    try:
+        return moment.choose(moment.sampler()) == token
+    except (Uncovered, NoCandidates):
+        return False
 
 
 class _Choices:

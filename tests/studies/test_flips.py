@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mullama_lab.engine.sampling import samplers as s
 from mullama_lab.engine.sampling.chain import Chain
+from mullama_lab.engine.trace import Trace
 from mullama_lab.studies.flips import PRECISION, flip_map
 from mullama_lab.studies.replay import replay
 
@@ -87,3 +88,18 @@ def test_what_is_not_there_is_named(traces, tiny_model):
         scored = session.score("Hello there")
     with pytest.raises(ValueError, match="no seed"):
         flip_map(scored, s.TopK, on=tiny_model)
+
+
+def test_rows_that_the_trace_lost_are_decoded_again_or_said_to_be_unknown(traces, tiny_model):
+    whole = flip_map(traces[0], s.Temperature, on=tiny_model)
+    without_rows = Trace.from_dict(traces[0].to_dict())
+    with tiny_model.session(n_ctx=128) as session:
+        again = flip_map(without_rows, s.Temperature, on=session)
+    assert again.sure.all()
+    assert "not known" not in repr(again)
+    np.testing.assert_allclose(again.low, whole.low, atol=0.01)
+    np.testing.assert_allclose(again.high, whole.high, atol=0.01)
+    assert again.flips_high.tolist() == whole.flips_high.tolist()
+    unknown = flip_map(without_rows, s.Temperature, on=tiny_model)
+    assert not unknown.sure.any()
+    assert f"{len(whole)} not known (pass a Session: on=session)" in repr(unknown)
