@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from mullama_lab.engine.bar import bar
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.noise_floor import jensen_shannon
 from mullama_lab.engine.options import whole
@@ -144,17 +145,24 @@ def orders(
     rows, chain = rows_and_chain(trace, chain, on, drawn=False)
     comparison = _Comparison(chain, permutations)
     unsure: dict[int, str] = {}
-    for step in range(len(rows)):
-        moment = rows.kept(step)
-        try:
-            if moment is None:
-                raise Uncovered("its row was not kept")
-            comparison.add(moment)
-        except Uncovered as why:
-            unsure[step] = str(why)
-    if unsure:
-        rows.must_have_session(unsure, chain, next(iter(unsure.values())))
-        rows.decode(unsure, comparison.add)
+    with bar("Comparing orders", len(rows), "rows") as shown:
+        for step in range(len(rows)):
+            moment = rows.kept(step)
+            try:
+                if moment is None:
+                    raise Uncovered("its row was not kept")
+                comparison.add(moment)
+                shown.update()
+            except Uncovered as why:
+                unsure[step] = str(why)
+        if unsure:
+            rows.must_have_session(unsure, chain, next(iter(unsure.values())))
+
+            def visit(moment: Moment) -> None:
+                comparison.add(moment)
+                shown.update()
+
+            rows.decode(unsure, visit)
     return comparison.result()
 
 

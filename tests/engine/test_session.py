@@ -218,7 +218,7 @@ def test_a_full_context_ends_it_and_a_longer_prompt_is_refused(tiny_model):
         assert len(session.generate("a", NO_END, max_tokens=3)) == 3
 
 
-def test_a_context_of_one_token_works_in_what_llama_cpp_makes_of_it(tiny_model):
+def test_a_context_of_one_token_has_room_for_one_and_draws_one_more(tiny_model):
     with tiny_model.session(n_ctx=1) as session:
         trace = session.generate([5], NO_END, max_tokens=1000)
         assert trace.finish_reason == "context"

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 import mullama_lab as ml
+from mullama_lab.engine import tiny
+from mullama_lab.engine.session.trace_rows import TraceRows
 from mullama_lab.errors import StageFailed
 from mullama_lab.studies.replay import replay
 
@@ -168,3 +170,52 @@ def test_draws_that_have_moved_are_not_taken_for_others(session, trace):
             replay(part, ml.TopK(1), on=session)
     beginning = replay(branch[:15], ml.TopK(1), on=session)
     assert len(beginning.tokens) == 15
+
+
+def test_rows_of_another_model_are_not_taken_for_those_of_the_trace(trace, tmp_path):
+    without_rows = ml.Trace.from_dict(trace.to_dict())
+    other = ml.Model.load(tiny.write(tmp_path / "other.gguf", seed=9))
+    with other, other.session(n_ctx=128) as session:
+        rows = TraceRows(without_rows, session)
+        with pytest.raises(ValueError, match="another model of the same vocabulary"):
+            rows.decode(range(len(trace)), lambda moment: None)
+
+
+ALTERED = {
+    "text_bytes": [-2, "x", 1.5],
+    "seed": ["abc", -5, 1.5],
+    "prompt_tokens": [[[1, 2]], [1.7], [-1]],
+    "n_copied": [99, -1, "x"],
+    "first_step": [-1],
+    "n_kept": [["abc"] * 20, [[-2]] * 20],
+    "states": [[[["x"]]] * 20],
+    "finish_reason": [5],
+    "seconds": ["x", -1.0, float("nan")],
+    "seconds_to_first_token": ["x"],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(n, v) for n, vs in ALTERED.items() for v in vs])
+def test_a_dict_with_what_no_trace_has_is_refused(trace, name, value):
+    data = trace.to_dict()
+    assert ml.Trace.from_dict(data) == trace
+    with pytest.raises(ValueError, match=r"not a dict that Trace\.to_dict made"):
+        ml.Trace.from_dict({**data, name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("rank", -5), ("logprob", 5.0), ("token", -1), ("token", 1.9), ("logprob", float("nan"))],
+)
+def test_columns_with_what_no_step_has_are_refused(trace, name, value):
+    data = trace.to_dict()
+    data["columns"][name][3] = value
+    with pytest.raises(ValueError, match=r"not a dict that Trace\.to_dict made"):
+        ml.Trace.from_dict(data)
+
+
+@pytest.mark.parametrize("firsts", [[-3], [0, -3], [0, 5, 5], [1]])
+def test_chains_that_are_not_in_order_are_refused(trace, firsts):
+    data = {**trace.to_dict(), "chains": [[first, CHAIN.to_dict()] for first in firsts]}
+    with pytest.raises(ValueError, match=r"not a dict that Trace\.to_dict made"):
+        ml.Trace.from_dict(data)

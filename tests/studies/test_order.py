@@ -136,3 +136,11 @@ def test_wrong_orders_are_refused(tiny_model):
         orders_in_row(row, Chain([*CHAIN, *CHAIN]), model=tiny_model)
     with pytest.raises(ValueError, match="shape"):
         orders_in_row(row[:5], CHAIN, model=tiny_model)
+
+
+def test_many_orders_show_a_bar(smollm2, monkeypatch, capsys):
+    monkeypatch.setattr("mullama_lab.engine.bar.SHOWN_AFTER", 0)
+    with smollm2.session(n_ctx=128) as session:
+        trace = session.generate("Once upon a time", max_tokens=4, seed=2)
+        orders(trace, s.TopK(40) | s.TopP(0.9) | s.Temperature(1.2), on=session)
+    assert "Comparing orders" in capsys.readouterr().err

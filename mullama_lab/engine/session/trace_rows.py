@@ -25,6 +25,7 @@ from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import DecodeError, NoCandidates
 
 N_CHECKED = 8  # drawn steps that must come out as the trace has them
+FAR = 3.0  # nats; rounding moves a log-probability by less than one
 
 
 class TraceRows:
@@ -53,7 +54,7 @@ class TraceRows:
         self.trace = trace
         self._all = trace.history(self.n)
         self._ids = np.arange(self.model.n_vocab, dtype=np.int32)
-        self._must_be_ours()
+        trace.must_be_of(self.model)
 
     def __len__(self) -> int:
         return self.n
@@ -178,7 +179,15 @@ class TraceRows:
                 f"the row of step {step} has a NaN, an infinity or a huge number. "
                 "The file or its quantisation is damaged: try another one."
             )
-        return self._moment(step, self._ids, row, log_total(row), "decoded")
+        logsumexp = log_total(row)
+        now, then = float(row[self.tokens[step]]) - logsumexp, float(self.trace.logprob[step])
+        if abs(now - then) > FAR:
+            raise ValueError(
+                f"at step {step} {self.model.name} gives the token {now:.2f} nats and the trace "
+                f"has {then:.2f}: another model of the same vocabulary, or another text before it, "
+                f"made the trace. Use {self.trace.model_name!r}."
+            )
+        return self._moment(step, self._ids, row, logsumexp, "decoded")
 
     def _session_for(self, steps: Collection[int]) -> Session:
         if self.session is None:
@@ -191,18 +200,6 @@ class TraceRows:
                 f"Pass a session to decode {them} again: on=model.session()."
             )
         return self.session
-
-    def _must_be_ours(self) -> None:
-        n_vocab, model = self.model.n_vocab, self.model
-        fits = bool(np.all((self._all >= 0) & (self._all < n_vocab)))
-        if not fits or any(
-            model.piece(int(token)) != piece
-            for token, piece in zip(self.tokens, self.trace.pieces, strict=False)
-        ):
-            raise ValueError(
-                f"the trace was made with another vocabulary than that of {model.name}. "
-                f"Load the model that made it: {self.trace.model_name!r}."
-            )
 
 
 def rows_and_chain(

@@ -66,5 +66,18 @@ def read(lists: Mapping[str, Any], top: int) -> Arrays:
     """The arrays that were written as lists, one entry a step."""
     n = len(lists["token"])
     lists = {"forced": [False] * n, **lists}  # dicts of before had none
-    arrays = {name: np.array(lists[name], kind) for name, (kind, _) in _KINDS.items()}
+    arrays = {name: _read(name, lists[name], kind) for name, (kind, _) in _KINDS.items()}
+    for name in ("token", "rank"):
+        if n and arrays[name].min() < 0:
+            raise ValueError(f"{name} has {arrays[name].min()}")
+    for name in ("logprob", "logprob_after"):
+        if n and not arrays[name].max() < 0.01:  # rounding may leave some more than 0
+            raise ValueError(f"{name} has {arrays[name].max()}, which is no log-probability")
     return arrays | {name: arrays[name].reshape(n, top) for name in TABLES}
+
+
+def _read(name: str, values: Any, kind: type) -> NDArray[Any]:
+    array = np.array(values, kind)
+    if not issubclass(kind, np.floating) and not np.array_equal(array, np.array(values)):
+        raise ValueError(f"{name} has what is no {kind.__name__}")
+    return array

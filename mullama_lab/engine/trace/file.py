@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from mullama_lab.engine.options import MAX_TOP, whole
+from mullama_lab.engine.options import MAX_SEED, MAX_TOP, whole
 from mullama_lab.engine.sampling.chain import Chain
 from mullama_lab.engine.trace import arrays as trace_arrays
 from mullama_lab.engine.trace.arrays import COLUMNS, TABLES
@@ -13,16 +13,36 @@ from mullama_lab.engine.trace.arrays import COLUMNS, TABLES
 if TYPE_CHECKING:
     from mullama_lab.engine.trace.trace import Trace
 
-FACTS = (  # of a whole trace, in one value each
-    "finish_reason",
-    "first_step",
-    "n_copied",
-    "n_prompt_decoded",
-    "n_prompt_reused",
-    "prompt_seconds",
-    "seconds_to_first_token",
-    "seconds",
-)
+MOST = 2**31 - 1
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _count(value: Any) -> int:
+    return whole("a count", value, 0, 1 << 60)
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        raise ValueError(f"{value!r} are no seconds")
+    return float(value)
+
+
+_CHECKS: dict[str, Callable[[Any], Any]] = {
+    "finish_reason": _name,
+    "first_step": _count,
+    "n_copied": _count,
+    "n_prompt_decoded": _count,
+    "n_prompt_reused": _count,
+    "prompt_seconds": _seconds,
+    "seconds_to_first_token": lambda value: None if value is None else _seconds(value),
+    "seconds": _seconds,
+}
+FACTS = tuple(_CHECKS)  # of a whole trace, in one value each
 
 
 def packed(trace: Trace) -> dict[str, Any]:
@@ -54,25 +74,38 @@ def unpacked(data: Mapping[str, Any], kind: type[Trace]) -> Trace:
     """The trace that `packed` gave; ValueError if it gave no such thing."""
     try:
         top = whole("top", data["top"], 0, MAX_TOP)
-        trace = kind(prompt_tokens=data["prompt_tokens"], seed=data["seed"], top=top)
+        prompt = [whole("a prompt token", token, 0, MOST) for token in data["prompt_tokens"]]
+        seed = None if data["seed"] is None else whole("seed", data["seed"], 0, MAX_SEED)
+        trace = kind(prompt_tokens=prompt, seed=seed, top=top)
         trace.model_name = str(data["model_name"])
-        trace.chains = [(int(first), Chain.from_dict(c)) for first, c in data["chains"]]
+        trace.chains = [
+            (whole("the step of a chain", first, 0, MOST), Chain.from_dict(c))
+            for first, c in data["chains"]
+        ]
         trace._arrays = trace_arrays.read(data["columns"], top)
         n = trace._n = len(trace._arrays["token"])
-        trace._n_kept = [tuple(kept) for kept in data["n_kept"]]
-        trace._states = [tuple(map(tuple, state)) for state in data["states"]]
+        trace._n_kept = [
+            tuple(whole("n_kept", left, 0, MOST) for left in kept) for kept in data["n_kept"]
+        ]
+        trace._states = [
+            tuple(tuple(map(float, values)) for values in state) for state in data["states"]
+        ]
         trace.pieces = [bytes.fromhex(p) for p in data["pieces"]]
         trace._texts = [bytes.fromhex(t) for t in data["texts"]]
-        trace._text_bytes = data["text_bytes"]
+        if data["text_bytes"] is not None:
+            trace._text_bytes = whole("text_bytes", data["text_bytes"], 0, 1 << 40)
         trace._rows = [None] * n
         trace._known_pieces = {int(t): bytes.fromhex(p) for t, p in data["vocabulary"].items()}
-        for name in FACTS:
-            setattr(trace, name, {"first_step": 0, "n_copied": 0, **data}[name])
+        for name, check in _CHECKS.items():
+            setattr(trace, name, check({"first_step": 0, "n_copied": 0, **data}[name]))
         lists = (trace._n_kept, trace._states, trace.pieces, trace._texts)
         if any(len(column) != n for column in (*trace._arrays.values(), *lists)):
             raise ValueError("its columns differ in length")
-        if not trace.chains or trace.chains[0][0] != 0:
-            raise ValueError("no chain is given for its first step")
+        firsts = [first for first, _ in trace.chains]
+        if not firsts or firsts[0] != 0 or firsts != sorted(set(firsts)):
+            raise ValueError("its chains do not begin with its first step and go on in order")
+        if trace.n_copied > n:
+            raise ValueError(f"n_copied={trace.n_copied}: it has {n} steps")
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise ValueError(f"not a dict that Trace.to_dict made: {error}") from error
     return trace
