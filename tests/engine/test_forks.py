@@ -135,7 +135,7 @@ def test_resetting_removes_every_sequence(session):
 def test_the_sequences_are_a_copy_that_nobody_can_write_to(session):
     session.logits(PREFIX)
     sequences = session.sequences
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="does not support item assignment"):
         sequences[1] = np.zeros(1, np.int32)
     session.reset()
     assert sequences[0].tolist() == PREFIX

@@ -435,7 +435,7 @@ def test_a_file_cut_anywhere_is_refused(tmp_path):
             with pytest.raises(errors.IndexFileError, match="cut short"):
                 MultiVectorIndex.open(path, by_hand(), verify=verify)
     path.write_bytes(whole + b"more")
-    with pytest.raises(errors.IndexFileError):
+    with pytest.raises(errors.IndexFileError, match="no index, or was cut short"):
         MultiVectorIndex.open(path, by_hand(), verify=False)
 
 
@@ -498,7 +498,8 @@ def test_a_file_with_any_byte_altered_is_refused(tmp_path):
     whole = path.read_bytes()
     for place in [*range(0, len(whole), 53), len(whole) - 1]:
         path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
-        with pytest.raises((errors.IndexFileError, errors.WrongEncoder)):
+        said = "is no index, or was cut short|no index of this version|was altered since|made by by"
+        with pytest.raises((errors.IndexFileError, errors.WrongEncoder), match=said):
             MultiVectorIndex.open(path, by_hand())
 
 
@@ -535,7 +536,7 @@ def test_what_is_no_index_is_refused(tmp_path, content, said):
 
 
 def test_a_folder_is_no_index(tmp_path):
-    with pytest.raises(errors.IndexFileError):
+    with pytest.raises(errors.IndexFileError, match="cannot be read: "):
         MultiVectorIndex.open(tmp_path, by_hand())
     with pytest.raises(errors.IndexNotSaved, match="was not saved as"):
         saved(tmp_path)[0].save(tmp_path)

@@ -61,7 +61,7 @@ def test_metadata_has_every_key_with_arrays(tiny_model):
     assert tokens[-1] == "<0xFF>"
     assert repr(tokens) == "['<unk>', '<s>', '</s>', ... 259 in all]"
     assert metadata["tokenizer.ggml.token_type"][:4] == [2, 3, 3, 6]
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="does not support item assignment"):
         metadata["general.name"] = "another"
 
 

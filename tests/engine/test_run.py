@@ -189,10 +189,13 @@ def test_a_stage_that_stays_keeps_what_it_has_learnt_when_the_chain_changes(sess
 
 def test_a_chain_that_does_not_fit_is_refused_and_the_run_goes_on(session):
     run = session.start("x", NO_END, max_tokens=3000)
-    for chain, error in (
-        (LogitBias({259: 1}), ValueError), (5, TypeError), (TopK, TypeError), ([40], TypeError),
-    ):  # fmt: skip
-        with pytest.raises(error):
+    for chain, error, said in (
+        (LogitBias({259: 1}), ValueError, "names token 259, but this model's vocabulary has 259"),
+        (5, TypeError, "a chain is stages such as .*, not 5"),
+        (TopK, TypeError, "a chain is stages such as .*, not <class"),
+        ([40], TypeError, "a Chain holds stages such as .*, not 40"),
+    ):
+        with pytest.raises(error, match=said):
             run.chain = chain
     seen = len(run.trace)
     until(lambda: len(run.trace) > seen + 1 or run.done)

@@ -225,9 +225,9 @@ def test_a_bar_joins_stages_and_chains_in_order():
     assert (TopK(40) | MinP(0.05)) | Chain([Temperature(0.8)]) == chain
     assert Chain([TopK(40), MinP(0.05), Temperature(0.8)]) == chain
     assert chain | Chain() == Chain() | chain == chain
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="'Chain' and 'int'"):
         chain | 5
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="'TopK' and 'type'|'Chain' and 'type'"):
         TopK(40) | Temperature
 
 
@@ -241,7 +241,7 @@ def test_a_chain_is_a_sequence_that_does_not_change():
     assert chain.index(MinP(0.05)) == 1
     with pytest.raises(AttributeError, match="a Chain is a value"):
         chain.stages = ()
-    with pytest.raises(AttributeError):
+    with pytest.raises(AttributeError, match="cannot assign to field 'k'"):
         chain[0].k = 5
 
 
@@ -294,7 +294,8 @@ def test_none_means_the_default_chain_which_is_llama_cpps():
     ],
 )
 def test_a_dict_that_is_no_chain_says_what_is_wrong(data, message):
-    with pytest.raises((ValueError, TypeError), match=message):
+    error = TypeError if "whole number" in message else ValueError
+    with pytest.raises(error, match=message):
         Chain.from_dict(data)
 
 

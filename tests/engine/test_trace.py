@@ -156,7 +156,7 @@ def test_a_step_says_the_same_as_the_arrays(trace):
     assert step.n_kept == (258, 50, 50)
     assert step.chain == trace.chain
     assert trace[-1].index == 19
-    with pytest.raises(IndexError):
+    with pytest.raises(IndexError, match="no step 20 in the trace: it has steps 0 to 19"):
         trace[20]
     assert [s.token for s in trace] == trace.tokens.tolist()
 
@@ -243,7 +243,7 @@ def test_a_slice_is_a_trace_of_those_steps(trace):
     assert trace[-3:].tokens.tolist() == trace.tokens[-3:].tolist()
     with pytest.raises(ValueError, match="use step 1"):
         trace[::2]
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="must be integers or slices, not str"):
         trace["token"]
 
 

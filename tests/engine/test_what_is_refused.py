@@ -77,9 +77,9 @@ def test_a_session_is_opened_on_a_model(model):
         ml.Session(model)
 
 
-@pytest.mark.parametrize("value", [-1, None])
-def test_what_other_programs_call_no_limit_is_told_the_way_out(session, value):
-    with pytest.raises((ValueError, TypeError), match="A large number goes on until the context"):
+@pytest.mark.parametrize(("value", "error"), [(-1, ValueError), (None, TypeError)])
+def test_what_other_programs_call_no_limit_is_told_the_way_out(session, value, error):
+    with pytest.raises(error, match="A large number goes on until the context"):
         session.generate("a", max_tokens=value)
 
 
