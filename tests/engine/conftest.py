@@ -1,6 +1,6 @@
-"""Where the engine's tests find llama.cpp's own expectations.
+"""What the engine's tests share, and where they find llama.cpp's own expectations.
 
-They are in the source distribution of the installed llama-cpp-python: vocabularies with the
+Those are in the source distribution of the installed llama-cpp-python: vocabularies with the
 token ids they must give, and the values its samplers must give. The distribution is fetched
 through pip once, and only those files are kept. MULLAMA_LAB_LLAMA_SRC may name an unpacked copy.
 """
@@ -13,14 +13,110 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 from importlib import metadata
 from pathlib import Path
 
+import numpy as np
 import platformdirs
 import pytest
 from filelock import FileLock
 
+from mullama_lab.engine import tiny
+from mullama_lab.engine.model import Model
+from mullama_lab.engine.sampling.samplers import Custom
+
 _WANTED = re.compile(r"vendor/llama\.cpp/(models/ggml-vocab-[^/]+|tests/test-sampling\.cpp)")
+
+
+# Tries what might end the process, and says by which exception it was refused.
+ATTEMPT = """
+import traceback
+
+def attempt(name, call):
+    try:
+        call()
+        outcome = "fine"
+    except Exception as error:
+        outcome = type(error).__name__
+        if outcome in ("AssertionError", "TypeError"):
+            traceback.print_exc()
+    print(name, outcome, flush=True)
+"""
+
+
+@pytest.fixture(scope="module", params=["llama", "gemma3", "mamba", "jamba"])
+def any_model(request, tmp_path_factory):
+    """A model with plain attention, with a sliding window of 16 tokens, recurrent, hybrid."""
+    folder = tmp_path_factory.mktemp("models")
+    path = tiny.write(folder / f"{request.param}.gguf", architecture=request.param)
+    with Model.load(path) as model:
+        yield model
+
+
+@pytest.fixture(scope="session")
+def cost():
+    """A function that works with a session: what the work returned, and its part of the ledger."""
+
+    def worked(session, work):
+        before = session.ledger
+        result = work()
+        return result, session.ledger - before
+
+    return worked
+
+
+@pytest.fixture(scope="session")
+def until():
+    """A function that waits until a condition holds, and fails when it never does."""
+
+    def wait(condition, seconds=20):
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, "it did not happen"
+            time.sleep(0.001)
+
+    return wait
+
+
+@pytest.fixture(scope="session")
+def writes():
+    """A function that makes a stage under which a tiny model writes these bytes, over and over."""
+
+    def stage(data):
+        wanted, start = [byte + 3 for byte in data], []
+
+        def force(logits, history):
+            if not start:
+                start.append(len(history))
+            logits[:] = -np.inf
+            logits[wanted[(len(history) - start[0]) % len(wanted)]] = 0
+            return logits
+
+        return Custom(force)
+
+    return stage
+
+
+@pytest.fixture(scope="session")
+def attempts():
+    """A function that runs a script in a process of its own: {name: outcome} of its attempts.
+
+    The script calls `attempt(name, call)`; the process must end well.
+    """
+
+    def run(script, *arguments, seconds=90):
+        done = subprocess.run(
+            [sys.executable, "-c", ATTEMPT + script, *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+        )
+        assert done.returncode == 0, f"after {done.stdout[-300:]!r}: {done.stderr[-2000:]}"
+        assert done.stderr == "", done.stderr[-3000:]
+        return dict(line.rsplit(" ", 1) for line in done.stdout.splitlines())
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -20,14 +20,7 @@ from mullama_lab.errors import ClosedError
 NO_END = Chain([Mask(ban=[tiny.EOS])])
 
 
-def until(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.001)
-
-
-def test_closing_ends_the_run_and_refuses_what_waits(tiny_model):
+def test_closing_ends_the_run_and_refuses_what_waits(tiny_model, until):
     session = tiny_model.session(n_ctx=4096, n_threads=1)
     run = session.start("abc", NO_END, max_tokens=4000)
     waiting = session.start("abc", NO_END, max_tokens=5)
@@ -43,7 +36,7 @@ def test_closing_ends_the_run_and_refuses_what_waits(tiny_model):
     assert run.trace[2].piece  # a trace outlives its session
 
 
-def test_a_run_keeps_its_session_alive_until_it_ends(tiny_model):
+def test_a_run_keeps_its_session_alive_until_it_ends(tiny_model, until):
     session = tiny_model.session(n_ctx=512, n_threads=1)
     gone = weakref.ref(session)
     run = session.start("abc", NO_END, max_tokens=300, seed=3)
@@ -53,7 +46,9 @@ def test_a_run_keeps_its_session_alive_until_it_ends(tiny_model):
     assert len(run.trace) == 300
 
 
-def test_a_context_is_freed_before_its_model_even_when_both_are_garbage(tiny_path, monkeypatch):
+def test_a_context_is_freed_before_its_model_even_when_both_are_garbage(
+    tiny_path, monkeypatch, until
+):
     freed = []
     for module, name in ((_native_context, "free_context"), (_native_model, "free_model")):
         free = getattr(module, name)
@@ -71,7 +66,7 @@ def test_a_context_is_freed_before_its_model_even_when_both_are_garbage(tiny_pat
         assert freed == ["free_context", "free_model"]
 
 
-def test_a_trace_needs_neither_its_session_nor_its_model(tiny_path):
+def test_a_trace_needs_neither_its_session_nor_its_model(tiny_path, until):
     model = Model.load(tiny_path)
     reference = weakref.ref(model)
     trace = model.session(n_ctx=256).generate("abc", NO_END, max_tokens=5, seed=1, top=9)

@@ -6,8 +6,6 @@ expected exceptions. Without the engine's checks most of these lines abort or cr
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import textwrap
 
 import pytest
@@ -15,21 +13,11 @@ import pytest
 from mullama_lab.engine import tiny
 
 PRELUDE = """
-import math, sys, threading, time, traceback
+import math, sys, threading, time
 import numpy as np
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.sampling.samplers import *
 from mullama_lab.engine.sampling.samplers import Chain
-
-def attempt(name, call):
-    try:
-        call()
-        outcome = "fine"
-    except Exception as error:
-        outcome = type(error).__name__
-        if outcome in ("AssertionError", "TypeError"):
-            traceback.print_exc()
-    print(name, outcome, flush=True)
 
 model = Model.load(sys.argv[1], vocab_only=sys.argv[2] == "True")
 n = model.n_vocab
@@ -37,17 +25,14 @@ row = np.random.default_rng(0).standard_normal(n).astype(np.float32)
 """
 
 
-def outcomes(code, path, *, vocab_only=False, seconds=90):
-    """What a script printed, as {name: outcome}; fails unless it ended well."""
-    done = subprocess.run(
-        [sys.executable, "-c", PRELUDE + textwrap.dedent(code), str(path), str(vocab_only)],
-        capture_output=True,
-        text=True,
-        timeout=seconds,
-    )
-    assert done.returncode == 0, f"after {done.stdout[-300:]!r}: {done.stderr[-2000:]}"
-    assert done.stderr == "", done.stderr[-3000:]
-    return dict(line.rsplit(" ", 1) for line in done.stdout.splitlines())
+@pytest.fixture(scope="module")
+def outcomes(attempts):
+    """A function that gives what a script printed, as {name: outcome}."""
+
+    def run(code, path, *, vocab_only=False, seconds=90):
+        return attempts(PRELUDE + textwrap.dedent(code), path, vocab_only, seconds=seconds)
+
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +40,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("hostile")
 
 
-def test_tokens_outside_the_vocabulary_batch_or_context_are_refused(tiny_path):
+def test_tokens_outside_the_vocabulary_batch_or_context_are_refused(tiny_path, outcomes):
     code = """
     session = model.session(n_ctx=256, n_batch=32, n_ubatch=16)
     for token in (n, -1, 2**31 - 1, 2**31, -2**31, 2**63, 10**30):
@@ -85,7 +70,7 @@ def test_tokens_outside_the_vocabulary_batch_or_context_are_refused(tiny_path):
     assert set(found.values()) == {"fine", "ContextFull", "ValueError"}
 
 
-def test_rows_and_chains_that_llama_cpp_cannot_sort_are_refused(tiny_path):
+def test_rows_and_chains_that_llama_cpp_cannot_sort_are_refused(tiny_path, outcomes):
     code = """
     from mullama_lab.errors import NoCandidates
     everything = Chain.default() | DRY(multiplier=1) | Penalties(repeat=2) | TailFree(0.5)
@@ -126,7 +111,7 @@ def test_rows_and_chains_that_llama_cpp_cannot_sort_are_refused(tiny_path):
     assert set(refused.values()) == {"NoCandidates"}
 
 
-def test_a_model_that_computes_nan_raises_and_its_vocabulary_still_works(folder):
+def test_a_model_that_computes_nan_raises_and_its_vocabulary_still_works(folder, outcomes):
     import numpy as np
 
     nan = np.full((tiny.N_VOCAB, 32), np.nan, np.float32)
@@ -146,7 +131,7 @@ def test_a_model_that_computes_nan_raises_and_its_vocabulary_still_works(folder)
         assert outcome == expected.get(name.split()[0], "fine")
 
 
-def test_infill_is_refused_where_llama_cpp_would_abort(folder):
+def test_infill_is_refused_where_llama_cpp_would_abort(folder, outcomes):
     long = tiny.write(folder / "long.gguf", n_vocab=3000, pieces=["x" * 600, "y" * 2000])
     code = """
     def look(*stages):
@@ -182,7 +167,7 @@ def test_infill_is_refused_where_llama_cpp_would_abort(folder):
 
 
 @pytest.mark.parametrize("vocabulary", ["spm", "bpe", "wpm", "ugm", "rwkv", "plamo2"])
-def test_hostile_breakers_and_windows_do_no_harm_in_any_vocabulary(folder, vocabulary):
+def test_hostile_breakers_and_windows_do_no_harm_in_any_vocabulary(folder, vocabulary, outcomes):
     path = tiny.write(folder / f"{vocabulary}.gguf", vocabulary=vocabulary, vocab_only=True)
     code = """
     breakers = ["a", "aa", "é", "😀", "\\x01", "\\x7f", "\\u2028", "▁", " ", "\\n" * 40, "��",
@@ -196,7 +181,7 @@ def test_hostile_breakers_and_windows_do_no_harm_in_any_vocabulary(folder, vocab
     assert set(outcomes(code, path, vocab_only=True).values()) == {"fine"}
 
 
-def test_huge_windows_are_refused_or_work(tiny_path):
+def test_huge_windows_are_refused_or_work(tiny_path, outcomes):
     code = """
     history = [5, 6, 7] * 1000
     for kind in (Penalties, DRY):
@@ -216,7 +201,7 @@ def test_huge_windows_are_refused_or_work(tiny_path):
     assert set(found.values()) == {"fine", "ValueError"}
 
 
-def test_no_text_does_harm(tiny_path):
+def test_no_text_does_harm(tiny_path, outcomes):
     code = r"""
     session = model.session(n_ctx=512)
     for name, text in {
@@ -246,7 +231,7 @@ def test_no_text_does_harm(tiny_path):
             assert outcome == expected, name
 
 
-def test_closing_under_the_hands_of_other_threads_is_only_an_error(tiny_path):
+def test_closing_under_the_hands_of_other_threads_is_only_an_error(tiny_path, outcomes):
     code = """
     from mullama_lab.errors import ClosedError, Stopped
     failed = set()
@@ -291,7 +276,7 @@ def test_closing_under_the_hands_of_other_threads_is_only_an_error(tiny_path):
     assert set(found.values()) == {"ClosedError"}
 
 
-def test_no_chain_row_or_history_that_hypothesis_finds_does_harm(folder):
+def test_no_chain_row_or_history_that_hypothesis_finds_does_harm(folder, outcomes):
     path = tiny.write(folder / "wide.gguf", n_vocab=500, vocab_only=True)
     code = """
     from hypothesis import HealthCheck, given, settings, strategies as st

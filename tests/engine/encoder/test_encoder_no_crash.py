@@ -6,8 +6,6 @@ expected exceptions. Without the encoder's checks most of these lines abort or c
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import textwrap
 
 import numpy as np
@@ -16,38 +14,21 @@ import pytest
 from mullama_lab.engine import tiny
 
 PRELUDE = """
-import sys, threading, traceback
+import sys, threading
 from mullama_lab.engine import _native_context as native
 from mullama_lab.engine._native_encoder import TokenVectors
 from mullama_lab.engine.encoder import MultiVectorEncoder
 from mullama_lab.engine.model import Model
-
-def attempt(name, call):
-    try:
-        call()
-        outcome = "fine"
-    except Exception as error:
-        outcome = type(error).__name__
-        if outcome in ("AssertionError", "TypeError"):
-            traceback.print_exc()
-    print(name, outcome, flush=True)
 
 model = Model.load(sys.argv[1])
 n = model.n_vocab
 """
 
 
-def outcomes(code, path):
-    """What a script printed, as {name: outcome}; fails unless it ended well."""
-    done = subprocess.run(
-        [sys.executable, "-c", PRELUDE + textwrap.dedent(code), str(path)],
-        capture_output=True,
-        text=True,
-        timeout=90,
-    )
-    assert done.returncode == 0, f"after {done.stdout[-300:]!r}: {done.stderr[-2000:]}"
-    assert done.stderr == "", done.stderr[-3000:]
-    return dict(line.rsplit(" ", 1) for line in done.stdout.splitlines())
+@pytest.fixture(scope="module")
+def outcomes(attempts):
+    """A function that gives what a script printed, as {name: outcome}."""
+    return lambda code, path: attempts(PRELUDE + textwrap.dedent(code), path)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +38,7 @@ def bert_path(tmp_path_factory):
 
 
 @pytest.mark.parametrize("network", ["bert", "llama"])
-def test_batches_that_llama_cpp_asserts_on_are_refused(bert_path, tiny_path, network):
+def test_batches_that_llama_cpp_asserts_on_are_refused(bert_path, tiny_path, network, outcomes):
     code = """
     vectors = TokenVectors(model._handle, n_ctx=64, n_batch=64, n_texts=10**6, n_threads=1,
                            stop=native.StopFlag())
@@ -81,7 +62,7 @@ def test_batches_that_llama_cpp_asserts_on_are_refused(bert_path, tiny_path, net
     assert set(found.values()) == {"fine", "ValueError"}
 
 
-def test_hostile_texts_leave_the_process_and_the_encoder_alive(bert_path):
+def test_hostile_texts_leave_the_process_and_the_encoder_alive(bert_path, outcomes):
     code = """
     encoder = MultiVectorEncoder(model, batch_tokens=512)
     for name, text in {
@@ -109,7 +90,9 @@ def test_hostile_texts_leave_the_process_and_the_encoder_alive(bert_path):
 
 
 @pytest.mark.parametrize("pooling", [1, 2, 3, 4])
-def test_a_file_that_asks_for_one_vector_a_text_still_gives_one_a_token(tmp_path, pooling):
+def test_a_file_that_asks_for_one_vector_a_text_still_gives_one_a_token(
+    tmp_path, pooling, outcomes
+):
     path = tiny.write(
         tmp_path / "pooled.gguf",
         architecture="bert",
@@ -124,7 +107,7 @@ def test_a_file_that_asks_for_one_vector_a_text_still_gives_one_a_token(tmp_path
     assert outcomes(code, path) == {"shape": "fine"}
 
 
-def test_positions_past_those_the_network_knows_are_not_reached(tmp_path):
+def test_positions_past_those_the_network_knows_are_not_reached(tmp_path, outcomes):
     path = tiny.write(tmp_path / "m.gguf", architecture="bert", vocabulary="wpm", n_ctx_train=16)
     code = """
     encoder = MultiVectorEncoder(model, batch_tokens=4096, query_length=4096)
@@ -135,7 +118,7 @@ def test_positions_past_those_the_network_knows_are_not_reached(tmp_path):
     assert outcomes(code, path) == {"window": "fine", "fits": "fine", "past": "ContextFull"}
 
 
-def test_a_batch_that_would_fill_the_memory_is_refused(tmp_path):
+def test_a_batch_that_would_fill_the_memory_is_refused(tmp_path, outcomes):
     path = tiny.write(
         tmp_path / "m.gguf",
         architecture="llama",
@@ -151,7 +134,7 @@ def test_a_batch_that_would_fill_the_memory_is_refused(tmp_path):
     assert outcomes(code, path) == {"large": "ValueError", "small": "fine"}
 
 
-def test_a_network_that_computes_nan_raises(tmp_path):
+def test_a_network_that_computes_nan_raises(tmp_path, outcomes):
     nan = np.full(32, np.nan, np.float32)
     path = tiny.write(
         tmp_path / "m.gguf",
@@ -166,7 +149,7 @@ def test_a_network_that_computes_nan_raises(tmp_path):
     assert outcomes(code, path) == {"query": "DecodeError"}
 
 
-def test_threads_that_encode_stop_and_close_at_once_do_no_harm(bert_path):
+def test_threads_that_encode_stop_and_close_at_once_do_no_harm(bert_path, outcomes):
     code = """
     encoder = MultiVectorEncoder(model)
     known = []
@@ -189,7 +172,7 @@ def test_threads_that_encode_stop_and_close_at_once_do_no_harm(bert_path):
     assert outcomes(code, bert_path) == {"known": "fine", "closed": "ClosedError"}
 
 
-def test_a_process_may_end_while_an_encoder_works(bert_path):
+def test_a_process_may_end_while_an_encoder_works(bert_path, outcomes):
     code = """
     encoder = MultiVectorEncoder(model)
     job = encoder.start_documents(["some words " * 20] * 10_000)
@@ -198,7 +181,7 @@ def test_a_process_may_end_while_an_encoder_works(bert_path):
     assert outcomes(code, bert_path) == {"running": "fine"}
 
 
-def test_what_is_called_on_the_worker_cannot_wait_for_it(bert_path):
+def test_what_is_called_on_the_worker_cannot_wait_for_it(bert_path, outcomes):
     code = """
     encoder = MultiVectorEncoder(model)
     def on_progress(done, n):
@@ -233,7 +216,7 @@ WIDTHS = {  # what llama.cpp aborts on, or answers with numbers of two vectors
 
 
 @pytest.mark.parametrize("what", WIDTHS)
-def test_a_projection_that_does_not_fit_is_refused(tmp_path, what):
+def test_a_projection_that_does_not_fit_is_refused(tmp_path, what, outcomes):
     architecture, metadata, tensors = WIDTHS[what]
     path = tiny.write(
         tmp_path / "m.gguf",

@@ -45,23 +45,9 @@ def trace(session):
     return session.generate(PROMPT, NO_END | TopK(40), max_tokens=20, seed=3)
 
 
-@pytest.fixture(scope="module", params=["llama", "gemma3", "mamba", "jamba"])
-def any_model(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models")
-    path = tiny.write(folder / f"{request.param}.gguf", architecture=request.param)
-    with Model.load(path) as model:
-        yield model
-
-
 def other_than(trace, step):
     """The likeliest token that was not chosen."""
     return next(t for t in trace.top_ids[step].tolist() if t not in (trace.tokens[step], EOS))
-
-
-def cost(session, work):
-    before = session.ledger
-    result = work()
-    return result, session.ledger - before
 
 
 # What it costs.
@@ -79,7 +65,7 @@ def test_adding_a_branch_decodes_one_token(session, trace):
     assert session.n_cells == len(before) + 4
 
 
-def test_a_branch_of_a_branch_decodes_one_token(session, trace):
+def test_a_branch_of_a_branch_decodes_one_token(session, trace, cost):
     first = session.branch(trace, 5, Z, max_tokens=10)
     second, spent = cost(session, lambda: session.branch(first, 9, Z, max_tokens=0))
     assert spent.decoded == 1
@@ -87,7 +73,7 @@ def test_a_branch_of_a_branch_decodes_one_token(session, trace):
     assert (len(second), second.finish_reason) == (10, "length")
 
 
-def test_with_one_sequence_a_branch_takes_the_place_of_its_parent(tiny_model):
+def test_with_one_sequence_a_branch_takes_the_place_of_its_parent(tiny_model, cost):
     with tiny_model.session(n_ctx=256, n_threads=1, n_seq_max=1) as session:
         trace = session.generate(PROMPT, NO_END, max_tokens=20, seed=3)
         branch, spent = cost(session, lambda: session.branch(trace, 7, Z, max_tokens=1))
@@ -96,7 +82,7 @@ def test_with_one_sequence_a_branch_takes_the_place_of_its_parent(tiny_model):
         assert len(branch) == 9
 
 
-def test_more_branches_than_sequences_take_the_place_of_the_oldest(session, trace):
+def test_more_branches_than_sequences_take_the_place_of_the_oldest(session, trace, cost):
     branches = [session.branch(trace, 5, token, max_tokens=1) for token in range(100, 110)]
     assert session.tokens.tolist() == [*PROMPT, *trace.tokens[:-1]]
     assert len(session.sequences) == 8
@@ -107,7 +93,7 @@ def test_more_branches_than_sequences_take_the_place_of_the_oldest(session, trac
 
 
 @pytest.mark.parametrize("architecture", ["mamba", "jamba"])
-def test_a_recurrent_model_decodes_its_branches_again_and_says_so(architecture, tmp_path):
+def test_a_recurrent_model_decodes_its_branches_again_and_says_so(architecture, tmp_path, cost):
     path = tiny.write(tmp_path / "tiny.gguf", architecture=architecture)
     with Model.load(path) as model, model.session(n_ctx=256, n_threads=1, n_seq_max=4) as session:
         trace = session.generate(PROMPT, NO_END, max_tokens=20, seed=3)
@@ -200,7 +186,7 @@ def test_a_token_that_the_chain_had_removed_has_no_probability_after_it(session)
     assert np.isfinite(step.logprob)
 
 
-def test_what_the_record_lacks_is_decoded_again(session):
+def test_what_the_record_lacks_is_decoded_again(session, cost):
     trace = session.generate(PROMPT, TopP(0.999), max_tokens=9, seed=1, top=2)
     told = Trace.from_dict(json.loads(json.dumps(trace.to_dict())))  # without rows
     rare = int(trace.kept(4)[0][np.argsort(trace.kept(4)[1])[100]])
@@ -224,7 +210,7 @@ def test_what_the_record_lacks_is_decoded_again(session):
 
 
 @pytest.mark.parametrize("stage", [Mirostat(), MirostatV2(), AdaptiveP(0.3)])
-def test_a_stage_that_learns_learns_from_the_given_token(session, stage):
+def test_a_stage_that_learns_learns_from_the_given_token(session, stage, cost):
     chain = NO_END | stage
     trace = session.generate(PROMPT, chain, max_tokens=12, seed=3)
     branch, spent = cost(
@@ -276,12 +262,12 @@ def test_a_scored_text_can_be_branched(session):
     assert branch.chain == NO_END
 
 
-def test_a_branch_ends_with_a_given_token_that_ends_a_text(session, trace):
+def test_a_branch_ends_with_a_given_token_that_ends_a_text(session, trace, cost):
     branch, spent = cost(session, lambda: session.branch(trace, 4, EOS, max_tokens=9))
     assert (branch.finish_reason, len(branch), spent.decoded) == ("eog", 5, 0)
 
 
-def test_a_stop_string_may_begin_before_the_given_token(session, trace):
+def test_a_stop_string_may_begin_before_the_given_token(session, trace, cost):
     text = Mask(allow=[A]).__or__(Chain())
     first = session.generate(PROMPT, text, max_tokens=6, seed=1)
     branch, spent = cost(session, lambda: session.branch(first, 3, "b", stop="aab", max_tokens=9))
@@ -325,7 +311,7 @@ def test_a_started_branch_is_a_run(session, trace):
     assert (run.state, len(tokens), session.last_trace) == ("finished", 14, run.trace)
 
 
-def test_several_branches_run_in_one_batch(session, trace):
+def test_several_branches_run_in_one_batch(session, trace, cost):
     forks = [(trace, step, token) for step in (3, 9) for token in (Z, A, B)]
     alone = [session.branch(*fork, max_tokens=5).tokens.tolist() for fork in forks]
     together, spent = cost(session, lambda: session.branch_many(forks, max_tokens=5))

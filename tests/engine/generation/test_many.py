@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from mullama_lab.engine import tiny
-from mullama_lab.engine.model import Model
 from mullama_lab.engine.sampling.samplers import (
     Chain,
     Custom,
@@ -29,14 +28,6 @@ A = ord("a") + 3
 def session(tiny_model):
     with tiny_model.session(n_ctx=1024, n_threads=1, n_seq_max=4) as session:
         yield session
-
-
-@pytest.fixture(scope="module", params=["llama", "gemma3", "mamba"])
-def any_model(request, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("models")
-    path = tiny.write(folder / f"{request.param}.gguf", architecture=request.param)
-    with Model.load(path) as model:
-        yield model
 
 
 def texts(traces):
@@ -154,20 +145,7 @@ def test_a_prompt_that_does_not_fit_is_refused_before_anything_begins(session):
 # Watched, changed and stopped.
 
 
-class Gate:
-    """A stage that lets a generation go on only when it is told to."""
-
-    def __init__(self):
-        self.at_work, self.open = threading.Event(), threading.Event()
-
-    def __call__(self, logits, history):
-        self.at_work.set()
-        assert self.open.wait(20)
-        return logits
-
-
-def test_one_of_several_can_be_stopped_and_have_its_chain_changed(session):
-    gate = Gate()
+def test_one_of_several_can_be_stopped_and_have_its_chain_changed(session, gate):
     runs = session.start_many(
         PROMPT, [NO_END | Custom(gate), NO_END, NO_END], max_tokens=30, seeds=1
     )
@@ -183,8 +161,7 @@ def test_one_of_several_can_be_stopped_and_have_its_chain_changed(session):
     assert runs.progress == (3, 3)
 
 
-def test_all_of_several_can_be_stopped_and_have_their_chain_changed(session):
-    gate = Gate()
+def test_all_of_several_can_be_stopped_and_have_their_chain_changed(session, gate):
     runs = session.start_many("x", [NO_END | Custom(gate), NO_END], max_tokens=900, seeds=1)
     assert gate.at_work.wait(20)
     with pytest.raises(ValueError, match="token 999"):
@@ -211,9 +188,8 @@ def test_each_run_yields_its_steps_and_ends_when_it_ends(session):
         assert run.wait() is run.trace
 
 
-def test_a_run_among_several_that_waits_for_a_sequence_can_be_stopped(tiny_model):
+def test_a_run_among_several_that_waits_for_a_sequence_can_be_stopped(tiny_model, gate):
     with tiny_model.session(n_ctx=256, n_threads=1, n_seq_max=1) as session:
-        gate = Gate()
         runs = session.start_many("x", [NO_END | Custom(gate), NO_END], max_tokens=5, seeds=1)
         assert gate.at_work.wait(20)
         assert [run.state for run in runs] == ["prompt", "queued"]
@@ -223,9 +199,8 @@ def test_a_run_among_several_that_waits_for_a_sequence_can_be_stopped(tiny_model
         assert [run.state for run in runs] == ["finished", "stopped"]
 
 
-def test_runs_of_a_session_that_closes_say_so(tiny_model):
+def test_runs_of_a_session_that_closes_say_so(tiny_model, gate):
     session = tiny_model.session(n_ctx=256, n_threads=1)
-    gate = Gate()
     busy = session.start("x", NO_END | Custom(gate), max_tokens=1)
     assert gate.at_work.wait(20)
     runs = session.start_many("x", NO_END, seeds=range(2))
@@ -239,7 +214,7 @@ def test_runs_of_a_session_that_closes_say_so(tiny_model):
         session.generate_many("x", seeds=range(2))
 
 
-def test_a_stage_cannot_wait_for_the_runs_it_is_part_of(session):
+def test_a_stage_cannot_wait_for_the_runs_it_is_part_of(session, gate):
     found = []
 
     def waits(logits, history):
@@ -249,7 +224,6 @@ def test_a_stage_cannot_wait_for_the_runs_it_is_part_of(session):
             found.append(str(error))
         return logits
 
-    gate = Gate()
     runs = session.start_many(
         "x", [NO_END | Custom(gate) | Custom(waits), NO_END], max_tokens=1, seeds=1
     )

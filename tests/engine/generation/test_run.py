@@ -28,22 +28,9 @@ NOISE = 0.02  # other batch sizes give other roundings; another prompt differs b
 A, B = ord("a") + 3, ord("b") + 3
 
 
-class Gate:
-    """A stage that lets a generation go on only when it is told to."""
-
-    def __init__(self):
-        self.at_work, self.open = threading.Event(), threading.Event()
-
-    def __call__(self, logits, history):
-        self.at_work.set()
-        assert self.open.wait(20)
-        return logits
-
-
 @contextmanager
-def busy(session):
+def busy(session, gate):
     """Keep the session's worker in a run until the block ends."""
-    gate = Gate()
     run = session.start("x", NO_END | Custom(gate), max_tokens=1)
     assert gate.at_work.wait(20)
     try:
@@ -51,13 +38,6 @@ def busy(session):
     finally:
         gate.open.set()
         run.wait(20)
-
-
-def until(condition, seconds=20):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.001)
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +56,8 @@ def long_prompt(tiny_model):
 # Watching.
 
 
-def test_a_run_goes_from_queued_to_running_to_finished(session):
-    with busy(session) as first:
+def test_a_run_goes_from_queued_to_running_to_finished(session, gate):
+    with busy(session, gate) as first:
         assert first.state == "prompt"
         assert first.progress == (2, 2)
         run = session.start("abc", NO_END, max_tokens=5, seed=1)
@@ -154,7 +134,7 @@ def test_a_stream_that_fails_raises_that_error_after_its_steps(session):
 # Changing.
 
 
-def test_a_new_chain_holds_from_the_next_token_on(session):
+def test_a_new_chain_holds_from_the_next_token_on(session, until):
     allow_a, allow_b = Chain([Mask(allow=[A])]), Chain([Mask(allow=[B])])
     run = session.start("x", allow_a, max_tokens=3000)
     until(lambda: len(run.trace) > 3)
@@ -171,7 +151,7 @@ def test_a_new_chain_holds_from_the_next_token_on(session):
     assert run.trace.chain == allow_b
 
 
-def test_a_stage_that_stays_keeps_what_it_has_learnt_when_the_chain_changes(session):
+def test_a_stage_that_stays_keeps_what_it_has_learnt_when_the_chain_changes(session, until):
     stays, goes = Mirostat(2.0, 0.3), MirostatV2(2.0, 0.3)
     run = session.start("x", NO_END | stays | goes, max_tokens=3000, seed=1)
     until(lambda: len(run.trace) > 5)
@@ -187,7 +167,7 @@ def test_a_stage_that_stays_keeps_what_it_has_learnt_when_the_chain_changes(sess
     assert new == (4.0,)
 
 
-def test_a_chain_that_does_not_fit_is_refused_and_the_run_goes_on(session):
+def test_a_chain_that_does_not_fit_is_refused_and_the_run_goes_on(session, until):
     run = session.start("x", NO_END, max_tokens=3000)
     for chain, error, said in (
         (LogitBias({259: 1}), ValueError, "names token 259, but this model's vocabulary has 259"),
@@ -207,7 +187,7 @@ def test_a_chain_that_does_not_fit_is_refused_and_the_run_goes_on(session):
 # Stopping.
 
 
-def test_stop_ends_a_run_at_once_and_keeps_what_there_is(session):
+def test_stop_ends_a_run_at_once_and_keeps_what_there_is(session, until):
     run = session.start("abc", NO_END, max_tokens=4000)
     until(lambda: len(run.trace) > 5)
     run.stop()
@@ -221,8 +201,8 @@ def test_stop_ends_a_run_at_once_and_keeps_what_there_is(session):
     assert run.state == "stopped"
 
 
-def test_a_run_that_waits_in_the_queue_is_stopped_without_waiting_for_its_turn(session):
-    with busy(session):
+def test_a_run_that_waits_in_the_queue_is_stopped_without_waiting_for_its_turn(session, gate):
+    with busy(session, gate):
         run = session.start("abc", NO_END, max_tokens=5)
         run.stop()
         trace = run.wait(5)
@@ -231,7 +211,7 @@ def test_a_run_that_waits_in_the_queue_is_stopped_without_waiting_for_its_turn(s
     assert len(session.generate("abc", NO_END, max_tokens=2)) == 2
 
 
-def test_stop_acts_in_the_middle_of_a_long_prompt(long_prompt, session):
+def test_stop_acts_in_the_middle_of_a_long_prompt(long_prompt, session, until):
     session, prompt = long_prompt
     session.reset()
     run = session.start(prompt, NO_END, max_tokens=5)
@@ -251,7 +231,9 @@ def test_stop_acts_in_the_middle_of_a_long_prompt(long_prompt, session):
 
 
 @pytest.mark.parametrize("architecture", ["gemma3", "mamba"])
-def test_a_stopped_prompt_leaves_no_trace_in_models_that_cannot_rewind(tmp_path, architecture):
+def test_a_stopped_prompt_leaves_no_trace_in_models_that_cannot_rewind(
+    tmp_path, architecture, until
+):
     path = tiny.write(tmp_path / "t.gguf", architecture=architecture)
     prompt = [A, B, A, A, B] * 3000
     with Model.load(path) as model, model.session(n_ctx=1 << 14, n_threads=1) as session:
@@ -295,7 +277,7 @@ def test_two_sessions_of_one_model_do_not_disturb_each_other(tiny_model):
             assert [run.wait().tokens.tolist() for run in runs] == alone
 
 
-def test_a_custom_stage_that_waits_for_its_own_session_is_told_so(session):
+def test_a_custom_stage_that_waits_for_its_own_session_is_told_so(session, until):
     calls = {
         "generate": lambda: session.generate("a"),
         "logits": lambda: session.logits("a"),
@@ -338,9 +320,9 @@ def test_a_stream_that_nobody_reads_never_begins(session):
     assert len(session.generate("abc", NO_END, max_tokens=2)) == 2
 
 
-def test_generate_gives_the_trace_when_another_thread_stops_it_in_the_queue(session):
+def test_generate_gives_the_trace_when_another_thread_stops_it_in_the_queue(session, gate, until):
     found = []
-    with busy(session) as first:
+    with busy(session, gate) as first:
         thread = threading.Thread(
             target=lambda: found.append(session.generate("abc", NO_END, max_tokens=9))
         )

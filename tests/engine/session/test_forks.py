@@ -22,25 +22,10 @@ def session(tiny_model):
         yield session
 
 
-@pytest.fixture(scope="module", params=["llama", "gemma3", "mamba", "jamba"])
-def any_model(request, tmp_path_factory):
-    """A model with plain attention, with a sliding window of 16 tokens, recurrent, hybrid."""
-    folder = tmp_path_factory.mktemp("models")
-    path = tiny.write(folder / f"{request.param}.gguf", architecture=request.param)
-    with Model.load(path) as model:
-        yield model
-
-
-def cost(session, work):
-    before = session.ledger
-    work()
-    return session.ledger - before
-
-
-def test_eight_forks_of_a_long_prefix_decode_nothing(tiny_model):
+def test_eight_forks_of_a_long_prefix_decode_nothing(tiny_model, cost):
     with tiny_model.session(n_ctx=1024, n_threads=1, n_seq_max=9) as session:
         session.logits([1, *[5, 6] * 256])
-        spent = cost(session, lambda: [session.fork() for _ in range(8)])
+        _, spent = cost(session, lambda: [session.fork() for _ in range(8)])
         assert (spent.decoded, spent.forked, spent.batches) == (0, 8 * 513, 0)
         assert session.n_cells == 513
         assert {s: len(t) for s, t in session.sequences.items()} == dict.fromkeys(range(9), 513)
@@ -75,9 +60,9 @@ def test_part_of_a_sequence_can_be_forked(session):
     assert session.ledger.decoded == len(PREFIX)
 
 
-def test_rewinding_keeps_the_beginning_and_decodes_nothing(session):
+def test_rewinding_keeps_the_beginning_and_decodes_nothing(session, cost):
     session.logits(PREFIX)
-    spent = cost(session, lambda: session.rewind(6))
+    _, spent = cost(session, lambda: session.rewind(6))
     assert (spent.decoded, session.tokens.tolist()) == (0, PREFIX[:6])
     fork = session.fork()
     session.rewind(2, sequence=fork)
@@ -86,14 +71,14 @@ def test_rewinding_keeps_the_beginning_and_decodes_nothing(session):
     assert session.sequences[fork].tolist() == []
 
 
-def test_a_prompt_is_taken_over_from_whichever_sequence_has_most_of_it(session):
+def test_a_prompt_is_taken_over_from_whichever_sequence_has_most_of_it(session, cost):
     session.logits(PREFIX)
     fork = session.fork()
     session.logits([*PREFIX, 7, 7, 7], sequence=fork)
-    spent = cost(session, lambda: session.logits([*PREFIX, 7, 7, 8]))
+    _, spent = cost(session, lambda: session.logits([*PREFIX, 7, 7, 8]))
     assert (spent.decoded, spent.reused, spent.forked) == (1, 0, len(PREFIX) + 2)
     assert session.sequences[fork].tolist() == [*PREFIX, 7, 7, 7]
-    spent = cost(session, lambda: session.logits([*PREFIX, 7, 7, 9]))
+    _, spent = cost(session, lambda: session.logits([*PREFIX, 7, 7, 9]))
     assert (spent.decoded, spent.reused, spent.forked) == (1, len(PREFIX) + 2, 0)
 
 
@@ -146,17 +131,18 @@ def test_the_sequences_are_a_copy_that_nobody_can_write_to(session):
 
 
 @pytest.mark.parametrize("architecture", ["mamba", "jamba"])
-def test_a_recurrent_model_decodes_again_what_its_state_forgot(architecture, tmp_path):
+def test_a_recurrent_model_decodes_again_what_its_state_forgot(architecture, tmp_path, cost):
     path = tiny.write(tmp_path / "tiny.gguf", architecture=architecture)
     with Model.load(path) as model, model.session(n_ctx=256, n_threads=1, n_seq_max=3) as session:
         expected = session.logits(PREFIX[:7])
         session.logits(PREFIX)
-        assert cost(session, session.fork).decoded == 0  # whole, a state is copied
-        spent = cost(session, lambda: session.rewind(6))
+        _, spent = cost(session, session.fork)
+        assert spent.decoded == 0  # whole, a state is copied
+        _, spent = cost(session, lambda: session.rewind(6))
         assert (spent.decoded, spent.decoded_again, spent.reused) == (6, 6, 0)
         assert session.tokens.tolist() == PREFIX[:6]
         np.testing.assert_allclose(session.logits(PREFIX[:7]), expected, atol=NOISE)
-        spent = cost(session, lambda: session.fork(1, n_tokens=4))
+        _, spent = cost(session, lambda: session.fork(1, n_tokens=4))
         assert (spent.decoded, spent.decoded_again) == (4, 4)
         assert session.sequences[2].tolist() == PREFIX[:4]
 

@@ -26,15 +26,6 @@ NOISE = 0.02
 PROMPT = "Once upon a time there was \N{GRINNING FACE}"
 
 
-@pytest.fixture(scope="module", params=["llama", "gemma3", "mamba", "jamba"])
-def any_model(request, tmp_path_factory):
-    """A model with plain attention, with a sliding window of 16 tokens, recurrent, hybrid."""
-    folder = tmp_path_factory.mktemp("models")
-    path = tiny.write(folder / f"{request.param}.gguf", architecture=request.param)
-    with Model.load(path) as model:
-        yield model
-
-
 @pytest.fixture
 def saved(tiny_model, tmp_path):
     """A file with two sequences and a trace."""
@@ -45,14 +36,10 @@ def saved(tiny_model, tmp_path):
     return tmp_path / "saved.safetensors"
 
 
-def cost(session, work):
-    before = session.ledger
-    work()
-    return session.ledger - before
-
-
 @pytest.mark.parametrize("kv_unified", [True, False])
-def test_a_loaded_session_goes_on_like_the_one_that_was_saved(any_model, tmp_path, kv_unified):
+def test_a_loaded_session_goes_on_like_the_one_that_was_saved(
+    any_model, tmp_path, kv_unified, cost
+):
     options = {"n_ctx": 512, "n_threads": 1, "n_seq_max": 3, "kv_unified": kv_unified}
     with any_model.session(**options) as session:
         first = session.generate(PROMPT, CHAIN, max_tokens=20, seed=7)
@@ -64,7 +51,7 @@ def test_a_loaded_session_goes_on_like_the_one_that_was_saved(any_model, tmp_pat
         row = session.logits(text)
     with Session.load(tmp_path / "s", any_model, n_threads=1) as session:
         np.testing.assert_array_equal(session.tokens, tokens)
-        spent = cost(session, lambda: session.generate(text, CHAIN, max_tokens=20, seed=8))
+        _, spent = cost(session, lambda: session.generate(text, CHAIN, max_tokens=20, seed=8))
         if kv_unified or not any_model.n_swa:  # else cells lie in another order, and roundings too
             assert session.last_trace.tokens.tolist() == expected.tokens.tolist()
         np.testing.assert_allclose(session.logits(text), row, atol=NOISE)
@@ -73,7 +60,7 @@ def test_a_loaded_session_goes_on_like_the_one_that_was_saved(any_model, tmp_pat
         assert spent.decoded == len(text) - n_held + 19
 
 
-def test_a_loaded_session_can_be_rewound_past_its_window(tmp_path_factory):
+def test_a_loaded_session_can_be_rewound_past_its_window(tmp_path_factory, cost):
     """llama.cpp would write the next tokens over the cells that left the window."""
     folder = tmp_path_factory.mktemp("window")
     text = [1, *range(10, 74)]
@@ -85,11 +72,11 @@ def test_a_loaded_session_can_be_rewound_past_its_window(tmp_path_factory):
             session.save(folder / "s")
         with Session.load(folder / "s", model, n_threads=1) as session:
             session.logits([*text, 80, 81, 82])
-            spent = cost(session, lambda: session.logits([*text[:20], 9]))
+            _, spent = cost(session, lambda: session.logits([*text[:20], 9]))
             assert (spent.decoded, spent.reused, spent.decoded_again) == (1, 20, 0)
 
 
-def test_every_sequence_comes_back_and_shares_the_cells_it_shared(any_model, tmp_path):
+def test_every_sequence_comes_back_and_shares_the_cells_it_shared(any_model, tmp_path, cost):
     with any_model.session(n_ctx=256, n_threads=1, n_seq_max=4) as session:
         session.logits([1, *range(10, 60)])
         a, b = session.fork(), session.fork()
@@ -105,17 +92,17 @@ def test_every_sequence_comes_back_and_shares_the_cells_it_shared(any_model, tmp
         for s, row in zip((0, a, b), rows, strict=True):
             text = [1, *range(10, 60), 5 + s, 9]
             session.rewind(len(text) - 1, sequence=s)
-            spent = cost(session, lambda t=text, s=s: session.logits(t, sequence=s))
+            _, spent = cost(session, lambda t=text, s=s: session.logits(t, sequence=s))
             assert spent.decoded == 1
             if not any_model.is_recurrent:  # which cannot forget one token
                 again = session.logits(text[:-1], sequence=s)
                 np.testing.assert_allclose(again, row, atol=NOISE)
 
 
-def test_a_loaded_sequence_is_kept_and_forked_like_before(saved, tiny_model):
+def test_a_loaded_sequence_is_kept_and_forked_like_before(saved, tiny_model, cost):
     with Session.load(saved, tiny_model, n_threads=1) as session:
         assert list(session.sequences) == [0, 1]
-        spent = cost(session, lambda: session.fork(1))
+        _, spent = cost(session, lambda: session.fork(1))
         assert (spent.decoded, spent.forked) == (0, 10)
         session.generate_many(["a", "b", "c"], CHAIN, max_tokens=2, seeds=1)
         assert len(session.sequences[1]) == 10
@@ -270,11 +257,11 @@ def test_settings_the_cache_cannot_have_are_refused_by_name(saved, tiny_model, s
         Session.load(saved, tiny_model, **settings)
 
 
-def test_settings_that_may_differ_do(saved, tiny_model):
+def test_settings_that_may_differ_do(saved, tiny_model, cost):
     options = {"n_ctx": 512, "n_seq_max": 12, "n_batch": 32, "n_threads": 1, "kv_type": "f16"}
     with Session.load(saved, tiny_model, **options) as session:
         assert (session.n_ctx, session.n_seq_max) == (512, 12)
-        spent = cost(session, lambda: session.logits([*session.tokens.tolist(), 9]))
+        _, spent = cost(session, lambda: session.logits([*session.tokens.tolist(), 9]))
         assert spent.decoded == 1
     with pytest.raises(TypeError, match="n_ctxt is no setting"):
         Session.load(saved, tiny_model, n_ctxt=512)

@@ -36,22 +36,6 @@ PER_TOKEN = [
 TABLES = ["top_ids", "top_logprobs", "after_ids", "after_logprobs"]
 
 
-def byte(text):
-    return [b + 3 for b in text.encode()]
-
-
-def writing(data):
-    """A chain under which a tiny model, asked "x", writes these bytes."""
-    tokens = [b + 3 for b in data]
-
-    def force(logits, history):
-        logits[:] = -np.inf
-        logits[tokens[len(history) - 1]] = 0
-        return logits
-
-    return Chain([Custom(force)])
-
-
 @pytest.fixture(scope="module")
 def session(tiny_model):
     with tiny_model.session(n_ctx=2048, n_threads=1) as session:
@@ -209,14 +193,14 @@ def test_a_trace_of_no_steps_has_empty_arrays(session):
         (b"a\0b", 3, "a\0b"),
     ],
 )
-def test_a_character_appears_when_its_last_byte_is_there(session, data, n, text):
-    trace = session.generate(byte("x"), writing(data), max_tokens=n)
+def test_a_character_appears_when_its_last_byte_is_there(session, data, n, text, writes):
+    trace = session.generate([ord("x") + 3], writes(data), max_tokens=n)
     assert trace.text == text
     assert b"".join(trace.pieces) == trace.text_bytes == data[:n]
 
 
-def test_a_stop_string_is_no_text_but_stays_in_the_tokens(session):
-    trace = session.generate(byte("x"), writing(b"one, two"), max_tokens=9, stop=", ")
+def test_a_stop_string_is_no_text_but_stays_in_the_tokens(session, writes):
+    trace = session.generate([ord("x") + 3], writes(b"one, two"), max_tokens=9, stop=", ")
     assert trace.text == "one"
     assert b"".join(trace.pieces) == b"one, "
     assert len(trace) == 5
