@@ -6,6 +6,9 @@ import threading
 
 import pytest
 
+from mullama_lab.engine import tiny
+from mullama_lab.engine.sampling.samplers import Mask, TopK
+
 
 class Gate:
     """A stage that lets a generation go on only when it is told to."""
@@ -23,3 +26,17 @@ class Gate:
 def gate():
     """A stage `Custom(gate)` waits, `gate.at_work` once it does, until `gate.open.set()`."""
     return Gate()
+
+
+@pytest.fixture
+def session(tiny_model):
+    """A fresh session with room for eight sequences."""
+    with tiny_model.session(n_ctx=1024, n_threads=1, n_seq_max=8) as session:
+        yield session
+
+
+@pytest.fixture
+def trace(session):
+    """Twenty steps after a prompt of 41 tokens."""
+    chain = Mask(ban=[tiny.EOS]) | TopK(40)
+    return session.generate([1, *range(10, 50)], chain, max_tokens=20, seed=3)

@@ -11,7 +11,6 @@ import pytest
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.model.one_token import one_token
 from mullama_lab.engine.sampling.samplers import (
     AdaptiveP,
     Chain,
@@ -25,24 +24,12 @@ from mullama_lab.engine.sampling.samplers import (
     TopP,
 )
 from mullama_lab.engine.trace import Trace
-from mullama_lab.errors import ClosedError, ContextFull
 
 EOS = tiny.EOS
 NO_END = Chain([Mask(ban=[EOS])])
 NOISE = 0.02  # other batch sizes give other roundings; another prompt differs by more than 1
 PROMPT = [1, *range(10, 50)]
 A, B, Z = (ord(c) + 3 for c in "abz")
-
-
-@pytest.fixture
-def session(tiny_model):
-    with tiny_model.session(n_ctx=1024, n_threads=1, n_seq_max=8) as session:
-        yield session
-
-
-@pytest.fixture
-def trace(session):
-    return session.generate(PROMPT, NO_END | TopK(40), max_tokens=20, seed=3)
 
 
 def other_than(trace, step):
@@ -336,89 +323,6 @@ def test_two_branches_at_once_do_not_disturb_each_other(session, trace):
     for thread in threads:
         thread.join(20)
     assert [t.tokens.tolist() for t in found] == [t.tokens.tolist() for t in expected]
-
-
-# What cannot be done.
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "said"),
-    [
-        ((20, Z), ValueError, "step=20: it must be from 0 to 19"),
-        ((-1, Z), ValueError, "step=-1: it must be from 0 to 19"),
-        ((1.5, Z), TypeError, r"step=1\.5: it must be a whole number"),
-        ((3, 259), ValueError, "259"),
-        ((3, -1), ValueError, "-1"),
-        ((3, 2.0), TypeError, r"2\.0"),
-        ((3, "ab"), ValueError, r"'ab' is not one token but 2 \('a', 'b'\)\. Give the text of one"),
-        ((3, ""), ValueError, r"'' is not one token but 0\. Give"),
-        ((3, "é"), ValueError, "is not one token but 2"),
-        ((3, "\ud800"), ValueError, "surrogate"),
-    ],
-)
-def test_a_step_or_token_that_cannot_be_is_named(session, trace, arguments, error, said):
-    decoded = session.n_decoded
-    with pytest.raises(error, match=said):
-        session.branch(trace, *arguments)
-    assert session.n_decoded == decoded
-
-
-def test_a_token_that_the_row_cannot_have_is_refused(session, trace):
-    ids, logits = trace.kept(4)
-    trace._rows[4] = ids, np.where(ids == Z, np.float32(-np.inf), logits)
-    with pytest.raises(ValueError, match=f"token {Z} cannot come at step 4: the model gives it no"):
-        session.branch(trace, 4, Z)
-    run = session.start_branch(trace, 4, Z)
-    with pytest.raises(ValueError, match="Choose one that"):
-        run.wait(20)
-    assert (run.state, len(run.trace)) == ("failed", 4)
-    assert session.branch(trace, 4, A, max_tokens=1).finish_reason == "length"
-
-
-def test_what_is_no_trace_of_this_model_is_refused(session, trace, tmp_path):
-    with pytest.raises(TypeError, match="a branch goes off from a Trace, not str"):
-        session.branch("trace", 0, Z)
-    with pytest.raises(ValueError, match="the trace has no steps"):
-        session.branch(Trace(prompt_tokens=[1]), 0, Z)
-    data = trace.to_dict()
-    data["pieces"][2] = b"other".hex()
-    with pytest.raises(ValueError, match="made with another vocabulary than that of tiny"):
-        session.branch(Trace.from_dict(data), 4, Z)
-    data = trace.to_dict()
-    data["prompt_tokens"][1] = 10**6
-    with pytest.raises(ValueError, match="another vocabulary"):
-        session.branch(Trace.from_dict(data), 4, Z)
-
-
-def test_a_branch_of_a_closed_session_is_refused(tiny_model, trace):
-    other = tiny_model.session(n_ctx=256)
-    other.close()
-    with pytest.raises(ClosedError, match=r"the session is closed\. Open another one"):
-        other.branch(trace, 0, Z)
-
-
-def test_branches_beside_sequences_that_fill_the_cache_are_refused(tiny_model):
-    with tiny_model.session(n_ctx=256, n_threads=1, n_seq_max=3) as session:
-        trace = session.generate(PROMPT, NO_END, max_tokens=3, seed=3)
-        session.logits([1, *[5] * 215])
-        session.fork()
-        with pytest.raises(ContextFull, match=r"session\.remove"):
-            session.branch(trace, 2, Z)
-        session.remove(1)
-        assert session.branch(trace, 2, Z, max_tokens=2).finish_reason == "length"
-
-
-# A token by its text.
-
-
-def test_a_text_that_is_one_token_is_that_token(tiny_model, smollm2):
-    assert one_token(tiny_model, "z") == Z
-    assert one_token(tiny_model, 5) == 5
-    assert one_token(smollm2, " Paris") != one_token(smollm2, "P")
-    assert smollm2.piece(one_token(smollm2, " Paris")) == b" Paris"
-    assert smollm2.piece(one_token(smollm2, "<|im_end|>")) == b"<|im_end|>"
-    with pytest.raises(ValueError, match=r"is not one token but 3 \(' Paris', ' is', ' a'\)"):
-        one_token(smollm2, " Paris is a")
 
 
 def test_a_branch_that_waits_says_so_and_not_that_it_runs(session):

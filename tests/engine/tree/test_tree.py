@@ -4,51 +4,19 @@ from __future__ import annotations
 
 import copy
 import itertools
-import json
 import math
-import pickle
 import threading
 
 import numpy as np
 import pytest
 
 from mullama_lab.engine.sampling.capture import RowFacts
-from mullama_lab.engine.sampling.samplers import Chain, Mask, Temperature, TopK
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.step import Facts
 from mullama_lab.engine.tree import Tree
 from mullama_lab.engine.tree.nodes import LONGEST_NAME, nodes_of
 from mullama_lab.engine.tree.text import chance
 from mullama_lab.engine.tree.tree import MOST_UNDO
-
-AB = Mask(allow=[b + 3 for b in b"ab"]) | Temperature(2.0)
-
-
-def by_hand(text, prompt=(1, 2), chances=None, finish="length"):
-    """A trace that wrote `text`, a letter a token, each with the chance given for it."""
-    trace = Trace(prompt_tokens=prompt, chain=Chain([TopK(2)]), seed=0, top=2)
-    for i, letter in enumerate(text.encode()):
-        p = 0.5 if chances is None else chances[i]
-        only = np.array([letter], np.int32), np.array([math.log(p)], np.float32)
-        row = RowFacts(0.0, 0.0, np.array([], np.int32), np.array([], np.float32), *only)
-        columns = {"token": letter, "logprob": math.log(p), "logprob_after": math.log(p) / 2}
-        after = np.array([letter], np.int32), np.array([math.log(p) / 2], np.float32)
-        trace.append(Facts(columns, bytes([letter]), bytes([letter]), row, *after, (1,), ((),)))
-    trace.finish_reason = finish
-    trace._piece_of = lambda token: bytes([token])
-    trace.remember_pieces()
-    return trace
-
-
-@pytest.fixture(scope="module")
-def traces(tiny_model):
-    with tiny_model.session(n_ctx=256, n_threads=1) as session:
-        return [session.generate("x", AB, max_tokens=6, seed=seed, top=8) for seed in range(12)]
-
-
-@pytest.fixture
-def tree(traces):
-    return Tree(traces)
 
 
 def texts(tree):
@@ -58,7 +26,7 @@ def texts(tree):
 # Structure
 
 
-def test_one_path_is_the_prompt_and_one_segment():
+def test_one_path_is_the_prompt_and_one_segment(by_hand):
     tree = Tree([by_hand("abc")])
     assert [(n.key, n.parent, n.children, n.text) for n in tree.nodes] == [
         ("root", None, ("1.0",), ""),
@@ -66,7 +34,7 @@ def test_one_path_is_the_prompt_and_one_segment():
     ]
 
 
-def test_paths_part_where_their_tokens_do():
+def test_paths_part_where_their_tokens_do(by_hand):
     tree = Tree([by_hand("abcde"), by_hand("abxy"), by_hand("abxz")])
     assert [(n.key, n.parent, n.text, n.branches, n.ends) for n in tree.nodes[1:]] == [
         ("1.0", "root", "ab", (1, 2, 3), ()),
@@ -77,7 +45,7 @@ def test_paths_part_where_their_tokens_do():
     ]
 
 
-def test_a_path_that_begins_another_ends_inside_it():
+def test_a_path_that_begins_another_ends_inside_it(by_hand):
     tree = Tree([by_hand("ab"), by_hand("abcd")])
     assert [(n.text, n.ends, n.children) for n in tree.nodes[1:]] == [
         ("ab", (1,), ("2.2",)),
@@ -86,12 +54,12 @@ def test_a_path_that_begins_another_ends_inside_it():
     assert [leaf.text for leaf in tree.leaves] == ["cd"]
 
 
-def test_a_path_of_no_tokens_ends_at_the_prompt():
+def test_a_path_of_no_tokens_ends_at_the_prompt(by_hand):
     tree = Tree([by_hand(""), by_hand("a")])
     assert tree.root.ends == (1,) and texts(tree) == ["", "a"]
 
 
-def test_branches_off_one_trunk_are_set_in_by_one():
+def test_branches_off_one_trunk_are_set_in_by_one(by_hand):
     trunk = "a" * 200
     tree = Tree([by_hand(trunk), *(by_hand(trunk[:i] + "b") for i in range(1, 200))])
     assert max(node.level for node in tree.nodes) == 200
@@ -123,6 +91,12 @@ def test_nodes_agree_with_all_pairs_compared(tree):
     assert found == ends | {()}
 
 
+def test_no_nodes_are_forgotten_in_a_wide_tree(by_hand):
+    letters = [chr(c) for c in range(0x21, 0x7F)]
+    nodes = nodes_of(Tree(map(by_hand, letters)).branches)
+    assert [n.text for n in nodes[1:]] == [*letters[1:], letters[0]]
+
+
 # Probability
 
 
@@ -139,14 +113,14 @@ def test_a_node_is_as_likely_as_its_parent_times_its_steps(tree):
         assert node.logprob == pytest.approx(tree.node(node.parent).logprob + steps, abs=1e-9)
 
 
-def test_the_mass_of_all_paths_is_one():
+def test_the_mass_of_all_paths_is_one(by_hand):
     halves = ["".join(letters) for letters in itertools.product("ab", repeat=4)]
     assert Tree(map(by_hand, halves)).mass == pytest.approx(1.0)
     assert Tree(map(by_hand, halves[:4])).mass == pytest.approx(0.25)
     assert Tree([by_hand("ab"), by_hand("abab")]).mass == pytest.approx(1 / 16)  # no path twice
 
 
-def test_what_a_chain_had_removed_has_no_chance_after_it():
+def test_what_a_chain_had_removed_has_no_chance_after_it(by_hand):
     trace = by_hand("ab")
     trace._arrays["logprob_after"][1] = -np.inf
     branch = Tree([trace]).branches[0]
@@ -157,7 +131,7 @@ def test_what_a_chain_had_removed_has_no_chance_after_it():
 # Changing it
 
 
-def test_undo_then_redo_is_the_identity(tree):
+def test_undo_then_redo_is_the_identity(tree, by_hand):
     tree.prune(3)
     tree.rename(1, "first")
     tree.add(by_hand("zz", prompt=tree.prompt_tokens))
@@ -201,7 +175,7 @@ def test_a_change_after_undo_forgets_what_could_be_redone(tree):
         tree.redo()
 
 
-def test_undo_reaches_back_a_bounded_way():
+def test_undo_reaches_back_a_bounded_way(by_hand):
     tree = Tree([by_hand("ab")])
     for i in range(MOST_UNDO + 20):
         tree.rename(1, f"name {i}")
@@ -212,13 +186,13 @@ def test_undo_reaches_back_a_bounded_way():
         tree.undo()
 
 
-def test_a_path_is_there_once():
+def test_a_path_is_there_once(by_hand):
     tree = Tree([by_hand("ab")])
     assert tree.add(by_hand("ab"), name="again") is tree.branch(1)
     assert len(tree) == 1 and not tree.to_undo and tree.branch(1).name == ""
 
 
-def test_many_paths_are_added_as_one_change_and_those_that_are_there_stay_as_they_are():
+def test_many_paths_are_added_as_one_change_and_those_that_are_there_stay_as_they_are(by_hand):
     tree = Tree([by_hand("ab")])
     tree.rename(1, "kept")
     new = tree.add_many([by_hand(text) for text in ("ac", "ab", "ad", "ac")])
@@ -235,7 +209,7 @@ def test_many_paths_are_added_as_one_change_and_those_that_are_there_stay_as_the
     assert tree.undo() == "an exploration added"
 
 
-def test_pruning_a_node_takes_every_branch_through_it():
+def test_pruning_a_node_takes_every_branch_through_it(by_hand):
     tree = Tree([by_hand("abc"), by_hand("abd"), by_hand("x")])
     assert [branch.number for branch in tree.prune("1.0")] == [1, 2]
     assert texts(tree) == ["", "x"]
@@ -243,13 +217,13 @@ def test_pruning_a_node_takes_every_branch_through_it():
     assert tree.prune("root") == () and tree.undo() == "branch 3 pruned"
 
 
-def test_numbers_are_never_given_twice():
+def test_numbers_are_never_given_twice(by_hand):
     tree = Tree([by_hand("a"), by_hand("b")])
     tree.prune(2)
     assert tree.add(by_hand("c")).number == 3
 
 
-def test_a_key_outlives_what_is_added_elsewhere():
+def test_a_key_outlives_what_is_added_elsewhere(by_hand):
     tree = Tree([by_hand("abcd")])
     tree.add(by_hand("abxx"))
     tree.add(by_hand("abxy"))
@@ -258,7 +232,7 @@ def test_a_key_outlives_what_is_added_elsewhere():
     assert tree.node("3.3").text == "y" and tree.path("3.3").text == "abxy"
 
 
-def test_a_branch_goes_on():
+def test_a_branch_goes_on(by_hand):
     tree = Tree([by_hand("ab"), by_hand("ac")])
     tree.extend(1, by_hand("abab"))
     assert tree.branch(1).trace.text == "abab" and len(tree) == 2
@@ -271,7 +245,7 @@ def test_a_branch_goes_on():
         tree.extend(2, by_hand("acc"))
 
 
-def test_who_watches_is_told_of_each_change_until_they_stop():
+def test_who_watches_is_told_of_each_change_until_they_stop(by_hand):
     tree, told = Tree([by_hand("ab")]), []
     stop = tree.on_change(lambda: told.append(len(tree)))
     tree.add(by_hand("b"))
@@ -284,7 +258,7 @@ def test_who_watches_is_told_of_each_change_until_they_stop():
     assert told == [2, 2, 2]
 
 
-def test_threads_that_change_it_at_once_lose_nothing():
+def test_threads_that_change_it_at_once_lose_nothing(by_hand):
     tree = Tree([by_hand("ab")])
     names = [chr(c) for c in range(0x21, 0x71)]
 
@@ -313,14 +287,14 @@ def test_an_empty_tree_says_so():
         tree.path("root")
 
 
-def test_a_trace_with_another_prompt_is_refused(tree):
+def test_a_trace_with_another_prompt_is_refused(tree, by_hand):
     with pytest.raises(ValueError, match="another prompt.*alike for 1. Start another Tree"):
         Tree([by_hand("a")]).add(by_hand("a", prompt=(1, 3, 4)))
     with pytest.raises(ValueError, match="another prompt"):
         tree.add(by_hand("a"))
 
 
-def test_what_is_no_finished_trace_is_refused():
+def test_what_is_no_finished_trace_is_refused(by_hand):
     with pytest.raises(ValueError, match="still running. Add it when"):
         Tree().add(by_hand("a", finish=""))
     with pytest.raises(TypeError, match="a tree takes Traces, not str"):
@@ -353,7 +327,7 @@ def test_what_is_not_there_is_named_with_what_is(tree):
         ("\ud800", "U\\+D800"),
     ],
 )
-def test_a_name_that_breaks_or_turns_a_line_is_refused(name, message):
+def test_a_name_that_breaks_or_turns_a_line_is_refused(name, message, by_hand):
     tree = Tree([by_hand("ab")])
     if message is None:
         assert tree.rename(1, name).name == ""
@@ -364,141 +338,9 @@ def test_a_name_that_breaks_or_turns_a_line_is_refused(name, message):
     assert len(tree) == 1 and tree.branch(1).name == "" and not tree.to_undo
 
 
-def test_a_name_may_be_of_any_script():
+def test_a_name_may_be_of_any_script(by_hand):
     tree = Tree([by_hand("ab")])
     for name in ("naïve 🧭", "שלום", "日本語", "می‌خواهم", "x" * LONGEST_NAME):
         assert tree.rename(1, name).name == name
     with pytest.raises(TypeError, match="a name is a text, not int"):
         tree.rename(1, 5)
-
-
-# Out and in again
-
-
-def test_a_tree_survives_json(tree):
-    tree.rename(1, "first")
-    tree.prune(2)
-    again = Tree.from_dict(json.loads(json.dumps(tree.to_dict())))
-    assert again == tree and texts(again) == texts(tree)
-    assert not again.to_undo
-    assert again.add(by_hand("q", prompt=again.prompt_tokens)).number == len(tree) + 2
-
-
-def test_steps_that_branches_share_are_written_once():
-    trunk = "a" * 300
-    alone = len(json.dumps(Tree([by_hand(trunk)]).to_dict()))
-    tree = Tree([by_hand(trunk), *(by_hand(trunk[:i] + "b") for i in range(250, 300))])
-    assert len(json.dumps(tree.to_dict())) < 2 * alone
-
-
-def test_steps_alike_but_for_a_figure_are_kept_apart():
-    tree = Tree([by_hand("aab", chances=[0.5, 0.5, 0.5]), by_hand("aac", chances=[0.5, 0.4, 0.5])])
-    assert tree.to_dict()["branches"][1]["shared"] == 1
-    assert Tree.from_dict(tree.to_dict()) == tree
-
-
-def test_a_figure_that_is_not_known_is_shared_too():
-    nan = [by_hand("aab"), by_hand("aac")]
-    for trace in nan:
-        trace._arrays["logprob"][:2] = math.nan
-    assert Tree(nan).to_dict()["branches"][1]["shared"] == 2
-
-
-ALTERATIONS = {
-    "no format": lambda d: d.pop("format"),
-    "a format of the future": lambda d: d.update(format=99),
-    "no branches": lambda d: d.pop("branches"),
-    "branches of another kind": lambda d: d.update(branches=7),
-    "a branch that is a text": lambda d: d["branches"].append("x"),
-    "a number twice": lambda d: d["branches"][1].update(number=1),
-    "a number past the count": lambda d: d.update(count=1),
-    "a path twice": lambda d: d["branches"][1].update({**d["branches"][0], "number": 2}),
-    "a base that does not exist": lambda d: d["branches"][1].update(like=5),
-    "a base of its own": lambda d: d["branches"][1].update(like=1),
-    "a base before the first": lambda d: d["branches"][1].update(like=-1),
-    "more steps than the base has": lambda d: d["branches"][1].update(shared=10**6),
-    "steps that are cut": lambda d: d["branches"][0]["trace"]["pieces"].pop(),
-    "a hostile name": lambda d: d["branches"][0].update(name="\u202e"),
-    "an endless name": lambda d: d["branches"][0].update(name="x" * 10**6),
-    "a name that is a number": lambda d: d["branches"][0].update(name=3),
-    "a trace that runs": lambda d: d["branches"][0]["trace"].update(finish_reason=""),
-    "an end that is a list": lambda d: d["branches"][0]["trace"].update(finish_reason=["x"]),
-    "bytes that are no bytes": lambda d: d["vocabulary"].update({"1": "zz"}),
-    "tokens past 32 bits": lambda d: d.update(prompt_tokens=[2**40]),
-    "tokens that are text": lambda d: d.update(prompt_tokens=["x"]),
-    "a text cut at a text": lambda d: d["branches"][0]["trace"].update(text_bytes="x"),
-    "a column left out": lambda d: d["branches"][0]["trace"]["columns"].pop("rank"),
-}
-
-
-@pytest.mark.parametrize("alteration", ALTERATIONS.values(), ids=ALTERATIONS)
-def test_an_altered_dict_is_refused(alteration):
-    data = json.loads(json.dumps(Tree([by_hand("abc"), by_hand("abd")]).to_dict()))
-    alteration(data)
-    with pytest.raises(ValueError, match="not a dict that Tree.to_dict made: ."):
-        Tree.from_dict(data)
-
-
-@pytest.mark.parametrize("data", [None, 7, [], {}, "tree", {"format": 1}])
-def test_what_is_no_dict_of_a_tree_is_refused(data):
-    with pytest.raises(ValueError, match="not a dict that Tree.to_dict made: ."):
-        Tree.from_dict(data)
-
-
-def test_a_tree_can_be_pickled_and_goes_on(tree):
-    tree.prune(1)
-    again = pickle.loads(pickle.dumps(tree))
-    assert again == tree and again.undo() == "branch 1 pruned"
-
-
-def test_its_table_has_a_row_for_each_node(tree):
-    table = tree.to_pandas()
-    assert list(table.index) == [node.key for node in tree.nodes]
-    for node in tree.leaves:
-        assert table.p[node.key] == pytest.approx(math.exp(node.logprob))
-    assert table.p["root"] == 1 and table.start["1.0"] == 0
-
-
-def test_its_text_is_set_in_where_a_branch_turns_off():
-    tree = Tree([by_hand("abcde"), by_hand("abxy"), by_hand("abxz")])
-    tree.rename(3, "last")
-    assert repr(tree).splitlines() == [
-        "Tree(3 branches from '\\x01\\x02')",
-        "○ 'ab'",
-        "├─○ 'x'",
-        "│ ├─● 'z'  #3 'last': 4 tokens, p 6.250%, after the chain 25.000%, length",
-        "│ ● 'y'  #2: 4 tokens, p 6.250%, after the chain 25.000%, length",
-        "● 'cde'  #1: 5 tokens, p 3.125%, after the chain 17.678%, length",
-    ]
-
-
-def test_its_text_stays_short_and_is_the_same_each_time(traces):
-    names = ["".join(letters) for letters in itertools.product("abc", repeat=5)]
-    tree = Tree(map(by_hand, names))
-    assert repr(tree) == repr(Tree(map(by_hand, names)))
-    assert len(repr(tree).splitlines()) == 62 and repr(tree).splitlines()[-1].startswith("… ")
-    assert len(repr(Tree([by_hand("\u202e\n" * 9000)]))) < 300
-
-
-@pytest.mark.parametrize(
-    ("p", "text"),
-    [
-        (1, "100.000%"),
-        (0.5, "50.000%"),
-        (1e-4, "0.010%"),
-        (9.996e-6, "1.0e-05"),
-        (3e-40, "3.0e-40"),
-    ],
-)
-def test_a_chance_is_written_to_two_digits(p, text):
-    assert chance(math.log(p)) == text
-
-
-def test_a_chance_below_what_a_float_holds_is_still_a_number():
-    assert chance(-5000 * math.log(10)) == "1.0e-5000"
-
-
-def test_no_nodes_are_forgotten_in_a_wide_tree():
-    letters = [chr(c) for c in range(0x21, 0x7F)]
-    nodes = nodes_of(Tree(map(by_hand, letters)).branches)
-    assert [n.text for n in nodes[1:]] == [*letters[1:], letters[0]]
