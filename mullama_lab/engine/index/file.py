@@ -217,7 +217,7 @@ def read(path: Path, *, verify: bool) -> tuple[dict[str, NDArray[Any]], MappedFi
         length = int.from_bytes(file.read(8), "little")
         head = file.read(length)
         entries = json.loads(head)
-        digest = entries.pop("__metadata__")["digest"]
+        digest = entries.pop("__metadata__").get("digest", "")
         if verify and _digest(head, digest, file) != digest:
             raise IndexFileError(
                 f"{path} was altered since it was saved: its SHA-256 is not the one it names. "

@@ -37,7 +37,7 @@ def test_the_layers_above_use_no_private_name_of_the_engine(layer):
     private = {name for name in names if name.startswith("_") and not name.startswith("__")}
     used = [
         f"{path.name}:{node.lineno} {ast.unparse(node)}"
-        for path in sorted((package / layer).glob("*.py"))
+        for path in sorted((package / layer).rglob("*.py"))
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Attribute) and node.attr in private
         # its own names and those of its own kind are its own business
