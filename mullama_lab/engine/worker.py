@@ -6,10 +6,12 @@ after its last job, so no job ever sees a context that is gone.
 
 from __future__ import annotations
 
+import atexit
 import math
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import AbstractContextManager, contextmanager
@@ -192,6 +194,16 @@ def as_ended(jobs: Sequence[Job[Any]]) -> Iterator[int]:
             yield left.pop(future)
 
 
+_ending: weakref.WeakSet[threading.Thread] = weakref.WeakSet()  # closed by themselves
+
+
+@atexit.register
+def _wait_for_the_ending() -> None:
+    """Python ends a thread where it is, and llama.cpp may be freeing a context there."""
+    for thread in list(_ending):
+        thread.join()
+
+
 class Worker:
     """The thread, its queue, and the flag that stops a decode.
 
@@ -263,7 +275,9 @@ class Worker:
                 self._closed = True
                 self._queue.put(None)
         self.interrupt()
-        if not self.is_this_thread:
+        if self.is_this_thread:
+            _ending.add(self._thread)
+        else:
             self._thread.join()
 
     def _loop(self) -> None:

@@ -188,6 +188,24 @@ def test_sessions_and_models_may_go_in_any_order(tiny_path):
     assert in_a_process(code, tiny_path) == ["all", "gone"]
 
 
+def test_the_interpreter_waits_for_a_context_that_its_own_thread_frees(tiny_path):
+    code = """
+    import weakref
+    from mullama_lab.engine import _native_context as native
+    real = native.free_context
+    def slowly(handle):
+        time.sleep(0.5)
+        real(handle)
+        print("freed", flush=True)
+    native.free_context = slowly
+    gone = weakref.ref(session)
+    session.start("abc", chain, max_tokens=200)
+    del session, model
+    while gone() is not None: time.sleep(0.001)
+    """
+    assert in_a_process(code, tiny_path) == ["freed"]
+
+
 @pytest.mark.parametrize(
     ("work", "ending"),
     [

@@ -166,6 +166,7 @@ class Model(Handle):
         return self._vocabulary
 
     def must_be_open(self) -> None:
+        """Refuse a model that was closed; ClosedError."""
         if self._pointer is None:
             raise ClosedError(f"the model {self.name} is closed. Load it again with Model.load.")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -231,10 +232,20 @@ class SessionRuns(SessionCache):
         `branch_many`) and `score` do not. What the callback raises is logged and stops nothing.
 
         Returns:
-            what undoes it.
+            what undoes it, however often it is called.
+
+        Raises:
+            TypeError: it cannot be called.
         """
+        if not callable(callback):
+            raise TypeError(f"callback={callback!r}: it must be a function of a Run.")
         self._watchers.append(callback)
-        return lambda: self._watchers.remove(callback)
+
+        def undo() -> None:
+            with suppress(ValueError):
+                self._watchers.remove(callback)
+
+        return undo
 
     def logits(self, prompt: Prompt, *, sequence: int = 0) -> NDArray[np.float32]:
         """The row of logits after a prompt, float32 of shape (n_vocab,).

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine.sampling.chain import Chain
 from mullama_lab.engine.trace import arrays as trace_arrays
-from mullama_lab.engine.trace import file
+from mullama_lab.engine.trace import file, part
 from mullama_lab.engine.trace.arrays import COLUMNS, TABLES
 from mullama_lab.engine.trace.step import Facts, Step
 from mullama_lab.errors import ClosedError
@@ -286,7 +286,7 @@ class Trace(Sequence[Step]):
     def __getitem__(self, index: slice) -> Trace: ...
     def __getitem__(self, index: int | slice) -> Step | Trace:
         if isinstance(index, slice):
-            return self._slice(index)
+            return part.sliced(self, index)
         i = self._place(index)
         arrays = self._arrays
         top = self._named("top", i)
@@ -307,38 +307,6 @@ class Trace(Sequence[Step]):
         pairs = zip(ids.tolist(), logprobs.tolist(), strict=True)
         return tuple((token, self.piece(token), x) for token, x in pairs if token >= 0)
 
-    def _slice(self, index: slice) -> Trace:
-        steps = range(self._n)[index]
-        if steps.step != 1:
-            raise ValueError(f"a Trace is cut in runs of steps, not by {index!r}: use step 1")
-        a, b = steps.start, max(steps.start, steps.stop)
-        part = self._like(self.history(a), self._piece_of)
-        part._n = b - a
-        part.chains = list({max(0, i - a): c for i, c in self.chains if i < max(b, 1)}.items())
-        part._arrays = {n: array[a:b].copy() for n, array in self._arrays.items()}
-        for name in ("pieces", "_texts", "_n_kept", "_states", "_rows"):
-            setattr(part, name, getattr(self, name)[a:b])
-        if self._text_bytes is not None:
-            before = sum(map(len, self._texts[:a]))
-            part._text_bytes = max(0, self._text_bytes - before)
-        if part._n < self._n:
-            self._count_part(part, a)
-        return part
-
-    def _count_part(self, part: Trace, a: int) -> None:
-        """Give a part that begins at step `a` its own counts and times."""
-        part.first_step = self.first_step + a
-        part.n_copied = min(max(0, self.n_copied - a), part._n)
-        drawn = slice(part.n_copied, part._n)
-        spent = [part._arrays[n][drawn] for n in ("decode_ns", "sample_ns", "constraint_ns")]
-        seconds: list[float] = (np.sum(spent, axis=0) / 1e9).tolist()
-        if a:
-            part.n_prompt_decoded = part.n_prompt_reused = 0
-            part.prompt_seconds = 0.0
-        if a > self.n_copied or self.seconds_to_first_token is None:
-            part.seconds_to_first_token = seconds[0] if seconds else None
-        part.seconds = (part.seconds_to_first_token or 0.0) + sum(seconds[1:])
-
     def begun(
         self, n: int, *, top: int, seed: int | None, piece: Callable[[int], bytes] | None
     ) -> Trace:
@@ -357,21 +325,6 @@ class Trace(Sequence[Step]):
         other._row_bytes = sum(row[0].nbytes + row[1].nbytes for row in other._rows if row)
         other._known_pieces = dict(self._known_pieces)
         other._n = other.n_copied = n
-        return other
-
-    def _like(
-        self, prompt_tokens: NDArray[np.int32], piece: Callable[[int], bytes] | None
-    ) -> Trace:
-        other = Trace(
-            prompt_tokens=prompt_tokens,
-            seed=self.seed,
-            top=self.top,
-            piece=piece,
-            model_name=self.model_name,
-        )
-        other._known_pieces = self._known_pieces
-        for name in file.FACTS:
-            setattr(other, name, getattr(self, name))
         return other
 
     # Out and in again.

@@ -140,3 +140,15 @@ def test_many_at_once_and_a_score_are_not_told_but_single_ones_are(session):
     finally:
         undo()
     assert seen == [trace, branch, answer]
+
+
+def test_a_watcher_is_a_function_and_its_undo_may_be_called_twice(tiny_model):
+    with tiny_model.session(n_ctx=64) as session:
+        with pytest.raises(TypeError, match="it must be a function of a Run"):
+            session.on_start(5)
+        seen = []
+        undo = session.on_start(seen.append)
+        undo()
+        undo()
+        session.generate("a", max_tokens=1)
+        assert seen == []
