@@ -25,6 +25,7 @@ export * from "./kit_result.js";
 export * from "./kit_stage.js";
 export * from "./kit_text.js";
 export * from "./kit_tokens.js";
+export * from "./kit_units.js";
 export * from "./kit_versus.js";
 
 /** Call `acts[trait]` whenever that trait changes; returns what undoes it. */

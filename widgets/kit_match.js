@@ -3,7 +3,8 @@
  * Pure: numbers and texts in, numbers and sentences out.
  */
 import { addsUp, byWords, groupStarts, rowMaxima, sumOf } from "./kit_matrix.js";
-import { number, shown, unitLabels } from "./kit_text.js";
+import { number, shown } from "./kit_text.js";
+import { unitLabels } from "./kit_units.js";
 
 const range = (from, to) => Array.from({ length: to - from }, (_, k) => from + k);
 /**

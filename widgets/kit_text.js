@@ -141,14 +141,3 @@ export function pieceCells(pieces) {
 
 /** Parts as one string, for labels and tables. */
 export const plainParts = (parts) => parts.map((part) => part.text).join("");
-
-/** Texts of units from the pieces: joined, the space at their edges left out, hidden characters seen; a tick where nothing is left. */
-export function unitLabels(pieces, starts) {
-  return starts.slice(0, -1).map((start, k) => {
-    const { cells } = pieceCells(pieces.slice(start, starts[k + 1]));
-    const parts = cells.flat().filter((part) => part.kind !== "tick");
-    while (parts.length > 1 && parts[0].kind === "space") parts.shift();
-    while (parts.length > 1 && parts.at(-1).kind === "space") parts.pop();
-    return plainParts(parts) || "‧";
-  });
-}

@@ -18,7 +18,7 @@ _REEXPORT = re.compile(r'^export \* from "\./(\w+)\.js";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (async function|function|const|let|class) (\w+)", re.MULTILINE)
 # A comment on lines of its own, and indentation: every saved view carries a copy of the text.
 _COMMENT = re.compile(r"^[ \t]*/\*(?:.|\n)*?\*/\n|^[ \t]*//.*\n|^[ \t]+", re.MULTILINE)
-_SPACE_IN_CSS = re.compile(r"\s*([{};,])\s*|(:)\s+")
+_SPACE_IN_CSS = re.compile(r"\s*([{};,>])\s*|(:)\s+")
 
 
 def folder() -> Path:
@@ -51,7 +51,7 @@ def style(stem: str) -> str:
     names = dict.fromkeys(["kit", *_imported(_direct(_read(stem))), stem])
     sheets = [folder() / f"{name}.css" for name in names]
     text = "\n".join(sheet.read_text(encoding="utf-8") for sheet in sheets if sheet.is_file())
-    return _SPACE_IN_CSS.sub(r"\1\2", _COMMENT.sub("", text))
+    return _SPACE_IN_CSS.sub(r"\1\2", _COMMENT.sub("", text)).replace(";}", "}")
 
 
 def _read(name: str) -> str:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from functools import partial
 
 import numpy as np
 import pytest
+from tqdm.auto import tqdm
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.sampling import samplers as s
@@ -194,6 +196,7 @@ def test_ctrl_c_keeps_what_there_is_and_the_session_works(tiny_model):
 
 def test_a_bar_is_shown_after_a_while_unless_it_is_not_wanted(session, monkeypatch, capsys):
     monkeypatch.setattr("mullama_lab.engine.bar.SHOWN_AFTER", 1e-9)
+    monkeypatch.setattr("tqdm.auto.tqdm", partial(tqdm, mininterval=0))
     monkeypatch.setattr("mullama_lab.studies._together.LOOK_EVERY", 0.001)
     seed_fan("x", NO_END, on=session, seeds=2, max_tokens=200)
     assert "/400" in capsys.readouterr().err

@@ -8,11 +8,13 @@ import pickle
 import signal
 import threading
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 from distributed import Client, LocalCluster
+from tqdm.auto import tqdm
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
@@ -322,6 +324,7 @@ def test_a_bar_is_shown_after_a_while_unless_it_is_not_wanted(
     tiny_model, monkeypatch, capsys, where
 ):
     monkeypatch.setattr("mullama_lab.engine.bar.SHOWN_AFTER", 1e-9)
+    monkeypatch.setattr("tqdm.auto.tqdm", partial(tqdm, mininterval=0))
     monkeypatch.setattr("mullama_lab.studies._together.LOOK_EVERY", 0.001)
     with ThreadPoolExecutor(1) as pool:
         options = {"on": tiny_model, "session_options": OPTIONS, "max_tokens": 200}
