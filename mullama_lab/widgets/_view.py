@@ -8,6 +8,7 @@ Everything that arrives from the browser is untrusted.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 from xml.etree.ElementTree import Element
@@ -25,6 +26,14 @@ logging.getLogger("mullama_lab").addHandler(logging.NullHandler())
 Undo = Callable[[], None]
 
 
+class _Held(threading.local):
+    """What one thread holds back of a view's traits."""
+
+    def __init__(self) -> None:
+        self.holding = False
+        self.names: set[str] = set()
+
+
 class View(anywidget.AnyWidget):
     """A live view with a static and a plain form.
 
@@ -36,10 +45,25 @@ class View(anywidget.AnyWidget):
     """The traits that the browser half sets; each of them is checked, no other one is taken."""
 
     def __init__(self, **traits: Any) -> None:
+        self._held = _Held()
         self._listeners: dict[str, dict[object, Callable[..., object]]] = {}
         super().__init__(**traits)
         _keep_the_browsers_subshell(self.comm)
         self.on_msg(self._receive)
+
+    # What a `hold_sync` holds back: ipywidgets has one for all threads, here each has its own.
+
+    @property
+    def _holding_sync(self) -> bool:
+        return self._held.holding
+
+    @_holding_sync.setter
+    def _holding_sync(self, holding: bool) -> None:
+        self._held.holding = holding
+
+    @property
+    def _states_to_send(self) -> set[str]:
+        return self._held.names
 
     # What a subclass provides
 

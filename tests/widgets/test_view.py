@@ -7,6 +7,7 @@ import json
 import logging
 import re
 import subprocess
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -262,3 +263,26 @@ def test_a_name_that_the_kit_does_not_have_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(_front_end, "folder", lambda: ROOT / "widgets")
     with pytest.raises(ValueError, match="exports no 'nothing'"):
         _front_end._direct('import { h, nothing } from "./kit.js";\n')
+
+
+def test_what_one_thread_holds_back_is_not_sent_by_another(monkeypatch):
+    echo = Echo()
+    sent = []
+    monkeypatch.setattr(echo, "send_state", lambda names: sent.append(set(names)))
+    inside, go_on = threading.Event(), threading.Event()
+
+    def hold():
+        with echo.hold_sync():
+            echo.value = 5
+            inside.set()
+            assert go_on.wait(20)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert inside.wait(20)
+    with echo.hold_sync():
+        echo.other = 7
+    assert sent == [{"other"}]
+    go_on.set()
+    thread.join()
+    assert sent == [{"other"}, {"value"}]
