@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest import mock
 
 import psutil
 from llama_cpp import Llama
@@ -19,6 +20,7 @@ from llama_cpp import llama_cpp as _llama_cpp
 
 from mullama_lab.bench.table import Row
 from mullama_lab.bench.turns import in_turns, in_turns_afresh, speeds
+from mullama_lab.engine._native_model import model_params
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.sampling.samplers import Chain
 from mullama_lab.engine.session import Session
@@ -53,7 +55,10 @@ def _against_bare_loop(model: Model, n_threads: int) -> Row:
 
 
 def _against_llama_cpp_python(model: Model, session: Session, target: float) -> Row:
-    with contextlib.redirect_stderr(io.StringIO()):
+    # With our settings for loading: its own can end the process, as `model_params` says.
+    ours = mock.patch.object(C, "llama_model_default_params", lambda: params)
+    params = model_params()
+    with contextlib.redirect_stderr(io.StringIO()), ours:
         llama = Llama(
             str(model.path),
             n_ctx=512,

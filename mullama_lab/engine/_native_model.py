@@ -45,6 +45,18 @@ free_model = C.llama_model_free
 get_vocabulary: Callable[[Any], Any] = C.llama_model_get_vocab
 
 
+def model_params() -> Any:
+    """llama.cpp's defaults for loading a model, but for kernels that end the process.
+
+    Built by gcc, ggml's AMX kernels work on tiles that were never set up, an illegal instruction:
+    gcc takes the 64 bytes that `_tile_loadconfig` reads for 8 and drops the others. Weights
+    in llama.cpp's plain layout do not come to these kernels.
+    """
+    params = C.llama_model_default_params()
+    params.use_extra_bufts = b"AMX_INT8 = 1" not in C.llama_print_system_info()
+    return params
+
+
 def load_model(
     path: str,
     *,
@@ -73,7 +85,7 @@ def load_model(
             cancelled = True
         return not cancelled
 
-    params = C.llama_model_default_params()
+    params = model_params()
     params.n_gpu_layers = n_gpu_layers
     params.load_mode = LOAD_MODES[mmap, mlock]
     params.vocab_only = vocab_only

@@ -4,13 +4,14 @@ import gc
 import logging
 import subprocess
 import sys
+import textwrap
 import threading
 import weakref
 
 import numpy as np
 import pytest
 
-from mullama_lab.engine import tiny
+from mullama_lab.engine import _native_model, tiny
 from mullama_lab.engine.model import Model
 from mullama_lab.errors import (
     ClosedError,
@@ -339,3 +340,20 @@ def test_what_cannot_generate_opens_no_session(tmp_path):
     path = tiny.write(tmp_path / "encoder.gguf", architecture="bert", vocabulary="wpm")
     with Model.load(path) as model, pytest.raises(ModelLoadError, match="does not predict"):
         model.session()
+
+
+def test_kernels_that_gcc_miscompiles_get_no_weights(monkeypatch):
+    said = {True: b"CPU : AVX2 = 1 | AMX_INT8 = 1 | REPACK = 1 | ", False: b"CPU : AVX2 = 1 | "}
+    for amx, text in said.items():
+        monkeypatch.setattr(_native_model.C, "llama_print_system_info", lambda text=text: text)
+        assert _native_model.model_params().use_extra_bufts is not amx
+
+
+def test_a_quantised_model_reads_a_long_prompt_and_lives(attempts):
+    """Where the processor has AMX, llama.cpp's own settings end the process here."""
+    code = """
+    import mullama_lab as ml
+    session = ml.Model.load("smollm2-135m").session(n_ctx=512)
+    attempt("prompt", lambda: session.logits("Once upon a time " * 40))
+    """
+    assert attempts(textwrap.dedent(code)) == {"prompt": "fine"}
