@@ -102,8 +102,14 @@ def test_so_does_a_replay_of_what_a_large_vocabulary_kept(other, smollm2):
         assert len(trace.kept(0)[0]) < smollm2.n_vocab
         session.reset()
         again = session.generate("Once upon a time", other, max_tokens=40, seed=5)
-        assert seen.first_is_sure
-        assert seen.first == parts(trace, again)
+        first, unknown = parts(trace, again), np.flatnonzero(~seen.known)
+        if other == Chain([s.Temperature(0.8)]):  # may draw what was not kept, and says so then
+            end = len(trace) if seen.first is None else seen.first
+            assert seen.first_is_sure == (not len(unknown) or unknown[0] > end)
+            assert first == seen.first or first in unknown
+        else:
+            assert seen.first_is_sure
+            assert first == seen.first
 
 
 def test_a_replay_of_the_same_chain_changes_nothing(session):
