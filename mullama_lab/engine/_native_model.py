@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from mullama_lab.engine._native import C, captured_log, last_error
+from mullama_lab.engine._native_amx import extra_layouts_are_safe
 from mullama_lab.errors import LoadCancelled, ModelLoadError
 
 VOCABULARY_TYPES = {
@@ -46,14 +47,9 @@ get_vocabulary: Callable[[Any], Any] = C.llama_model_get_vocab
 
 
 def model_params() -> Any:
-    """llama.cpp's defaults for loading a model, but for kernels that end the process.
-
-    Built by gcc, ggml's AMX kernels work on tiles that were never set up, an illegal instruction:
-    gcc takes the 64 bytes that `_tile_loadconfig` reads for 8 and drops the others. Weights
-    in llama.cpp's plain layout do not come to these kernels.
-    """
+    """llama.cpp's defaults for loading a model, but for kernels that end the process."""
     params = C.llama_model_default_params()
-    params.use_extra_bufts = b"AMX_INT8 = 1" not in C.llama_print_system_info()
+    params.use_extra_bufts = extra_layouts_are_safe()
     return params
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import subprocess
 import sys
 import textwrap
@@ -11,7 +12,7 @@ import weakref
 import numpy as np
 import pytest
 
-from mullama_lab.engine import _native_model, tiny
+from mullama_lab.engine import _native_amx, tiny
 from mullama_lab.engine.model import Model
 from mullama_lab.errors import (
     ClosedError,
@@ -342,18 +343,39 @@ def test_what_cannot_generate_opens_no_session(tmp_path):
         model.session()
 
 
-def test_kernels_that_gcc_miscompiles_get_no_weights(monkeypatch):
-    said = {True: b"CPU : AVX2 = 1 | AMX_INT8 = 1 | REPACK = 1 | ", False: b"CPU : AVX2 = 1 | "}
-    for amx, text in said.items():
-        monkeypatch.setattr(_native_model.C, "llama_print_system_info", lambda text=text: text)
-        assert _native_model.model_params().use_extra_bufts is not amx
+@pytest.mark.parametrize(
+    ("said", "layouts", "safe"),
+    [
+        (b"CPU : AVX2 = 1 | ", [b"CPU_REPACK"], True),
+        (b"CPU : AVX2 = 1 | AMX_INT8 = 1 | ", [b"CPU_REPACK"], True),
+        (b"CPU : AVX2 = 1 | AMX_INT8 = 1 | ", [b"AMX", b"CPU_REPACK"], False),
+        (b"CPU : AVX2 = 1 | AMX_INT8 = 1 | ", [], False),  # a ggml that does not say
+    ],
+)
+def test_kernels_that_gcc_miscompiles_get_no_weights(said, layouts, safe, monkeypatch, capfd):
+    monkeypatch.setattr(_native_amx.C, "llama_print_system_info", lambda: said)
+    monkeypatch.setattr(_native_amx, "_extra_layouts", lambda: layouts)
+    assert _native_amx.extra_layouts_are_safe.__wrapped__() is safe
+    os.write(2, b"heard")  # standard error is there again
+    assert capfd.readouterr().err == "heard"
+
+
+def test_a_ggml_without_its_functions_is_not_trusted(monkeypatch):
+    def missing():
+        raise AttributeError("undefined symbol: ggml_backend_reg_by_name")
+
+    monkeypatch.setattr(_native_amx.C, "llama_print_system_info", lambda: b"AMX_INT8 = 1")
+    monkeypatch.setattr(_native_amx, "_extra_layouts", missing)
+    assert not _native_amx.extra_layouts_are_safe.__wrapped__()
 
 
 def test_a_quantised_model_reads_a_long_prompt_and_lives(attempts):
     """Where the processor has AMX, llama.cpp's own settings end the process here."""
     code = """
     import mullama_lab as ml
+    from mullama_lab.engine import _native_model
     session = ml.Model.load("smollm2-135m").session(n_ctx=512)
     attempt("prompt", lambda: session.logits("Once upon a time " * 40))
+    attempt("repacked", lambda: 1 / _native_model.model_params().use_extra_bufts)
     """
-    assert attempts(textwrap.dedent(code)) == {"prompt": "fine"}
+    assert attempts(textwrap.dedent(code)) == {"prompt": "fine", "repacked": "fine"}
