@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
-from unittest import mock
 
 import psutil
 from llama_cpp import Llama
@@ -20,7 +19,6 @@ from llama_cpp import llama_cpp as _llama_cpp
 
 from mullama_lab.bench.table import Row
 from mullama_lab.bench.turns import in_turns, in_turns_afresh, speeds
-from mullama_lab.engine._native_model import model_params
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.sampling.samplers import Chain
 from mullama_lab.engine.session import Session
@@ -55,10 +53,7 @@ def _against_bare_loop(model: Model, n_threads: int) -> Row:
 
 
 def _against_llama_cpp_python(model: Model, session: Session, target: float) -> Row:
-    # With our settings for loading: its own can end the process, as `model_params` says.
-    ours = mock.patch.object(C, "llama_model_default_params", lambda: params)
-    params = model_params()
-    with contextlib.redirect_stderr(io.StringIO()), ours:
+    with contextlib.redirect_stderr(io.StringIO()):
         llama = Llama(
             str(model.path),
             n_ctx=512,
@@ -69,9 +64,12 @@ def _against_llama_cpp_python(model: Model, session: Session, target: float) -> 
 
     def peer_speed() -> float:
         llama.reset()
+        C.llama_perf_context_reset(llama.ctx)
         start = time.perf_counter()
         answer = llama.create_completion(PROMPT, max_tokens=16, logprobs=20, seed=7)
-        return answer["usage"]["completion_tokens"] / (time.perf_counter() - start)  # type: ignore[index]
+        seconds = time.perf_counter() - start
+        seconds -= C.llama_perf_context(llama.ctx).t_p_eval_ms / 1e3  # ours has no prompt in it
+        return answer["usage"]["completion_tokens"] / seconds  # type: ignore[index]
 
     pairs = in_turns(4, lambda: _our_speed(session, N_TOKENS), peer_speed)[1:]  # the first warms up
     llama.close()
