@@ -1,6 +1,13 @@
 /** One number of a person's: a label, a native slider, a box for the exact value, what is wrong with it. */
 import { h } from "./kit_dom.js";
 
+/** What was typed, as a number: "0,8" is 0.8, and where numbers are whole "49,152" is 49152. */
+export function typedAs(text, integer = false) {
+  if (text.trim() === "") return NaN;
+  const grouped = integer && /^\s*\d{1,3}(,\d{3})+\s*$/.test(text);
+  return Number(grouped ? text.replaceAll(",", "") : text.replace(",", "."));
+}
+
 /** A labelled slider with a number box; what is wrong with a value is said below it. */
 export function numberControl(options) {
   const { label, low, high, step = 0, scale = "linear", unit = "", help = "", integer = false } = options;
@@ -21,10 +28,12 @@ export function numberControl(options) {
     h("span", { class: "mll-number-label", title: help }, label), range, box,
     h("span", { class: "mll-unit" }, unit), message,
   );
-  const complain = (text) => {
+  let refusal = ""; // what the kernel said of this value
+  const write = (text) => {
     message.textContent = text;
     box.setAttribute("aria-invalid", String(Boolean(text)));
   };
+  const complain = (text) => write((refusal = text));
   const show = (keepBox = false) => {
     const clear = Math.min(1000, Math.max(0, place(value)));
     range.value = String(Number.isFinite(clear) ? clear : 0);
@@ -34,14 +43,15 @@ export function numberControl(options) {
   };
   const take = (next, released, keepBox) => {
     const text = !Number.isFinite(next) ? `${label} must be a number` : integer && !Number.isInteger(next) ? `${label} must be a whole number` : check(next);
-    complain(text);
-    if (text) return;
+    if (text) return write(text);
     const changed = next !== value;
+    if (changed) refusal = "";
+    write(refusal);
     value = next;
     show(keepBox);
     if (changed || released) onInput(value, { released });
   };
-  const typedNumber = () => (box.value.trim() === "" ? NaN : Number(box.value.replace(",", ".")));
+  const typedNumber = () => typedAs(box.value, integer);
   range.addEventListener("input", () => take(at(Number(range.value)), false));
   range.addEventListener("change", () => take(value, true));
   range.addEventListener("keydown", (event) => {

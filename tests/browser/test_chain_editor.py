@@ -81,6 +81,20 @@ def test_a_refused_value_says_why_below_it_and_the_chain_stays(page) -> None:
     assert problem.count() == 0
 
 
+def test_why_a_value_is_refused_stays_when_the_field_is_left(page) -> None:
+    box = card(page, "TopK").locator(".mll-box").first
+    problem = card(page, "TopK").locator(".mll-problem:has-text('k must be from 0')")
+    box.fill("-5")
+    problem.wait_for()
+    box.press("Tab")
+    page.page.wait_for_timeout(300)
+    assert box.input_value() == "-5"
+    assert problem.is_visible()
+    box.fill("12")
+    page.view.locator(".mll-ce-code:has-text('TopK(12)')").wait_for()
+    assert problem.count() == 0
+
+
 def test_keys_move_a_card_and_keep_the_focus(page) -> None:
     slider = card(page, "TopK").locator("input[type=range]").first
     slider.focus()

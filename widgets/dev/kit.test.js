@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
-import { connect, count, duration, newestWins, number, pieceCells, percent, plainParts, splitPieces, tabbed, visible, watch } from "../kit.js";
+import { connect, count, duration, newestWins, number, pieceCells, percent, plainParts, splitPieces, tabbed, typedAs, visible, watch } from "../kit.js";
 import { endsBlock, lookOf } from "../kit_flow.js";
 import { alternatives, survivors } from "../kit_card.js";
 import { LAYERS, tokenColumns } from "../kit_tokens.js";
@@ -47,6 +47,11 @@ test("numbers that are not known are n/a, small chances keep two digits", () => 
   assert.deepEqual([percent(NaN), percent(null), number(undefined), count(NaN), duration(Infinity)], Array(5).fill("n/a"));
   assert.deepEqual([0, 1, 0.5, 0.1234, 0.00042, 1e-9, 0.99995].map(percent), ["0%", "100%", "50.0%", "12.3%", "0.042%", "<0.001%", ">99.99%"]);
   assert.deepEqual([0.08, 5.31, 1234].map(duration), ["80 µs", "5.31 ms", "1.23 s"]);
+});
+
+test("a comma is a decimal point, but between thousands of a whole number", () => {
+  assert.deepEqual([typedAs("0,8"), typedAs(" 49,152 ", true), typedAs("1,5", true)], [0.8, 49152, 1.5]);
+  assert.deepEqual([typedAs(" "), typedAs("many")], [NaN, NaN]);
 });
 
 test("the newest value wins: at once, then one send a frame; answers out of order are dropped", () => {
