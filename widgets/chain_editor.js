@@ -74,7 +74,8 @@ function render({ model, el }) {
     if (await act("move", { key, to })) voice.say(`${views.get(key).label} is now ${to + 1} of ${cards.length}`);
   }
   const held = (key) => get("cards").find((card) => card.key === key);
-  const shift = (key, by) => moveCard(key, get("cards").findIndex((card) => card.key === key) + by);
+  let moves = Promise.resolve(); // a key may be pressed again before the kernel has moved the card
+  const shift = (key, by) => (moves = moves.then(() => held(key) && moveCard(key, get("cards").indexOf(held(key)) + by)));
 
   async function copyCode() {
     const text = `import mullama_lab as ml\n\nchain = ${get("code")}\n`;

@@ -95,6 +95,14 @@ def test_why_a_value_is_refused_stays_when_the_field_is_left(page) -> None:
     assert problem.count() == 0
 
 
+def test_a_card_moves_once_for_each_press_however_fast(page) -> None:
+    card(page, "TopK").locator("input[type=range]").first.focus()
+    for key in ("ArrowDown", "ArrowDown", "ArrowUp", "ArrowDown"):
+        page.page.keyboard.press(f"Alt+{key}")
+    page.page.wait_for_timeout(500)
+    assert stages(page) == ["MinP", "Temperature", "TopK"]
+
+
 def test_keys_move_a_card_and_keep_the_focus(page) -> None:
     slider = card(page, "TopK").locator("input[type=range]").first
     slider.focus()
