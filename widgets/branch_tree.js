@@ -31,12 +31,12 @@ function render({ model, el }) {
   };
   const undo = button("Undo", "", () => history("undo"));
   const redo = button("Redo", "", () => history("redo"));
-  const name = button("Name", "Name the branch that ends here (n)", () => rename());
-  const prune = button("Prune", "Take away every branch through this segment (Delete)", () => remove());
+  const name = button("Name", "Name the branch that is selected (n)", () => rename(selected()));
+  const prune = button("Prune", "Take away every branch through the segment that is selected (Delete)", () => remove(selected()));
   const title = h("p", { class: "mll-title" });
   const tree = outline({
     label: "Branches", cells: (row) => branchCells(row, state, get("compared")), say: (row) => spoken(row, promptText()),
-    ends: (row) => row.branch > 0, onFocus: drawButtons, onPick: pick,
+    ends: (row) => row.branch > 0, onPick: pick,
   });
   const foot = h("p", { class: "mll-quiet mll-figures" });
   const making = h("div", { class: "mll-bt-growing", "aria-live": "off" });
@@ -67,12 +67,10 @@ function render({ model, el }) {
   function history(op) {
     attempt(op).then((reply) => reply && voice.say(`${op === "undo" ? "undone" : "done again"}: ${reply.change}`));
   }
-  function remove() {
-    const row = tree.at;
+  function remove(row = tree.at) {
     if (row) attempt("prune", { key: row.key }).then((reply) => reply && voice.say(`${count(reply.pruned.length)} pruned. ${count(get("n"))} left.`));
   }
-  function rename() {
-    const row = tree.at;
+  function rename(row = tree.at) {
     const place = row?.branch ? tree.item(row.key)?.querySelector(".mll-bt-name") : null;
     if (!place || naming) return;
     const input = h("input", { class: "mll-field mll-bt-naming", maxlength: 80, value: row.name, dir: "auto", "aria-label": `Name of branch ${row.branch}`, placeholder: `branch ${row.branch}` });
@@ -109,7 +107,10 @@ function render({ model, el }) {
     if (reply?.sides) compared.replaceChildren(comparisonView(reply));
     else attempt("compare", { numbers: [...boxes] }).then((again) => again?.sides && drawCompared(again));
   }
-  function drawButtons(row = tree.at) {
+  /** The row that is marked: buttons act on it, keys on the one with the focus. */
+  const selected = () => state.rows.find((row) => row.key === get("selected"));
+  function drawButtons() {
+    const row = selected();
     const [back, forth] = [get("to_undo"), get("to_redo")];
     undo.disabled = !link.alive || !back;
     undo.title = back ? `Undo: ${back} (z)` : "Nothing to undo";
@@ -168,15 +169,15 @@ function render({ model, el }) {
   const go = (event) => tree.move(event.key, get("selected"));
   const undoKeys = keys(tree.node, {
     ArrowUp: go, ArrowDown: go, ArrowLeft: go, ArrowRight: go, Home: go, End: go,
-    Enter: ({ target }) => pick(tree.at, target), c: () => compare(), " ": () => compare(), n: rename, F2: rename,
-    Delete: remove, Backspace: remove,
+    Enter: ({ target }) => pick(tree.at, target), c: () => compare(), " ": () => compare(), n: () => rename(), F2: () => rename(),
+    Delete: () => remove(), Backspace: () => remove(),
   });
   const unbind = keys(root, {
     z: () => history("undo"), y: () => history("redo"), "Ctrl+z": () => history("undo"), "Ctrl+y": () => history("redo"), "Ctrl+Z": () => history("redo"),
     "?": help.toggle, Escape: () => (help.open ? help.hide() : false),
   });
   const unwatch = watch(model, {
-    revision: refill, n: drawFoot, title: drawFoot, selected: () => tree.select(get("selected")), to_undo: () => drawButtons(),
+    revision: refill, n: drawFoot, title: drawFoot, selected: () => { tree.select(get("selected")); drawButtons(); }, to_undo: () => drawButtons(),
     to_redo: () => drawButtons(), compared: () => drawCompared(), growing: drawGrowing,
   });
   el.append(root);

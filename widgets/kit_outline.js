@@ -42,7 +42,7 @@ export function rails({ indent, turns, parent, children, end }, shut) {
 }
 
 /** The rows as a tree for eyes, keys and screen readers. `cells(row, shut)` fills one, `say(row)` names it. */
-export function outline({ label, cells, say, ends = () => false, onFocus = () => {}, onPick = () => {} }) {
+export function outline({ label, cells, say, ends = () => false, onPick = () => {} }) {
   const node = h("div", { class: "mll-outline", role: "tree", "aria-label": label, tabindex: -1 });
   const collapsed = new Set();
   let rows = [];
@@ -56,7 +56,6 @@ export function outline({ label, cells, say, ends = () => false, onFocus = () =>
     item?.setAttribute("tabindex", "0");
     if (focus) item?.focus({ preventScroll: true });
     if (focus) item?.scrollIntoView({ block: "nearest" });
-    onFocus(rows.find((row) => row.key === at) ?? null);
   };
   const item = (row, selected) => {
     const shut = row.children > 0 && collapsed.has(row.key);

@@ -21,10 +21,12 @@ view
 """
 SAID = "print('said:', len(tree), [b.name for b in tree], chosen, view.compared)"
 
+MARKED = "view.select(next(node.key for node in tree.nodes if 4 in node.ends));"
+
 
 @pytest.fixture
 def page(notebook):
-    page = notebook([SETUP, SAID, "tree.rename(1, 'from Python')"])
+    page = notebook([SETUP, SAID, "tree.rename(1, 'from Python')", MARKED])
     page.run_cell(0)
     page.view.locator(".mll-row").first.wait_for()
     return page
@@ -62,7 +64,7 @@ def test_arrows_walk_the_tree_and_fold_it(page) -> None:
     assert rows(page).first.get_attribute("aria-expanded") == "false"
     press(page, "ArrowRight", "End")
     assert rows(page).count() == n and focused(page) == keys[-1]
-    assert page.page.locator(".jp-Cell").count() == 3  # no key reached the notebook
+    assert page.page.locator(".jp-Cell").count() == 4  # no key reached the notebook
 
 
 def test_enter_selects_a_path_and_one_tab_stop_is_kept(page) -> None:
@@ -94,6 +96,21 @@ def test_a_branch_is_named_pruned_and_brought_back(page) -> None:
     press(page, "Control+y")
     page.view.locator(".mll-bt-name:has-text('north')").wait_for()
     assert "'north \\u200f'" in said(page)
+
+
+def test_buttons_act_on_the_row_that_is_marked_also_where_python_marked_it(page) -> None:
+    name, prune = (page.page.get_by_role("button", name=name) for name in ("Name", "Prune"))
+    assert name.is_disabled() and prune.is_disabled()  # nothing is marked
+    page.run_cell(3)
+    page.view.locator("[role=treeitem][aria-selected=true]:has-text('branch 4')").wait_for()
+    name.click()
+    page.view.locator(".mll-bt-naming").fill("marked")
+    press(page, "Enter")
+    page.view.locator(".mll-bt-name:has-text('marked')").wait_for()
+    rows(page).first.focus()
+    prune.click()
+    page.view.locator(".mll-bt-name:has-text('marked')").wait_for(state="detached")
+    assert said(page).startswith("said: 4")
 
 
 def test_a_name_that_cannot_be_says_why_and_leaves_the_old_one(page) -> None:
