@@ -113,6 +113,18 @@ def test_buttons_act_on_the_row_that_is_marked_also_where_python_marked_it(page)
     assert said(page).startswith("said: 4")
 
 
+def test_headings_stand_above_their_figures(page) -> None:
+    page.view.locator(".mll-bt-heads").hover()
+    ends = "(node) => Math.round(node.getBoundingClientRect().right)"
+    for width in (1280, 700):
+        page.page.set_viewport_size({"width": width, "height": 900})
+        page.page.wait_for_timeout(300)
+        for place, name in ((5, "path"), (6, "after")):
+            head = page.view.locator(f".mll-bt-heads > :nth-child({place - 1})")
+            cell = page.view.locator(f".mll-bt-{name}").last
+            assert abs(head.evaluate(ends) - cell.evaluate(ends)) <= 1
+
+
 def test_a_name_that_cannot_be_says_why_and_leaves_the_old_one(page) -> None:
     rows(page).first.focus()
     press(page, "End", "F2")
