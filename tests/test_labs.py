@@ -11,7 +11,8 @@ import mullama_lab as ml
 from mullama_lab.engine.trace.divergence import where_they_part
 from mullama_lab.engine.worker import WAIT_STEP
 from mullama_lab.errors import ClosedError
-from mullama_lab.studies.replay import replay
+from mullama_lab.labs._asking import _summary
+from mullama_lab.studies.replay import UNKNOWN, Replay, replay
 
 PLAIN = ml.TopK(20) | ml.Temperature(0.9)
 
@@ -288,3 +289,19 @@ def test_a_stage_that_the_run_had_not_has_no_bars_and_a_new_run_begins_anew(lab)
     lab.run()
     lab._asking.settle()
     assert "none of" in lab.what_if.line
+
+
+def test_choices_that_are_not_known_are_not_said_to_be_the_same():
+    tokens = np.array([5, 6, 7], np.int32)
+
+    def told(*choices: int) -> str:
+        pieces = {5: " a", 6: "b", 7: "\n", 9: "\u200b"}
+        given = np.array([True, False, False])
+        chosen = np.array([5, *choices], np.int32)
+        return _summary(Replay(PLAIN, 7, tokens, chosen, given, ("",) * 3, {}, pieces))
+
+    why = "the run kept too little of its rows to tell"
+    assert told(6, 7) == "none of 2 choices differs"
+    assert told(UNKNOWN, UNKNOWN) == f"n/a, {why}"
+    assert told(6, UNKNOWN) == f"none of 1 choices differs; of 1 more {why}"
+    assert told(6, 9) == ("1 of 2 choices differ, the first at step 3: “[ZWSP]” instead of “↵”")

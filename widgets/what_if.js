@@ -36,8 +36,8 @@ export function flipText(value, bars) {
   return gone.length ? `${told}, the first at step ${gone[0] + 1}` : told;
 }
 
-/** "changed 3 of 24", or why the stage does nothing. */
-export const effectText = ([, changed, of, why]) => `changed ${count(changed)} of ${count(of)}${why ? ` · ${why}` : ""}`;
+/** "changed 3 of 24", "n/a" where nothing could be compared, and why the stage does nothing. */
+export const effectText = ([, changed, of, why]) => [of ? `changed ${count(changed)} of ${count(of)}` : "n/a", why].filter(Boolean).join(" · ");
 
 function render({ model, el }) {
   const link = connect(model, { onAlive: (alive) => { root.toggleAttribute("data-gone", !alive); gone.hidden = alive; } });

@@ -19,6 +19,7 @@ from mullama_lab.engine.worker import WAIT_STEP
 from mullama_lab.errors import MullamaError
 from mullama_lab.studies.flips import flip_map
 from mullama_lab.studies.replay import Replay, replay, stage_effects
+from mullama_lab.widgets._glyphs import visible
 from mullama_lab.widgets.what_if import MOST_BARS, WhatIf
 
 log = logging.getLogger(__name__)
@@ -179,11 +180,22 @@ class Asking:
 def _summary(seen: Replay) -> str:
     """As `Replay.summary`, with steps counted as the strip above counts them: from 1."""
     n, first = seen.n_compared, seen.first
+    n_unknown = int((~seen.known & ~seen.given).sum())
+    why = "the run kept too little of its rows to tell"
+    if not n:
+        return f"n/a, {why}" if n_unknown else "nothing was drawn"
     if first is None:
-        return f"none of {n} choices differs"
-    now, then = (repr(seen.text_of(tokens[first])) for tokens in (seen.choices, seen.tokens))
-    count = f"{seen.n_changed} of {n} choices differ"
-    return f"{count}, the first at step {first + 1}: {now} instead of {then}"
+        told = f"none of {n} choices differs"
+    else:
+        now, then = (_quoted(seen.text_of(tokens[first])) for tokens in (seen.choices, seen.tokens))
+        told = f"{seen.n_changed} of {n} choices differ"
+        told += f", the first at step {first + 1}: {now} instead of {then}"
+    return f"{told}; of {n_unknown} more {why}" if n_unknown else told
+
+
+def _quoted(text: str) -> str:
+    """A token in which blanks are seen, as the strip shows it."""
+    return f"“{visible(text).replace(' ', '·').replace(chr(10), '↵').replace(chr(9), '⇥')}”"
 
 
 def turned(before: Chain | None, after: Chain) -> Turned | None:

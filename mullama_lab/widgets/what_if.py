@@ -150,7 +150,8 @@ def _is_flipped(at: float, low: float | None, high: float | None, mark: int) -> 
 
 
 def _effect(row: Sequence[Any]) -> str:
-    return f"{row[1]} of {row[2]} choices differ" + (f" ({row[3]})" if row[3] else "")
+    told = f"{row[1]} of {row[2]} choices differ" if row[2] else "n/a"
+    return told + (f" ({row[3]})" if row[3] else "")
 
 
 def _short(x: float) -> float | None:

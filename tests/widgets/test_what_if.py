@@ -59,6 +59,11 @@ def test_the_text_form_says_all_in_words(view):
     assert "&lt;b&gt;" in html and "n/a" in html
 
 
+def test_what_could_not_be_compared_is_not_said_to_be_the_same(view):
+    view.show_effects([("MinP(0.1)", 0, 0, "")])
+    assert view._plain_text().splitlines()[-1] == "without MinP(0.1): n/a"
+
+
 def test_a_long_run_sends_the_first_bars_and_says_how_many_more(view):
     view.show_flips(flips(1000), "Temperature t")
     assert len(view.bars["marks"]) == MOST_BARS

@@ -32,4 +32,5 @@ test("words say how many change, and where a token stays", () => {
   assert.match(intervalText(MAP, 3), /from 0.2 on, as far as/);
   assert.match(intervalText(MAP, 0), /given, not drawn/);
   assert.equal(effectText(["MinP(0)", 0, 24, "p is 0"]), "changed 0 of 24 · p is 0");
+  assert.equal(effectText(["MinP(0.1)", 0, 0, ""]), "n/a");
 });
