@@ -85,6 +85,16 @@ def test_a_click_on_an_alternative_streams_another_branch_into_the_tree(lab):
     page.picture("branch-lab-two")
 
 
+def test_a_refused_budget_moves_neither_its_box_nor_the_buttons(lab):
+    page = lab()
+    boxes = page.page.locator(".mll-xb-bar button, .mll-xb-bar [data-setting=budget] input")
+    before = [box.bounding_box() for box in boxes.all()]
+    page.page.locator(".mll-xb [data-setting=budget] input").fill("many")
+    page.page.keyboard.press("Enter")
+    page.page.locator(".mll-xb .mll-problem:has-text('In force')").wait_for()
+    assert [box.bounding_box() for box in boxes.all()] == before
+
+
 def test_enter_branches_and_the_keys_do_the_rest(lab):
     page = lab(SAID, width=1280, height=1400)
     run(page)

@@ -52,6 +52,16 @@ def test_the_prompt_runs_with_its_key_and_cells_stay_as_they_are(page) -> None:
     assert rows(page).count() == 1
 
 
+def test_a_refused_number_moves_no_box(page) -> None:
+    line = page.view.locator("[data-setting=seed]")
+    boxes = page.view.locator(".mll-rp-bar input, .mll-rp-bar button")
+    before = [box.bounding_box()["x"] for box in boxes.all()]
+    line.locator("input").fill("many")
+    line.locator("input").press("Enter")
+    line.locator(".mll-problem:has-text('In force: 1.')").wait_for()
+    assert [box.bounding_box()["x"] for box in boxes.all()] == before
+
+
 def test_runs_are_compared_and_one_is_chosen(page) -> None:
     run = page.view.get_by_role("button", name="Run", exact=True)
     seed = page.view.locator("[data-setting=seed] input")
