@@ -28,9 +28,9 @@ export function headLines(heads, i) {
   const entropy = `entropy ${head.entropy.toFixed(2)}`;
   if (i === 0) return ["before", count(head.kept), "tokens", entropy];
   const input = heads[i - 1].kept;
-  const went = head.kept < input ? `removes ${shortly(head.removed)}` : head.changed ? "removes none" : "no change";
+  const went = head.kept < input ? `drops ${shortly(head.removed)}` : head.changed ? "drops none" : "no change";
   if (head.inert) return [head.name.split("(")[0], "no effect", head.inert, entropy];
-  return [head.name, head.kept < input ? `${count(head.kept)} of ${count(input)}` : `all ${count(input)}`, went, entropy];
+  return [head.name, head.kept < input ? `${count(head.kept)} left` : `all ${count(input)}`, went, entropy];
 }
 
 /** What became of a row's token, in a sentence. */

@@ -32,7 +32,7 @@ export const LAYERS = {
     marks: ["1st", "2nd", "3rd–5th", "6th–10th", "11th–100th", "> 100th"], format: (x) => `${number(x, 9)}.`,
   },
   time: {
-    key: "t", label: "Time", ramp: "teal", says: "decode, sampling and capture of the token",
+    key: "t", label: "Time", ramp: "teal", says: "decode to capture",
     value: (c, i) => c.ms[i], level: (x, usual) => rising([1.1, 1.25, 1.5, 2, 4])(x / usual),
     marks: ["< 1.1×", "≥ 1.1×", "≥ 1.25×", "≥ 1.5×", "≥ 2×", "≥ 4×"], format: duration,
   },

@@ -36,9 +36,10 @@ const HEADS = ["", "run", "stages with effect", "seed", "tokens", "tokens/s", "m
 
 function historyView({ select, choose }) {
   const body = h("tbody");
+  const none = h("p", { class: "mll-quiet mll-rp-none" }, "No runs yet. Each gets a line here.");
   const node = h("div", { class: "mll-rp-scroll mll-live" },
     h("table", { role: "grid", "aria-label": "Runs so far" },
-      h("thead", {}, h("tr", {}, HEADS.map((text, i) => h("th", { scope: "col" }, i ? text : h("span", { class: "mll-spoken" }, "compare"))))), body));
+      h("thead", {}, h("tr", {}, HEADS.map((text, i) => h("th", { scope: "col" }, i ? text : h("span", { class: "mll-spoken" }, "compare"))))), body), none);
   let at = 0;
   const rows = () => [...body.children];
   const go = (by) => (event) => {
@@ -67,7 +68,7 @@ function historyView({ select, choose }) {
       const stop = rows().find((tr) => Number(tr.dataset.run) === at) ?? rows()[0];
       if (stop) stop.tabIndex = 0;
       if (focused) stop?.focus({ preventScroll: true });
-      node.hidden = history.length === 0;
+      none.hidden = history.length > 0;
     },
   };
 }
@@ -175,7 +176,7 @@ function render({ model, el }) {
     const runs = get("listed") ? get("history") : [];
     ticks = ticks.filter((n) => runs.some((one) => one.number === n));
     history.draw(runs, get("shown"), ticks);
-    hint.hidden = runs.length === 0;
+    history.node.hidden = hint.hidden = !get("listed");
   }
   function setAlive(alive) {
     root.toggleAttribute("data-gone", !alive);

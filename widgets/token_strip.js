@@ -27,7 +27,7 @@ export function summary(columns, finish) {
 export function scaleText(layer, usual) {
   if (layer !== "time") return LAYERS[layer].says;
   const known = Number.isFinite(usual);
-  return `${LAYERS.time.says}; 1× is ${known ? `${duration(usual)}, the median of the first tokens` : "known after 8 tokens"}`;
+  return `${LAYERS.time.says}; 1× is ${known ? `${duration(usual)}, median at the start` : "known after 8 tokens"}`;
 }
 
 /** One line on what is going on. */

@@ -82,6 +82,40 @@ def test_run_streams_the_text_and_history_remembers_it(lab):
     page.picture("lab-narrow")
 
 
+def test_a_run_moves_nothing_that_a_hand_may_be_on(lab):
+    page = lab()
+    tops = """() => {
+        const y = (node) => node.getBoundingClientRect().y;
+        const nodes = ['.mll-ce', '.mll-nt table'].map((name) => document.querySelector(name));
+        return nodes.map((node) => y(node) - y(node.closest('.mll-lab')));
+    }"""
+    before = page.page.evaluate(tops)
+    for n in (1, 2):
+        press(page, "Run")
+        page.page.locator(".mll-rp tbody tr").nth(n - 1).wait_for()
+    wait_for_state(page, "finished")
+    page.page.locator(".mll-flow .mll-token").nth(6).click()
+    page.page.keyboard.press("Enter")  # the step's longer text stands above the next token
+    page.page.wait_for_selector(".mll-nt-about:has-text('at step 7')")
+    assert page.page.evaluate(tops) == before
+
+
+@pytest.mark.parametrize("width", [1280, 700])
+def test_no_head_is_cut_off_and_what_a_run_changes_is_near_it(lab, width):
+    page = lab(width=width, height=900)
+    cut = """[...document.querySelectorAll('.mll-nt thead th:not([data-inert]) > .mll-nt-headline')]
+        .filter((line) => line.scrollWidth > line.clientWidth).map((line) => line.textContent)"""
+    assert page.page.evaluate(cut) == []
+    scroll = page.page.locator(".mll-nt-scroll")
+    assert scroll.evaluate("(node) => node.scrollWidth <= node.clientWidth")
+    if width == 700:
+        places = [
+            page.page.locator(f".mll-{name}").bounding_box()["y"]
+            for name in ("rp", "strip", "nt", "ce")
+        ]
+        assert places == sorted(places)
+
+
 def test_stop_ends_a_long_run_and_the_lab_runs_again(lab):
     page = lab("lab.set(max_tokens=3000)", "lab.set(max_tokens=5)")
     page.run_cell(2)

@@ -29,10 +29,10 @@ test("a cell without a number says why", () => {
 
 test("a head says what is left, what went and how uncertain it is", () => {
   assert.deepEqual(headLines(view.columns, 0), ["before", "100", "tokens", "entropy 2.50"]);
-  assert.deepEqual(headLines(view.columns, 1), ["TopK(40)", "40 of 100", "removes 12%", "entropy 2.00"]);
-  assert.equal(headLines([view.columns[0], { ...view.columns[1], removed: 0.9964 }], 1)[2], "removes 99.6%");
+  assert.deepEqual(headLines(view.columns, 1), ["TopK(40)", "40 left", "drops 12%", "entropy 2.00"]);
+  assert.equal(headLines([view.columns[0], { ...view.columns[1], removed: 0.9964 }], 1)[2], "drops 99.6%");
   assert.equal(headLines(view.columns, 2)[2], "no change");
-  assert.equal(headLines(view.columns, 3)[2], "removes none");
+  assert.equal(headLines(view.columns, 3)[2], "drops none");
 });
 
 test("the fate of a token names the stage that removed it and what it had", () => {
