@@ -102,7 +102,7 @@ export function scaleWords(scale, low, high) {
 
 /** Why there is no picture, or "". */
 export function nothingText(queryTokens, documentTokens) {
-  if (queryTokens < 0) return "No query and document yet.";
+  if (queryTokens < 0) return "No query and document yet. Which of their tokens match shows here.";
   if (!queryTokens) return "The query has no tokens, so there is nothing to match.";
   return documentTokens ? "" : "The document has no tokens, so nothing can match it.";
 }

@@ -186,6 +186,7 @@ function render({ model, el }) {
     empty.textContent = nothing || "Fetching the similarities…";
     empty.hidden = false;
     body.hidden = true;
+    root.toggleAttribute("data-empty", Boolean(nothing));
     score.textContent = says.textContent = "";
     allOn.disabled = true;
     if (nothing) return;

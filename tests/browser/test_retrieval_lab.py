@@ -68,6 +68,15 @@ def test_a_query_fills_the_board_and_the_grid(lab):
     lab.picture("retrieval-lab-light")
 
 
+def test_before_a_query_the_grid_has_no_controls_and_says_what_will_show(lab):
+    grid = lab.page.locator(".mll-sg")
+    assert "Which of their tokens match shows here" in grid.inner_text()
+    assert not grid.get_by_role("button", name="All on").is_visible()
+    ask(lab, "7 squared")
+    grid.get_by_role("button", name="All on").wait_for()
+    assert grid.get_by_role("button", name="Words").is_visible()
+
+
 def test_a_token_switched_in_one_view_is_off_in_both_without_the_kernel(lab):
     ask(lab, "7 squared")
     lab.kill_kernel()
