@@ -43,6 +43,8 @@ __all__ = [
     "Typical",
 ]
 
+COLDEST = 1e-3  # above 0
+
 
 @dataclass(frozen=True, repr=False)
 class Greedy(Stage):
@@ -182,10 +184,10 @@ class DynamicTemperature(Stage):
 
 def _refuse_tiny_temperature(stage: Stage, name: str, value: float) -> None:
     # A logit divided by 1e-38 is infinite, and infinities end in NaN, which sorting cannot bear.
-    if 0 < value < 1e-3:
+    if 0 < value < COLDEST:
         raise ValueError(
             f"{type(stage).__name__}({name}={value!r}): {name} must be 0 (greedy) or at least "
-            "0.001. Use 0."
+            f"{COLDEST}. Use 0."
         )
 
 

@@ -82,6 +82,23 @@ class _Unsorting(_Native):
         candidates.fields.sorted = False
 
 
+class _DynamicTemperature(_Native):
+    """Near temperature 0 positive logits grow past all bounds: there the best of them is made 0."""
+
+    def __init__(self, stage: s.DynamicTemperature) -> None:
+        super().__init__(native.sampler("temp_ext", stage.t, stage.delta, stage.exponent))
+        self.may_freeze = stage.delta > 0 and stage.t - stage.delta < s.COLDEST
+
+    def apply(self, candidates: native.Candidates, step: int) -> None:
+        before = candidates.saved() if self.may_freeze else None
+        self.sampler.apply(candidates)
+        if before and not candidates.window["logit"].max() <= native.LARGEST_LOGIT:
+            candidates.restore(before)
+            logits = candidates.window["logit"]
+            logits -= logits.max()
+            self.sampler.apply(candidates)
+
+
 class _Typical(_Native):
     def apply(self, candidates: native.Candidates, step: int) -> None:
         _drop_impossible(candidates)
@@ -281,7 +298,6 @@ _NATIVE: dict[type[Stage], Callable[..., tuple]] = {
     s.TopP: lambda x: ("top_p", x.p, x.min_keep),
     s.MinP: lambda x: ("min_p", x.p, x.min_keep),
     s.Temperature: lambda x: ("temp", x.t),
-    s.DynamicTemperature: lambda x: ("temp_ext", x.t, x.delta, x.exponent),
     s.TopNSigma: lambda x: ("top_n_sigma", x.n),
 }
 
@@ -306,6 +322,8 @@ def build(
             return _Unsorting(native.logit_bias_sampler(n_vocab, stage.biases))
         case s.Mask():
             return _Mask(stage, n_vocab)
+        case s.DynamicTemperature():
+            return _DynamicTemperature(stage)
         case s.Typical():
             return _Typical(native.sampler("typical", stage.p, stage.min_keep))
         case s.Mirostat() | s.MirostatV2():

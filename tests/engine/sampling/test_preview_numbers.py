@@ -17,6 +17,7 @@ from mullama_lab.engine.sampling.samplers import (
     AdaptiveP,
     Chain,
     Custom,
+    DynamicTemperature,
     LogitBias,
     Mask,
     MinP,
@@ -144,6 +145,18 @@ def test_two_of_three_likely_tokens_by_hand(tiny_model):
     assert Chain().preview(row, model=tiny_model).final.entropy == pytest.approx(
         -(0.5 * math.log(0.5) + 0.3 * math.log(0.3) + 0.2 * math.log(0.2))
     )
+
+
+@pytest.mark.parametrize("best", [2.0, -2.0, 20.0])
+@pytest.mark.parametrize("exponent", [1, 4, 100])
+def test_a_dynamic_temperature_near_zero_is_greedy(exponent, best, tiny_model):
+    row = np.full(N_VOCAB, best - 30, np.float32)
+    row[[5, 6]] = best, best - 15  # all but sure, so the temperature comes to 1e-7 and less
+    chain = DynamicTemperature(0.8, 0.8, exponent) | TopK(40) | MinP(0.05)
+    view = chain.preview(row, model=tiny_model)
+    assert view.choice == 5
+    assert view.stages[0].probs[0] == pytest.approx(1)
+    assert view.final.ids.tolist() == [5]
 
 
 @pytest.mark.parametrize("n_banned", [1, 100, N_VOCAB - 1])
