@@ -5,6 +5,10 @@ token whose interval a value leaves is where a rerun with that value first diffe
 later tokens are off-policy. The interval is found by asking llama.cpp's samplers at the stops of
 the setting's slider on both sides and halving the gap in which the choice changes: a choice that
 changes and comes back between two stops is not seen.
+
+Mirostat and adaptive-p learn from each token, and another value would have let them learn other
+things. A chain that has one goes through the whole text once for each stop, and the interval ends
+at the last stop where the choice stays.
 """
 
 from __future__ import annotations
@@ -19,10 +23,11 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.sampling.chain import Chain, Setting, Stage
+from mullama_lab.engine.sampling.chain_sampler import ChainSampler
 from mullama_lab.engine.sampling.moment import Moment
 from mullama_lab.engine.sampling.tail import Uncovered
 from mullama_lab.engine.session import Session
-from mullama_lab.engine.session.trace_rows import TraceRows, rows_and_chain
+from mullama_lab.engine.session.trace_rows import TraceRows, learning, rows_and_chain
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import NoCandidates, StageFailed
 
@@ -42,7 +47,8 @@ class FlipMap:
         stage, setting, now: what is turned, and its value in force.
         slider: the range that was looked at.
         low, high: float64 of shape (n,): the ends of the intervals, the slider's own where no
-            flip was found; NaN where the token was given, not drawn.
+            flip was found; NaN where the token was given, not drawn. Exact to a ten-thousandth of
+            the slider; with mirostat or adaptive-p in the chain to one of its stops.
         flips_low, flips_high: whether the choice is another one beyond that end.
         sure: whether both ends are decided, by what the trace kept or by the row decoded again;
             where not, the interval ends at the last value that is decided.
@@ -122,24 +128,14 @@ def flip_map(
     place = _place(chain, stage)
     owner = chain[place]
     setting, rule = _setting(owner, setting)
-
-    def ends_of(step: int, moment: Moment | None) -> Ends:
-        return _ends(rows, step, moment, chain, place, setting, rule)
-
-    ends = [ends_of(step, rows.kept(step)) for step in range(len(rows))]
-    unsure = [step for step, (*_, is_sure) in enumerate(ends) if not is_sure]
-    if unsure and rows.session is not None:
-
-        def visit(moment: Moment) -> None:
-            ends[moment.step] = ends_of(moment.step, moment)
-
-        rows.decode(unsure, visit)
+    turn = _Turn(rows, chain, place, setting, rule)
+    ends = _learnt_ends(turn) if learning(chain) else _ends(turn)
     low, high, flips_low, flips_high, sure = (np.array(column) for column in zip(*ends))
     return FlipMap(
         stage=owner,
         setting=setting,
         now=float(getattr(owner, setting)),
-        slider=_range(rule, float(getattr(owner, setting))),
+        slider=turn.slider,
         low=low,
         high=high,
         flips_low=flips_low,
@@ -152,31 +148,94 @@ def flip_map(
 Ends = tuple[float, float, bool, bool, bool]
 
 
-def _ends(
-    rows: TraceRows,
+@dataclass(frozen=True)
+class _Turn:
+    """The setting that is turned, and the trace it is turned on."""
+
+    rows: TraceRows
+    chain: Chain
+    place: int
+    setting: str
+    rule: Setting
+
+    @property
+    def now(self) -> float:
+        return getattr(self.chain[self.place], self.setting)
+
+    @property
+    def slider(self) -> tuple[float, float]:
+        return min(self.rule.slider[0], float(self.now)), max(self.rule.slider[1], float(self.now))
+
+    @property
+    def ways(self) -> tuple[list[float], list[float]]:
+        """The stops from the value in force down, and up."""
+        down, up = (_stops(self.rule, self.now, end) for end in self.slider)
+        return down, up
+
+    def version(self, value: float) -> Stage:
+        return replace(self.chain[self.place], **{self.setting: value})
+
+
+def _ends(turn: _Turn) -> list[Ends]:
+    rows = turn.rows
+
+    def ends_of(step: int, moment: Moment | None) -> Ends:
+        chosen = None if moment is None else _Choices(moment, turn)
+        return _ends_of(turn, step, moment, chosen, halve=True)
+
+    ends = [ends_of(step, rows.kept(step)) for step in range(len(rows))]
+    unsure = [step for step, (*_, is_sure) in enumerate(ends) if not is_sure]
+    if unsure and rows.session is not None:
+
+        def visit(moment: Moment) -> None:
+            ends[moment.step] = ends_of(moment.step, moment)
+
+        rows.decode(unsure, visit)
+    return ends
+
+
+def _learnt_ends(turn: _Turn) -> list[Ends]:
+    rows = turn.rows
+    stops, ends = _LearningStops(turn), []
+    for step in range(len(rows)):
+        moment = rows.kept(step)
+        ends.append(_ends_of(turn, step, moment, stops.take(step, moment), halve=False))
+    if rows.session is not None and not all(is_sure for *_, is_sure in ends):
+        again = _LearningStops(turn)
+
+        def visit(moment: Moment) -> None:
+            chosen = again.take(moment.step, moment)
+            ends[moment.step] = _ends_of(turn, moment.step, moment, chosen, halve=False)
+
+        rows.decode(range(len(rows)), visit)
+    return ends
+
+
+def _ends_of(
+    turn: _Turn,
     step: int,
     moment: Moment | None,
-    chain: Chain,
-    place: int,
-    setting: str,
-    rule: Setting,
+    chosen: Callable[[float], int] | None,
+    *,
+    halve: bool,
 ) -> Ends:
-    trace, stage = rows.trace, chain[place]
+    trace, now = turn.rows.trace, turn.now
     if step < trace.n_copied or trace.forced[step]:
         return math.nan, math.nan, False, False, True
-    now = getattr(stage, setting)
-    token = int(rows.tokens[step])
-    if moment is None or (moment.source == "decoded" and not _draws(moment, token)):
+    token = int(turn.rows.tokens[step])
+    if moment is None or chosen is None:
         return now, now, False, False, False
-    chosen = _Choices(moment, chain, place, setting)
+    if moment.source == "decoded" and not _draws(moment, token):
+        return now, now, False, False, False
     try:
         if chosen(now) != token:  # the chain was another one at that step
             return now, now, True, True, True
     except Uncovered:
         return now, now, False, False, False
-    slider = _range(rule, float(now))
-    low, flips_low, sure_low = _end(chosen, token, _stops(rule, now, slider[0]), rule)
-    high, flips_high, sure_high = _end(chosen, token, _stops(rule, now, slider[1]), rule)
+    rule = turn.rule if halve else None
+    (low, flips_low, sure_low), (high, flips_high, sure_high) = (
+        _end(chosen, token, stops, rule) for stops in turn.ways
+    )
     return low, high, flips_low, flips_high, sure_low and sure_high
 
 
@@ -191,32 +250,77 @@ def _draws(moment: Moment, token: int) -> bool:
 class _Choices:
     """The token of one step as a function of one setting."""
 
-    def __init__(self, moment: Moment, chain: Chain, place: int, setting: str) -> None:
-        self.moment, self.place, self.setting = moment, place, setting
-        self.stage = chain[place]
-        self.work = moment.sampler(chain)
+    def __init__(self, moment: Moment, turn: _Turn) -> None:
+        self.moment, self.turn = moment, turn
+        self.work = moment.sampler(turn.chain)
 
     def __call__(self, value: float) -> int:
-        self.work.replace(self.place, replace(self.stage, **{self.setting: value}))
-        try:
-            return self.moment.choose(self.work)
-        except NoCandidates:
-            return NO_TOKEN
-        except StageFailed as error:
-            raise StageFailed(f"at step {self.moment.step}: {error}") from error
+        self.work.replace(self.turn.place, self.turn.version(value))
+        return _choice(self.moment, self.work)
+
+
+class _LearningStops:
+    """The chain at each stop, going through a trace and told the trace's tokens as it goes."""
+
+    def __init__(self, turn: _Turn) -> None:
+        rows = turn.rows
+        history, seed = rows.history(0).tolist(), rows.trace.seed or 0
+        self._tokens = rows.tokens.tolist()
+        self._works: dict[float, ChainSampler] = {}
+        shared = None
+        for value in {x for way in turn.ways for x in way}:
+            stages = list(turn.chain)
+            stages[turn.place] = turn.version(value)
+            work = ChainSampler(
+                Chain(stages), rows.model, history=history, seed=seed, candidates=shared
+            )
+            shared, self._works[value] = work.candidates, work
+
+    def take(self, step: int, moment: Moment | None) -> Callable[[float], int]:
+        """What is chosen at one step at each stop; a stop that once is not known stays so."""
+        choices: dict[float, int] = {}
+        for value, work in list(self._works.items()):
+            try:
+                if moment is None:
+                    raise Uncovered("its row was not kept")
+                choices[value] = _choice(moment, work)
+            except Uncovered:
+                del self._works[value]
+            else:
+                work.accept(self._tokens[step])
+
+        def chosen(value: float) -> int:
+            if value not in choices:
+                raise Uncovered("what the chain would have learnt is not known")
+            return choices[value]
+
+        return chosen
+
+
+def _choice(moment: Moment, work: ChainSampler) -> int:
+    try:
+        return moment.choose(work)
+    except NoCandidates:
+        return NO_TOKEN
+    except StageFailed as error:
+        raise StageFailed(f"at step {moment.step}: {error}") from error
 
 
 def _end(
-    chosen: Callable[[float], int], token: int, stops: Sequence[float], rule: Setting
+    chosen: Callable[[float], int], token: int, stops: Sequence[float], rule: Setting | None
 ) -> tuple[float, bool, bool]:
-    """How far the choice stays on the way over some stops; whether it flips there; whether sure."""
+    """How far the choice stays on the way over some stops; whether it flips there; whether sure.
+
+    With a rule the border is searched between two stops, else it is the last where it stays.
+    """
     stays = stops[0]
     try:
         for stop in stops[1:]:
             if chosen(stop) == token:
                 stays = stop
                 continue
-            return _halved(chosen, token, stays, stop, rule), True, True
+            end = float(stays) if rule is None else _halved(chosen, token, stays, stop, rule)
+            return end, True, True
     except Uncovered:
         return float(stays), False, False
     return float(stays), False, True
@@ -249,10 +353,6 @@ def _stops(rule: Setting, now: float, end: float) -> list[float]:
     if rule.kind == "int":
         return list(dict.fromkeys([int(now), *np.rint(values).astype(int).tolist()]))
     return [float(now), *(float(x) for x in values[1:-1]), float(end)]
-
-
-def _range(rule: Setting, now: float) -> tuple[float, float]:
-    return min(rule.slider[0], now), max(rule.slider[1], now)
 
 
 def _place(chain: Chain, stage: type[Stage] | int) -> int:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mullama_lab.engine.sampling import samplers as s
 from mullama_lab.engine.sampling.chain import Chain
 from mullama_lab.engine.trace import Trace
-from mullama_lab.studies.flips import PRECISION, flip_map
+from mullama_lab.studies.flips import N_STOPS, PRECISION, flip_map
 from mullama_lab.studies.replay import replay
 
 CHAIN = s.Penalties(repeat=1.1) | s.TopK(60) | s.TopP(0.9) | s.MinP(0.02) | s.Temperature(0.9)
@@ -53,6 +53,42 @@ def test_the_ends_of_every_interval_are_where_a_replay_changes(which, turn, trac
             if flips:
                 beyond = replay(trace, turned(place, name, at + way), on=tiny_model)
                 assert beyond.differs[step]
+
+
+@pytest.mark.parametrize(
+    ("chain", "place", "name"),
+    [
+        (s.Mirostat(5, 0.3) | s.Temperature(1), 0, "tau"),
+        (Chain([s.MirostatV2(4, 0.3)]), 0, "tau"),
+        (Chain([s.MirostatV2(4, 0.3)]), 0, "eta"),
+        (s.Temperature(1.2) | s.MirostatV2(4, 0.3), 0, "t"),
+        (s.TopP(0.9) | s.AdaptiveP(0.3), 1, "target"),
+    ],
+)
+def test_what_another_value_would_have_let_a_stage_learn_counts(chain, place, name, tiny_model):
+    with tiny_model.session(n_ctx=128, n_threads=1) as session:
+        trace = session.generate("Hello", chain, max_tokens=16, seed=3)
+        lost = Trace.from_dict(trace.to_dict())
+        again = flip_map(lost, place, name, on=session)
+    found = flip_map(trace, place, name, on=tiny_model)
+    assert found.sure.all() and (found.flips_low | found.flips_high).any()
+    assert again.sure.mean() > 0.5  # the others may be noise
+    assert not flip_map(lost, place, name, on=tiny_model).sure.any()
+
+    def differs(step, value):
+        stages = list(chain)
+        stages[place] = replace(stages[place], **{name: float(value)})
+        return replay(trace, Chain(stages), on=tiny_model).differs[step]
+
+    for step in range(len(trace)):
+        for end, flips, edge in (
+            (found.low[step], found.flips_low[step], found.slider[0]),
+            (found.high[step], found.flips_high[step], found.slider[1]),
+        ):
+            assert not differs(step, end)
+            if flips:
+                stops = np.linspace(found.now, edge, N_STOPS)
+                assert differs(step, stops[np.argmin(abs(stops - end)) + 1])
 
 
 def test_the_first_flip_is_where_a_rerun_first_differs(traces, tiny_model):
