@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -22,9 +23,10 @@ from mullama_lab.engine.sampling import samplers as s
 from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.sampling.chain_sampler import ChainSampler
 from mullama_lab.engine.sampling.moment import Moment, moment_of_row
+from mullama_lab.engine.sampling.stage_samplers import State
 from mullama_lab.engine.sampling.tail import Uncovered, log_total
 from mullama_lab.engine.session import Session
-from mullama_lab.engine.session.trace_rows import TraceRows, step_of
+from mullama_lab.engine.session.trace_rows import TraceRows, learning, step_of
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import NoCandidates
 from mullama_lab.studies.margin import Margin, learnt_margin, margin
@@ -194,7 +196,8 @@ def fate(
         step: from 0.
         token: an id, or a text that is exactly one token.
         on: the Model of the trace; or a Session of it, which can decode a row again.
-        chain: another chain than the one that was in force.
+        chain: another chain than the one that was in force. Mirostat and adaptive-p in it learn
+            from the tokens before the step, as in `replay`.
 
     Raises:
         ValueError: no such step or token; the trace was not drawn, or is a part of one; or the
@@ -207,14 +210,45 @@ def fate(
     rows.must_have_draws()
     step = step_of(rows, step)
     token = one_token(rows.model, token)
-    chain = None if chain is None else Chain.of(chain)
+    chain = trace.chain_at(step) if chain is None else Chain.of(chain)
+    state = trace.state(step) if chain == trace.chain_at(step) else _learnt(rows, chain, step)
     kept = rows.kept(step)
     if kept is not None and token in kept.ids:
         try:
-            return _fate(kept, token, chain, partly=rows.session is None)
+            there = replace(kept, chain=chain, state=state)
+            return _fate(there, token, partly=rows.session is None)
         except Uncovered:
             pass
-    return _fate(rows.decoded(step), token, chain)
+    return _fate(replace(rows.decoded(step), chain=chain, state=state), token)
+
+
+def _learnt(rows: TraceRows, chain: Chain, step: int) -> tuple[State, ...]:
+    """What the stages of a chain would have learnt from a trace's tokens before a step."""
+    if not learning(chain):
+        return ()
+
+    def sampler() -> ChainSampler:
+        history, seed = rows.history(0).tolist(), rows.trace.seed or 0
+        return ChainSampler(chain, rows.model, history=history, seed=seed)
+
+    def take(moment: Moment) -> None:
+        with suppress(NoCandidates):
+            moment.choose(work)
+        work.accept(int(rows.tokens[moment.step]))
+
+    work = sampler()
+    for before in range(step):
+        moment = rows.kept(before)
+        try:
+            if moment is None:
+                raise Uncovered("its row was not kept")
+            take(moment)
+        except Uncovered as why:
+            rows.must_have_session([before], chain, str(why))
+            work = sampler()
+            rows.decode(range(step), take)
+            break
+    return work.state
 
 
 def fate_in_row(
@@ -243,11 +277,11 @@ def fate_in_row(
         step=step,
         state=state,
     )
-    return _fate(moment, one_token(model, token), None)
+    return _fate(moment, one_token(model, token))
 
 
-def _fate(moment: Moment, token: int, chain: Chain | None, *, partly: bool = False) -> Fate:
-    work = moment.sampler(chain)
+def _fate(moment: Moment, token: int, *, partly: bool = False) -> Fate:
+    work = moment.sampler()
     path = _Path(moment, work, token, partly)
     try:
         choice = moment.choose(work, path.stage)

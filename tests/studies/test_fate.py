@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from mullama_lab.engine.sampling import samplers as s
 from mullama_lab.engine.sampling.chain import Chain
+from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import NoCandidates
 from mullama_lab.studies.fate import fate, fate_in_row
+from mullama_lab.studies.replay import replay
 
 CUTS = st.one_of(
     st.builds(s.TopK, st.integers(1, 200)),
@@ -167,6 +169,20 @@ def test_mirostat_keeps_a_token_from_the_mu_of_its_margin_on(token, seed, mu, se
     assert found.margin.now == mu
     assert survives(found.margin.value)
     assert not survives(float(np.nextafter(np.float32(found.margin.value), np.float32(0))))
+
+
+def test_under_another_chain_mirostat_has_learnt_what_a_replay_lets_it_learn(tiny_model):
+    chain = s.MirostatV2(6, 0.5) | s.Temperature(1.2)
+    with tiny_model.session(n_ctx=64, n_threads=1) as session:
+        trace = session.generate("Hi", s.Temperature(1.1), max_tokens=8, seed=2)
+        again = fate(Trace.from_dict(trace.to_dict()), 7, 5, on=session, chain=chain)
+    seen = replay(trace, chain, on=tiny_model)
+    found = [fate(trace, i, 5, on=tiny_model, chain=chain) for i in range(8)]
+    assert [x.choice for x in found] == seen.choices.tolist()
+    assert (again.source, again.choice) == ("decoded", found[7].choice)
+    fresh = trace.kept(7)[1]  # with nothing learnt, more of the row is left
+    told = {"model": tiny_model, "history": trace.history(7), "seed": 2, "step": 7}
+    assert fate_in_row(fresh, 5, chain, **told).stages[0].n_left != found[7].stages[0].n_left
 
 
 def test_at_temperature_zero_any_other_temperature_keeps_a_token(tiny_model):
