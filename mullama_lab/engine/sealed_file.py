@@ -26,6 +26,7 @@ from safetensors.numpy import save_file
 from mullama_lab.errors import SessionFileError, SessionNotSaved
 
 LONGEST_HEADER = 100_000_000  # as safetensors itself has it
+NO_FILE = "it is a device or a pipe, not a file"
 _NO_SUM = b"0" * 64
 _SUM = re.compile(rb'"sha256":"([0-9a-f]{64})"')  # in a JSON text its quotes would be escaped
 _OS_ERROR = re.compile(r"os error (\d+)")
@@ -70,6 +71,8 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], Mapping[str, Any]]:
         SessionFileError: there is no such file, or it is not what was written.
     """
     try:
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise OSError(errno.EINVAL, NO_FILE)  # opening a pipe would wait for its writer
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size == 0:
@@ -101,6 +104,8 @@ def _must_be_writable(path: Path) -> None:
         raise FileNotFoundError(errno.ENOENT, f"there is no folder {path.parent}")
     if path.exists() and not os.access(path, os.W_OK):
         raise PermissionError(errno.EACCES, "the file is read-only")
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, NO_FILE)  # it would be replaced, if it is /dev/null, too
 
 
 def _seal(path: Path) -> None:

@@ -13,6 +13,7 @@ safetensors' own `save_file` wants each array in one piece of memory; an index h
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -74,6 +75,8 @@ def write(
     ordered = {name: columns[name] for name in names}
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     with _said(path, sum(column.n_bytes for column in columns.values())):
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise OSError(errno.EINVAL, "it is a device or a pipe, not a file")
         _sweep(path)
         try:
             with part.open("wb") as file:

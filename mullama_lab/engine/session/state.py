@@ -158,8 +158,8 @@ def must_be_of(name: str, saved: Mapping[str, Any], ours: Mapping[str, Any]) -> 
     ]
     if differs:
         raise SessionMismatch(
-            f"{name} was saved with another model than {ours['name']}: {_listed(differs)} "
-            f"{'differs' if len(differs) == 1 else 'differ'}. It was saved with "
+            f"{name} was saved with another model than {ours['name']}, which differs in "
+            f"{_listed(differs)}. It was saved with "
             f"{saved.get('name')!s:.80} ({saved.get('file')!s:.80}, "
             f"{saved.get('size_bytes')!s:.20} bytes); load that one."
         )

@@ -238,6 +238,14 @@ def test_a_folder_is_no_index(tmp_path, saved, by_hand):
         saved(tmp_path)[0].save(tmp_path / "missing" / "index")
 
 
+def test_a_device_or_a_pipe_stays_what_it_is(tmp_path, saved):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(errors.IndexNotSaved, match="a device or a pipe, not a file"):
+        saved(tmp_path)[0].save(pipe)
+    assert pipe.is_fifo()
+
+
 IN_A_PROCESS = """
 import sys
 sys.path.insert(0, {tests!r})

@@ -19,7 +19,7 @@ from mullama_lab.engine.model import Model
 from mullama_lab.engine.sampling.samplers import Custom, Mask, Temperature, TopK
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.tree import Tree
-from mullama_lab.errors import ClosedError, SessionMismatch, SessionNotSaved
+from mullama_lab.errors import ClosedError, SessionFileError, SessionMismatch, SessionNotSaved
 
 CHAIN = Mask(ban=[tiny.EOS]) | TopK(40) | Temperature(0.9)
 NOISE = 0.02
@@ -213,8 +213,8 @@ def test_a_function_in_the_chain_is_left_out_and_the_report_says_so(tiny_model, 
 @pytest.mark.parametrize(
     ("change", "what"),
     [
-        ({"seed": 1}, "its weights differs"),
-        ({"metadata": {"general.name": "tino"}}, "its metadata, vocabulary or tensors differs"),
+        ({"seed": 1}, "differs in its weights"),
+        ({"metadata": {"general.name": "tino"}}, "differs in its metadata, vocabulary or tensors"),
         ({"n_layer": 3}, "the size of its file, "),
     ],
 )
@@ -304,6 +304,17 @@ def test_places_that_cannot_be_written_to_are_refused(saved, tiny_model):
             session.save(saved, "tree")  # type: ignore[arg-type]
     with pytest.raises(ClosedError):
         session.save(saved)
+
+
+def test_a_device_or_a_pipe_stays_what_it_is(saved, tiny_model):
+    pipe = saved.parent / "pipe"
+    os.mkfifo(pipe)
+    refused = pytest.raises(SessionNotSaved, match="a device or a pipe, not a file")
+    with Session.load(saved, tiny_model) as session, refused:
+        session.save(pipe)
+    assert pipe.is_fifo()
+    with pytest.raises(SessionFileError, match="a device or a pipe, not a file"):
+        Session.load(pipe, tiny_model)
 
 
 def test_saving_again_keeps_who_may_read_the_file(saved, tiny_model):
