@@ -109,6 +109,8 @@ def test_no_head_is_cut_off_and_what_a_run_changes_is_near_it(lab, width):
     scroll = page.page.locator(".mll-nt-scroll")
     assert scroll.evaluate("(node) => node.scrollWidth <= node.clientWidth")
     if width == 700:
+        bar = page.page.locator(".jp-Cell-outputCollapser").first.bounding_box()
+        assert page.page.locator(".mll-rp").bounding_box()["x"] >= bar["x"] + bar["width"] + 8
         places = [
             page.page.locator(f".mll-{name}").bounding_box()["y"]
             for name in ("rp", "strip", "nt", "ce")
