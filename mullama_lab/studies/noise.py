@@ -32,8 +32,9 @@ TEXT = (
     "a book, one after the other, and wondered which of them would come back."
 )
 MOST = 96  # tokens of the text
-N_PLACES = 4  # where rows are compared
-MARGIN = 2.0  # between the largest difference seen and the floor
+N_PLACES = 8  # where rows are compared
+MARGIN = 2.0  # between the largest difference of logits seen and the floor
+POWER = {"kl": 2}  # of it for a measure that is not proportional: a divergence grows as a square
 N_CTX = 512
 WHAT = ("the same again", "batch size", "threads", "reused cache", "batch neighbours")
 
@@ -72,8 +73,9 @@ class Noise:
     Attributes:
         model: the model's source.
         differences: one for each row that was computed again.
-        floor: twice the largest difference seen, and never less than float32 rounds to: the
-            largest that may be called noise.
+        floor: twice the largest difference seen (four times for a divergence, which grows with
+            the square), and never less than float32 rounds to: the largest that may be called
+            noise.
     """
 
     model: str
@@ -274,5 +276,5 @@ def _compared(what: str, value: int | str, rows: Rows, fresh: Rows) -> list[Diff
 
 def _floor(found: Sequence[Difference], fresh: Rows) -> NoiseFloor:
     rounding = ROUNDING * max(float(np.abs(row[np.isfinite(row)]).max()) for row in fresh.values())
-    seen = {m: MARGIN * max(getattr(d, m) for d in found) for m in MEASURES}
+    seen = {m: MARGIN ** POWER.get(m, 1) * max(getattr(d, m) for d in found) for m in MEASURES}
     return NoiseFloor(**{measure: max(rounding, value) for measure, value in seen.items()})
