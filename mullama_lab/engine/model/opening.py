@@ -64,7 +64,7 @@ def must_be_short(model: Model, text: str, n_ctx: int) -> None:
         )
 
 
-def must_fit_memory(model: Model, n_ctx: int, n_ubatch: int) -> None:
+def must_fit_memory(model: Model, n_ctx: int, n_ubatch: int, *, flash_attention: str) -> None:
     """Refuse a context that would not fit: the system may kill the process when it fills."""
     keys = f"{model.architecture}.attention"
     head = model.n_embd // max(1, model.n_head)
@@ -73,7 +73,9 @@ def must_fit_memory(model: Model, n_ctx: int, n_ubatch: int) -> None:
         for name in ("key", "value")
     )
     cache = 2 * n_ctx * model.n_layer * model.n_head_kv * per_head
-    size = cache + 4 * n_ctx * n_ubatch  # and what each token of a batch may look at
+    seen = 4 * n_ctx * n_ubatch  # what each token of a batch may look at
+    scores = seen * model.n_head if flash_attention == "off" else 0
+    size = cache + seen + scores
     free = psutil.virtual_memory().available
     if size > free:
         raise ValueError(

@@ -61,7 +61,7 @@ class SessionCore(ContextOwner):
         self.n_threads = threads(n_threads)
         types = kv_types(kv_type)
         one_of("flash_attention", flash_attention, native.FLASH_ATTENTION)
-        must_fit_memory(model, n_ctx, n_ubatch)
+        must_fit_memory(model, n_ctx, n_ubatch, flash_attention=flash_attention)
         self.model = model
         self.last_trace: Trace | None = None
         self.last_traces: list[Trace] = []

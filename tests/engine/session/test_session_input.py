@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -73,6 +75,15 @@ def test_a_cache_that_would_not_fit_in_memory_is_refused(tmp_path):
         pytest.raises(ValueError, match=r"would take about.*Use a smaller n_ctx"),
     ):
         model.session(n_ctx=1 << 24)
+
+
+def test_scores_that_are_kept_without_flash_attention_must_fit_too(tiny_model, monkeypatch):
+    memory = SimpleNamespace(available=100_000_000)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: memory)
+    wide = {"n_ctx": 4096, "n_batch": 4096, "n_ubatch": 4096}  # 67 MB of what each token may see
+    tiny_model.session(**wide).close()
+    with pytest.raises(ValueError, match=r"about 0\.[23] GB and 0\.1 GB are free.*n_ubatch"):
+        tiny_model.session(**wide, flash_attention="off")
 
 
 @pytest.mark.parametrize(
