@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mullama_lab.engine.model.opening import must_be_short
 from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.session import file
 from mullama_lab.engine.session.branches import SessionBranches
@@ -69,11 +70,15 @@ class Session(SessionBranches):
             messages: dicts such as {"role": "user", "content": "Hello"}.
 
         Raises:
-            ValueError: a message is not of that form, or the model has no chat template.
+            TypeError: messages are no list of dicts with a role.
+            ValueError: the model has no chat template, or that refuses these messages.
+            ModelError: the template failed, as on a message without its content.
+            ContextFull: the conversation does not fit. What else `generate` raises, this does.
         """
         from mullama_lab.engine.model import chat
 
         text = chat.render(self.model, messages)
+        must_be_short(self.model, text, self.n_ctx)
         tokens = self.model.tokenize(text, add_special=False, parse_special=True)
         return self.generate(
             tokens,

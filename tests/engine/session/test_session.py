@@ -223,6 +223,15 @@ def test_a_chat_is_the_generation_from_the_rendered_template(session):
         session.chat("hi")
 
 
+def test_a_conversation_that_cannot_fit_is_refused_before_it_is_tokenized(smollm2, monkeypatch):
+    monkeypatch.setattr(type(smollm2), "tokenize", lambda *_, **__: pytest.fail("tokenized"))
+    with (
+        smollm2.session(n_ctx=64) as session,
+        pytest.raises(ContextFull, match="no token has more than"),
+    ):
+        session.chat([{"role": "user", "content": "word " * 10_000}])
+
+
 def test_a_real_model_answers_a_chat_and_knows_capitals(smollm2):
     with smollm2.session(n_ctx=256) as session:
         trace = session.generate("The capital of France is", Greedy(), max_tokens=1)
