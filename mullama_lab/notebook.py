@@ -8,6 +8,7 @@ before something is shown. `import mullama_lab` registers them where IPython run
 from __future__ import annotations
 
 import contextlib
+import keyword
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
@@ -97,23 +98,24 @@ class LlamaMagics(Magics):
         from mullama_lab.widgets import TokenStrip
 
         args = parse_argstring(self.llama, line)
-        if args.output is not None and not args.output.isidentifier():
-            raise UsageError(f"-o {args.output}: it must be a name that a variable can have")
+        name = args.output
+        if name is not None and (not name.isidentifier() or keyword.iskeyword(name)):
+            raise UsageError(f"-o {name}: it must be a name that a variable can have")
         try:
             chain = _with_temperature(Chain.default(), args.temp)
             run = self._session(args.session).start(
                 cell.rstrip("\n"), chain, max_tokens=args.max_tokens, seed=args.seed
             )
-            strip = TokenStrip(run=run)
-            shown = display(strip, display_id=True)
             try:
+                strip = TokenStrip(run=run)
+                shown = display(strip, display_id=True)
                 trace = run.wait()
             finally:
                 run.stop()
                 with contextlib.suppress(MullamaError):
                     run.wait()
-                if args.output:
-                    self._names[args.output] = run.trace
+                if name:
+                    self._names[name] = run.trace
             strip.trace = trace
             if shown is not None:
                 shown.update(strip)

@@ -96,8 +96,19 @@ def test_cells_on_a_model_share_one_session_and_its_prefix(shell, tmp_path):
 @pytest.mark.parametrize(
     "line",
     ["--temp -1 --session session", "--seed -5 --session session", "--session nobody", "-o 1x",
-     "--max-tokens -1 --session session"],
+     "-o for", "--max-tokens -1 --session session"],
 )  # fmt: skip
 def test_wrong_options_are_said_without_a_traceback(shell, session, line):
     with pytest.raises(UsageError):
         shell.run_cell_magic("llama", line, "Hello")
+
+
+def test_an_interrupt_before_the_tokens_show_stops_the_generation_too(shell, session, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mullama_lab.notebook.display", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        shell.run_cell_magic("llama", "--session session -o made", "Hello")
+    assert shell.user_ns["made"] is session.last_trace
+    assert session.run.done and session.run.stop_requested
