@@ -146,6 +146,8 @@ def noise(
     >>> 0 < found.floor.logit < 0.05
     True
     """
+    if not isinstance(on, (Session, Model)):
+        raise TypeError(f"on={on!r:.80}: give a Session, or a Model.")
     model = on if isinstance(on, Model) else on.model
     settings = {} if isinstance(on, Model) else _settings(on)
     sizes = [whole("a batch size", size, 1, MOST) for size in batch_sizes]

@@ -110,3 +110,5 @@ def test_the_cache_of_the_session_that_is_asked_about_stays_as_it_is(tiny_model)
 def test_what_cannot_be_measured_is_named(tiny_model, arguments, said):
     with pytest.raises(ValueError, match=said):
         noise(tiny_model, progress=False, **arguments)
+    with pytest.raises(TypeError, match="give a Session, or a Model"):
+        noise("smollm2-135m")  # type: ignore[arg-type]
