@@ -168,6 +168,8 @@ def sweep(
     0      a     0         4        length
     1      b     0         4        length
     """
+    if executor is not None and not hasattr(executor, "submit"):
+        raise TypeError(f"executor={executor!r:.80}: give a concurrent.futures.Executor.")
     plan = _plan(prompts, chains, seeds)
     limits = _limits(max_tokens, stop)
     rows: dict[int, Row] = {}

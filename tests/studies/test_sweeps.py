@@ -207,6 +207,7 @@ def test_a_session_that_is_closed_on_the_way_leaves_the_rows_before(tiny_model, 
     ("arguments", "options", "error", "said"),
     [
         (([],), {}, ValueError, "no prompt is given"),
+        (("a",), {"executor": 4}, TypeError, "executor=4: give a concurrent.futures.Executor"),
         ((["a", None],), {}, TypeError, "a prompt is a text or a list of token ids, not NoneType"),
         ((["a", [1, "b"]],), {}, TypeError, "a token id='b'"),
         (("a", []), {}, ValueError, "no chain is given"),
