@@ -142,6 +142,7 @@ class Stage:
 
         Raises:
             ValueError: unknown stage, missing or unknown setting, or a value out of range.
+            TypeError: a value of another kind, such as a text for a number.
         """
         if not isinstance(data, Mapping) or not isinstance(data.get("stage"), str):
             raise ValueError(f"a stage is a dict with a 'stage' name, not {data!r}")
@@ -154,7 +155,7 @@ class Stage:
     @classmethod
     def _from_settings(cls, values: dict[str, Any]) -> Stage:
         known = {f.name: f for f in fields(cls)}
-        if unknown := sorted(set(values) - set(known)):
+        if unknown := sorted(set(values) - set(known), key=str):
             raise ValueError(
                 f"{cls.__name__} has no setting {unknown[0]!r}; it has {', '.join(known) or 'none'}"
             )
@@ -281,7 +282,7 @@ class Chain(Sequence[Stage]):
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Chain:
-        """The chain a dict describes; ValueError names what is wrong with it."""
+        """The chain a dict describes; ValueError or TypeError names what is wrong with it."""
         stages = data.get("stages") if isinstance(data, Mapping) else None
         if not isinstance(stages, (list, tuple)):
             raise ValueError(f"a chain is a dict with a list of 'stages', not {data!r}")

@@ -280,6 +280,7 @@ def test_none_means_the_default_chain_which_is_llama_cpps():
     [
         ({"stages": [{"stage": "TopQ"}]}, "unknown stage 'TopQ'; known are AdaptiveP, Custom, DRY"),
         ({"stages": [{"stage": "TopK", "q": 1}]}, "TopK has no setting 'q'; it has k, min_keep"),
+        ({"stages": [{"stage": "TopK", "q": 1, 7: 1}]}, "TopK has no setting 7; it has k, min"),
         ({"stages": [{"stage": "TopK", "k": -1}]}, "k must be from 0 to 2147483647"),
         ({"stages": [{"stage": "TopK", "k": "3"}]}, "k must be a whole number"),
         ({"stages": [{"stage": 5}]}, "a stage is a dict with a 'stage' name"),
