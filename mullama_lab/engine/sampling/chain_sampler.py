@@ -157,13 +157,13 @@ class ChainSampler:
         top = logits.max() if len(logits) else -np.inf
         if top == -np.inf:
             raise NoCandidates(
-                f"no token is left after stage {place + 1}, {stage!r}. "
+                f"no token is left after stage {place + 1}, {_brief(stage)}. "
                 "Loosen that stage, or take it out of the chain."
             )
         if not top <= native.LARGEST_LOGIT:
             raise NoCandidates(
-                f"the logits grew past {native.LARGEST_LOGIT:g} at stage {place + 1}, {stage!r}. "
-                "Use a higher temperature, weaker penalties or a smaller bias."
+                f"the logits grew past {native.LARGEST_LOGIT:g} at stage {place + 1}, "
+                f"{_brief(stage)}. Use a higher temperature, weaker penalties or a smaller bias."
             )
 
     def accept(self, token: int) -> None:
@@ -175,6 +175,12 @@ class ChainSampler:
     def state(self) -> tuple[State, ...]:
         """What mirostat and adaptive-p have learnt, one tuple a stage, empty for the others."""
         return tuple(getattr(sampler, "state", ()) for sampler in self.samplers)
+
+
+def _brief(stage: Stage) -> str:
+    """The stage as code, but not every token of a mask."""
+    text = repr(stage)
+    return text if len(text) <= 200 else f"{text[:199]}…"
 
 
 def _xtcs_before(chain: Chain, place: int) -> int:

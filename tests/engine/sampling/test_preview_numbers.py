@@ -29,6 +29,7 @@ from mullama_lab.engine.sampling.samplers import (
     TopP,
     Typical,
 )
+from mullama_lab.errors import NoCandidates
 
 N_VOCAB = 259
 
@@ -254,6 +255,14 @@ def test_previews_on_other_threads_do_not_disturb_a_generation(tiny_model):
     assert watched.tokens.tolist() == alone.tokens.tolist()
     assert {view.choice for view in seen} == {quiet.choice}
     assert {tuple(view.final.probs) for view in seen} == {tuple(quiet.final.probs)}
+
+
+def test_what_a_large_mask_leaves_is_said_without_all_of_its_tokens(tiny_model):
+    chain = Mask(ban=range(N_VOCAB)) | LogitBias(dict.fromkeys(range(N_VOCAB), 1.0))
+    with pytest.raises(NoCandidates) as raised:
+        chain.preview(FLAT, model=tiny_model)
+    assert "no token is left after stage 1, Mask(ban=(0, 1, 2, " in str(raised.value)
+    assert len(str(raised.value)) < 400
 
 
 # What is no row, no history, no step.
