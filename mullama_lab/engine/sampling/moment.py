@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 OnStage = Callable[[int, bool, float], None]
 DRAW_ROUNDING = 1e-5  # of a row's mass: its log-sum-exp is computed in float32
+ASKING = (s.Penalties, s.DRY, s.LogitBias, s.Mask, s.Infill, s.Custom)  # which token it is
 PREFIXES = (s.TopK, s.TopP, s.MinP, s.Temperature)  # they keep a beginning of a sorted row
 
 
@@ -137,6 +138,8 @@ class _Walk:
             if self.was_open and not inert:
                 if isinstance(stage, s.TopP) and self.tail.n:
                     return self._top_p(place, stage)
+                if isinstance(stage, ASKING):
+                    self._must_know_its_tokens(stage)
                 self._mind_the_tail(stage)
             try:
                 work.apply_stage(place, step)
@@ -158,6 +161,15 @@ class _Walk:
         self.tail = tail_after(stage, tail, window["logit"], moment.ids, moment.history)
         if tail.n and not self.tail.n:
             self._closing = window["logit"].copy()
+
+    def _must_know_its_tokens(self, stage: Stage) -> None:
+        """Of tokens with the same logit, the cut may have left others than of the whole row."""
+        if self._closing is None:
+            return
+        places = np.searchsorted(self.moment.ids, self.candidates.window["id"])
+        here = self._closing[places]
+        if np.count_nonzero(np.isin(self._closing, here)) > len(np.unique(here)):
+            raise Uncovered(f"{stage!r} asks which tokens are left, and one has a twin")
 
     def _top_p(self, place: int, stage: s.TopP) -> int:
         """Top-p while the tail is there: p as a share of what was kept, rounded both ways.
