@@ -7,15 +7,12 @@ It is no signature: it tells accidents, not forgers.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import mmap
 import os
 import re
-import secrets
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +20,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from mullama_lab.engine.replacing import must_not_be_a_device, replacing
 from mullama_lab.errors import SessionFileError, SessionNotSaved
 
 LONGEST_HEADER = 100_000_000  # as safetensors itself has it
-NO_FILE = "it is a device or a pipe, not a file"
 _NO_SUM = b"0" * 64
 _SUM = re.compile(rb'"sha256":"([0-9a-f]{64})"')  # in a JSON text its quotes would be escaped
 _OS_ERROR = re.compile(r"os error (\d+)")
@@ -35,32 +32,21 @@ _OS_ERROR = re.compile(r"os error (\d+)")
 def write(path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> int:
     """Write arrays and plain values; the size of the file in bytes.
 
-    The old file stays as it is until the new one is complete on the disk.
-
     Raises:
         SessionNotSaved: the disk is full, or the place cannot be written to.
     """
-    part = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
     metadata = {"about": json.dumps(about), "sha256": _NO_SUM.decode()}
     try:
-        _must_be_writable(path)
-        part.touch()
-        mode = (path if path.exists() else part).stat().st_mode & 0o777
-        save_file({n: np.ascontiguousarray(a) for n, a in arrays.items()}, part, metadata)
-        _seal(part)
-        size = part.stat().st_size
-        part.chmod(mode)
-        os.replace(part, path)
-        _sync_folder(path.parent)
+        with replacing(path) as part:
+            save_file({n: np.ascontiguousarray(a) for n, a in arrays.items()}, part, metadata)
+            _seal(part)
+            size = part.stat().st_size
     except (OSError, SafetensorError) as error:
         left = "The file that was there is as it was" if os.path.isfile(path) else "Nothing is left"
         raise SessionNotSaved(
             f"{path} could not be written: {_reason(error)}. {left}. "
             "Save to another place, or make room."
         ) from error
-    finally:
-        with suppress(OSError):
-            part.unlink()
     return size
 
 
@@ -71,8 +57,7 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], Mapping[str, Any]]:
         SessionFileError: there is no such file, or it is not what was written.
     """
     try:
-        if path.exists() and not (path.is_file() or path.is_dir()):
-            raise OSError(errno.EINVAL, NO_FILE)  # opening a pipe would wait for its writer
+        must_not_be_a_device(path)
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size == 0:
@@ -96,18 +81,6 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], Mapping[str, Any]]:
     return arrays, about
 
 
-def _must_be_writable(path: Path) -> None:
-    """Replacing needs no permission on the file itself, but what is read-only shall stay."""
-    if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "it is a folder; add a file name")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, f"there is no folder {path.parent}")
-    if path.exists() and not os.access(path, os.W_OK):
-        raise PermissionError(errno.EACCES, "the file is read-only")
-    if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, NO_FILE)  # it would be replaced, if it is /dev/null, too
-
-
 def _seal(path: Path) -> None:
     with path.open("r+b") as file:
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -115,8 +88,6 @@ def _seal(path: Path) -> None:
             digest = _digest(content, at)
         file.seek(at)
         file.write(digest)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _must_be_sealed(path: Path, content: mmap.mmap) -> None:
@@ -154,13 +125,3 @@ def _reason(error: Exception) -> str:
         return error.strerror or str(error)
     match = _OS_ERROR.search(str(error))  # safetensors writes through Rust
     return os.strerror(int(match[1])) if match else str(error)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Let the new name be on the disk too, where a folder can be opened."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

@@ -3,8 +3,10 @@
 The draws are those of the generation and the text before each token is as it is, so the first
 token whose interval a value leaves is where a rerun with that value first differs; intervals of
 later tokens are off-policy. The interval is found by asking llama.cpp's samplers at the stops of
-the setting's slider on both sides and halving the gap in which the choice changes: a choice that
-changes and comes back between two stops is not seen.
+the setting's slider on both sides, up to the first where the choice is another, and halving the
+gap before it: a choice that changes and comes back, between two stops or beyond the end, is not
+seen. With temperature, top-k, top-p and min-p none comes back; with typical, penalties, XTC and
+mirostat it may. What one value does is answered exactly by `replay`.
 
 Mirostat and adaptive-p learn from each token, and another value would have let them learn other
 things. A chain that has one goes through the whole text once for each stop, and the interval ends
@@ -69,7 +71,10 @@ class FlipMap:
         return len(self.low)
 
     def first_flip(self, value: float) -> int | None:
-        """The first token that is no longer the choice at a value; None if none is known to go."""
+        """The first token whose interval a value leaves; None if none is known to go.
+
+        It is where a rerun with that value first differs, if no choice comes back beyond the end.
+        """
         gone = ((value < self.low) & self.flips_low) | ((value > self.high) & self.flips_high)
         found = np.flatnonzero(gone)
         return int(found[0]) if len(found) else None

@@ -1,8 +1,8 @@
 """Noise: how far do the logits of the same tokens differ by how they came to be computed?
 
-The same text is decoded whole, in pieces, with other numbers of threads, onto a cache that held
+The same texts are decoded whole, in pieces, with other numbers of threads, onto a cache that held
 it already, and beside other sequences. Whatever differs then is rounding, and a difference that
-is no larger is no effect of anything. A fresh decode of the whole text is what all are compared
+is no larger is no effect of anything. A fresh decode of a whole text is what all are compared
 with; decoding it so twice says whether llama.cpp repeats itself at all.
 """
 
@@ -26,14 +26,16 @@ from mullama_lab.studies._together import Bar
 if TYPE_CHECKING:
     import pandas
 
-TEXT = (
-    "The lighthouse keeper counted the ships that passed in the night: three sails, two lanterns "
-    "and a small grey boat that nobody had seen before. In the morning he wrote their names into "
-    "a book, one after the other, and wondered which of them would come back."
+TEXTS = (  # what is decoded decides how much is rounded: code and nonsense most
+    "The lighthouse keeper counted the ships that passed in the night: three sails and a small "
+    "grey boat that nobody had seen before.",
+    "def fibonacci(n):\n    if n < 2:\n        return n\n    return fibonacci(n - 1) +",
+    "1, 2, 3, 5, 8, 13, 21\n- cat\n- dog\n- the the the the",
+    "zq Ωmega ╬ 7731 ünder 😀 Hlaðan qqq}{ tempor ↯ 東京 -> Bxv#",
 )
-MOST = 96  # tokens of the text
-N_PLACES = 8  # where rows are compared
-MARGIN = 2.0  # between the largest difference of logits seen and the floor
+MOST = 96  # tokens of a text
+N_PLACES = 5  # of a text, where rows are compared
+MARGIN = 3.0  # between the largest difference of logits seen and the floor
 POWER = {"kl": 2}  # of it for a measure that is not proportional: a divergence grows as a square
 N_CTX = 512
 WHAT = ("the same again", "batch size", "threads", "reused cache", "batch neighbours")
@@ -48,6 +50,7 @@ class Difference:
     Attributes:
         what: how it was computed otherwise, one of `WHAT`.
         value: by how much or how: tokens in a batch, threads, sequences, or "rewound", "forked".
+        text: which of the texts, counted from 0.
         n_tokens: tokens before the row.
         logit, logprob, kl, js: as NoiseFloor has them, the largest over the tokens.
         same_best: whether the likeliest token is the same.
@@ -55,6 +58,7 @@ class Difference:
 
     what: str
     value: int | str
+    text: int
     n_tokens: int
     logit: float
     logprob: float
@@ -68,13 +72,14 @@ class Noise:
     """What was measured.
 
     Rounding is small, but a quantised model rounds what flows through it to 8 bits, and a
-    difference in the last place of one number becomes one of that size.
+    difference in the last place of one number becomes one of that size. How large depends on the
+    text: a text of tokens that no text has may lie beyond the floor of these.
 
     Attributes:
         model: the model's source.
         differences: one for each row that was computed again.
-        floor: twice the largest difference seen (four times for a divergence, which grows with
-            the square), and never less than float32 rounds to: the largest that may be called
+        floor: three times the largest difference seen (nine times for a divergence, which grows
+            with the square), and never less than float32 rounds to: the largest that may be called
             noise.
     """
 
@@ -115,7 +120,7 @@ class Noise:
 
 def noise(
     on: Session | Model,
-    text: Prompt = TEXT,
+    text: Prompt | None = None,
     *,
     batch_sizes: Iterable[int] = (1, 8, 32),
     threads: Iterable[int] | None = None,
@@ -129,7 +134,8 @@ def noise(
 
     Args:
         on: the session whose cache types and attention to take; a model for the usual ones.
-        text: whose rows to compare; at most 96 tokens of it, and at least 2.
+        text: whose rows to compare; at most 96 tokens of it, and at least 2. None is four short
+            ones: prose, code, a list and nonsense.
         batch_sizes: tokens in a batch while the text is decoded in pieces.
         threads: numbers of threads; None is 1, 2 and all.
         neighbours: sequences beside the one that is compared, from 1 to 255.
@@ -156,18 +162,23 @@ def noise(
     several = sorted({1, min(2, cpus), cpus}) if threads is None else threads
     several = [whole("threads", n, 1, 512) for n in several]
     settings |= {"n_ctx": N_CTX, "n_batch": 512, "n_seq_max": max(beside, default=0) + 2}
-    total = 2 + len(sizes) + len(several) + 2 + len(beside)
-    with model.session(**settings) as session, Bar("noise", total, "way", shown=progress) as bar:
-        tokens = _tokens(session, text)
-        places = _places(len(tokens))
-        fresh = _fresh(session, tokens, places)
-        found: list[Difference] = []
-        for done, (what, value, rows) in enumerate(
-            _ways(session, settings, tokens, places, sizes, several, beside), start=2
-        ):
-            found += _compared(what, value, rows, fresh)
-            bar.show(done)
-    floor = _floor(found, fresh)
+    texts = TEXTS if text is None else [text]
+    n_ways = 2 + len(sizes) + len(several) + 2 + len(beside)
+    found: list[Difference] = []
+    with (
+        model.session(**settings) as session,
+        Bar("noise", n_ways * len(texts), "way", shown=progress) as bar,
+    ):
+        largest = 0.0
+        for i, tokens in enumerate([_tokens(session, text) for text in texts]):
+            places = _places(len(tokens))
+            fresh = _fresh(session, tokens, places)
+            largest = max(largest, *(_largest(row) for row in fresh.values()))
+            ways = _ways(session, settings, tokens, places, sizes, several, beside)
+            for done, (what, value, rows) in enumerate(ways, start=n_ways * i + 2):
+                found += _compared(what, value, i, rows, fresh)
+                bar.show(done)
+    floor = _floor(found, largest)
     remember(model, floor)
     return Noise(model.source, tuple(found), floor)
 
@@ -263,11 +274,12 @@ def _beside(session: Session, tokens: Sequence[int], places: Sequence[int], n: i
     return rows
 
 
-def _compared(what: str, value: int | str, rows: Rows, fresh: Rows) -> list[Difference]:
+def _compared(what: str, value: int | str, text: int, rows: Rows, fresh: Rows) -> list[Difference]:
     return [
         Difference(
             what,
             value,
+            text,
             place,
             **row_differences(row, fresh[place]),
             same_best=bool(row.argmax() == fresh[place].argmax()),
@@ -276,7 +288,11 @@ def _compared(what: str, value: int | str, rows: Rows, fresh: Rows) -> list[Diff
     ]
 
 
-def _floor(found: Sequence[Difference], fresh: Rows) -> NoiseFloor:
-    rounding = ROUNDING * max(float(np.abs(row[np.isfinite(row)]).max()) for row in fresh.values())
+def _largest(row: NDArray[np.float32]) -> float:
+    return float(np.abs(row[np.isfinite(row)]).max())
+
+
+def _floor(found: Sequence[Difference], largest: float) -> NoiseFloor:
+    rounding = ROUNDING * largest
     seen = {m: MARGIN ** POWER.get(m, 1) * max(getattr(d, m) for d in found) for m in MEASURES}
     return NoiseFloor(**{measure: max(rounding, value) for measure, value in seen.items()})

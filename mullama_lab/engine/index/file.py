@@ -1,7 +1,7 @@
 """An index on disk: one safetensors file, written as a stream and read through a memory map.
 
 Any safetensors library can read it. Its metadata has a SHA-256 of all the rest, so that a file
-that was cut or altered is noticed. A save writes beside the old file and then takes its place:
+that was cut or altered is noticed. A save takes the old file's place at its end:
 whatever ends it early, the old file is whole.
 
 Reading a page that a mapped file no longer has ends the process (SIGBUS), and Python cannot catch
@@ -13,23 +13,20 @@ safetensors' own `save_file` wants each array in one piece of memory; an index h
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
-import re
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
+from mullama_lab.engine.replacing import must_not_be_a_device, replacing
 from mullama_lab.errors import IndexFileError, IndexNotSaved
 
 FORMAT = "mullama_lab.index.1"
@@ -73,20 +70,16 @@ def write(
     # Wide types first: each array then begins where its type may.
     names = sorted(columns, key=lambda name: (-columns[name].dtype.itemsize, name))
     ordered = {name: columns[name] for name in names}
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with _said(path, sum(column.n_bytes for column in columns.values())):
-        if path.exists() and not (path.is_file() or path.is_dir()):
-            raise OSError(errno.EINVAL, "it is a device or a pipe, not a file")
-        _sweep(path)
-        try:
-            with part.open("wb") as file:
-                _fill(file, ordered, about, on_bytes)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(part, path)
-            _settle(path.parent)
-        finally:
-            part.unlink(missing_ok=True)
+    n_bytes = sum(column.n_bytes for column in columns.values())
+    try:
+        with replacing(path) as part, part.open("wb") as file:
+            _fill(file, ordered, about, on_bytes)
+    except OSError as error:
+        raise IndexNotSaved(
+            f"the index of {n_bytes / 1e6:.1f} MB was not saved as {path}: "
+            f"{error.strerror or error}. What was there before still is. Make room, or save "
+            "elsewhere."
+        ) from error
 
 
 def _fill(
@@ -130,38 +123,6 @@ def _head(columns: Mapping[str, Column], about: Mapping[str, str], digest: str) 
     return len(text).to_bytes(8, "little") + text
 
 
-@contextmanager
-def _said(path: Path, n_bytes: int) -> Iterator[None]:
-    """What the system says, with what was to be written where."""
-    try:
-        yield
-    except OSError as error:
-        raise IndexNotSaved(
-            f"the index of {n_bytes / 1e6:.1f} MB was not saved as {path}: "
-            f"{error.strerror or error}. What was there before still is. Make room, or save "
-            "elsewhere."
-        ) from error
-
-
-def _sweep(path: Path) -> None:
-    """Remove what processes that ended while saving this index left behind."""
-    pattern = re.compile(re.escape(f".{path.name}.") + r"(\d+)\.part")
-    for left in path.parent.iterdir():
-        match = pattern.fullmatch(left.name)
-        if match and not psutil.pid_exists(int(match[1])):
-            left.unlink(missing_ok=True)
-
-
-def _settle(folder: Path) -> None:
-    """Make a rename survive a power cut, where a folder can be synced."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-
-
 def about(path: Path) -> dict[str, str]:
     """The metadata of an index file.
 
@@ -169,6 +130,7 @@ def about(path: Path) -> dict[str, str]:
         IndexFileError: it is not there, is no index, or is shorter than its head says.
     """
     try:
+        must_not_be_a_device(path)
         with safe_open(path, "np") as file:
             found = file.metadata() or {}
     except OSError as error:

@@ -234,16 +234,18 @@ def test_a_folder_is_no_index(tmp_path, saved, by_hand):
         MultiVectorIndex.open(tmp_path, by_hand())
     with pytest.raises(errors.IndexNotSaved, match="was not saved as"):
         saved(tmp_path)[0].save(tmp_path)
-    with pytest.raises(errors.IndexNotSaved, match="No such file or directory"):
+    with pytest.raises(errors.IndexNotSaved, match="there is no folder"):
         saved(tmp_path)[0].save(tmp_path / "missing" / "index")
 
 
-def test_a_device_or_a_pipe_stays_what_it_is(tmp_path, saved):
+def test_a_device_or_a_pipe_stays_what_it_is(tmp_path, saved, by_hand):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with pytest.raises(errors.IndexNotSaved, match="a device or a pipe, not a file"):
         saved(tmp_path)[0].save(pipe)
     assert pipe.is_fifo()
+    with pytest.raises(errors.IndexFileError, match="a device or a pipe, not a file"):
+        MultiVectorIndex.open(pipe, by_hand())
 
 
 IN_A_PROCESS = """
