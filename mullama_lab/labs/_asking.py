@@ -19,7 +19,7 @@ from mullama_lab.engine.worker import WAIT_STEP
 from mullama_lab.errors import MullamaError
 from mullama_lab.studies.flips import flip_map
 from mullama_lab.studies.replay import Replay, replay, stage_effects
-from mullama_lab.widgets._glyphs import visible
+from mullama_lab.widgets._glyphs import one_line, visible
 from mullama_lab.widgets.what_if import MOST_BARS, WhatIf
 
 log = logging.getLogger(__name__)
@@ -195,7 +195,7 @@ def _summary(seen: Replay) -> str:
 
 def _quoted(text: str) -> str:
     """A token in which blanks are seen, as the strip shows it."""
-    return f"“{visible(text).replace(' ', '·').replace(chr(10), '↵').replace(chr(9), '⇥')}”"
+    return f"“{one_line(visible(text)).replace(' ', '·')}”"
 
 
 def turned(before: Chain | None, after: Chain) -> Turned | None:

@@ -34,6 +34,11 @@ def visible(text: str) -> str:
     )
 
 
+def one_line(text: str) -> str:
+    """Ends of lines and tabs as the signs the strip has for them."""
+    return text.replace("\n", "↵").replace("\t", "⇥")
+
+
 def visible_piece(piece: bytes) -> str:
     """Bytes of one piece as text: `[F0 9F]` for what is no character."""
     return visible(piece.decode("utf-8", _HEX))

@@ -11,7 +11,7 @@ import numpy as np
 from mullama_lab.engine.tree import Tree
 from mullama_lab.engine.tree.nodes import Branch, Node
 from mullama_lab.engine.tree.text import chance, rails
-from mullama_lab.widgets._glyphs import visible_pieces
+from mullama_lab.widgets._glyphs import one_line, visible_pieces
 from mullama_lab.widgets._static import FONT, QUIET, element, table
 
 MOST_ROWS = 1000  # nodes in one message
@@ -134,7 +134,7 @@ def _cells(branch: Branch) -> list[str]:
 
 
 def _line(tree: Tree, node: Node) -> Element:
-    text = "".join(visible_pieces(node.pieces[:24])).replace("\n", "↵").replace("\t", "⇥")
+    text = one_line("".join(visible_pieces(node.pieces[:24])))
     text = text if len(text) <= 80 and len(node) <= 24 else text[:80] + "…"
     figures = ""
     if node.ends:

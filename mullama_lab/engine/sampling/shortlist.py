@@ -27,12 +27,14 @@ def shortlist(
     n_hands = len(row) // HAND
     if n_hands < 2 * k:
         return None
-    best = row[: n_hands * HAND].reshape(HAND, n_hands).max(axis=0)
-    rest = row[n_hands * HAND :].max(initial=-np.inf)
-    highest = np.maximum(best.max(), rest)  # carries a NaN along
-    best.partition(n_hands - k)
-    least = best[n_hands - k]
-    ids = (row >= least).nonzero()[0]
+    n_dealt = n_hands * HAND
+    dealt, rest = row[:n_dealt].reshape(HAND, n_hands), row[n_dealt:]
+    best = dealt.max(axis=0)
+    highest = np.maximum(best.max(), rest.max(initial=-np.inf))  # carries a NaN along
+    least = np.partition(best, n_hands - k)[n_hands - k]
+    hands = (best >= least).nonzero()[0]
+    deal, hand = (dealt[:, hands] >= least).nonzero()
+    ids = np.append(deal * n_hands + hands[hand], n_dealt + (rest >= least).nonzero()[0])
     logits = row[ids]
     usable = abs(highest) <= LARGEST_LOGIT and least > -np.inf
     return (ids, logits) if usable and len(set(logits.tolist())) == len(ids) else None
