@@ -32,8 +32,8 @@ class Draw:
     """A token that was drawn, and what its record is made from."""
 
     token: int
-    row: Logits  # of the context until it is kept
-    left: NDArray[np.void]  # the candidates that the chain left, like a kept row until the next
+    row: Logits  # like left, a buffer of the sampler: recorded before the next draw
+    left: NDArray[np.void]  # the candidates that the chain left
     selected: int  # among them
     n_kept: tuple[int, ...]
     state: tuple[State, ...]
@@ -63,10 +63,11 @@ class Drawing:
         self.survivors.start(len(row))
         token = self.work.apply(row, i, self.survivors.count)
         sample_ns = perf_counter_ns() - began
+        np.copyto(self._row, row)
         candidates = self.work.candidates
         draw = Draw(
             token=token,
-            row=row,
+            row=self._row,
             left=candidates.window,
             selected=candidates.fields.selected,
             n_kept=tuple(self.survivors.counts),
@@ -76,11 +77,6 @@ class Drawing:
         )
         self.work.accept(token)
         return draw
-
-    def keep(self, draw: Draw) -> None:
-        """Copy the row of a draw, before the next decode takes its place."""
-        np.copyto(self._row, draw.row)
-        draw.row = self._row
 
     def record(self, draw: Draw) -> None:
         """Append the step of a draw to the trace."""

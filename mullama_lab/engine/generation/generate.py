@@ -7,9 +7,8 @@ lane; seeds, sweeps and branches are more. Scoring a given text fills the same T
 instead of a draw.
 
 What is recorded of a step is worked out on a thread of its own, while the next token is decoded;
-only the draw and a copy of its row come between two decodes. A lane waits for its record before
-it draws again. Where decoding takes every core, a second thread would stall it, and the record is
-made in between too.
+only the draw comes between two decodes. A lane waits for its record before it draws again. Where
+decoding takes every core, a second thread would stall it, and the record is made in between too.
 """
 
 from __future__ import annotations
@@ -94,7 +93,6 @@ class Lane:
         self.learnt: dict[Stage, State] = {}  # what stages know of the text before
         self._began = 0
         self._draw: Draw | None = None  # not yet recorded
-        self._copy: Future[None] | None = None  # of its row, under way
         self._record: Future[None] | None = None  # under way
 
     @property
@@ -156,17 +154,6 @@ class Lane:
         trace.finish_reason = reason
         self.controls.on_end(error)
 
-    def keep(self, recorder: Executor) -> None:
-        """Have the row of the newest draw copied."""
-        if self._draw is not None:
-            self._copy = recorder.submit(self._drawing.keep, self._draw)
-
-    def kept(self) -> None:
-        """Wait until the row may be overwritten."""
-        copy, self._copy = self._copy, None
-        if copy is not None:
-            copy.result()
-
     def record(self, recorder: Executor) -> None:
         """Have the newest draw recorded."""
         draw, self._draw = self._draw, None
@@ -183,7 +170,6 @@ class Lane:
 
     def _settle(self) -> None:
         """Have every draw recorded; raises what went wrong with that."""
-        self.kept()
         record, self._record = self._record, None
         if record is not None:
             record.result()
@@ -264,7 +250,7 @@ def generate(context: Context, lanes: Sequence[Lane]) -> None:
     waiting = deque(_grouped(lanes))
     active: list[Lane] = []
     first_row = FirstRow(context)
-    recorder: Executor = _AT_ONCE
+    recorder: Executor = _AtOnce()
     if context.leaves_a_core:
         recorder = ThreadPoolExecutor(1, "mullama_lab record")
     try:
@@ -274,7 +260,6 @@ def generate(context: Context, lanes: Sequence[Lane]) -> None:
                 active.append(lane)
                 first_row.shared = waiting[0].tokens if waiting else None
                 lane.begin(context, first_row)
-                lane.keep(_AT_ONCE)
                 active = _going(active)
             active.sort(key=_by_sequence)
             active = _decode(context, active, recorder)
@@ -304,15 +289,12 @@ def _decode(context: Context, active: list[Lane], recorder: Executor) -> list[La
         return active
     for lane in active:  # last before the decode, which leaves Python to the recorder
         lane.record(recorder)
-    for lane in active:
-        lane.kept()
     context.give_way()
     start = perf_counter_ns()
     rows = context.advance([(lane.sequence, lane.token) for lane in active])
     decode_ns = perf_counter_ns() - start
     for lane, row in zip(active, rows, strict=True):
         lane.step(context, row, decode_ns)
-        lane.keep(_AT_ONCE if lane is active[-1] else recorder)  # beside the draws that follow
     return _going(active)
 
 
@@ -326,9 +308,6 @@ class _AtOnce(Executor):
         except Exception as error:
             future.set_exception(error)
         return future
-
-
-_AT_ONCE = _AtOnce()
 
 
 def _may_begin(context: Context, lane: Lane, active: Sequence[Lane]) -> bool:
