@@ -157,6 +157,25 @@ def test_a_branch_while_another_runs_waits_and_stop_ends_both(lab):
     assert said(page, 3).startswith("2 ")  # what never began is no path
 
 
+def test_a_page_reloaded_in_the_middle_of_a_run_goes_on_with_it(lab):
+    endless = "lab.set(max_tokens=3000, chain=ml.Mask(ban=range(3)) | ml.MinP(0.05))"
+    page = lab(endless, SAID, width=1280, height=1400)
+    tokens = page.page.locator(".mll-strip .mll-token")
+    page.run_cell(2)
+    press(page, "Run")
+    tokens.nth(20).wait_for()
+    page.save_and_reload()
+    tokens.nth(20).wait_for()
+    assert page.page.locator(".mll-rp").get_attribute("data-state") == "running"
+    n_tokens = tokens.count()
+    page.page.wait_for_function(
+        "(n) => document.querySelectorAll('.mll-strip .mll-token').length > n + 10", arg=n_tokens
+    )
+    press(page, "Stop")
+    wait_for_state(page, "stopped", timeout=10)
+    assert said(page, 3).startswith("1 ")
+
+
 def test_a_restarted_kernel_is_said_and_running_the_cells_again_works(lab):
     page = lab(width=1280, height=1400)
     run(page)
