@@ -54,7 +54,7 @@ def similarity_grid(
         ValueError: an unknown scale, no query token, or vectors of different sizes.
     """
     if scale not in SCALES:
-        raise ValueError(f"scale={scale!r}: it must be one of {', '.join(map(repr, SCALES))}.")
+        raise ValueError(f"scale={scale!r:.80}: it must be one of {', '.join(map(repr, SCALES))}.")
     values = maxsim.similarity(query, document)
     ax = _axes(ax, 1 + 0.16 * len(document), 1.4 + 0.22 * len(query))
     ax.set_title(f"MaxSim {maxsim.score(query, document):.3f}")
@@ -89,7 +89,7 @@ def rank_board(
             different sizes.
     """
     if bars not in BARS:
-        raise ValueError(f"bars={bars!r}: it must be one of {', '.join(map(repr, BARS))}.")
+        raise ValueError(f"bars={bars!r:.80}: it must be one of {', '.join(map(repr, BARS))}.")
     names, documents = _named(documents, names)
     parts = np.array([maxsim.contributions(query, each) for each in documents], np.float64)
     parts = parts.reshape(len(documents), len(query))

@@ -56,7 +56,7 @@ function historyView({ select, choose }) {
   const row = (run, shown, ticks) => {
     const box = h("input", { type: "checkbox", tabindex: -1, "aria-label": `Compare run ${run.number}`, on: { change: () => choose(run.number), click: (event) => event.stopPropagation() } });
     box.checked = ticks.includes(run.number);
-    const cells = [run.number, run.chain, run.seed ?? "n/a", count(run.tokens), number(run.speed), run.logprob === null ? "n/a" : run.logprob.toFixed(2), run.finish, readable(run.text)];
+    const cells = [run.number, run.chain, run.seed ?? "n/a", count(run.tokens), number(run.speed), run.logprob === null ? "n/a" : run.logprob.toFixed(2).replace("-", "−"), run.finish, readable(run.text)];
     return h("tr", { tabindex: -1, "data-run": run.number, "aria-selected": String(run.number === shown), on: { click: () => select(run.number), focus: () => (at = run.number) } },
       h("td", {}, box), cells.map((text, i) => h("td", { title: i === 1 || i === 7 ? String(text) : null, dir: i === 7 ? "auto" : null }, String(text))));
   };

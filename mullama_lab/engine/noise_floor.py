@@ -53,7 +53,7 @@ class NoiseFloor:
         (True, False, True)
         """
         if measure not in MEASURES:
-            raise ValueError(f"measure={measure!r}: it must be one of {', '.join(MEASURES)}.")
+            raise ValueError(f"measure={measure!r:.80}: it must be one of {', '.join(MEASURES)}.")
         return abs(difference) <= getattr(self, measure)
 
     def same(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> bool:

@@ -24,11 +24,11 @@ MAX_TOP = 1024
 def whole(name: str, value: Any, low: int, high: int, way_out: str = "") -> int:
     """A whole number from `low` to `high`."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name}={value!r}: it must be a whole number.{way_out}")
+        raise TypeError(f"{name}={value!r:.80}: it must be a whole number.{way_out}")
     try:
         number = value.__index__()
     except TypeError:  # an array
-        raise TypeError(f"{name}={value!r}: it must be one whole number.") from None
+        raise TypeError(f"{name}={value!r:.80}: it must be one whole number.") from None
     if not low <= number <= high:
         shown = number if number.bit_length() < 200 else f"about 2**{number.bit_length()}"
         raise ValueError(f"{name}={shown}: it must be from {low} to {high}.{way_out}")
@@ -51,7 +51,7 @@ def threads(n_threads: Any) -> int:
 def one_of(name: str, value: Any, known: Iterable[str]) -> str:
     """One of some names."""
     if not isinstance(value, str) or value not in known:
-        raise ValueError(f"{name}={value!r}: it must be one of {', '.join(known)}.")
+        raise ValueError(f"{name}={value!r:.80}: it must be one of {', '.join(known)}.")
     return value
 
 
@@ -60,7 +60,7 @@ def kv_types(value: Any) -> tuple[str, str]:
     names = (value, value) if isinstance(value, str) else value
     if not isinstance(names, (tuple, list)) or len(names) != 2:
         raise ValueError(
-            f"kv_type={value!r}: it must be one name, or one for keys and one for values."
+            f"kv_type={value!r:.80}: it must be one name, or one for keys and one for values."
         )
     keys, values = (one_of("kv_type", name, KV_TYPES) for name in names)
     return keys, values
@@ -77,12 +77,12 @@ def stop_strings(stop: str | Iterable[str] | None) -> tuple[bytes, ...]:
     """Stop strings as bytes; None and () are none."""
     stops = [stop] if isinstance(stop, str) else [] if stop is None else stop
     if not isinstance(stops, Iterable):
-        raise TypeError(f"stop={stop!r}: it must be a text or a list of texts.")
+        raise TypeError(f"stop={stop!r:.80}: it must be a text or a list of texts.")
     found = []
     for text in stops:
         if not isinstance(text, str):
-            raise TypeError(f"stop={stop!r}: {text!r} is not a text.")
+            raise TypeError(f"stop={stop!r:.80}: {text!r:.80} is not a text.")
         if not text:
-            raise ValueError(f"stop={stop!r}: a stop string has at least one character.")
+            raise ValueError(f"stop={stop!r:.80}: a stop string has at least one character.")
         found.append(text.encode("utf-8", "surrogatepass"))
     return tuple(found)

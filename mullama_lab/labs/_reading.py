@@ -46,9 +46,13 @@ class Reading:
         """Put documents at the end of what is to be read; a MultiVector is not encoded again."""
         for name, document in documents.items():
             if name in self._left or name in self.index:
-                raise ValueError(f"there is a document {name!r} already; give each its own name.")
+                raise ValueError(
+                    f"there is a document {name!r:.80} already; give each its own name."
+                )
             if not isinstance(document, (str, MultiVector)):
-                raise TypeError(f"the document {name!r} is {document!r}; it must be a text.")
+                raise TypeError(
+                    f"the document {name!r:.80} is {document!r:.80}; it must be a text."
+                )
             if isinstance(document, str) and _has_lone_surrogate(document):
                 raise ValueError(
                     f"the document {name!r} has a lone surrogate, which is no character. Pass "

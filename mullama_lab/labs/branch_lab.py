@@ -79,7 +79,7 @@ class BranchLab(Bench):
         tree: Tree | None = None,
     ) -> None:
         if tree is not None and not isinstance(tree, Tree):
-            raise TypeError(f"tree={tree!r}: give a Tree.")
+            raise TypeError(f"tree={tree!r:.80}: give a Tree.")
         self.panel = RunPanel(prompt, seed=seed, max_tokens=max_tokens, listed=False)
         self.strip = TokenStrip()
         self.bar = ExploreBar()

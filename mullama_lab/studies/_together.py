@@ -68,7 +68,7 @@ def mean(values: Sequence[float]) -> float:
 def listed_seeds(seeds: int | Iterable[int]) -> list[int]:
     """The seeds: how many are wanted, counted from 0, or the seeds themselves."""
     if isinstance(seeds, str):
-        raise TypeError(f"seeds={seeds!r}: give how many, or a list of whole numbers.")
+        raise TypeError(f"seeds={seeds!r:.80}: give how many, or a list of whole numbers.")
     if isinstance(seeds, Iterable):
         numbers = list(seeds)
     else:

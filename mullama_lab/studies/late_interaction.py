@@ -59,7 +59,7 @@ def top_k(
 ) -> pd.DataFrame:
     """The first `k` rows of `rank`."""
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
-        raise ValueError(f"k={k!r}: it must be a whole number of at least 1.")
+        raise ValueError(f"k={k!r:.80}: it must be a whole number of at least 1.")
     return rank(query, documents, kind=kind, n_threads=n_threads).head(int(k))
 
 

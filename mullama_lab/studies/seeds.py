@@ -68,7 +68,7 @@ def seed_fan(
     (1, True)
     """
     if not isinstance(on, Session):
-        raise TypeError(f"seeds are tried in a Session, not {on!r}: on=model.session().")
+        raise TypeError(f"seeds are tried in a Session, not {on!r:.80}: on=model.session().")
     max_tokens = whole("max_tokens", max_tokens, 1, 1 << 20)
     numbers = listed_seeds(seeds)
     chain = Chain.of(chain)

@@ -82,9 +82,9 @@ def grid(chain: Chain | Stage | Iterable[Stage], **settings: Iterable[Any]) -> l
 def _values(name: str, given: Iterable[Any], known: Iterable[str]) -> list[Any]:
     if name not in known:
         names = ", ".join(known) or "none at all"
-        raise ValueError(f"the chain has no setting {name!r}; its settings are {names}.")
+        raise ValueError(f"the chain has no setting {name!r:.80}; its settings are {names}.")
     if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
-        raise TypeError(f"{name}={given!r}: give a list of values, such as [{given!r}].")
+        raise TypeError(f"{name}={given!r:.80}: give a list of values, such as [{given!r:.80}].")
     if not (values := list(given)):
         raise ValueError(f"{name}=[]: give at least one value.")
     return values

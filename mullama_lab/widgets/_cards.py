@@ -92,7 +92,7 @@ def _read_strings(text: str) -> list[str]:
         strings = None
     if strings is None or not all(isinstance(s, str) for s in strings):
         raise ValueError(
-            f'{text!r} is not a list of quoted texts. Write them with commas, as in "\\n", ":".'
+            f'{text!r:.80} is not a list of quoted texts. Write them with commas, as in "\\n", ":".'
         )
     return strings
 

@@ -171,7 +171,7 @@ class ChainEditor(View):
     def _request_set(self, args: dict[str, Any]) -> dict[str, Any]:
         value = args.get("value")
         if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-            raise TypeError(f"a setting is a number or a text, not {value!r}")
+            raise TypeError(f"a setting is a number or a text, not {value!r:.80}")
         if isinstance(value, str) and len(value) > MAX_TEXT:
             raise ValueError(f"a text of {len(value)} characters; at most {MAX_TEXT} can be edited")
         seq = whole_number(args, "seq", low=0, high=2**53)

@@ -11,7 +11,7 @@ import pytest
 import mullama_lab as ml
 from mullama_lab.engine import tiny
 from mullama_lab.engine.session.trace_rows import TraceRows
-from mullama_lab.errors import StageFailed
+from mullama_lab.errors import MullamaError, StageFailed
 from mullama_lab.studies.replay import replay
 
 CHAIN = ml.TopK(40) | ml.Temperature(0.8)
@@ -219,3 +219,43 @@ def test_chains_that_are_not_in_order_are_refused(trace, firsts):
     data = {**trace.to_dict(), "chains": [[first, CHAIN.to_dict()] for first in firsts]}
     with pytest.raises(ValueError, match=r"not a dict that Trace\.to_dict made"):
         ml.Trace.from_dict(data)
+
+
+BIG = "long " * 100_000
+OF_A_BIG_VALUE = {
+    "prompt": lambda session, trace: session.generate({BIG: 1}),
+    "max_tokens": lambda session, trace: session.generate("a", max_tokens=BIG),
+    "seed": lambda session, trace: session.generate("a", seed=BIG),
+    "stop": lambda session, trace: session.generate("a", stop=[BIG, 5]),
+    "chain": lambda session, trace: session.generate("a", BIG),
+    "branch": lambda session, trace: session.branch(trace, 0, BIG),
+    "sequence": lambda session, trace: session.logits("a", sequence=BIG),
+    "message": lambda session, trace: session.chat([BIG]),
+    "setting": lambda session, trace: session.model.session(kv_type=BIG),
+    "number": lambda session, trace: session.model.session(n_ctx=BIG),
+    "stage": lambda session, trace: ml.Chain([BIG]),
+    "stages": lambda session, trace: ml.Chain.from_dict({"stages": BIG}),
+    "stage's name": lambda session, trace: ml.Chain.from_dict({"stages": [{"stage": BIG}]}),
+    "stage's settings": lambda session, trace: ml.Chain.from_dict(
+        {"stages": [{"stage": "TopK", BIG: 1}]}
+    ),
+    "k": lambda session, trace: ml.TopK(BIG),
+    "t": lambda session, trace: ml.Temperature(BIG),
+    "biases": lambda session, trace: ml.LogitBias(BIG),
+    "mask": lambda session, trace: ml.Mask(allow=BIG),
+    "masked": lambda session, trace: ml.Mask(allow=[BIG]),
+    "breakers": lambda session, trace: ml.DRY(breakers=[BIG]),
+    "function": lambda session, trace: ml.Custom(BIG),
+    "file": lambda session, trace: ml.Model.load(BIG),
+    "address": lambda session, trace: ml.Model.load("hf:" + BIG),
+    "trace": lambda session, trace: ml.Trace.from_dict({"tokens": BIG}),
+    "attribute": lambda session, trace: getattr(trace, BIG),
+    "replay": lambda session, trace: replay(trace, CHAIN, on=BIG),
+}
+
+
+@pytest.mark.parametrize("what", OF_A_BIG_VALUE)
+def test_a_message_holds_no_more_of_a_big_value_than_tells_it(session, trace, what):
+    with pytest.raises((ValueError, TypeError, AttributeError, MullamaError)) as raised:
+        OF_A_BIG_VALUE[what](session, trace)
+    assert 10 < len(str(raised.value)) < 1000

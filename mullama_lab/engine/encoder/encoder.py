@@ -325,7 +325,7 @@ def _settings(preset: Preset, given: dict[str, Any]) -> Preset:
         if name == "query_length":
             value = whole(name, value, 1, 1 << 16)
         elif name.endswith("prefix") and not isinstance(value, str):
-            raise TypeError(f"{name}={value!r}: it must be a text.")
+            raise TypeError(f"{name}={value!r:.80}: it must be a text.")
         elif not name.endswith("prefix"):
             value = bool(value)
         values[name] = value
@@ -338,7 +338,7 @@ def _texts(texts: Iterable[str]) -> list[str]:
     found = list(texts)
     for number, text in enumerate(found):
         if not isinstance(text, str):
-            raise TypeError(f"document {number} is {text!r}; it must be a text.")
+            raise TypeError(f"document {number} is {text!r:.80}; it must be a text.")
     return found
 
 

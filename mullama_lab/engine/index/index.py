@@ -202,22 +202,22 @@ class MultiVectorIndex:
         if ids is None:
             return list(range(self._next, self._next + n))
         if isinstance(ids, str):
-            raise TypeError(f"ids={ids!r} is one text; give a list of ids.")
+            raise TypeError(f"ids={ids!r:.80} is one text; give a list of ids.")
         names = [checked_name(name) for name in ids]
         if len(names) != n:
             raise ValueError(f"{len(names)} ids for {n} documents: give one for each.")
         self._must_be_new(names)
         if len(set(names)) < n:
             twice = next(name for place, name in enumerate(names) if name in names[:place])
-            raise ValueError(f"the id {twice!r} comes twice; each document needs its own.")
+            raise ValueError(f"the id {twice!r:.80} comes twice; each document needs its own.")
         return names
 
     def _must_be_new(self, names: Iterable[Name]) -> None:
         for name in names:
             if name in self._parts:
                 raise ValueError(
-                    f"there is a document {name!r} already. Use update() to replace it, or give "
-                    "another id."
+                    f"there is a document {name!r:.80} already. Use update() to replace it, or "
+                    "give another id."
                 )
 
     def _encoded(self, documents: list[str | MultiVector], too_long: Any) -> list[MultiVector]:

@@ -189,7 +189,7 @@ def is_name(name: object) -> bool:
 def checked_name(name: Any) -> Name:
     """An id as it is kept; TypeError if it is none."""
     if not is_name(name):
-        raise TypeError(f"the id {name!r} is {type(name).__name__}: give a string or a number.")
+        raise TypeError(f"the id {name!r:.80} is {type(name).__name__}: give a string or a number.")
     return name if isinstance(name, str) else int(name)
 
 

@@ -45,8 +45,8 @@ class Parts:
         found = self.where.get(name) if is_name(name) else None
         if found is None:
             raise UnknownDocument(
-                f"there is no document {name!r} in the index; it was never added, or was removed. "
-                "index.ids has those that are there."
+                f"there is no document {name!r:.80} in the index; it was never added, or was "
+                "removed. index.ids has those that are there."
             )
         return found
 

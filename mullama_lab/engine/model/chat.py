@@ -111,7 +111,7 @@ def _check_messages(messages: Sequence[Message]) -> None:
     for message in messages:
         if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
             raise TypeError(
-                f"a message must be a mapping with a role, not {message!r}. "
+                f"a message must be a mapping with a role, not {message!r:.80}. "
                 'Write {"role": "user", "content": "..."}.'
             )
     if not messages:

@@ -39,4 +39,6 @@ def reporter(progress: bool | Progress | None, name: str) -> Iterator[Progress |
         with bar(name, 100, "%") as shown:
             yield lambda done: shown.update(round(100 * done) - shown.n) and None
     else:
-        raise TypeError(f"progress={progress!r} must be None, True or a function of one number.")
+        raise TypeError(
+            f"progress={progress!r:.80} must be None, True or a function of one number."
+        )

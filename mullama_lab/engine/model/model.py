@@ -360,7 +360,7 @@ class Model(Handle):
                 raise TypeError
             token = token.__index__()
         except (AttributeError, TypeError):  # an array has __index__ and refuses
-            raise TypeError(f"a token id must be a whole number, not {token!r}.") from None
+            raise TypeError(f"a token id must be a whole number, not {token!r:.80}.") from None
         if not 0 <= token < self.n_vocab:
             raise ValueError(
                 f"token {token} is outside the vocabulary of {self.name}: "

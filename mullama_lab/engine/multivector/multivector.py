@@ -146,7 +146,7 @@ class MultiVector:
 
 def _checked(vectors: NDArray[Any], kind: str) -> int:
     if kind not in KINDS:
-        raise ValueError(f'kind={kind!r}: it must be "query" or "document".')
+        raise ValueError(f'kind={kind!r:.80}: it must be "query" or "document".')
     if vectors.ndim != 2 or vectors.shape[1] == 0:
         raise ValueError(
             f"vectors of shape {vectors.shape}: the shape must be (n_tokens, dim), dim at least 1."

@@ -41,7 +41,7 @@ class Setting:
         wanted = numbers.Integral if self.kind == "int" else numbers.Real
         if isinstance(value, bool) or not isinstance(value, wanted):
             kind = "a whole number" if self.kind == "int" else "a number"
-            raise TypeError(f"{owner}({name}={value!r}): {name} must be {kind}. {self.help}")
+            raise TypeError(f"{owner}({name}={value!r:.80}): {name} must be {kind}. {self.help}")
         number: Any = value
         if not self.low <= number <= self.high:  # a NaN is neither
             raise ValueError(
@@ -145,20 +145,20 @@ class Stage:
             TypeError: a value of another kind, such as a text for a number.
         """
         if not isinstance(data, Mapping) or not isinstance(data.get("stage"), str):
-            raise ValueError(f"a stage is a dict with a 'stage' name, not {data!r}")
+            raise ValueError(f"a stage is a dict with a 'stage' name, not {data!r:.80}")
         name = data["stage"]
         kind = Stage.kinds.get(name)
         if kind is None:
-            raise ValueError(f"unknown stage {name!r}; known are {', '.join(sorted(Stage.kinds))}")
+            known = ", ".join(sorted(Stage.kinds))
+            raise ValueError(f"unknown stage {name!r:.80}; known are {known}")
         return kind._from_settings({k: v for k, v in data.items() if k != "stage"})
 
     @classmethod
     def _from_settings(cls, values: dict[str, Any]) -> Stage:
         known = {f.name: f for f in fields(cls)}
         if unknown := sorted(set(values) - set(known), key=str):
-            raise ValueError(
-                f"{cls.__name__} has no setting {unknown[0]!r}; it has {', '.join(known) or 'none'}"
-            )
+            names = ", ".join(known) or "none"
+            raise ValueError(f"{cls.__name__} has no setting {unknown[0]!r:.80}; it has {names}")
         required = [
             n for n, f in known.items() if f.default is MISSING and f.default_factory is MISSING
         ]
@@ -210,7 +210,7 @@ class Chain(Sequence[Stage]):
         stages = tuple(stages)
         for stage in stages:
             if not isinstance(stage, Stage):
-                raise TypeError(f"a Chain holds stages such as TopK(40), not {stage!r}")
+                raise TypeError(f"a Chain holds stages such as TopK(40), not {stage!r:.80}")
         object.__setattr__(self, "stages", stages)
 
     @classmethod
@@ -243,7 +243,9 @@ class Chain(Sequence[Stage]):
         if isinstance(value, Chain):
             return value
         if isinstance(value, type) or not isinstance(value, (Stage, Iterable)):
-            raise TypeError(f"a chain is stages such as TopK(40) | Temperature(0.8), not {value!r}")
+            raise TypeError(
+                f"a chain is stages such as TopK(40) | Temperature(0.8), not {value!r:.80}"
+            )
         return cls([value] if isinstance(value, Stage) else value)
 
     def preview(
@@ -285,7 +287,7 @@ class Chain(Sequence[Stage]):
         """The chain a dict describes; ValueError or TypeError names what is wrong with it."""
         stages = data.get("stages") if isinstance(data, Mapping) else None
         if not isinstance(stages, (list, tuple)):
-            raise ValueError(f"a chain is a dict with a list of 'stages', not {data!r}")
+            raise ValueError(f"a chain is a dict with a list of 'stages', not {data!r:.80}")
         return cls(Stage.from_dict(stage) for stage in stages)
 
     def __or__(self, other: Stage | Chain) -> Chain:

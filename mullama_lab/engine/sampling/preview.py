@@ -219,7 +219,7 @@ def row_and_history(
         TypeError: no row, no token ids or no Model.
     """
     if not hasattr(model, "n_vocab"):
-        raise TypeError(f"model={model!r}: give the Model, such as session.model.")
+        raise TypeError(f"model={model!r:.80}: give the Model, such as session.model.")
     checked = _checked_row(row, model.n_vocab)
     rule = "history is token ids in order, such as trace.history(step)"
     return checked, model._check_tokens(history, rule)

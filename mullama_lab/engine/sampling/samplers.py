@@ -336,7 +336,7 @@ class Custom(Stage):
     def __post_init__(self) -> None:
         if not callable(self.function):
             raise TypeError(
-                f"Custom takes a function (logits, history) -> logits, not {self.function!r}"
+                f"Custom takes a function (logits, history) -> logits, not {self.function!r:.80}"
             )
 
     def _arguments(self) -> Any:

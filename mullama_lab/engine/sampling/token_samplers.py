@@ -97,15 +97,15 @@ class DRY(Stage):
         super().__post_init__()
         breakers = self.breakers
         if isinstance(breakers, str) or not isinstance(breakers, Iterable):
-            raise TypeError(f"DRY(breakers={breakers!r}): breakers must be a list of strings")
+            raise TypeError(f"DRY(breakers={breakers!r:.80}): breakers must be a list of strings")
         breakers = tuple(breakers)
         for text in breakers:
             if not isinstance(text, str):
-                raise TypeError(f"DRY(breakers=...): {text!r} is not a string")
+                raise TypeError(f"DRY(breakers=...): {text!r:.80} is not a string")
             size = len(text.encode("utf-8", "surrogatepass"))
             if not 1 <= size <= 40 or "\0" in text or not _is_utf8(text):
                 raise ValueError(
-                    f"DRY(breakers=...): {text!r} must be 1 to 40 bytes of UTF-8 without NUL"
+                    f"DRY(breakers=...): {text!r:.80} must be 1 to 40 bytes of UTF-8 without NUL"
                 )
         if len(breakers) > 64:
             raise ValueError(f"DRY takes at most 64 breakers, not {len(breakers)}")
@@ -141,7 +141,7 @@ class LogitBias(Stage):
         try:
             pairs = dict(biases.items() if isinstance(biases, Mapping) else biases)
         except (TypeError, ValueError):
-            raise TypeError(f"LogitBias takes {{token: bias}}, not {biases!r}") from None
+            raise TypeError(f"LogitBias takes {{token: bias}}, not {biases!r:.80}") from None
         checked = {_token("LogitBias", t): _bias(t, b) for t, b in pairs.items()}
         object.__setattr__(self, "biases", tuple(sorted(checked.items())))
 
@@ -170,7 +170,7 @@ class Mask(Stage):
             if value is None and name == "allow":
                 continue
             if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-                raise TypeError(f"Mask({name}={value!r}): {name} must be token ids")
+                raise TypeError(f"Mask({name}={value!r:.80}): {name} must be token ids")
             ids = tuple(sorted({_token("Mask", token) for token in value}))
             object.__setattr__(self, name, ids)
         if self.allow == ():
@@ -185,7 +185,7 @@ class Mask(Stage):
 def _token(owner: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(
-            f"{owner}: {value!r} is not a token id. `model.tokenize(text, add_special=False)` "
+            f"{owner}: {value!r:.80} is not a token id. `model.tokenize(text, add_special=False)` "
             "gives the ids of a text."
         )
     token = int(value)
@@ -198,7 +198,7 @@ def _token(owner: str, value: Any) -> int:
 
 def _bias(token: Any, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"LogitBias: the bias of token {token} must be a number, not {value!r}")
+        raise TypeError(f"LogitBias: the bias of token {token} must be a number, not {value!r:.80}")
     number: Any = value
     if number != -math.inf and not -1e6 <= number <= 1e6:
         raise ValueError(

@@ -238,7 +238,7 @@ class SessionRuns(SessionCache):
             TypeError: it cannot be called.
         """
         if not callable(callback):
-            raise TypeError(f"callback={callback!r}: it must be a function of a Run.")
+            raise TypeError(f"callback={callback!r:.80}: it must be a function of a Run.")
         self._watchers.append(callback)
 
         def undo() -> None:

@@ -45,7 +45,9 @@ class TraceRows:
         if not isinstance(trace, Trace):
             raise TypeError(f"a {type(trace).__name__} is not a Trace; session.generate gives one.")
         if not isinstance(on, (Model, Session)):
-            raise TypeError(f"on={on!r}: give the Model that made the trace, or a Session of it.")
+            raise TypeError(
+                f"on={on!r:.80}: give the Model that made the trace, or a Session of it."
+            )
         self.session = on if isinstance(on, Session) else None
         self.model = on.model if isinstance(on, Session) else on
         self.n = len(trace)

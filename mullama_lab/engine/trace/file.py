@@ -18,7 +18,7 @@ MOST = 2**31 - 1
 
 def _name(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
+        raise TypeError(f"{value!r:.80} is no text")
     return value
 
 
@@ -28,7 +28,7 @@ def _count(value: Any) -> int:
 
 def _seconds(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-        raise ValueError(f"{value!r} are no seconds")
+        raise ValueError(f"{value!r:.80} are no seconds")
     return float(value)
 
 

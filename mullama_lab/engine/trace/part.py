@@ -17,7 +17,7 @@ def sliced(trace: Trace, index: slice) -> Trace:
     n = len(trace)  # it may grow meanwhile
     steps = range(n)[index]
     if steps.step != 1:
-        raise ValueError(f"a Trace is cut in runs of steps, not by {index!r}: use step 1")
+        raise ValueError(f"a Trace is cut in runs of steps, not by {index!r:.80}: use step 1")
     a, b = steps.start, max(steps.start, steps.stop)
     part = type(trace)(
         prompt_tokens=trace.history(a),

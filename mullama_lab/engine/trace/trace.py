@@ -158,7 +158,7 @@ class Trace(Sequence[Step]):
             view = self._arrays[name][: self._n]
             view.flags.writeable = False
             return view
-        raise AttributeError(f"a Trace has no {name!r}; its arrays are in trace.columns()")
+        raise AttributeError(f"a Trace has no {name!r:.80}; its arrays are in trace.columns()")
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *COLUMNS, *TABLES})
