@@ -5,8 +5,8 @@ token whose interval a value leaves is where a rerun with that value first diffe
 later tokens are off-policy. The interval is found by asking llama.cpp's samplers at the stops of
 the setting's slider on both sides, up to the first where the choice is another, and halving the
 gap before it: a choice that changes and comes back, between two stops or beyond the end, is not
-seen. With temperature, top-k, top-p and min-p none comes back; with typical, penalties, XTC and
-mirostat it may. What one value does is answered exactly by `replay`.
+seen. One comes back with typical, penalties, XTC or mirostat, or where no stage has sorted the
+candidates; what one value does is answered exactly by `replay`.
 
 Mirostat and adaptive-p learn from each token, and another value would have let them learn other
 things. A chain that has one goes through the whole text once for each stop, and the interval ends
