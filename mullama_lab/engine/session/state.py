@@ -128,7 +128,7 @@ def _held(arrays: Arrays, sequence: str, plain: Mapping[str, Any]) -> Held:
 def _settings(plain: Mapping[str, Any]) -> dict[str, Any]:
     kinds = {key: type(value) for key, value in plain.items()}
     if kinds != SETTINGS:
-        raise ValueError(f"its settings are {dict(plain)!r:.80}")
+        raise ValueError(f"its settings are {dict(plain)!r:.200}")
     return dict(plain)
 
 
