@@ -302,6 +302,7 @@ def test_a_path_is_returned_whole(tmp_path, monkeypatch):
         ("smolm2-135", "Did you mean 'smollm2-135m'"),
         ("", "The catalogue has colbert-small, gemma3-270m, smollm2-135m"),
         ("nowhere/mine.gguf", f"no file 'nowhere/mine.gguf' in {Path.cwd()}, and no model"),
+        (f"/{'a/' * 100}mine.gguf", f"no file '/{'a/' * 100}mine.gguf', and no model"),
         ("/nowhere/mine.gguf", "no file '/nowhere/mine.gguf', and no model 'mine.gguf'"),
         (".", "is a folder"),
         ("nul\0l", "no model"),

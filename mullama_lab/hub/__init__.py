@@ -149,7 +149,7 @@ def _unknown(text: str) -> str:
     close = difflib.get_close_matches(text.lower(), CATALOGUE, n=2, cutoff=0.5)
     hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
     return (
-        f"no model {text!r:.80}.{hint} The catalogue has {', '.join(sorted(CATALOGUE))}; "
+        f"no model {text!r:.300}.{hint} The catalogue has {', '.join(sorted(CATALOGUE))}; "
         'anything else is a path to a GGUF file or "hf:owner/repo/file.gguf".'
     )
 
@@ -162,12 +162,12 @@ def _existing_file(text: str) -> Path:
         is_folder = bool(text) and path.is_dir()
     except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL, an unknown ~user
         why = error.strerror if isinstance(error, OSError) else error  # str(error) has the path
-        raise ModelNotFound(f"no model {text!r:.80}: {why}. Give a path that exists.") from error
+        raise ModelNotFound(f"no model {text!r:.300}: {why}. Give a path that exists.") from error
     if is_folder:
-        raise ModelNotFound(f"{text!r:.80} is a folder. Give the path of one GGUF file in it.")
+        raise ModelNotFound(f"{text!r:.300} is a folder. Give the path of one GGUF file in it.")
     if path.suffix == ".gguf" or path.parent != Path("."):
         where = "" if path.is_absolute() else f" in {Path.cwd()}"
-        raise ModelNotFound(f"no file {text!r:.80}{where}, and {_unknown(path.name)}")
+        raise ModelNotFound(f"no file {text!r:.300}{where}, and {_unknown(path.name)}")
     raise ModelNotFound(_unknown(text))
 
 

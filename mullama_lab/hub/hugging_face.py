@@ -17,7 +17,8 @@ def from_hugging_face(address: str, *, progress: bool) -> Path:
     match = re.fullmatch(r"hf:([^/\s]+/[^/\s]+)/(\S+)", address)
     if match is None:
         raise ModelNotFound(
-            f"{address!r:.80} is no address on the Hugging Face Hub. Write hf:owner/repo/file.gguf."
+            f"{address!r:.300} is no address on the Hugging Face Hub. "
+            "Write hf:owner/repo/file.gguf."
         )
     repo, file_name = match.groups()
     with _hugging_face_errors(address), _hugging_face_bars(progress):

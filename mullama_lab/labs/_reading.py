@@ -55,7 +55,7 @@ class Reading:
                 )
             if isinstance(document, str) and _has_lone_surrogate(document):
                 raise ValueError(
-                    f"the document {name!r} has a lone surrogate, which is no character. Pass "
+                    f"the document {name!r:.80} has a lone surrogate, which is no character. Pass "
                     "text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')."
                 )
         self._left.update(documents)

@@ -27,9 +27,11 @@ def test_the_old_file_stays_until_the_block_ends(tmp_path):
 
 def test_two_at_once_do_not_meet(tmp_path):
     path = tmp_path / "file"
-    with replacing(path) as one, replacing(path) as other:
+    with replacing(path) as one:
         one.write_text("one")
-        other.write_text("other")
+        with replacing(path) as other:  # takes nothing away of a process that goes on
+            other.write_text("other")
+        assert path.read_text() == "other"
     assert path.read_text() == "one"  # that block ended last
     assert os.listdir(tmp_path) == ["file"]
 

@@ -1,8 +1,8 @@
 """An index on disk: one safetensors file, written as a stream and read through a memory map.
 
 Any safetensors library can read it. Its metadata has a SHA-256 of all the rest, so that a file
-that was cut or altered is noticed. A save takes the old file's place at its end:
-whatever ends it early, the old file is whole.
+that was cut or altered is noticed. A save takes the old file's place at its end: whatever ends it
+early, the old file is whole.
 
 Reading a page that a mapped file no longer has ends the process (SIGBUS), and Python cannot catch
 that. So a `MappedFile` looks at the length before its pages are read; a file that somebody cuts
