@@ -12,6 +12,7 @@ LAB = """lab = ml.labs.BranchLab(
     seed=4, max_tokens=16,
 )
 lab"""
+ENDLESS = "lab.set(max_tokens=3000, chain=ml.Mask(ban=range(3)) | ml.MinP(0.05))"
 SAID = "print('said:', len(lab.tree), [b.name for b in lab.tree], lab.session.ledger.decoded)"
 
 
@@ -142,7 +143,7 @@ def test_exploring_finds_the_likeliest_paths_and_stop_ends_it(lab):
 
 
 def test_a_branch_while_another_runs_waits_and_stop_ends_both(lab):
-    page = lab("lab.set(max_tokens=3000)", SAID, width=1280, height=1400)
+    page = lab(ENDLESS, SAID, width=1280, height=1400)
     run(page)
     page.run_cell(2)
     for step in (1, 2):
@@ -158,8 +159,7 @@ def test_a_branch_while_another_runs_waits_and_stop_ends_both(lab):
 
 
 def test_a_page_reloaded_in_the_middle_of_a_run_goes_on_with_it(lab):
-    endless = "lab.set(max_tokens=3000, chain=ml.Mask(ban=range(3)) | ml.MinP(0.05))"
-    page = lab(endless, SAID, width=1280, height=1400)
+    page = lab(ENDLESS, SAID, width=1280, height=1400)
     tokens = page.page.locator(".mll-strip .mll-token")
     page.run_cell(2)
     press(page, "Run")
