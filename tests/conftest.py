@@ -44,6 +44,14 @@ class ModelsFirst:
                 hub.fetch(name)
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--cases",
+        type=int,
+        help="how many cases each test in tests/fuzz tries; without it a few, always the same",
+    )
+
+
 def pytest_configure(config):
     # Registered as plugins: a conftest's own hooks would see the tests below it only.
     config.pluginmanager.register(ModelsFirst())
