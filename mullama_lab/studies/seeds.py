@@ -71,10 +71,10 @@ def seed_fan(
         raise TypeError(f"seeds are tried in a Session, not {on!r:.80}: on=model.session().")
     max_tokens = whole("max_tokens", max_tokens, 1, 1 << 20)
     numbers = listed_seeds(seeds)
-    chain = Chain.of(chain)
+    chain, tokens = Chain.of(chain), on.prompt_tokens(prompt)
     with Bar("seeds", len(numbers) * max_tokens, "token", shown=progress) as bar:
         runs = on.start_many(
-            [prompt], chain, max_tokens=max_tokens, seeds=numbers, stop=stop, top=top
+            tokens, chain, max_tokens=max_tokens, seeds=numbers, stop=stop, top=top
         )
         traces = wait_for(runs, max_tokens, bar)
     runs.wait()  # raises what made one fail

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mullama_lab import hub
-from mullama_lab.engine.generation.spread import Chains, Prompt, spread
+from mullama_lab.engine.generation.spread import Chains, ForAll, Prompt, chains_given, prompts_given
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.options import seed_or_random, stop_strings, whole
 from mullama_lab.engine.sampling.chain import Chain, Stage
@@ -129,6 +129,8 @@ def sweep(
 ) -> pandas.DataFrame:
     """Generate from every prompt with every chain and every seed; a table with a row a run.
 
+    Lists are crossed here, not paired: two prompts, three chains and four seeds are 24 runs.
+
         table = sweep(prompts, grid(TopK(40) | Temperature(0.8), temperature=[0.5, 1.0]), on=model)
         table.groupby("temperature")["mean_logprob"].mean()
 
@@ -136,7 +138,8 @@ def sweep(
 
     Args:
         prompts: a text, token ids, or a list of those.
-        chains: a chain, a list of them (see `grid`), or a dict with a name for each.
+        chains: a chain, a list of them (see `grid`), or a dict with a name for each. A list of
+            stages is a list of chains of one stage; `TopK(40) | MinP(0.1)` is one chain.
         on: a Session; or a Model, or what `Model.load` takes, for which sessions are opened.
         seeds: how many, counted from 0, or the seeds themselves.
         max_tokens, stop: as in `session.generate`, for each run.
@@ -208,7 +211,7 @@ def _plan(
     named = _named(chains)
     varied = _varied([chain for _, chain in named])
     numbers = [seed_or_random(seed) for seed in listed_seeds(seeds)]
-    texts = [_as_value(prompt) for prompt, *_ in spread(prompts, None, 0)]
+    texts = [_as_value(prompt) for prompt in prompts_given(prompts)]
     items, about = [], []
     for prompt, ((name, chain), settings), seed in itertools.product(
         texts, zip(named, varied, strict=True), numbers
@@ -219,14 +222,10 @@ def _plan(
 
 
 def _named(chains: Chains | Mapping[str, Chain | Stage]) -> list[tuple[str, Chain]]:
-    if isinstance(chains, Iterable) and not isinstance(chains, (Chain, Mapping)):
-        chains = list(chains)
-    if chains in ([], {}):
-        raise ValueError("no chain is given: give at least one, or None for llama.cpp's default.")
-    if isinstance(chains, Mapping):
-        return [(str(name), Chain.of(chain)) for name, chain in chains.items()]
-    found = [chain for _, chain, _ in spread("", chains, 0)]
-    return [(repr(chain), chain) for chain in found]
+    given = chains_given(chains.values() if isinstance(chains, Mapping) else chains)
+    found = [Chain.of(chain) for chain in ([given.value] if isinstance(given, ForAll) else given)]
+    names = map(str, chains) if isinstance(chains, Mapping) else map(repr, found)
+    return list(zip(names, found, strict=True))
 
 
 def _varied(chains: Sequence[Chain]) -> list[Row]:

@@ -130,11 +130,19 @@ def test_chains_may_have_names_and_other_stages(session):
     )
     assert table["chain"].tolist() == ["calm", "wild"]
     assert table["top_k"].tolist()[1] == 9 and np.isnan(table["top_k"][0])
-    one = sweep([1, 5], [s.TopK(9), s.Temperature(3)], on=session, seeds=[8], max_tokens=2)
+    one = sweep([1, 5], s.TopK(9) | s.Temperature(3), on=session, seeds=[8], max_tokens=2)
     assert one["chain"].tolist() == ["TopK(9) | Temperature(3)"]
     assert one["prompt"].tolist() == [(1, 5)]
     assert one["seed"].tolist() == [8]
     assert "top_k" not in one
+
+
+def test_a_list_of_stages_is_a_chain_for_each(session):
+    stages = [s.Temperature(0.5), s.Temperature(1.5)]
+    table = sweep(["Yes", "No"], stages, on=session, seeds=[4, 5], max_tokens=1)
+    assert table["temperature"].tolist() == [0.5, 0.5, 1.5, 1.5] * 2
+    assert table["prompt"].tolist() == ["Yes"] * 4 + ["No"] * 4
+    assert table["seed"].tolist() == [4, 5] * 4
 
 
 def test_a_prompt_is_decoded_once_for_the_runs_that_have_it(session):

@@ -1,9 +1,15 @@
-"""One or many prompts, chains and seeds become one of each for every text to generate."""
+"""One or many prompts, chains and seeds become one of each for every text to generate.
+
+One rule for all that take several: what is given alone goes with every text, a list has one for
+each. So a list of stages is a list of chains of one stage; a chain of several is written
+`TopK(40) | MinP(0.1)`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, TypeAlias, cast
+from dataclasses import dataclass
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,50 +17,99 @@ from numpy.typing import NDArray
 from mullama_lab.engine.options import seed_or_random
 from mullama_lab.engine.sampling.chain import Chain, Stage
 
+T = TypeVar("T")
 Prompt: TypeAlias = "str | Sequence[int] | NDArray[np.integer[Any]]"
 Chains: TypeAlias = "Chain | Stage | Iterable[Chain | Stage | Iterable[Stage] | None] | None"
+Seeds: TypeAlias = "int | Iterable[int | None] | None"
+
+
+@dataclass(frozen=True)
+class ForAll(Generic[T]):
+    """What was given alone and goes with every text."""
+
+    value: T
+
+
+Given: TypeAlias = "ForAll[T] | list[T]"
 
 
 def spread(
-    prompts: Prompt | Iterable[Prompt], chains: Chains, seeds: int | Iterable[int] | None
+    prompts: Prompt | Iterable[Prompt], chains: Chains, seeds: Seeds
 ) -> list[tuple[Prompt, Chain, int]]:
-    """A prompt, a chain and a seed for each text; what is given once goes with all of them.
+    """A prompt, a chain and a seed for each text; what is given alone goes with all of them.
 
     Raises:
         ValueError: the lists differ in length, or one is empty.
     """
-    lists = {"prompts": _prompts(prompts), "chains": _chains(chains), "seeds": _seeds(seeds)}
-    n = max(map(len, lists.values()))
-    for name, values in lists.items():
-        if len(values) not in (1, n):
-            said = ", ".join(f"{len(v)} {k}" for k, v in lists.items())
-            raise ValueError(f"{said}: give one of {name}, or {n}.")
-    columns = [values * n if len(values) == 1 else values for values in lists.values()]
-    return [(p, c, seed_or_random(s)) for p, c, s in zip(*columns, strict=True)]
+    rows = together(prompts=_prompts(prompts), chains=chains_given(chains), seeds=_seeds(seeds))
+    return [(p, Chain.of(c), seed_or_random(s)) for p, c, s in rows]
 
 
-def _prompts(prompts: Any) -> list[Prompt]:
+def spread_branches(
+    branches: Iterable[T], chains: Chains, seeds: Seeds
+) -> list[tuple[T, Chain | None, int | None]]:
+    """As `spread`, for branches; None is what the branch's trace has there.
+
+    Raises:
+        ValueError: the lists differ in length, or one is empty.
+    """
+    forks = list(branches)
+    if not forks:
+        raise ValueError("no branch is given: give at least one (trace, step, token).")
+    rows = together(branches=forks, chains=chains_given(chains), seeds=_seeds(seeds))
+    return [(fork, None if c is None else Chain.of(c), s) for fork, c, s in rows]
+
+
+def together(**columns: Given[Any]) -> list[tuple[Any, ...]]:
+    """One row for each text, from lists of one length and from what goes with all.
+
+    Raises:
+        ValueError: two lists differ in length.
+    """
+    counts = {name: len(x) if isinstance(x, list) else 1 for name, x in columns.items()}
+    n = max(counts.values())
+    for name, given in columns.items():
+        if isinstance(given, list) and len(given) != n:
+            said = ", ".join(f"{count} {name}" for name, count in counts.items())
+            raise ValueError(
+                f"{said}: give one of {name}, or {n}. One for all is given alone, not in a list."
+            )
+    lists = [x if isinstance(x, list) else [x.value] * n for x in columns.values()]
+    return list(zip(*lists, strict=True))
+
+
+def chains_given(chains: Chains) -> Given[Chain | Stage | Iterable[Stage] | None]:
+    """One chain or stage for all, or a list with one for each.
+
+    Raises:
+        ValueError: the list is empty.
+    """
+    if isinstance(chains, (Chain, Stage)) or not isinstance(chains, Iterable):
+        return ForAll(chains)
+    return _listed(chains, "no chain is given: give at least one, or None for the default.")
+
+
+def prompts_given(prompts: Prompt | Iterable[Prompt]) -> list[Prompt]:
+    """The prompts, one or several."""
+    given = _prompts(prompts)
+    return given if isinstance(given, list) else [given.value]
+
+
+def _prompts(prompts: Any) -> Given[Prompt]:
     if isinstance(prompts, (str, bytes, dict)) or not hasattr(prompts, "__iter__"):
-        return [cast(Prompt, prompts)]  # what is wrong with one is said where it is tokenised
-    items = list(prompts)
-    if not items:
-        raise ValueError("no prompt is given: give at least one.")
-    return [items] if hasattr(items[0], "__index__") else items
+        return ForAll(cast(Prompt, prompts))  # what is wrong with one is said where it is tokenised
+    items = _listed(prompts, "no prompt is given: give at least one.")
+    return ForAll(items) if hasattr(items[0], "__index__") else items
 
 
-def _chains(chains: Any) -> list[Chain]:
-    if chains is None or isinstance(chains, (Chain, Stage)):
-        return [Chain.of(chains)]
-    items = list(chains) if isinstance(chains, Iterable) else [chains]
-    if all(isinstance(item, Stage) for item in items):
-        return [Chain(items)]
-    return [Chain.of(item) for item in items]
-
-
-def _seeds(seeds: Any) -> list[int | None]:
+def _seeds(seeds: Any) -> Given[int | None]:
     if seeds is None or not isinstance(seeds, Iterable):
-        return [seeds]
-    items = list(seeds)
-    if not items:
-        raise ValueError("no seed is given: give at least one, or None.")
-    return items
+        return ForAll(seeds)
+    return _listed(seeds, "no seed is given: give at least one, or None.")
+
+
+def _listed(items: Iterable[T], if_empty: str) -> list[T]:
+    found = list(items)
+    if not found:
+        raise ValueError(if_empty)
+    return found

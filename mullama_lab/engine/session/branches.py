@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from mullama_lab.engine.generation.branch import Branch
 from mullama_lab.engine.generation.generate import Lane, Limits, generate
 from mullama_lab.engine.generation.run import Run, Runs
+from mullama_lab.engine.generation.spread import Chains, Seeds, spread_branches
 from mullama_lab.engine.model.one_token import one_token
 from mullama_lab.engine.model.opening import piece_of
 from mullama_lab.engine.options import MAX_TOP, seed_or_random, whole
@@ -88,9 +89,10 @@ class SessionBranches(SessionRuns):
     def branch_many(
         self,
         branches: Iterable[Fork],
-        chain: Chain | Stage | Iterable[Stage] | None = None,
+        chains: Chains = None,
         *,
         max_tokens: int = 128,
+        seeds: Seeds = None,
         stop: str | Iterable[str] = (),
         top: int | None = None,
     ) -> list[Trace]:
@@ -98,23 +100,32 @@ class SessionBranches(SessionRuns):
 
         Args:
             branches: (trace, step, token) of each.
+            chains: a chain, or a list with one for each; None is the one in force at its step.
+            max_tokens, stop, top: as in `branch`, for each of them.
+            seeds: a seed, or a list with one for each; None is that of its trace.
+
+        Raises:
+            ValueError: the lists differ in length, or one is empty; or as `branch`.
         """
-        runs = self._new_branches(branches, chain, Limits.of(max_tokens, stop), top)
+        limits = Limits.of(max_tokens, stop)
+        runs = self._new_branches(branches, chains, limits, seeds=seeds, top=top)
         with runs._job.stopped_on_error():
             return self._launched_many(runs).wait()
 
     def start_branches(
         self,
         branches: Iterable[Fork],
-        chain: Chain | Stage | Iterable[Stage] | None = None,
+        chains: Chains = None,
         *,
         max_tokens: int = 128,
+        seeds: Seeds = None,
         stop: str | Iterable[str] = (),
         top: int | None = None,
     ) -> Runs:
         """Begin `branch_many` and return its Runs at once."""
+        limits = Limits.of(max_tokens, stop)
         return self._launched_many(
-            self._new_branches(branches, chain, Limits.of(max_tokens, stop), top)
+            self._new_branches(branches, chains, limits, seeds=seeds, top=top)
         )
 
     def _new_branch(
@@ -135,8 +146,10 @@ class SessionBranches(SessionRuns):
     def _new_branches(
         self,
         branches: Iterable[Fork],
-        chain: Chain | Stage | Iterable[Stage] | None,
+        chains: Chains,
         limits: Limits,
+        *,
+        seeds: Seeds,
         top: int | None,
     ) -> Runs:
         lanes: list[Lane] = []
@@ -147,9 +160,10 @@ class SessionBranches(SessionRuns):
             lanes.append(lane)
             return Part(together)
 
-        made = [self._run_of(fork, chain, limits, part, seed=None, top=top) for fork in branches]
-        if not made:
-            raise ValueError("no branch is given: give at least one (trace, step, token).")
+        made = [
+            self._run_of(fork, chain, limits, part, seed=seed, top=top)
+            for fork, chain, seed in spread_branches(branches, chains, seeds)
+        ]
         return Runs(made, together)
 
     def _run_of(

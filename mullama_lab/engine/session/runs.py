@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mullama_lab.engine.generation.expand import rows_after
 from mullama_lab.engine.generation.generate import Lane, Limits, generate, score
 from mullama_lab.engine.generation.run import Run, Runs
-from mullama_lab.engine.generation.spread import Chains, Prompt, spread
+from mullama_lab.engine.generation.spread import Chains, Prompt, Seeds, spread
 from mullama_lab.engine.model.opening import must_be_short, piece_of
 from mullama_lab.engine.options import MAX_TOP, seed_or_random, whole
 from mullama_lab.engine.sampling.chain import Chain, Stage
@@ -118,14 +118,14 @@ class SessionRuns(SessionCache):
         chains: Chains = None,
         *,
         max_tokens: int = 128,
-        seeds: int | Iterable[int] | None = None,
+        seeds: Seeds = None,
         stop: str | Iterable[str] = (),
         top: int = 64,
     ) -> list[Trace]:
         """Generate several texts side by side, in one batch of sequences.
 
-        A prompt is processed once for all that begin with it. What is given once, a prompt, a
-        chain or a seed, goes with each of what is given as a list:
+        A prompt is processed once for all that begin with it. A prompt, a chain or a seed given
+        alone goes with all; a list has one for each:
 
             session.generate_many("Once upon a time", chain, seeds=range(8))
             session.generate_many(["Yes", "No"], [TopK(40), MinP(0.1)], seeds=7)
@@ -136,7 +136,8 @@ class SessionRuns(SessionCache):
 
         Args:
             prompts: a text, token ids, or a list of those.
-            chains: a chain, or a list with one for each.
+            chains: a chain or a stage, or a list with one for each: a list of stages is a list of
+                chains of one stage. `TopK(40) | MinP(0.1)` is one chain.
             max_tokens, stop, top: as in `generate`, for each of them.
             seeds: a seed, or a list with one for each; None picks one for each.
 
@@ -155,7 +156,7 @@ class SessionRuns(SessionCache):
         chains: Chains = None,
         *,
         max_tokens: int = 128,
-        seeds: int | Iterable[int] | None = None,
+        seeds: Seeds = None,
         stop: str | Iterable[str] = (),
         top: int = 64,
     ) -> Runs:
@@ -193,7 +194,7 @@ class SessionRuns(SessionCache):
         chains: Chains,
         limits: Limits,
         *,
-        seeds: int | Iterable[int] | None,
+        seeds: Seeds,
         top: int,
     ) -> Runs:
         context, model = self._context, self.model

@@ -310,6 +310,27 @@ def test_several_branches_run_in_one_batch(session, trace, cost):
         session.branch_many([])
 
 
+def test_each_of_several_branches_has_a_chain_and_a_seed_of_its_own(session, trace):
+    forks = [(trace, 3, Z), (trace, 9, A)]
+    both = session.branch_many(forks, [TopK(9), TopP(0.9)], max_tokens=3, seeds=[5, 6])
+    alone = [
+        session.branch(*fork, chain, max_tokens=3, seed=seed)
+        for fork, chain, seed in zip(forks, (TopK(9), TopP(0.9)), (5, 6), strict=True)
+    ]
+    assert [t.chain for t in both] == [Chain([TopK(9)]), Chain([TopP(0.9)])]
+    assert [t.seed for t in both] == [5, 6]
+    assert [t.tokens.tolist() for t in both] == [t.tokens.tolist() for t in alone]
+    one = session.branch_many(forks, TopK(9) | TopP(0.9), max_tokens=1, seeds=5)
+    assert [(t.chain, t.seed) for t in one] == [(TopK(9) | TopP(0.9), 5)] * 2
+    as_they_were = session.branch_many(forks, [None, TopK(1)], max_tokens=1, seeds=[None, 5])
+    assert [t.seed for t in as_they_were] == [trace.seed, 5]
+    assert as_they_were[0].chain == trace.chain
+    with pytest.raises(ValueError, match="2 branches, 3 chains, 1 seeds: give one of"):
+        session.branch_many(forks, [TopK(9)] * 3)
+    with pytest.raises(ValueError, match="2 branches, 1 chains, 1 seeds: give one of seeds, or 2"):
+        session.branch_many(forks, seeds=[1])
+
+
 def test_two_branches_at_once_do_not_disturb_each_other(session, trace):
     expected = [session.branch(trace, 6, token, max_tokens=9) for token in (A, B)]
     found = [None, None]

@@ -12,6 +12,7 @@ from mullama_lab.engine.sampling.samplers import (
     Chain,
     Custom,
     Mask,
+    MinP,
     MirostatV2,
     Penalties,
     Temperature,
@@ -242,7 +243,7 @@ def test_what_is_given_once_goes_with_all(session):
     many = session.generate_many(["a", "b"], TopK(1), max_tokens=2, seeds=5)
     assert [t.seed for t in many] == [5, 5]
     assert {t.chain for t in many} == {Chain([TopK(1)])}
-    one = session.generate_many([1, A], [TopK(3), Temperature(2)], max_tokens=2)
+    one = session.generate_many([1, A], TopK(3) | Temperature(2), max_tokens=2)
     assert [t.prompt_tokens.tolist() for t in one] == [[1, A]]
     assert one[0].chain == TopK(3) | Temperature(2)
     two = session.generate_many(np.array([1, A]), [TopK(1), None], max_tokens=2, seeds=None)
@@ -252,9 +253,23 @@ def test_what_is_given_once_goes_with_all(session):
     assert [t.prompt_tokens.tolist() for t in mixed] == [[1, 5], [1, ord("b") + 3]]
 
 
+def test_a_list_of_stages_is_a_chain_for_each(session):
+    two = session.generate_many(["Yes", "No"], [TopK(40), MinP(0.1)], max_tokens=2, seeds=7)
+    assert [t.chain for t in two] == [Chain([TopK(40)]), Chain([MinP(0.1)])]
+    assert [t.seed for t in two] == [7, 7]
+    runs = session.start_many("Yes", (stage for stage in (TopK(40), MinP(0.1))), max_tokens=1)
+    assert [t.chain for t in runs.wait()] == [Chain([TopK(40)]), Chain([MinP(0.1)])]
+    alone = session.generate("Yes", [TopK(40), MinP(0.1)], max_tokens=1)
+    assert alone.chain == TopK(40) | MinP(0.1)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "said"),
     [
+        ((["a", "b"], [TopK(1), TopK(2), TopK(3)]), ValueError, "2 prompts, 3 chains, 1 seeds"),
+        ((["a", "b"], [TopK(1)]), ValueError, "give one of chains, or 2. One for all is given alo"),
+        ((["a"], None, [1, 2, 3]), ValueError, "give one of prompts, or 3. One for all is given"),
+        (("a", []), ValueError, "no chain is given"),
         ((["a", "b"], None, [1, 2, 3]), ValueError, "2 prompts, 1 chains, 3 seeds: give one of"),
         (("a", [TopK(1), None], [1, 2, 3]), ValueError, "give one of chains, or 3"),
         (([],), ValueError, "no prompt is given"),
