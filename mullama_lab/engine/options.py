@@ -11,7 +11,9 @@ import secrets
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import psutil
+from numpy.typing import NDArray
 
 from mullama_lab.engine._native import RANDOM_SEED
 from mullama_lab.engine._native_context import KV_TYPES
@@ -33,6 +35,30 @@ def whole(name: str, value: Any, low: int, high: int, way_out: str = "") -> int:
         shown = number if number.bit_length() < 200 else f"about 2**{number.bit_length()}"
         raise ValueError(f"{name}={shown}: it must be from {low} to {high}.{way_out}")
     return number
+
+
+def exact(name: str, values: Any, kind: type[np.integer]) -> NDArray[Any]:
+    """Whole numbers as an array of `kind`, none of them cut or wrapped round to fit.
+
+    The caller's own array where it is of that kind already.
+
+    Raises:
+        ValueError: one is no whole number, or larger than `kind` holds.
+
+    >>> exact("ids", [1, 2], np.int32).dtype.name
+    'int32'
+    """
+    given = np.asarray(values)
+    if given.dtype == kind:
+        return given
+    ends = np.iinfo(kind)
+    if given.size and not (
+        given.dtype.kind in "iu" and ends.min <= int(given.min()) and int(given.max()) <= ends.max
+    ):
+        raise ValueError(
+            f"{name}={values!r:.80}: they must be whole numbers from {ends.min} to {ends.max}."
+        )
+    return given.astype(kind)
 
 
 def token_limit(max_tokens: Any) -> int:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine.index.file import Column, MappedFile
 from mullama_lab.engine.index.part import Name, Part, Run, is_name, offsets_of
-from mullama_lab.engine.multivector.ragged import Ragged
+from mullama_lab.engine.multivector.ragged import Ragged, rising
 
 
 def columns_of(
@@ -65,8 +65,8 @@ def opened(
         KeyError, ValueError: columns are missing or do not fit each other.
     """
     names = json.loads(arrays["names"].tobytes())
-    offsets, text_offsets = arrays["offsets"].copy(), arrays["text_offsets"].copy()
-    vectors = Ragged.unchecked(arrays["vectors"], offsets, arrays.get("scales"))
+    vectors = Ragged.unchecked(arrays["vectors"], arrays["offsets"], arrays.get("scales"))
+    text_offsets = rising(arrays["text_offsets"], arrays["texts"].size, "bytes of its texts")
     if vectors.vectors.dtype != storage or vectors.dim != dim:
         raise ValueError(f"its vectors are {vectors}, not {storage} of {dim}")
     part = Part(
@@ -81,10 +81,13 @@ def opened(
     )
     n_tokens = vectors.n_tokens
     shapes = [part.ids.shape, part.pieces.shape, part.spans.shape, part.text_offsets.shape]
+    kinds = [array.dtype.name for array in (part.ids, part.pieces, part.spans, part.texts)]
     if shapes != [(n_tokens,), (n_tokens,), (n_tokens, 2), (len(vectors) + 1,)]:
         raise ValueError(f"its columns have the shapes {shapes}, of {n_tokens} tokens")
+    if kinds != ["int32", "int32", "int32", "uint8"]:
+        raise ValueError(f"its columns are {', '.join(kinds)}")
     if not isinstance(names, list) or len(names) != len(vectors) or not all(map(is_name, names)):
         raise ValueError("its ids do not fit its documents")
-    bounds = arrays["piece_offsets"].tolist()
     data = arrays["piece_bytes"].tobytes()
+    bounds = rising(arrays["piece_offsets"], len(data), "bytes of its tokens").tolist()
     return part, [data[start:end] for start, end in pairwise(bounds)]

@@ -13,6 +13,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from mullama_lab.engine.options import exact
+
 Vectors: TypeAlias = NDArray[np.floating[Any]]  # (n_tokens, dim), float32 or float16
 Kind: TypeAlias = Literal["query", "document"]
 
@@ -53,8 +55,8 @@ class MultiVector:
         if vectors.dtype != np.float16:
             vectors = np.asarray(vectors, np.float32)
         n_tokens = _checked(vectors, self.kind)
-        ids = np.asarray(self.ids, np.int32)
-        spans = np.asarray(self.spans, np.int32).reshape(-1, 2)
+        ids = exact("ids", self.ids, np.int32)
+        spans = exact("spans", self.spans, np.int32).reshape(-1, 2)
         pieces = tuple(bytes(piece) for piece in self.pieces)
         counts = {"ids": ids.size, "pieces": len(pieces), "spans": len(spans)}
         for name, count in counts.items():
@@ -136,9 +138,9 @@ class MultiVector:
         dtype = np.float16 if values["dtype"] == "float16" else np.float32
         return cls(
             vectors=np.array(values["vectors"], dtype).reshape(-1, values["dim"]),
-            ids=np.array(values["ids"], np.int32),
+            ids=values["ids"],
             pieces=tuple(bytes.fromhex(piece) for piece in values["pieces"]),
-            spans=np.array(values["spans"], np.int32).reshape(-1, 2),
+            spans=values["spans"],
             text=values["text"],
             kind=values["kind"],
         )

@@ -28,6 +28,7 @@ class Ragged:
     Args:
         vectors: (n_tokens, dim) of float32, float16 or int8.
         offsets: int64 of shape (n_documents + 1,); document i is rows offsets[i] to offsets[i+1].
+            They are copied, so that nothing altered later leads a search astray.
         scales: float32 of shape (n_tokens,) where vectors are int8, else None.
 
     Raises:
@@ -74,29 +75,18 @@ class Ragged:
         return cls.unchecked(np.concatenate(parts), offsets)
 
     def _set(self) -> None:
-        vectors = np.ascontiguousarray(self.vectors)
-        offsets = np.ascontiguousarray(self.offsets, np.int64)
+        vectors = _in_memory(np.asarray(self.vectors))
         if vectors.ndim != 2 or vectors.shape[1] == 0 or vectors.dtype.name not in STORAGES:
             raise ValueError(
                 f"vectors of {vectors.dtype} and shape {vectors.shape}: they must be (n_tokens, "
                 f"dim) of {', '.join(STORAGES)}."
             )
-        if (
-            offsets.ndim != 1
-            or not offsets.size
-            or offsets[0] != 0
-            or offsets[-1] != len(vectors)
-            or (np.diff(offsets) < 0).any()
-        ):
-            raise ValueError(
-                f"offsets of shape {offsets.shape}: they must rise from 0 to the {len(vectors)} "
-                "rows of the vectors, one more than there are documents."
-            )
+        offsets = rising(self.offsets, len(vectors), "rows of the vectors")
         scales = self.scales
         if (vectors.dtype == np.int8) != (scales is not None):
             raise ValueError("int8 vectors need a scale a row, others have none.")
         if scales is not None:
-            scales = np.ascontiguousarray(scales, np.float32)
+            scales = _in_memory(np.asarray(scales, np.float32))
             if scales.shape != (len(vectors),):
                 raise ValueError(f"scales of shape {scales.shape} for {len(vectors)} rows.")
         for name, value in (("vectors", vectors), ("offsets", offsets), ("scales", scales)):
@@ -180,6 +170,41 @@ def vectors_of(tokens: Any, name: str) -> NDArray[Any]:
         vectors = np.ascontiguousarray(vectors, np.float32)
     check_finite(vectors, name)
     return np.ascontiguousarray(vectors)
+
+
+def rising(offsets: Any, end: int, of: str) -> NDArray[np.int64]:
+    """A copy of where each of some runs begins and the last ends, which nobody can alter.
+
+    Args:
+        end: the last of them; they rise, or stay, from 0 to it.
+        of: what is counted, for the message.
+
+    Raises:
+        ValueError: they are no such whole numbers.
+
+    >>> rising([0, 2, 2, 5], 5, "rows").tolist()
+    [0, 2, 2, 5]
+    """
+    given = np.asarray(offsets)
+    fits = given.dtype.kind in "iu" and given.ndim == 1 and given.size > 0
+    # Compared, not subtracted: the difference of two numbers may be more than their type holds.
+    if not fits or given[0] != 0 or given[-1] != end or (given[1:] < given[:-1]).any():
+        raise ValueError(
+            f"offsets of {given.dtype} and shape {given.shape}: they must be whole numbers that "
+            f"rise from 0 to the {end} {of}, one more than there are documents."
+        )
+    copy = given.astype(np.int64)
+    copy.flags.writeable = False
+    return copy
+
+
+def _in_memory(array: NDArray[Any]) -> NDArray[Any]:
+    """The array as machine code reads it: in order, aligned, its bytes this machine's way.
+
+    Where it is so already, a view: its shape and type are then nobody else's to alter.
+    """
+    kind = array.dtype.newbyteorder("=")
+    return np.require(array, kind, ["C_CONTIGUOUS", "ALIGNED"]).view()
 
 
 def check_dims(parts: Sequence[NDArray[Any]], dim: int, like: str) -> None:

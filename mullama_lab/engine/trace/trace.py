@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from mullama_lab.engine.options import exact
 from mullama_lab.engine.sampling.chain import Chain
 from mullama_lab.engine.trace import arrays as trace_arrays
 from mullama_lab.engine.trace import file, part
@@ -56,7 +57,7 @@ class Trace(Sequence[Step]):
         model_name: str = "",
     ) -> None:
         self.model_name = model_name
-        self.prompt_tokens = np.array(prompt_tokens, np.int32)
+        self.prompt_tokens = exact("prompt_tokens", prompt_tokens, np.int32).copy()
         self.prompt_tokens.flags.writeable = False
         self.chains: list[tuple[int, Chain]] = [(0, chain if chain is not None else Chain())]
         self.seed = seed

@@ -49,7 +49,7 @@ def unpacked(data: Mapping[str, Any]) -> tuple[list[int], int, list[Branch]]:
     try:
         if data["format"] != FORMAT:
             raise ValueError(f"its format is {shortened(data['format'])}, not {FORMAT}")
-        prompt = [int(token) for token in data["prompt_tokens"]]
+        prompt = [whole("a prompt token", token, 0, 2**31 - 1) for token in data["prompt_tokens"]]
         count = whole("count", data["count"], 0, 2**31)
         pieces = {int(t): bytes.fromhex(piece) for t, piece in data["vocabulary"].items()}
         branches = _branches(data["branches"], prompt, pieces)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import resource
@@ -338,3 +339,38 @@ except errors.IndexNotSaved as error:
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == [path.name]
     assert MultiVectorIndex.open(path, by_hand()).ids == index.ids
+
+
+def resealed(path, altered):
+    """The file with some arrays of int64 altered, and the checksum of what it is then."""
+    whole = path.read_bytes()
+    start = 8 + int.from_bytes(whole[:8], "little")
+    entries = json.loads(whole[8:start])
+    said = entries.pop("__metadata__")["digest"].encode()
+    content = bytearray(whole.replace(said, b"0" * 64, 1))
+    for name, values in altered.items():
+        a, b = entries[name]["data_offsets"]
+        array = np.frombuffer(memoryview(content)[start + a : start + b], np.int64)
+        array[:] = values(array)
+    sealed = hashlib.sha256(content).hexdigest().encode()
+    path.write_bytes(bytes(content).replace(b"0" * 64, sealed, 1))
+
+
+def wrapped(array):
+    """Numbers whose differences, in 64 bits, are those of numbers that rise."""
+    return [0, 2**63 - 1, -(2**63), -1, *[0] * (len(array) - 5), array[-1]]
+
+
+@pytest.mark.parametrize("verify", [True, False])
+@pytest.mark.parametrize("name", ["offsets", "text_offsets", "piece_offsets"])
+def test_offsets_that_wrap_are_refused_though_the_checksum_is_right(
+    tmp_path, name, verify, saved, by_hand
+):
+    _, path = saved(tmp_path)
+    resealed(path, {})
+    MultiVectorIndex.open(path, by_hand())
+    resealed(path, {name: wrapped})
+    with pytest.raises(
+        errors.IndexFileError, match="is no whole index: offsets .* that rise from 0 to"
+    ):
+        MultiVectorIndex.open(path, by_hand(), verify=verify)

@@ -216,9 +216,12 @@ def test_ragged_copies_without_padding():
     [
         (np.zeros((2, 3), np.float64), [0, 2], None, "float64 and shape .2, 3.: they must be"),
         (np.zeros(3, np.float32), [0, 3], None, r"shape \(3,\)"),
-        (np.zeros((2, 3), np.float32), [0, 3], None, "must rise from 0 to the 2 rows"),
-        (np.zeros((2, 3), np.float32), [0, 2, 1, 2], None, "must rise"),
-        (np.zeros((2, 3), np.float32), [], None, "must rise"),
+        (np.zeros((2, 3), np.float32), [0, 3], None, "that rise from 0 to the 2 rows"),
+        (np.zeros((2, 3), np.float32), [0, 2, 1, 2], None, "that rise"),
+        (np.zeros((2, 3), np.float32), [], None, "that rise"),
+        (np.zeros((2, 3), np.float32), [0.0, 2.0], None, "must be whole numbers that rise"),
+        (np.zeros((2, 3), np.float32), [0, 2**70, 2], None, "must be whole numbers that rise"),
+        (np.zeros((2, 3), np.float32), [0, 2**63 - 1, -(2**63), -1, 0, 2], None, "that rise"),
         (np.zeros((2, 3), np.int8), [0, 2], None, "need a scale a row"),
         (np.zeros((2, 3), np.float32), [0, 2], [1, 1], "others have none"),
         (np.zeros((2, 3), np.int8), [0, 2], [1], r"scales of shape \(1,\) for 2 rows"),
@@ -229,6 +232,43 @@ def test_ragged_copies_without_padding():
 def test_what_is_no_ragged_array_is_refused(vectors, offsets, scales, said):
     with pytest.raises(ValueError, match=said):
         Ragged(vectors, offsets, scales)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from([0, 1, 2, 3, -1, 2**62, 2**63 - 1, -(2**62), -(2**63)])))
+def test_offsets_are_taken_only_where_each_is_a_row_and_none_falls(middle):
+    offsets = [0, *middle, 3]
+    if offsets == sorted(offsets) and all(0 <= offset <= 3 for offset in offsets):
+        assert Ragged(np.zeros((3, 2), np.float32), np.array(offsets)).offsets.tolist() == offsets
+    else:
+        with pytest.raises(ValueError, match="that rise"):
+            Ragged(np.zeros((3, 2), np.float32), np.array(offsets))
+
+
+def test_nothing_altered_later_leads_a_search_astray():
+    vectors, offsets = np.ones((4, 3), np.float32), np.array([0, 2, 4])
+    ragged = Ragged(vectors, offsets)
+    offsets[1] = 2**40
+    vectors.shape = 3, 4
+    assert ragged.lengths.tolist() == [2, 2]
+    assert ragged.vectors.shape == (4, 3)
+    with pytest.raises(ValueError, match="read-only"):
+        ragged.offsets[1] = 9
+
+
+def test_numbers_of_another_byte_order_are_read_as_what_they_are(method):
+    vectors = unit(np.random.default_rng(3), 6)
+    stored = vectors.astype(vectors.dtype.newbyteorder())
+    of_them = Ragged(stored, np.array([0, 2, 6]))
+    assert maxsim.scores(vectors[:2], of_them) == pytest.approx(
+        maxsim.scores(vectors[:2], Ragged(vectors, np.array([0, 2, 6])))
+    )
+
+
+@pytest.mark.parametrize("ids", [[2**31], [2**70], [-(2**31) - 1], [1.5], [float("nan")], ["7"]])
+def test_an_id_that_int32_cannot_hold_is_refused(ids):
+    with pytest.raises(ValueError, match="ids=.*: they must be whole numbers from -2147483648 to"):
+        MultiVector(np.ones((1, 2)), ids, (b"x",), np.zeros((1, 2), int), "x", "query")
 
 
 # Bad input

@@ -104,7 +104,7 @@ ALTERATIONS = {
         lambda d: d.update(prompt_tokens=[2**40]),
         "a prompt token=1099511627776",
     ),
-    "tokens that are text": (lambda d: d.update(prompt_tokens=["x"]), "invalid literal for int"),
+    "tokens that are text": (lambda d: d.update(prompt_tokens=["x"]), "must be a whole number"),
     "a text cut at a text": (
         lambda d: d["branches"][0]["trace"].update(text_bytes="x"),
         "text_bytes='x'",
