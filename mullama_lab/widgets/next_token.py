@@ -76,9 +76,10 @@ class NextToken(View):
         """Python that computes what is shown, once `model`, `chain` and `prompt` are there."""
         seed, step = self.view.get("seed", 0), self.view.get("step", 0)
         return (
-            "row = model.session().logits(prompt)\n"
-            f"view = chain.preview(row, model=model, history=model.tokenize(prompt), seed={seed}, "
-            f"step={step})"
+            "session = model.session()\n"
+            "row = session.logits(prompt)\n"
+            "view = chain.preview(row, model=model, history=session.prompt_tokens(prompt), "
+            f"seed={seed}, step={step})"
         )
 
     def _publish(self, shown: dict[str, Any], *, note: str, after: str, error: str = "") -> None:

@@ -19,6 +19,7 @@ from mullama_lab.engine import _native_model as native
 from mullama_lab.engine.gguf.check import CheckedFile, check
 from mullama_lab.engine.handle import Handle
 from mullama_lab.engine.model.card import in_words, model_card
+from mullama_lab.engine.model.ends import ends_of, with_ends
 from mullama_lab.engine.model.loading import Progress, printed_log, reporter
 from mullama_lab.engine.model.long_text import longest_run, with_room
 from mullama_lab.engine.options import whole
@@ -213,7 +214,8 @@ class Model(Handle):
         Args:
             text: any text; NUL and emoji are text like any other.
             add_special: add the tokens that begin and end a text, where the model wants them.
-            parse_special: read "<|im_start|>" and the like as the tokens they name.
+            parse_special: read "<|im_start|>" and the like as the tokens they name. A text that
+                begins with the name of the token that begins a text ("<s>Hello") has it once.
 
         Raises:
             ValueError: the text has lone surrogates, is longer than 2 GiB, or the model has no
@@ -221,12 +223,12 @@ class Model(Handle):
         """
         data = self._encode(text)
         self._check_text(text)
-        if add_special:
-            self._check_special()
+        ends = ends_of(self) if add_special else None
+        adds = ends is not None and not parse_special
 
         def run() -> list[int]:
             with self._in_use() as vocabulary:
-                return native.tokenize(vocabulary, data, bool(add_special), bool(parse_special))
+                return native.tokenize(vocabulary, data, adds, bool(parse_special))
 
         pre_tokenizer = self.metadata.get("tokenizer.ggml.pre")
         split = self.vocab_type == "BPE"
@@ -236,7 +238,7 @@ class Model(Handle):
                 f"{self.name} has no token for a part of {text[:40]!r}, and none for unknown text. "
                 "Leave that part out."
             )
-        return tokens
+        return tokens if ends is None or adds else with_ends(tokens, ends)
 
     def detokenize(self, tokens: Iterable[int], *, special: bool = False) -> str:
         """The text of some tokens; bytes that are no UTF-8 become U+FFFD."""
@@ -336,23 +338,6 @@ class Model(Handle):
                     f"{self.name} has no token for {character!a} and none for its bytes. "
                     "Leave that character out."
                 )
-
-    def _check_special(self) -> None:
-        """llama.cpp aborts when it shall add a token that the vocabulary does not name."""
-        kind = self.vocab_type
-        needs = {
-            "bos": kind == "WPM" or (self.add_bos and kind in ("SPM", "BPE", "UGM")),
-            "eos": self.add_eos and kind in ("SPM", "BPE", "UGM"),
-            "sep": kind == "WPM",
-        }
-        missing = [
-            name for name, needed in needs.items() if needed and name not in self.special_tokens
-        ]
-        if missing:
-            raise ValueError(
-                f"{self.name} adds {' and '.join(missing)} to every text but has no such token. "
-                "Pass add_special=False."
-            )
 
     def _check_token(self, token: int) -> int:
         try:

@@ -13,6 +13,7 @@ from mullama_lab.engine.generation.expand import rows_after
 from mullama_lab.engine.generation.generate import Lane, Limits, generate, score
 from mullama_lab.engine.generation.run import Run, Runs
 from mullama_lab.engine.generation.spread import Chains, Prompt, Seeds, spread
+from mullama_lab.engine.model.ends import warn_of_two
 from mullama_lab.engine.model.opening import must_be_short, piece_of
 from mullama_lab.engine.options import MAX_TOP, seed_or_random, whole
 from mullama_lab.engine.sampling.chain import Chain, Stage
@@ -316,7 +317,9 @@ class SessionRuns(SessionCache):
         """The token ids that a prompt becomes: what `generate` would process for it.
 
         Args:
-            prompt: a text, or token ids as they are.
+            prompt: a text, or token ids as they are. A text's special tokens are read as such,
+                and one that begins with the token that begins a text ("<s>Hello") has it once.
+                Token ids that have it twice are taken as they are, with a warning.
 
         Raises:
             ValueError: it has no token, or one outside the vocabulary.
@@ -342,6 +345,7 @@ class SessionRuns(SessionCache):
                 f"the prompt has {len(tokens)} tokens, but the context has room for {self.n_ctx}. "
                 "Open the session with a larger n_ctx, or shorten the prompt."
             )
+        warn_of_two(self.model, tokens)
         return tokens
 
     def empty_trace(self, prompt: Prompt, *, top: int = 64) -> Trace:

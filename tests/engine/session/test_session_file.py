@@ -158,7 +158,7 @@ def test_an_empty_session_and_a_full_one_can_be_saved(tiny_model, tmp_path):
         with tiny_model.session(n_ctx=64, n_threads=1, n_seq_max=1) as session:
             n_ctx = session.n_ctx
             if n:
-                session.generate([1] * n_ctx, CHAIN, max_tokens=0)
+                session.generate([5] * n_ctx, CHAIN, max_tokens=0)
             session.save(tmp_path / "s")
         with Session.load(tmp_path / "s", tiny_model) as session:
             assert len(session.tokens) == (n_ctx if n else 0)
