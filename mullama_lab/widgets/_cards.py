@@ -117,6 +117,12 @@ TEXTS: dict[str, dict[str, TextRule]] = {
             "ban", "token ids, as in 12, 15, 100-120; empty bans none", _read_ids, _write_ids
         ),
     },
+    "Ban": {
+        "words": TextRule(
+            "words", 'quoted words and phrases, as in "delve", "a testament to"',
+            _read_strings, _write_strings,
+        )
+    },
     "DRY": {
         "breakers": TextRule(
             "breakers", 'quoted texts that end a phrase, as in "\\n", ":"',

@@ -155,6 +155,7 @@ def test_infill_is_refused_where_llama_cpp_would_abort(folder, outcomes):
         "infill": TopK(9) | Infill(),
         "breakers": Chain([DRY(multiplier=1)]),
         "no breakers": Chain([DRY(multiplier=1, breakers=())]),
+        "words": Chain([Ban(["a"])]),
     }.items():
         attempt(name, lambda: chain.preview(row, model=model))
     attempt("piece", lambda: (model.piece(5), model.is_eog(5), model.is_control(5)))
@@ -162,6 +163,7 @@ def test_infill_is_refused_where_llama_cpp_would_abort(folder, outcomes):
     """
     assert outcomes(code, nameless) == {
         **{"infill": "ValueError", "breakers": "ValueError", "no breakers": "fine"},
+        **{"words": "ValueError"},
         **{"piece": "fine", "default": "fine"},
     }
 
@@ -296,6 +298,8 @@ def test_no_chain_row_or_history_that_hypothesis_finds_does_harm(folder, outcome
         st.just(Greedy()), st.just(Infill()), st.just(Custom(lambda x, h: x[::-1].copy())),
         st.builds(LogitBias, st.dictionaries(tokens, st.sampled_from([-math.inf, -1e6, 1e6, 0.5]))),
         st.builds(Mask, ban=st.lists(tokens)),
+        st.builds(Ban, st.lists(st.text(min_size=1, max_size=5).filter(
+            lambda text: text.isprintable()), max_size=3)),
         st.builds(Mask, allow=st.lists(tokens, min_size=1, max_size=5)),
     )
     counts = {"fine": 0, "refused": 0}

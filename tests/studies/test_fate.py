@@ -29,6 +29,7 @@ OTHERS = st.one_of(
     st.builds(s.Temperature, st.floats(0.3, 2.0)),
     st.builds(s.Penalties, repeat=st.floats(1.0, 1.5)),
     st.builds(s.LogitBias, st.just({5: -math.inf, 9: 3.0})),
+    st.builds(s.Ban, st.lists(st.sampled_from("ae!\n"), max_size=3)),
 )
 CHAINS = st.lists(st.one_of(CUTS, OTHERS), min_size=1, max_size=4).map(Chain)
 HISTORY = [3, 7, 7, 12]

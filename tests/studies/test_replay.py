@@ -36,6 +36,7 @@ STAGES = st.one_of(
     st.builds(s.Penalties, presence=number(-0.3, 0.5), last_n=number(8, -1)),
     st.builds(s.DRY, multiplier=number(0.8), allowed_length=number(1, 2), breakers=st.just(())),
     st.builds(s.Mask, ban=st.lists(st.integers(0, 258), max_size=100)),
+    st.builds(s.Ban, st.lists(number("a", "e", "th", "\n", "é"), max_size=4)),
     st.builds(s.TailFree, number(0.5, 0.95)),
     st.builds(s.Mirostat, number(3.0, 7.0), number(0.1, 0.6)),
     st.builds(s.MirostatV2, number(3.0, 7.0), number(0.1, 0.6)),

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from mullama_lab.engine.sampling.catalogue import catalogue
 from mullama_lab.engine.sampling.samplers import (
     DRY,
+    Ban,
     Chain,
     Custom,
     LogitBias,
@@ -200,6 +201,7 @@ def test_a_custom_stage_is_switched_and_moved_but_not_edited() -> None:
         (Mask(), "allow", "5", Mask(allow=[5])),
         (Mask(allow=[5]), "allow", "", Mask()),
         (DRY(), "breakers", '"\\n", "é"', DRY(breakers=["\n", "é"])),
+        (Ban(), "words", '"delve", "a testament to"', Ban(["delve", "a testament to"])),
     ],
 )
 def test_lists_are_written_as_text(stage: Any, name: str, text: str, expected: Any) -> None:
@@ -221,6 +223,8 @@ def test_the_text_of_a_list_reads_back(stage: Any) -> None:
         (LogitBias(), "biases", "1: nan"),
         (LogitBias(), "biases", "1 2"),
         (DRY(), "breakers", "unquoted"),
+        (Ban(), "words", "unquoted"),
+        (Ban(), "words", '""'),
         (DRY(), "breakers", "[1]"),
     ],
 )

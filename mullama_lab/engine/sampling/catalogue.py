@@ -14,7 +14,7 @@ def catalogue() -> list[dict[str, Any]]:
     order = (
         s.Temperature, s.TopK, s.TopP, s.MinP, s.Typical, s.TopNSigma, s.XTC, s.Penalties, s.DRY,
         s.DynamicTemperature, s.Mirostat, s.MirostatV2, s.AdaptiveP, s.TailFree, s.LogitBias,
-        s.Mask, s.Infill, s.Greedy,
+        s.Mask, s.Ban, s.Infill, s.Greedy,
     )  # fmt: skip
     return [_describe(kind) for kind in order]
 

@@ -28,7 +28,7 @@ Logits = NDArray[np.float32]  # (n_vocab,)
 # Stages that may mask with -inf in place, so that candidates have to be counted afterwards.
 MASKING = (
     *(s.TopNSigma, s.Temperature, s.DynamicTemperature, s.LogitBias, s.Mask, s.Infill, s.DRY),
-    s.Custom,
+    *(s.Ban, s.Custom),
 )
 # Stages that change logits: they may leave nothing, or let a finite row overflow.
 _CHANGING = (*MASKING, s.Penalties, s.AdaptiveP)
@@ -49,10 +49,10 @@ def check(chain: Chain, model: Model) -> None:
             _in_vocabulary(stage, (*(stage.allow or ()), *stage.ban), model.n_vocab)
         elif isinstance(stage, s.Infill) and model.eot is None and model.eos is None:
             raise ValueError("Infill needs a model with an end-of-text token; this one has none.")
-        if model.vocab_type == "NONE" and (isinstance(stage, s.Infill) or _breaks(stage)):
+        if model.vocab_type == "NONE" and (isinstance(stage, (s.Infill, s.Ban)) or _breaks(stage)):
             raise ValueError(
-                f"{stage!r} reads the text of tokens, and {model.name} has no vocabulary. "
-                "Use DRY with breakers=(), and no Infill."
+                f"{_brief(stage)} reads the text of tokens, and {model.name} has no vocabulary. "
+                "Use DRY with breakers=(), and no Infill or Ban."
             )
 
 

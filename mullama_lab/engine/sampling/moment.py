@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from mullama_lab.engine import _native as native
 from mullama_lab.engine.options import MAX_SEED, MAX_STEP, whole
 from mullama_lab.engine.sampling import samplers as s
+from mullama_lab.engine.sampling.ban import BanSampler
 from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.sampling.chain_sampler import ChainSampler
 from mullama_lab.engine.sampling.preview import row_and_history
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
 
 OnStage = Callable[[int, bool, float], None]
 DRAW_ROUNDING = 1e-5  # of a row's mass: its log-sum-exp is computed in float32
-ASKING = (s.Penalties, s.DRY, s.LogitBias, s.Mask, s.Infill, s.Custom)  # which token it is
+# These ask which token it is.
+ASKING = (s.Penalties, s.DRY, s.LogitBias, s.Mask, s.Ban, s.Infill, s.Custom)
 PREFIXES = (s.TopK, s.TopP, s.MinP, s.Temperature)  # they keep a beginning of a sorted row
 
 
@@ -140,7 +142,7 @@ class _Walk:
                     return self._top_p(place, stage)
                 if isinstance(stage, ASKING):
                     self._must_know_its_tokens(stage)
-                self._mind_the_tail(stage)
+                self._mind_the_tail(place, stage)
             try:
                 work.apply_stage(place, step)
             except NoCandidates:
@@ -153,10 +155,13 @@ class _Walk:
             self._must_be_sure(token)
         return token
 
-    def _mind_the_tail(self, stage: Stage) -> None:
+    def _mind_the_tail(self, place: int, stage: Stage) -> None:
         tail, window = self.tail, self.candidates.window
         if not (tail.n or tail.masked):
             return
+        sampler = self.work.samplers[place]
+        if isinstance(sampler, BanSampler):  # at one step, a ban is a mask
+            stage = s.Mask(ban=sampler.banned)
         moment = self.moment
         self.tail = tail_after(stage, tail, window["logit"], moment.ids, moment.history)
         if tail.n and not self.tail.n:

@@ -1,9 +1,9 @@
 """Every stage a chain can be made of, as values.
 
-Names, defaults and meanings are llama.cpp's. All but `TailFree`, `Mask` and `Custom` are
-carried out by llama.cpp's own sampler of that name: llama.cpp dropped tail-free sampling, and
-has no sampler for a mask or for Python. Those that ask which token it is, or what was said
-before, are in `token_samplers.py`; import them from here.
+Names, defaults and meanings are llama.cpp's. All but `TailFree`, `Mask`, `Ban` and `Custom`
+are carried out by llama.cpp's own sampler of that name: llama.cpp dropped tail-free sampling, and
+has no sampler for a mask, for words or for Python. Those that ask which token it is, or what was
+said before, are in `token_samplers.py` and `ban.py`; import them from here.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mullama_lab.engine.sampling.ban import Ban
 from mullama_lab.engine.sampling.chain import Chain, Setting, Stage, min_keep, setting
 from mullama_lab.engine.sampling.token_samplers import DRY, LogitBias, Mask, Penalties
 
@@ -22,6 +23,7 @@ __all__ = [
     "DRY",
     "XTC",
     "AdaptiveP",
+    "Ban",
     "Chain",
     "Custom",
     "DynamicTemperature",

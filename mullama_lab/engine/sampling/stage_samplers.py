@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine import _native as native
 from mullama_lab.engine.sampling import samplers as s
+from mullama_lab.engine.sampling.ban import BanSampler
 from mullama_lab.engine.sampling.chain import Stage
 from mullama_lab.engine.sampling.randomness import addressed_seed
 from mullama_lab.errors import StageFailed
@@ -322,6 +323,8 @@ def build(
             return _Unsorting(native.logit_bias_sampler(n_vocab, stage.biases))
         case s.Mask():
             return _Mask(stage, n_vocab)
+        case s.Ban():
+            return BanSampler(stage, model, history)
         case s.DynamicTemperature():
             return _DynamicTemperature(stage)
         case s.Typical():

@@ -39,6 +39,7 @@ STAGES = st.one_of(
     st.builds(s.LogitBias, st.dictionaries(TOKENS, number(-3.0, 2.0, -math.inf), max_size=4)),
     st.builds(s.Mask, ban=st.lists(TOKENS, max_size=6)),
     st.builds(s.Mask, allow=st.lists(TOKENS, min_size=1, max_size=60)),
+    st.builds(s.Ban, st.lists(number("a", "e", "th", "\n", "é"), max_size=4)),
     st.builds(s.Greedy),
     st.builds(s.TailFree, number(0.5, 0.95)),
     st.builds(s.Mirostat, number(2.0, 5.0)),
