@@ -9,9 +9,13 @@ import math
 import numbers
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mullama_lab.engine.sampling.chain import Stage, setting, shown
+from mullama_lab.engine.sampling.words import biases_of_words
+
+if TYPE_CHECKING:
+    from mullama_lab.engine.model import Model
 
 MAX_WINDOW = 1 << 20  # llama.cpp allocates the window of penalties and DRY at once
 
@@ -144,6 +148,24 @@ class LogitBias(Stage):
             raise TypeError(f"LogitBias takes {{token: bias}}, not {biases!r:.80}") from None
         checked = {_token("LogitBias", t): _bias(t, b) for t, b in pairs.items()}
         object.__setattr__(self, "biases", tuple(sorted(checked.items())))
+
+    @classmethod
+    def of(cls, model: Model, biases: Mapping[str, float]) -> LogitBias:
+        """Biases of words, for the tokens that are one of their spellings.
+
+            LogitBias.of(model, {"yes": 2.0, "delve": float("-inf")})
+
+        A word's spellings are in lower case, with a capital, in capitals and as given, each with
+        a space before it and without; " yes" means those with the space alone. Where a spelling
+        is no token by itself it is left as it is, so minus infinity only keeps the word from
+        being written in one token. `Ban` keeps it out however it is cut.
+
+        Raises:
+            ValueError: a word as it is given, with a space or without, is no token; two words
+                give a token different biases; or a bias is out of range.
+            TypeError: no dict of texts.
+        """
+        return cls(biases_of_words(model, biases))
 
     def why_inert(self) -> str:
         return "" if any(bias for _, bias in self.biases) else "no token has a bias"

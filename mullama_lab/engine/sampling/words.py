@@ -1,0 +1,58 @@
+"""Words as a caller means them, and the single tokens that are one of their spellings."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from mullama_lab.engine.sampling.token_texts import TokenTexts, token_texts
+
+if TYPE_CHECKING:
+    from mullama_lab.engine.model import Model
+
+
+def biases_of_words(model: Model, biases: Any) -> dict[int, float]:
+    """See `LogitBias.of`; the biases by token id."""
+    if not isinstance(biases, Mapping) or not all(isinstance(word, str) for word in biases):
+        raise TypeError(
+            f"LogitBias.of takes {{word: bias}} with texts for words, not {biases!r:.80}. "
+            "LogitBias({token: bias}) takes ids."
+        )
+    texts = token_texts(model)
+    found: dict[int, tuple[str, float]] = {}
+    for word, bias in biases.items():
+        for token in _tokens_of(word, texts, forbids=bias == -math.inf):
+            other, theirs = found.setdefault(token, (word, bias))
+            if theirs != bias:
+                piece = texts.pieces[token].decode("utf-8", "replace")
+                raise ValueError(
+                    f"LogitBias.of: {other!r:.40} and {word!r:.40} give the token {piece!r} two "
+                    f"biases, {theirs} and {bias}. Leave one of them out: case does not matter."
+                )
+    return {token: bias for token, (_, bias) in found.items()}
+
+
+def _tokens_of(word: str, texts: TokenTexts, *, forbids: bool) -> list[int]:
+    plain = word.lstrip(" ")
+    with_space = [" " + plain] if plain != word else [plain, " " + plain]
+    missing = [form for form in with_space if not texts.spelled(_bytes(form))]
+    if not plain or len(missing) == len(with_space):
+        raise ValueError(
+            f"LogitBias.of: {word!r:.80} is not one token of this model. "
+            f"Ban([{word!r:.80}]) keeps out what is cut into several."
+        )
+    if forbids and missing:
+        warnings.warn(
+            f"LogitBias.of: {missing[0]!r:.80} is no token of its own, so a bias of minus infinity "
+            f"does not keep it out. Ban([{word!r:.80}]) does.",
+            stacklevel=4,
+        )
+    cases = dict.fromkeys([plain, plain.lower(), plain.capitalize(), plain.upper()])
+    spaces = [" "] if plain != word else ["", " "]
+    return [t for case in cases for space in spaces for t in texts.spelled(_bytes(space + case))]
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
