@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import psutil
@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine._native import RANDOM_SEED
 from mullama_lab.engine._native_context import KV_TYPES
+
+Stop: TypeAlias = str | int | Iterable[str | int]  # strings, and tokens by id
 
 MAX_SEED = RANDOM_SEED - 1
 MAX_STEP = 1 << 20  # llama.cpp's generator is wound forward draw by draw
@@ -99,16 +101,25 @@ def seed_or_random(seed: int | None) -> int:
     return whole("seed", seed, 0, MAX_SEED, " None picks one.")
 
 
-def stop_strings(stop: str | Iterable[str] | None) -> tuple[bytes, ...]:
-    """Stop strings as bytes; None and () are none."""
-    stops = [stop] if isinstance(stop, str) else [] if stop is None else stop
-    if not isinstance(stops, Iterable):
-        raise TypeError(f"stop={stop!r:.80}: it must be a text or a list of texts.")
-    found = []
-    for text in stops:
-        if not isinstance(text, str):
-            raise TypeError(f"stop={stop!r:.80}: {text!r:.80} is not a text.")
-        if not text:
+def stop_strings_and_tokens(stop: Stop | None) -> tuple[list[str], list[int]]:
+    """Stop strings and the ids of stop tokens; None and () are none.
+
+    Whether the ids are in a vocabulary is for the model to say.
+    """
+    rule = "it must be a text, a token id, or a list of those."
+    one = isinstance(stop, str) or hasattr(stop, "__index__")
+    stops: Any = [stop] if one else () if stop is None else stop
+    if not isinstance(stops, Iterable) or isinstance(stops, (bytes, dict)):
+        raise TypeError(f"stop={stop!r:.80}: {rule}")
+    strings: list[str] = []
+    tokens: list[int] = []
+    for item in stops:
+        if not isinstance(item, str):
+            if isinstance(item, bool) or not hasattr(item, "__index__"):
+                raise TypeError(f"stop={stop!r:.80}: {item!r:.80} is no text and no token id.")
+            tokens.append(whole("a stop token", item, 0, (1 << 31) - 1))
+        elif item:
+            strings.append(item)
+        else:
             raise ValueError(f"stop={stop!r:.80}: a stop string has at least one character.")
-        found.append(text.encode("utf-8", "surrogatepass"))
-    return tuple(found)
+    return strings, tokens

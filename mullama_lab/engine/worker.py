@@ -194,6 +194,15 @@ def as_ended(jobs: Sequence[Job[Any]]) -> Iterator[int]:
             yield left.pop(future)
 
 
+_here = threading.local()  # .worker: whose thread this is, or whose work it helps with
+
+
+def helping_here() -> Callable[[], None]:
+    """What makes another thread count as this one: it must not wait for this worker either."""
+    worker = getattr(_here, "worker", None)
+    return lambda: setattr(_here, "worker", worker)
+
+
 _ending: weakref.WeakSet[threading.Thread] = weakref.WeakSet()  # closed by themselves
 
 
@@ -240,7 +249,7 @@ class Worker:
 
     @property
     def is_this_thread(self) -> bool:
-        return threading.current_thread() is self._thread
+        return getattr(_here, "worker", None) is self
 
     def submit(self, job: Job[T]) -> Job[T]:
         """Queue a job; `ClosedError` after `close`."""
@@ -281,6 +290,7 @@ class Worker:
             self._thread.join()
 
     def _loop(self) -> None:
+        _here.worker = self
         while (job := self._queue.get()) is not None:
             with self._lock:
                 closed = self._closed

@@ -38,7 +38,7 @@ class Limits:
     """What is the same for all runs."""
 
     max_tokens: int
-    stop: tuple[str, ...]
+    stop: tuple[str | int, ...]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.engine.generation.spread import Prompt
-from mullama_lab.engine.options import whole
+from mullama_lab.engine.options import Stop, whole
 from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.trace import Trace
@@ -37,7 +37,7 @@ def seed_fan(
     on: Session,
     seeds: int | Iterable[int] = 16,
     max_tokens: int = 64,
-    stop: str | Iterable[str] = (),
+    stop: Stop = (),
     top: int = 64,
     progress: bool = True,
 ) -> SeedFan:

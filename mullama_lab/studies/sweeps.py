@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mullama_lab import hub
 from mullama_lab.engine.generation.spread import Chains, ForAll, Prompt, chains_given, prompts_given
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.options import seed_or_random, stop_strings, whole
+from mullama_lab.engine.options import Stop, seed_or_random, stop_strings_and_tokens, whole
 from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.session import Session
 from mullama_lab.studies._tasks import Item, Limits, Row, Task, do, failed, work
@@ -121,7 +121,7 @@ def sweep(
     on: Session | Model | str | Path,
     seeds: int | Iterable[int] = 1,
     max_tokens: int = 128,
-    stop: str | Iterable[str] = (),
+    stop: Stop = (),
     executor: Executor | None = None,
     model_options: Mapping[str, Any] | None = None,
     session_options: Mapping[str, Any] | None = None,
@@ -245,10 +245,9 @@ def _as_value(prompt: Any) -> str | tuple[int, ...]:
     return tuple(whole("a token id", token, -(1 << 31), 1 << 31) for token in prompt)
 
 
-def _limits(max_tokens: int, stop: str | Iterable[str]) -> Limits:
-    stops = (stop,) if isinstance(stop, str) else tuple(stop)
-    stop_strings(stops)
-    return Limits(whole("max_tokens", max_tokens, 1, 1 << 20), stops)
+def _limits(max_tokens: int, stop: Stop) -> Limits:
+    strings, tokens = stop_strings_and_tokens(stop)
+    return Limits(whole("max_tokens", max_tokens, 1, 1 << 20), (*strings, *tokens))
 
 
 # In this process.

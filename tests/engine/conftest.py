@@ -80,11 +80,11 @@ def until():
 
 
 @pytest.fixture(scope="session")
-def writes():
-    """A function that makes a stage under which a tiny model writes these bytes, over and over."""
+def draws():
+    """A function that makes a stage under which a model draws these tokens, over and over."""
 
-    def stage(data):
-        wanted, start = [byte + 3 for byte in data], []
+    def stage(tokens):
+        wanted, start = list(tokens), []
 
         def force(logits, history):
             if not start:
@@ -96,6 +96,12 @@ def writes():
         return Custom(force)
 
     return stage
+
+
+@pytest.fixture(scope="session")
+def writes(draws):
+    """A function that makes a stage under which a tiny model writes these bytes, over and over."""
+    return lambda data: draws(byte + 3 for byte in data)
 
 
 @pytest.fixture(scope="session")

@@ -226,7 +226,7 @@ OF_A_BIG_VALUE = {
     "prompt": lambda session, trace: session.generate({BIG: 1}),
     "max_tokens": lambda session, trace: session.generate("a", max_tokens=BIG),
     "seed": lambda session, trace: session.generate("a", seed=BIG),
-    "stop": lambda session, trace: session.generate("a", stop=[BIG, 5]),
+    "stop": lambda session, trace: session.generate("a", stop=[BIG, 5.0]),
     "chain": lambda session, trace: session.generate("a", BIG),
     "branch": lambda session, trace: session.branch(trace, 0, BIG),
     "sequence": lambda session, trace: session.logits("a", sequence=BIG),

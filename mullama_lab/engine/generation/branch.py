@@ -48,7 +48,8 @@ class Branch(Lane):
     ) -> None:
         super().__init__(model, trace, controls, limits)
         self.parent, self.at, self.token = parent, step, token
-        self.stops.begin_after(trace.text_bytes)
+        self.stops.begin_after(trace)
+        trace.end_text(self.stops.n_safe)
 
     @property
     def tokens(self) -> list[int]:
@@ -59,9 +60,10 @@ class Branch(Lane):
         """Append the given step, then process it; None if the branch ends with it."""
         self.take_sequence(context)
         before = context.n_decoded
+        reason = self.reason_in_text()
         self._append_given(context)
         n_for_it = context.n_decoded - before
-        if reason := self.reason_in_text():
+        if reason:
             self.end(context, reason)
             return None
         row = super().prepare(context, first_row)

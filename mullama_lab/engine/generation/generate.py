@@ -14,9 +14,9 @@ decoding takes every core, a second thread would stall it, and the record is mad
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -25,12 +25,13 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine.context import Context
 from mullama_lab.engine.generation.drawing import Draw, Drawing, facts_of
-from mullama_lab.engine.generation.stop_strings import StopStrings
-from mullama_lab.engine.options import stop_strings, token_limit
+from mullama_lab.engine.generation.stops import Stops, StopSearch
+from mullama_lab.engine.options import Stop, token_limit
 from mullama_lab.engine.sampling.capture import RowReader
 from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.sampling.stage_samplers import State
 from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.worker import helping_here
 from mullama_lab.errors import MullamaError, Stopped
 
 if TYPE_CHECKING:
@@ -48,9 +49,9 @@ class Controls(Protocol):
     def chain(self) -> Chain: ...
     @property
     def stop_requested(self) -> bool: ...
-    def on_prompt(self, done: int, total: int) -> None: ...
-    def on_step(self) -> None: ...
-    def on_end(self, error: BaseException | None) -> None: ...
+    def _read_prompt(self, done: int, total: int) -> None: ...
+    def _made_step(self) -> None: ...
+    def _made_last(self, error: BaseException | None) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -58,19 +59,19 @@ class Limits:
     """When a generation ends by itself."""
 
     max_tokens: int
-    stop: tuple[bytes, ...] = ()
+    stops: Stops = field(default_factory=Stops)
 
     @classmethod
-    def of(cls, max_tokens: int, stop: str | Iterable[str]) -> Limits:
+    def of(cls, model: Model, max_tokens: int, stop: Stop) -> Limits:
         """The limits a caller gives; ValueError or TypeError if they are none."""
-        return cls(token_limit(max_tokens), stop_strings(stop))
+        return cls(token_limit(max_tokens), Stops.of(model, stop))
 
 
 class Lane:
     """One text being generated.
 
-    Sets `trace.finish_reason`: length, eog, stop (a stop string), stopped (on request), context
-    (no room left) or failed.
+    Sets `trace.finish_reason`: length, eog, stop (a stop string or token), stopped (on request),
+    context (no room left) or failed.
 
     Args:
         sequence: where its tokens live in the cache; None takes whichever may be overwritten.
@@ -89,7 +90,7 @@ class Lane:
         self.token = -1
         self.error: BaseException | None = None
         self.n_steps = len(trace)  # also the one whose record is under way
-        self.stops = StopStrings(limits.stop)
+        self.stops = StopSearch(limits.stops)
         self.learnt: dict[Stage, State] = {}  # what stages know of the text before
         self._began = 0
         self._draw: Draw | None = None  # not yet recorded
@@ -151,8 +152,10 @@ class Lane:
             context.sequences[self.sequence].at_work = False
         self.error = error
         trace.remember_pieces()
+        if reason != "stop":  # nothing more can come of what may have been a stop string
+            trace.end_text(None)
         trace.finish_reason = reason
-        self.controls.on_end(error)
+        self.controls._made_last(error)
 
     def record(self, recorder: Executor) -> None:
         """Have the newest draw recorded."""
@@ -166,7 +169,7 @@ class Lane:
         trace.seconds = draw.seconds
         if trace.seconds_to_first_token is None:
             trace.seconds_to_first_token = draw.seconds
-        self.controls.on_step()
+        self.controls._made_step()
 
     def _settle(self) -> None:
         """Have every draw recorded; raises what went wrong with that."""
@@ -197,15 +200,16 @@ class Lane:
 
     def reason_in_text(self) -> str:
         """Why the newest token ends the text, if it does."""
-        if (cut := self.stops.find(self.model.piece(self.token, special=False))) is not None:
-            self.trace.cut_text(cut)
+        end = self.stops.find(self.token, self.model.piece(self.token, special=False))
+        self.trace.end_text(self.stops.n_safe if end is None else end)
+        if end is not None:
             return "stop"
         return "eog" if self.model.is_eog(self.token) else ""
 
     def _on_prompt(self, done: int, total: int) -> None:
         if self.controls.stop_requested:
             raise Stopped(f"stopped after {done} tokens.")
-        self.controls.on_prompt(done, total)
+        self.controls._read_prompt(done, total)
 
     def _reason_to_end(self) -> str:
         if reason := self.reason_in_text():
@@ -252,7 +256,7 @@ def generate(context: Context, lanes: Sequence[Lane]) -> None:
     first_row = FirstRow(context)
     recorder: Executor = _AtOnce()
     if context.leaves_a_core:
-        recorder = ThreadPoolExecutor(1, "mullama_lab record")
+        recorder = ThreadPoolExecutor(1, "mullama_lab record", helping_here())
     try:
         while waiting or active:
             while waiting and _may_begin(context, waiting[0], active):

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import NoReturn, overload
 
+from mullama_lab.engine.generation.news import (
+    Awaitable,
+    News,
+    StepWatcher,
+    call_logged,
+    must_be_callable,
+    until_or_stopped,
+)
 from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.step import Step
-from mullama_lab.engine.worker import WAIT_STEP, Job, Part, as_ended
+from mullama_lab.engine.worker import Job, Part, as_ended
 from mullama_lab.errors import Stopped
 
 
-class Run:
+class Run(Awaitable[Trace]):
     """A generation in flight, made by `session.start`. Iterating over it yields its Steps.
+
+    In asyncio `await run` gives its trace and `async for step in run` its Steps; cancelling the
+    task that waits stops it.
 
     One of several in a batch (`session.start_many`) ends by itself, and stopping it lets the
     others go on.
@@ -39,8 +49,10 @@ class Run:
         self._chain = chain
         self._check = check
         self._job = make_job(self)
-        self._news = threading.Condition()
+        self._news = News()
+        self._watchers: list[StepWatcher] = []
         self._started = False
+        self._has_all_steps = False
         self._job.when_done(self._ended)
 
     @property
@@ -110,23 +122,95 @@ class Run:
         with self._job.stopped_on_error():
             return self.wait()
 
+    def stop_and_wait(self) -> None:
+        """Stop it and wait for its end, whatever that is."""
+        self._job.stop_and_wait()
+
     def when_done(self, call: Callable[[], object]) -> None:
         """Call something once it has ended, on whichever thread ends it; at once if it has."""
         self._job.when_done(call)
 
+    def on_step(self, callback: Callable[[Step], object]) -> Callable[[], None]:
+        """Call `callback(step)` for each of its steps, in order and beginning with the first.
+
+        It is called on a thread of the session, which goes on generating afterwards: a slow one
+        slows the generation, and waiting for the session there is refused with SessionError. Of
+        a run that has ended it is told at once, on this thread. What it raises is logged and
+        stops nothing.
+
+            run.on_step(lambda step: print(step.text, end=""))
+
+        Returns:
+            what undoes it, however often it is called.
+
+        Raises:
+            TypeError: it cannot be called.
+        """
+        must_be_callable(callback, "Step")
+        watcher = StepWatcher(callback)
+        self._watchers.append(watcher)
+        if self._has_all_steps:
+            self._tell_watchers()
+
+        def undo() -> None:
+            with suppress(ValueError):
+                self._watchers.remove(watcher)
+
+        return undo
+
+    def on_end(self, callback: Callable[[Run], object]) -> Callable[[], None]:
+        """Call `callback(run)` once it has ended, however: `run.state` says how.
+
+        It is called on the thread that ends it, after `on_step` told of every step; at once, on
+        this thread, if it has ended. What it raises is logged.
+
+        Returns:
+            what undoes it, however often it is called.
+
+        Raises:
+            TypeError: it cannot be called.
+        """
+        must_be_callable(callback, "Run")
+        wanted = [callback]
+        self._job.when_done(lambda: [call_logged(call, self) for call in wanted])
+        return wanted.clear
+
     def __iter__(self) -> Iterator[Step]:
-        self._job.must_not_wait_here()
         seen = 0
-        while True:
-            with self._news, self._job.told_wait() as tell:
-                while len(self.trace) == seen and not self.done:
-                    self._news.wait(WAIT_STEP)
-                    tell()
-            if len(self.trace) == seen:
-                self.wait()
-                return
-            yield self.trace[seen]
+        while (step := self.step_or_end(seen)) is not None:
+            yield step
             seen += 1
+
+    async def __aiter__(self) -> AsyncIterator[Step]:
+        seen = 0
+        while (step := await self.step_or_end_soon(seen)) is not None:
+            yield step
+            seen += 1
+
+    def step_or_end(self, index: int) -> Step | None:
+        """Wait until a step is there, with all of its text; None if the run ends before it.
+
+        Raises:
+            MullamaError: what made it fail, in place of None.
+        """
+        self._job.must_not_wait_here()
+        with self._job.told_wait() as tell:
+            self._news.wait_until(lambda: self._has(index), tell)
+        return self._step_or_end(index)
+
+    async def step_or_end_soon(self, index: int) -> Step | None:
+        """The same without holding up the event loop; cancelling it stops the run."""
+        await until_or_stopped(self, lambda: self._has(index))
+        return self._step_or_end(index)
+
+    def _has(self, index: int) -> bool:
+        return self.trace.n_settled > index or self.done
+
+    def _step_or_end(self, index: int) -> Step | None:
+        if len(self.trace) > index:
+            return self.trace[index]
+        self.wait()
+        return None
 
     def __reduce__(self) -> NoReturn:  # what copy and pickle ask
         raise TypeError(
@@ -143,36 +227,45 @@ class Run:
     def stop_requested(self) -> bool:
         return self._job.stop_requested
 
-    def on_prompt(self, done: int, total: int) -> None:
+    def _read_prompt(self, done: int, total: int) -> None:
         self._started = True
         self.progress = (done, total)
 
-    def on_step(self) -> None:
-        self._tell()
+    def _made_step(self) -> None:
+        self._tell_watchers()
+        self._news.tell()
 
-    def on_end(self, error: BaseException | None) -> None:
+    def _made_last(self, error: BaseException | None) -> None:
+        self._has_all_steps = True
+        self._tell_watchers()
         if isinstance(self._job, Part):
             self._job.end(error)
 
     def _ended(self) -> None:
         if not self.trace.finish_reason:  # it never began
+            self.trace.end_text(None)
             self.trace.finish_reason = "stopped" if self.error is None else "failed"
-        self._tell()
+        self._has_all_steps = True
+        self._tell_watchers()
+        self._news.tell()
 
-    def _tell(self) -> None:
-        with self._news:
-            self._news.notify_all()
+    def _tell_watchers(self) -> None:
+        for watcher in list(self._watchers):
+            watcher.tell(self.trace, self.trace.n_settled)
 
 
-class Runs(Sequence[Run]):
+class Runs(Sequence[Run], Awaitable[list[Trace]]):
     """Generations in flight side by side, made by `session.start_many`; a sequence of Runs.
 
-    `runs.chain = chain` changes the chain of all, `runs[3].chain = chain` that of one.
+    `await runs` gives their traces. `runs.chain = chain` changes the chain of all,
+    `runs[3].chain = chain` that of one.
     """
 
     def __init__(self, runs: Sequence[Run], job: Job[None]) -> None:
         self._runs = tuple(runs)
         self._job = job
+        self._news = News()
+        job.when_done(self._news.tell)
 
     @property
     def chain(self) -> tuple[Chain, ...]:

@@ -10,7 +10,7 @@ from mullama_lab.engine.generation.run import Run, Runs
 from mullama_lab.engine.generation.spread import Chains, Seeds, spread_branches
 from mullama_lab.engine.model.one_token import one_token
 from mullama_lab.engine.model.opening import piece_of
-from mullama_lab.engine.options import MAX_TOP, seed_or_random, whole
+from mullama_lab.engine.options import MAX_TOP, Stop, seed_or_random, whole
 from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.sampling.chain_sampler import check
 from mullama_lab.engine.session.runs import SessionRuns
@@ -32,7 +32,7 @@ class SessionBranches(SessionRuns):
         *,
         max_tokens: int = 128,
         seed: int | None = None,
-        stop: str | Iterable[str] = (),
+        stop: Stop = (),
         top: int | None = None,
     ) -> Trace:
         """Go on from another token than the one a generation chose, and give the new Trace.
@@ -62,7 +62,7 @@ class SessionBranches(SessionRuns):
             ClosedError: the session was closed.
         """
         run = self._new_branch(
-            (trace, step, token), chain, Limits.of(max_tokens, stop), seed=seed, top=top
+            (trace, step, token), chain, Limits.of(self.model, max_tokens, stop), seed=seed, top=top
         )
         with run._job.stopped_on_error():
             return self._launched(run).wait()
@@ -76,13 +76,17 @@ class SessionBranches(SessionRuns):
         *,
         max_tokens: int = 128,
         seed: int | None = None,
-        stop: str | Iterable[str] = (),
+        stop: Stop = (),
         top: int | None = None,
     ) -> Run:
         """Begin a branch and return its Run at once; see `branch` for the arguments."""
         return self._launched(
             self._new_branch(
-                (trace, step, token), chain, Limits.of(max_tokens, stop), seed=seed, top=top
+                (trace, step, token),
+                chain,
+                Limits.of(self.model, max_tokens, stop),
+                seed=seed,
+                top=top,
             )
         )
 
@@ -93,7 +97,7 @@ class SessionBranches(SessionRuns):
         *,
         max_tokens: int = 128,
         seeds: Seeds = None,
-        stop: str | Iterable[str] = (),
+        stop: Stop = (),
         top: int | None = None,
     ) -> list[Trace]:
         """Several branches, side by side in one batch of sequences as in `generate_many`.
@@ -107,7 +111,7 @@ class SessionBranches(SessionRuns):
         Raises:
             ValueError: the lists differ in length, or one is empty; or as `branch`.
         """
-        limits = Limits.of(max_tokens, stop)
+        limits = Limits.of(self.model, max_tokens, stop)
         runs = self._new_branches(branches, chains, limits, seeds=seeds, top=top)
         with runs._job.stopped_on_error():
             return self._launched_many(runs).wait()
@@ -119,11 +123,11 @@ class SessionBranches(SessionRuns):
         *,
         max_tokens: int = 128,
         seeds: Seeds = None,
-        stop: str | Iterable[str] = (),
+        stop: Stop = (),
         top: int | None = None,
     ) -> Runs:
         """Begin `branch_many` and return its Runs at once."""
-        limits = Limits.of(max_tokens, stop)
+        limits = Limits.of(self.model, max_tokens, stop)
         return self._launched_many(
             self._new_branches(branches, chains, limits, seeds=seeds, top=top)
         )
@@ -181,7 +185,7 @@ class SessionBranches(SessionRuns):
         model = self.model
         step, token = self._check_fork(parent, step, name)
         chain = parent.chain_at(step) if chain is None else Chain.of(chain)
-        limits = Limits(step + 1 + limits.max_tokens, limits.stop)
+        limits = Limits(step + 1 + limits.max_tokens, limits.stops)
         seed = seed_or_random(parent.seed if seed is None else seed)
         top = parent.top if top is None else min(whole("top", top, 1, MAX_TOP), model.n_vocab)
         trace = parent.begun(step, top=top, seed=seed, piece=piece_of(model))

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -11,20 +10,19 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine.generation.expand import rows_after
 from mullama_lab.engine.generation.generate import Lane, Limits, generate, score
+from mullama_lab.engine.generation.news import call_logged, must_be_callable
 from mullama_lab.engine.generation.run import Run, Runs
 from mullama_lab.engine.generation.spread import Chains, Prompt, Seeds, spread
+from mullama_lab.engine.generation.stream import Stream
 from mullama_lab.engine.model.ends import warn_of_two
 from mullama_lab.engine.model.opening import must_be_short, piece_of
-from mullama_lab.engine.options import MAX_TOP, seed_or_random, whole
+from mullama_lab.engine.options import MAX_TOP, Stop, seed_or_random, whole
 from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.sampling.chain_sampler import check
 from mullama_lab.engine.session.cache import SessionCache
 from mullama_lab.engine.trace import Trace
-from mullama_lab.engine.trace.step import Step
 from mullama_lab.engine.worker import Job, Part
 from mullama_lab.errors import ContextFull
-
-log = logging.getLogger(__name__)
 
 
 class SessionRuns(SessionCache):
@@ -37,7 +35,7 @@ class SessionRuns(SessionCache):
         *,
         max_tokens: int = 128,
         seed: int | None = None,
-        stop: str | Iterable[str] = (),
+        stop: Stop = (),
         top: int = 64,
         sequence: int = 0,
     ) -> Trace:
@@ -52,7 +50,8 @@ class SessionRuns(SessionCache):
             chain: a Chain or a stage; None is llama.cpp's default chain.
             max_tokens: how many at most; 0 only processes the prompt.
             seed: from 0 to 2**32 - 2; None picks one, which `trace.seed` then names.
-            stop: a string or strings that end the text; they are left out of it.
+            stop: what ends the text and is left out of it: a string, a token id, or a list of
+                those. "<|im_end|>", the text of a control token, is that token too.
             top: how many alternatives to record for each token.
             sequence: where in the cache to work (see `fork`); it holds the whole text afterwards.
 
@@ -63,7 +62,12 @@ class SessionRuns(SessionCache):
             ClosedError: the session was closed.
         """
         run = self._new_run(
-            prompt, chain, Limits.of(max_tokens, stop), seed=seed, top=top, sequence=sequence
+            prompt,
+            chain,
+            Limits.of(self.model, max_tokens, stop),
+            seed=seed,
+            top=top,
+            sequence=sequence,
         )
         with run._job.stopped_on_error():
             return self._launched(run).wait()
@@ -75,25 +79,31 @@ class SessionRuns(SessionCache):
         *,
         max_tokens: int = 128,
         seed: int | None = None,
-        stop: str | Iterable[str] = (),
+        stop: Stop = (),
         top: int = 64,
         sequence: int = 0,
-    ) -> Iterator[Step]:
-        """Generate and yield each Step as it comes.
+    ) -> Stream:
+        """Generate and yield each Step as it comes, in a `for` or an `async for`.
 
-        It begins with the first step that is asked for; leaving the loop stops it.
+            for step in session.stream("Once upon a time"):
+                print(step.text, end="")
+
+        What a step adds to the text can be printed: joined it is the trace's text. So a step
+        comes when it is known whether a stop string begins in it.
+
+        It begins with the first step that is asked for; leaving the loop, or cancelling the task
+        that waits in it, stops it. The arguments and errors are those of `generate`.
         """
         run = self._new_run(
-            prompt, chain, Limits.of(max_tokens, stop), seed=seed, top=top, sequence=sequence
+            prompt,
+            chain,
+            Limits.of(self.model, max_tokens, stop),
+            seed=seed,
+            top=top,
+            sequence=sequence,
         )
 
-        def steps() -> Iterator[Step]:
-            try:
-                yield from self._launched(run)
-            finally:
-                run._job.stop_and_wait()
-
-        return steps()
+        return Stream(run, self._launched)
 
     def start(
         self,
@@ -102,14 +112,19 @@ class SessionRuns(SessionCache):
         *,
         max_tokens: int = 128,
         seed: int | None = None,
-        stop: str | Iterable[str] = (),
+        stop: Stop = (),
         top: int = 64,
         sequence: int = 0,
     ) -> Run:
         """Begin to generate and return a Run at once; see `generate` for the arguments."""
         return self._launched(
             self._new_run(
-                prompt, chain, Limits.of(max_tokens, stop), seed=seed, top=top, sequence=sequence
+                prompt,
+                chain,
+                Limits.of(self.model, max_tokens, stop),
+                seed=seed,
+                top=top,
+                sequence=sequence,
             )
         )
 
@@ -120,7 +135,7 @@ class SessionRuns(SessionCache):
         *,
         max_tokens: int = 128,
         seeds: Seeds = None,
-        stop: str | Iterable[str] = (),
+        stop: Stop = (),
         top: int = 64,
     ) -> list[Trace]:
         """Generate several texts side by side, in one batch of sequences.
@@ -147,7 +162,9 @@ class SessionRuns(SessionCache):
             MullamaError: what made the first of them fail; the others are in
                 `session.last_traces`, in the order of the prompts.
         """
-        runs = self._new_runs(prompts, chains, Limits.of(max_tokens, stop), seeds=seeds, top=top)
+        runs = self._new_runs(
+            prompts, chains, Limits.of(self.model, max_tokens, stop), seeds=seeds, top=top
+        )
         with runs._job.stopped_on_error():
             return self._launched_many(runs).wait()
 
@@ -158,12 +175,14 @@ class SessionRuns(SessionCache):
         *,
         max_tokens: int = 128,
         seeds: Seeds = None,
-        stop: str | Iterable[str] = (),
+        stop: Stop = (),
         top: int = 64,
     ) -> Runs:
         """Begin `generate_many` and return its Runs at once."""
         return self._launched_many(
-            self._new_runs(prompts, chains, Limits.of(max_tokens, stop), seeds=seeds, top=top)
+            self._new_runs(
+                prompts, chains, Limits.of(self.model, max_tokens, stop), seeds=seeds, top=top
+            )
         )
 
     def _new_run(
@@ -215,10 +234,7 @@ class SessionRuns(SessionCache):
         self._worker.submit(run._job)
         self.run, self.last_trace = run, run.trace
         for watch in list(self._watchers):
-            try:
-                watch(run)
-            except Exception:
-                log.exception("what watches the session's generations failed")
+            call_logged(watch, run)
         return run
 
     def _launched_many(self, runs: Runs) -> Runs:
@@ -239,8 +255,7 @@ class SessionRuns(SessionCache):
         Raises:
             TypeError: it cannot be called.
         """
-        if not callable(callback):
-            raise TypeError(f"callback={callback!r:.80}: it must be a function of a Run.")
+        must_be_callable(callback, "Run")
         self._watchers.append(callback)
 
         def undo() -> None:

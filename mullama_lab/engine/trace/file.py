@@ -9,6 +9,7 @@ from mullama_lab.engine.options import MAX_SEED, MAX_TOP, whole
 from mullama_lab.engine.sampling.chain import Chain
 from mullama_lab.engine.trace import arrays as trace_arrays
 from mullama_lab.engine.trace.arrays import COLUMNS, TABLES
+from mullama_lab.engine.trace.step_texts import StepTexts
 
 if TYPE_CHECKING:
     from mullama_lab.engine.trace.trace import Trace
@@ -63,8 +64,8 @@ def all_but_chains(trace: Trace) -> dict[str, Any]:
         "n_kept": [list(kept) for kept in trace._n_kept[:n]],
         "states": [[list(x) for x in state] for state in trace._states[:n]],
         "pieces": [p.hex() for p in trace.pieces[:n]],
-        "texts": [t.hex() for t in trace._texts[:n]],
-        "text_bytes": trace._text_bytes,
+        "texts": [t.hex() for t in trace._texts.parts[:n]],
+        "text_bytes": trace._texts.end_in_bytes,
         "vocabulary": {str(t): trace.piece(t).hex() for t in trace._named_tokens()},
         **{name: getattr(trace, name) for name in FACTS},
     }
@@ -91,14 +92,14 @@ def unpacked(data: Mapping[str, Any], kind: type[Trace]) -> Trace:
             tuple(tuple(map(float, values)) for values in state) for state in data["states"]
         ]
         trace.pieces = [bytes.fromhex(p) for p in data["pieces"]]
-        trace._texts = [bytes.fromhex(t) for t in data["texts"]]
+        trace._texts = StepTexts([bytes.fromhex(t) for t in data["texts"]])
         if data["text_bytes"] is not None:
-            trace._text_bytes = whole("text_bytes", data["text_bytes"], 0, 1 << 40)
+            trace._texts.end_at(whole("text_bytes", data["text_bytes"], 0, 1 << 40))
         trace._rows = [None] * n
         trace._known_pieces = {int(t): bytes.fromhex(p) for t, p in data["vocabulary"].items()}
         for name, check in _CHECKS.items():
             setattr(trace, name, check({"first_step": 0, "n_copied": 0, **data}[name]))
-        lists = (trace._n_kept, trace._states, trace.pieces, trace._texts)
+        lists = (trace._n_kept, trace._states, trace.pieces, trace._texts.parts)
         if any(len(column) != n for column in (*trace._arrays.values(), *lists)):
             raise ValueError("its columns differ in length")
         firsts = [first for first, _ in trace.chains]

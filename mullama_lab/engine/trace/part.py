@@ -1,11 +1,16 @@
-"""A part of a trace, which is a trace too: it knows where it begins, and counts its own steps."""
+"""A part of a trace, which is a trace too.
+
+A slice knows where it begins, and counts its own steps. A beginning can grow into another trace.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mullama_lab.engine.trace import arrays as trace_arrays
 from mullama_lab.engine.trace.file import FACTS
 
 if TYPE_CHECKING:
@@ -32,14 +37,34 @@ def sliced(trace: Trace, index: slice) -> Trace:
     part._n = b - a
     part.chains = list({max(0, i - a): c for i, c in trace.chains if i < max(b, 1)}.items())
     part._arrays = {name: array[a:b].copy() for name, array in trace._arrays.items()}
-    for name in ("pieces", "_texts", "_n_kept", "_states", "_rows"):
+    for name in ("pieces", "_n_kept", "_states", "_rows"):
         setattr(part, name, getattr(trace, name)[a:b])
-    if trace._text_bytes is not None:
-        before = sum(map(len, trace._texts[:a]))
-        part._text_bytes = max(0, trace._text_bytes - before)
+    part._texts = trace._texts.sliced(a, b)
     if part._n < n:
         _count(part, trace, a)
     return part
+
+
+def begun(
+    trace: Trace, n: int, *, top: int, seed: int | None, piece: Callable[[int], bytes] | None
+) -> Trace:
+    """What `trace.begun(n)` is."""
+    other = type(trace)(
+        prompt_tokens=trace.prompt_tokens,
+        seed=seed,
+        top=top,
+        piece=piece,
+        model_name=trace.model_name,
+    )
+    other.chains = [entry for entry in trace.chains if entry[0] <= n]
+    other._arrays = trace_arrays.begun(trace._arrays, n, top)
+    for name in ("pieces", "_n_kept", "_states", "_rows"):
+        setattr(other, name, getattr(trace, name)[:n])
+    other._texts = trace._texts.begun(n)
+    other._row_bytes = sum(row[0].nbytes + row[1].nbytes for row in other._rows if row)
+    other._known_pieces = dict(trace._known_pieces)
+    other._n = other.n_copied = n
+    return other
 
 
 def _count(part: Trace, trace: Trace, a: int) -> None:

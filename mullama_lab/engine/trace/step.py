@@ -27,7 +27,12 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One generated token and how it came about. Log-probabilities in nats, times in ns."""
+    """One generated token and how it came about. Log-probabilities in nats, times in ns.
+
+    `piece` is the token's bytes. `text` is what it adds to the trace's text, and so what can be
+    printed of it: the characters that its bytes complete; nothing of a control token or a stop
+    string. The texts of all steps joined are the trace's text.
+    """
 
     index: int
     token: int
@@ -49,7 +54,8 @@ class Step:
     forced: bool = False  # given, not drawn
 
     def __repr__(self) -> str:
+        piece = self.piece.decode("utf-8", "replace")
         return (
-            f"Step({self.index}: {self.text!r}, token {self.token}, rank {self.rank}, "
+            f"Step({self.index}: {piece!r}, token {self.token}, rank {self.rank}, "
             f"p {np.exp(self.logprob):.3f} before and {np.exp(self.logprob_after):.3f} after)"
         )
