@@ -22,6 +22,7 @@ import click
 
 from mullama_lab import hub
 from mullama_lab.errors import MullamaError
+from mullama_lab.glyphs import visible
 
 TOUR = "00_tour.ipynb"
 MEASURED = (hub.DEFAULT_MODEL, "gemma3-270m")  # by `bench`, unless told otherwise
@@ -94,7 +95,7 @@ def models(ctx: click.Context) -> None:
 def fetch(name: str) -> None:
     """Bring the model NAME into the cache."""
     try:
-        click.echo(hub.fetch(name))
+        click.echo(os.fsencode(hub.fetch(name)))  # whatever its name has in it
     except MullamaError as error:
         raise click.ClickException(str(error)) from error
 
@@ -150,7 +151,7 @@ def notebooks_folder(working_folder: Path) -> Path:
         if not copy.exists():
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, copy)
-    click.echo(f"The tutorials are in {copies}")
+    click.echo(visible(f"The tutorials are in {copies}"))
     return copies
 
 
@@ -158,7 +159,8 @@ def _have_default_model() -> None:
     try:
         if not hub.is_cached(hub.DEFAULT_MODEL):
             hub.fetch(hub.DEFAULT_MODEL)
-            click.echo(f"{hub.DEFAULT_MODEL} is in {hub.cached_path(hub.DEFAULT_MODEL)}")
+            path = hub.cached_path(hub.DEFAULT_MODEL)
+            click.echo(visible(f"{hub.DEFAULT_MODEL} is in {path}"))
     except MullamaError as error:
         click.echo(f"Opening the lab without {hub.DEFAULT_MODEL}: {error}", err=True)
 
@@ -171,7 +173,7 @@ def _table() -> list[str]:
         rows.append((entry.name, size, cached, entry.licence, entry.source))
     widths = [max(map(len, column)) for column in zip(*rows)]
     lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    return [*lines, f"cache: {hub.cache_dir()}"]
+    return [visible(line) for line in (*lines, f"cache: {hub.cache_dir()}")]
 
 
 def _megabytes(n_bytes: int) -> str:

@@ -32,9 +32,18 @@ What the caller did wrong (a value out of range, a wrong type) is a plain
 
 from __future__ import annotations
 
+from mullama_lab.glyphs import visible
+
 
 class MullamaError(Exception):
-    """The root of everything mullama_lab raises when the world failed."""
+    """The root of everything mullama_lab raises when the world failed.
+
+    A message may quote a file that a stranger wrote, and is printed in terminals: control and
+    bidi characters stand in it by name.
+    """
+
+    def __init__(self, *about: object) -> None:
+        super().__init__(*(visible(x) if isinstance(x, str) else x for x in about))
 
 
 class HubError(MullamaError):

@@ -27,6 +27,8 @@ import numpy as np
 from llama_cpp import llama_cpp as _llama_cpp
 from numpy.typing import NDArray
 
+from mullama_lab.glyphs import visible
+
 C: Any = _llama_cpp  # its annotations do not allow what ctypes does
 
 log = logging.getLogger("mullama_lab.llama_cpp")
@@ -53,6 +55,7 @@ def _on_log(level: int, text: bytes, _user: object) -> None:
     _log_state.level = level
     line = text.decode("utf-8", "replace").rstrip("\n")
     if line.strip(" ."):
+        line = visible(line)  # it quotes the file
         number = _LEVELS.get(level, logging.DEBUG)
         _recent.append((number, line))
         # Its information is our detail: a user who sets the root logger to INFO wants no dump.

@@ -9,27 +9,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
 import os
 import re
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from mullama_lab.engine.replacing import must_not_be_a_device, replacing
 from mullama_lab.errors import SessionFileError, SessionNotSaved
+from mullama_lab.files.path import in_full
+from mullama_lab.files.replacing import must_not_be_a_device, replacing
+from mullama_lab.files.stamp import WatchedFile
 
 LONGEST_HEADER = 100_000_000  # as safetensors itself has it
+CHUNK = 1 << 20  # bytes read at a time
 _NO_SUM = b"0" * 64
 _SUM = re.compile(rb'"sha256":"([0-9a-f]{64})"')  # in a JSON text its quotes would be escaped
 _OS_ERROR = re.compile(r"os error (\d+)")
 
 
-def write(path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> int:
+def write(path: str | Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> int:
     """Write arrays and plain values; the size of the file in bytes.
 
     Raises:
@@ -37,6 +40,7 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]
     """
     metadata = {"about": json.dumps(about), "sha256": _NO_SUM.decode()}
     try:
+        path = in_full(path)
         with replacing(path) as part:
             save_file({n: np.ascontiguousarray(a) for n, a in arrays.items()}, part, metadata)
             _seal(part)
@@ -50,23 +54,23 @@ def write(path: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]
     return size
 
 
-def read(path: Path) -> tuple[dict[str, np.ndarray], Mapping[str, Any]]:
+def read(path: str | Path) -> tuple[dict[str, np.ndarray], Mapping[str, Any]]:
     """The arrays and plain values of a file, once its sum is right.
 
     Raises:
         SessionFileError: there is no such file, or it is not what was written.
     """
     try:
+        path = in_full(path)
         must_not_be_a_device(path)
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size == 0:
-                raise SessionFileError(f"{path} is empty. Save the session again.")
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                _must_be_sealed(path, content)
-        with safe_open(path, framework="numpy") as opened:
-            arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-            about = json.loads((opened.metadata() or {})["about"])
+        with closing(WatchedFile(path)) as watched:
+            with path.open("rb") as file:
+                _must_be_sealed(path, file)
+            with safe_open(path, framework="numpy") as opened:
+                arrays = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+                about = json.loads((opened.metadata() or {})["about"])
+            if change := watched.change() or watched.change_at_path():
+                raise SessionFileError(f"{path} {change} while it was read. Load it again.")
         if not isinstance(about, dict):
             raise ValueError("its metadata is no dict")
     except FileNotFoundError:
@@ -75,7 +79,7 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], Mapping[str, Any]]:
         raise SessionFileError(f"{path} cannot be read: {_reason(error)}.") from error
     except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise SessionFileError(
-            f"{path.name} has a right checksum but is not what a session saves: {error}. "
+            f"{Path(path).name} has a right checksum but is not what a session saves: {error}. "
             "It was made by another program; save the session again."
         ) from error
     return arrays, about
@@ -83,40 +87,48 @@ def read(path: Path) -> tuple[dict[str, np.ndarray], Mapping[str, Any]]:
 
 def _seal(path: Path) -> None:
     with path.open("r+b") as file:
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            at, _ = _place_of_sum(content) or (0, b"")
-            digest = _digest(content, at)
+        head = _head(file)
+        at, _ = _place_of_sum(head) or (0, b"")
+        digest = _digest(head, at, file)
         file.seek(at)
         file.write(digest)
 
 
-def _must_be_sealed(path: Path, content: mmap.mmap) -> None:
-    found = _place_of_sum(content)
+def _must_be_sealed(path: Path, file: BinaryIO) -> None:
+    head = _head(file)
+    if not head:
+        raise SessionFileError(f"{path} is empty. Save the session again.")
+    found = _place_of_sum(head)
     if found is None:
         raise SessionFileError(
             f"{path.name} is not a saved session, or its beginning is damaged: it names no "
             "checksum. Give a file that session.save wrote."
         )
     at, said = found
-    if _digest(content, at) != said:
+    if _digest(head, at, file) != said:
         raise SessionFileError(
-            f"{path.name} is not as it was saved: its {len(content)} bytes do not have the "
+            f"{path.name} is not as it was saved: its {file.tell()} bytes do not have the "
             "checksum it names, so it was cut off or altered. Copy it again, or save it again."
         )
 
 
-def _place_of_sum(content: mmap.mmap) -> tuple[int, bytes] | None:
+def _head(file: BinaryIO) -> bytes:
+    """The length of the header and the header, as far as they are there."""
+    length = file.read(8)
+    return length + file.read(min(int.from_bytes(length, "little"), LONGEST_HEADER))
+
+
+def _place_of_sum(head: bytes) -> tuple[int, bytes] | None:
     """Where the sum stands in the header, and the sum."""
-    end = 8 + min(int.from_bytes(content[:8], "little"), LONGEST_HEADER)
-    match = _SUM.search(content[:end])
+    match = _SUM.search(head)
     return (match.start(1), match[1]) if match else None
 
 
-def _digest(content: mmap.mmap, at: int) -> bytes:
-    with memoryview(content) as view, view[:at] as before, view[at + len(_NO_SUM) :] as after:
-        total = hashlib.sha256(before)
-        total.update(_NO_SUM)
-        total.update(after)
+def _digest(head: bytes, at: int, rest: BinaryIO) -> bytes:
+    """The sum of a file: of its head, and what follows; read, for a map may lose its pages."""
+    total = hashlib.sha256(head[:at] + _NO_SUM + head[at + len(_NO_SUM) :])
+    while chunk := rest.read(CHUNK):
+        total.update(chunk)
     return total.hexdigest().encode()
 
 

@@ -17,9 +17,9 @@ from mullama_lab.engine.sampling.samplers import Temperature
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.worker import WAIT_STEP
 from mullama_lab.errors import MullamaError
+from mullama_lab.glyphs import one_line, visible
 from mullama_lab.studies.flips import flip_map
 from mullama_lab.studies.replay import Replay, replay, stage_effects
-from mullama_lab.widgets._glyphs import one_line, visible
 from mullama_lab.widgets.what_if import MOST_BARS, WhatIf
 
 log = logging.getLogger(__name__)

@@ -22,6 +22,7 @@ from mullama_lab.engine.model import Model
 from mullama_lab.engine.options import Stop, seed_or_random, stop_strings_and_tokens, whole
 from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.session import Session
+from mullama_lab.files.path import in_full
 from mullama_lab.studies._tasks import Item, Limits, Row, Task, do, failed, work
 from mullama_lab.studies._together import Bar, listed_seeds
 
@@ -342,7 +343,10 @@ def _source(on: Session | Model | str | Path) -> str:
     source = on.source if isinstance(on, Model) else os.fspath(on)
     if isinstance(source, str) and (source in hub.catalogue() or source.startswith("hf:")):
         return source
-    return str(on.path if isinstance(on, Model) else Path(source).expanduser().absolute())
+    try:
+        return str(on.path if isinstance(on, Model) else in_full(source))
+    except OSError:
+        return os.fspath(source)  # the worker says what is wrong with it
 
 
 def _in_parts(items: Sequence[Item], n: int) -> Iterator[Sequence[Item]]:

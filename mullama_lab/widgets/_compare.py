@@ -21,7 +21,7 @@ from mullama_lab.engine.trace.divergence import (
     n_shared,
     where_they_part,
 )
-from mullama_lab.widgets._glyphs import visible_piece
+from mullama_lab.glyphs import visible_piece
 
 MOST_SIDES = 4
 MOST_ROWS = 100  # aligned steps

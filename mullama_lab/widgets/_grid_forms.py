@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from xml.etree.ElementTree import Element
 
+from mullama_lab.glyphs import visible
 from mullama_lab.widgets import _tokens_in_text
-from mullama_lab.widgets._glyphs import visible
 from mullama_lab.widgets._shares import adds_up
 from mullama_lab.widgets._static import FONT, QUIET, element, table
 

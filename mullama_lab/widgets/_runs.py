@@ -8,7 +8,7 @@ from typing import Any
 
 from mullama_lab.engine.sampling.chain import Chain
 from mullama_lab.engine.trace import Trace
-from mullama_lab.widgets._glyphs import visible_piece
+from mullama_lab.glyphs import visible_piece
 
 MAX_TEXT = 100  # characters of a text or a chain in the list
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from xml.etree import ElementTree as ET
 
-from mullama_lab.widgets._glyphs import visible
+from mullama_lab.glyphs import visible
 
 FONT = "font:13px/1.5 system-ui,sans-serif"
 QUIET = "opacity:.7;font-size:12px"

@@ -9,8 +9,8 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from mullama_lab.engine.trace import Trace
+from mullama_lab.glyphs import visible, visible_pieces
 from mullama_lab.widgets._cards import chain_code
-from mullama_lab.widgets._glyphs import visible, visible_pieces
 from mullama_lab.widgets._static import FONT, QUIET, element, table
 from mullama_lab.widgets._trace_code import n_given_of, trace_code
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.widgets._glyphs import visible, visible_piece
+from mullama_lab.glyphs import visible, visible_piece
 
 if TYPE_CHECKING:
     from mullama_lab.engine.multivector import MultiVector

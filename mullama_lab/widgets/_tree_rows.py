@@ -11,7 +11,7 @@ import numpy as np
 from mullama_lab.engine.tree import Tree
 from mullama_lab.engine.tree.nodes import Branch, Node
 from mullama_lab.engine.tree.text import chance, rails
-from mullama_lab.widgets._glyphs import one_line, visible_pieces
+from mullama_lab.glyphs import one_line, visible_pieces
 from mullama_lab.widgets._static import FONT, QUIET, element, table
 
 MOST_ROWS = 1000  # nodes in one message

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from mullama_lab.glyphs import one_line, visible
 from mullama_lab.widgets import _static
 
 
@@ -20,10 +21,10 @@ def bundle(subject: Carded) -> dict[str, str]:
 
     An encoder's `notes` stand below, for its vectors must not be shown without them.
     """
-    facts = subject.card()
+    facts = {label: one_line(visible(value)) for label, value in subject.card().items()}
     if subject.closed:
-        facts = {**facts, "state": "closed"}
-    notes: tuple[str, ...] = getattr(subject, "notes", ())
+        facts["state"] = "closed"
+    notes = [visible(note) for note in getattr(subject, "notes", ())]
     name, *labels = facts
     e = _static.element
     rows = [

@@ -11,8 +11,8 @@ from xml.etree.ElementTree import Element
 
 import traitlets
 
+from mullama_lab.glyphs import visible, visible_piece
 from mullama_lab.widgets import _front_end, _static
-from mullama_lab.widgets._glyphs import visible, visible_piece
 from mullama_lab.widgets._picture import GONE, REMOVED, UNLISTED, picture
 from mullama_lab.widgets._view import View, must_be_function, whole_number
 

@@ -13,8 +13,8 @@ import numpy as np
 import traitlets
 from numpy.typing import NDArray
 
+from mullama_lab.glyphs import visible
 from mullama_lab.widgets import _front_end, _static
-from mullama_lab.widgets._glyphs import visible
 from mullama_lab.widgets._view import View
 
 MOST_BARS = 256

@@ -16,8 +16,8 @@ import traitlets
 
 from mullama_lab import widgets
 from mullama_lab.errors import ContextFull
+from mullama_lab.glyphs import visible, visible_piece, visible_pieces
 from mullama_lab.widgets import _front_end, _static
-from mullama_lab.widgets._glyphs import visible, visible_piece, visible_pieces
 from mullama_lab.widgets._view import View, _keep_the_browsers_subshell, whole_number
 
 ROOT = Path(__file__).parents[2]

@@ -15,6 +15,7 @@ from mullama_lab.engine.session.state import Contents, must_be_of, settings_for,
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
 from mullama_lab.errors import SessionFileError
+from mullama_lab.files.path import in_full
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
@@ -61,21 +62,21 @@ def save(session: Session, path: str | Path, tree: Tree | None) -> SavedSession:
     if tree is not None and not isinstance(tree, Tree):
         raise TypeError(f"tree={tree!r:.80}: it must be a Tree.")
     tree = session.tree if tree is None else tree
-    path = Path(path).expanduser().resolve()
     model = _about(session.model)
     contents, n_cells, began = session._do(lambda: _contents(session, model))
     contents.tree = tree
     contents.trace, contents.left_out = _writable(session.last_trace)
     size = sealed_file.write(path, *contents.packed())
     session.tree = tree
-    return _report(path, size, contents, n_cells, perf_counter() - began)
+    return _report(in_full(path), size, contents, n_cells, perf_counter() - began)
 
 
 def load(kind: type[S], path: str | Path, model: Model, settings: Mapping[str, Any]) -> S:
     """What `Session.load` does."""
     began = perf_counter()
-    path = Path(path).expanduser().resolve()
-    contents = unpacked(path.name, *sealed_file.read(path))
+    arrays, about = sealed_file.read(path)
+    path = in_full(path)
+    contents = unpacked(path.name, arrays, about)
     must_be_of(path.name, contents.model, _about(model))
     options = settings_for(path.name, contents.settings, settings)
     try:
@@ -91,8 +92,7 @@ def load(kind: type[S], path: str | Path, model: Model, settings: Mapping[str, A
         raise
     session.last_trace, session.tree = contents.trace, contents.tree
     seconds = perf_counter() - began
-    size = path.stat().st_size
-    session.saved = _report(path, size, contents, session.n_cells, seconds)
+    session.saved = _report(path, _size(path), contents, session.n_cells, seconds)
     return session
 
 
@@ -151,7 +151,15 @@ def _take(session: Session, contents: Contents) -> None:
 # Inside.
 
 
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # taken away since it was read
+        return 0
+
+
 def _about(model: Model) -> dict[str, Any]:
+    model._weight_files.must_be_on_disk()
     return {"name": model.name, "file": model.path.name, **fingerprint(model.path)}
 
 

@@ -12,16 +12,21 @@ from pathlib import Path
 
 import psutil
 
+from mullama_lab.files.path import behind_links
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A path beside another; what the block writes there takes its place when the block ends.
 
     The old file stays as it is until the new one is complete on the disk, and if the block raises.
+    A link is followed, as `open` does: the file it names is replaced, or made, and it stays.
 
     Raises:
-        OSError: the place is a folder, a device, a pipe or read-only, or its folder is missing.
+        OSError: the place is a folder, a device, a pipe, a loop of links or read-only, or its
+            folder is missing.
     """
+    path = behind_links(path)
     _must_be_writable(path)
     _sweep(path)
     part = path.with_name(f"{_before(path)}{os.getpid()}.{secrets.token_hex(4)}.part")
@@ -43,8 +48,9 @@ def must_not_be_a_device(path: Path) -> None:
     """Refuse what would be waited for when it is read, and be replaced when it is written.
 
     Raises:
-        OSError: the path is a device or a pipe.
+        OSError: the path is a device, a pipe or a loop of links.
     """
+    path = behind_links(path)
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise OSError(errno.EINVAL, "it is a device or a pipe, not a file")
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from mullama_lab.engine.replacing import replacing
+from mullama_lab.files.replacing import replacing
 
 
 def test_the_old_file_stays_until_the_block_ends(tmp_path):
@@ -58,7 +58,7 @@ def test_what_an_ended_process_left_is_taken_away_and_nothing_else(tmp_path):
     code = """
 import os, sys
 from pathlib import Path
-from mullama_lab.engine.replacing import replacing
+from mullama_lab.files.replacing import replacing
 with replacing(Path(sys.argv[1])) as part:
     part.write_text("left")
     os._exit(0)
@@ -98,3 +98,30 @@ def _umask() -> int:
     old = os.umask(0)
     os.umask(old)
     return old
+
+
+def test_a_link_is_followed_and_stays(tmp_path):
+    (tmp_path / "far").mkdir()
+    target, link = tmp_path / "far" / "file", tmp_path / "link"
+    (tmp_path / "between").symlink_to(target)
+    link.symlink_to("between")
+    for text in ("made", "replaced"):  # a link to nothing names what is made
+        with replacing(link) as part:
+            assert part.parent == target.parent  # so it is moved within one disk
+            part.write_text(text)
+        assert link.is_symlink() and not target.is_symlink()
+        assert target.read_text() == link.read_text() == text
+    assert os.listdir(tmp_path / "far") == ["file"]
+
+
+def test_a_loop_of_links_is_named(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.symlink_to(two)
+    two.symlink_to(one)
+    with pytest.raises(OSError, match="a link that leads back to itself"), replacing(one):
+        pass
+    assert sorted(os.listdir(tmp_path)) == ["one", "two"]
+    (tmp_path / "nowhere").symlink_to(tmp_path / "none" / "file")
+    nowhere = tmp_path / "nowhere"
+    with pytest.raises(FileNotFoundError, match="there is no folder"), replacing(nowhere):
+        pass
