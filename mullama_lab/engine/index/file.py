@@ -4,9 +4,10 @@ Any safetensors library can read it. Its metadata has a SHA-256 of all the rest,
 that was cut or altered is noticed. A save takes the old file's place at its end: whatever ends it
 early, the old file is whole.
 
-Reading a page that a mapped file no longer has ends the process (SIGBUS), and Python cannot catch
-that. So a `MappedFile` looks at the length before its pages are read; a file that somebody cuts
-short in that very moment still ends the process.
+Pages of a mapped file are those that the disk has when they are read. One that is no longer there
+ends the process (SIGBUS), which Python cannot catch, and one that was written to has other numbers.
+So a `MappedFile` asks the disk before its pages are read, and after a save; a file that somebody
+cuts short in that very moment still ends the process.
 
 safetensors' own `save_file` wants each array in one piece of memory; an index has many pieces.
 """
@@ -16,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from mullama_lab.engine.replacing import must_not_be_a_device, replacing
 from mullama_lab.errors import IndexFileError, IndexNotSaved
+from mullama_lab.files.path import in_full
+from mullama_lab.files.replacing import must_not_be_a_device, replacing
+from mullama_lab.files.stamp import WatchedFile
 
 FORMAT = "mullama_lab.index.1"
 TYPES = {
@@ -57,12 +59,16 @@ class Column:
 
 
 def write(
-    path: Path,
+    path: str | os.PathLike[str],
     columns: Mapping[str, Column],
     about: Mapping[str, str],
     on_bytes: Callable[[int], object],
+    must_be_whole: Callable[[], object],
 ) -> None:
     """Write a file, or leave what is there as it is.
+
+    Args:
+        must_be_whole: raises where what was written is not what the columns were.
 
     Raises:
         IndexNotSaved: the system refused, for instance because the disk is full.
@@ -72,8 +78,10 @@ def write(
     ordered = {name: columns[name] for name in names}
     n_bytes = sum(column.n_bytes for column in columns.values())
     try:
-        with replacing(path) as part, part.open("wb") as file:
-            _fill(file, ordered, about, on_bytes)
+        with replacing(in_full(path)) as part:
+            with part.open("wb") as file:
+                _fill(file, ordered, about, on_bytes)
+            must_be_whole()
     except OSError as error:
         raise IndexNotSaved(
             f"the index of {n_bytes / 1e6:.1f} MB was not saved as {path}: "
@@ -123,13 +131,14 @@ def _head(columns: Mapping[str, Column], about: Mapping[str, str], digest: str) 
     return len(text).to_bytes(8, "little") + text
 
 
-def about(path: Path) -> dict[str, str]:
-    """The metadata of an index file.
+def about(path: str | os.PathLike[str]) -> tuple[Path, dict[str, str]]:
+    """Where an index file is, in full, and its metadata.
 
     Raises:
         IndexFileError: it is not there, is no index, or is shorter than its head says.
     """
     try:
+        path = in_full(path)
         must_not_be_a_device(path)
         with safe_open(path, "np") as file:
             found = file.metadata() or {}
@@ -146,29 +155,23 @@ def about(path: Path) -> dict[str, str]:
             f"{path} is a safetensors file, but no index of this version: its format is "
             f"{found.get('format', 'not said')!r}, not {FORMAT!r}."
         )
-    return found
+    return path, found
 
 
-class MappedFile:
-    """A file whose pages are read later, held open to see that they are still there."""
-
-    def __init__(self, path: Path, file: IO[bytes]) -> None:
-        self._path = path
-        self._handle = os.dup(file.fileno())
-        weakref.finalize(self, os.close, self._handle)
-        self._size = os.fstat(self._handle).st_size
+class MappedFile(WatchedFile):
+    """A file whose pages are read later, held open to see that they are still what they were."""
 
     def must_be_whole(self) -> None:
-        """Refuse to read what would end the process.
+        """Refuse to read what would end the process, or what nobody saved.
 
         Raises:
-            IndexFileError: the file was cut short since it was opened.
+            IndexFileError: the file was cut short or written to since it was opened.
         """
-        size = os.fstat(self._handle).st_size
-        if size < self._size:
+        if change := self.change():
             raise IndexFileError(
-                f"{self._path} was cut short while it was open: it had {self._size} bytes and has "
-                f"{size}. Put a whole copy there and open that, or make the index again."
+                f"{self.path} {change} while it was open. Its vectors are read from it, so "
+                "nothing more is searched or saved here. Put a whole copy there and open that, or "
+                "make the index again."
             )
 
 
@@ -179,6 +182,7 @@ def read(path: Path, *, verify: bool) -> tuple[dict[str, NDArray[Any]], MappedFi
         IndexFileError: it was altered.
     """
     with path.open("rb") as file:
+        mapped = MappedFile(path, file)  # first, so that what changes meanwhile is noticed
         length = int.from_bytes(file.read(8), "little")
         head = file.read(length)
         entries = json.loads(head)
@@ -188,7 +192,7 @@ def read(path: Path, *, verify: bool) -> tuple[dict[str, NDArray[Any]], MappedFi
                 f"{path} was altered since it was saved: its SHA-256 is not the one it names. "
                 "Make it again, or open a copy."
             )
-        mapped = MappedFile(path, file)
+        mapped.must_be_whole()
         memory = np.asarray(np.memmap(file, np.uint8, "r"))
     arrays = {}
     for name, entry in entries.items():

@@ -12,7 +12,6 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -104,7 +103,7 @@ class MultiVectorIndex:
 
         Raises:
             UnknownDocument: it is not there, or was removed.
-            IndexFileError: the file that was opened was cut short meanwhile.
+            IndexFileError: the file that was opened was altered meanwhile.
         """
         part, place = self._parts.place(name)
         self._parts.must_be_whole()
@@ -114,7 +113,7 @@ class MultiVectorIndex:
         """The vectors of a document as they are read back, float32 (n_tokens, dim)."""
         part, place = self._parts.place(name)
         self._parts.must_be_whole()
-        return part.vectors.document(place)
+        return part.vectors.document(place).copy()
 
     # Changing it.
 
@@ -249,7 +248,7 @@ class MultiVectorIndex:
 
         Raises:
             ValueError: the query is empty, or its vectors have another dimension.
-            IndexFileError: the file that was opened was cut short meanwhile.
+            IndexFileError: the file that was opened was altered meanwhile.
         """
         k = whole("k", k, 1, 2**31)
         one_of("kind", kind, maxsim.KINDS)
@@ -259,11 +258,12 @@ class MultiVectorIndex:
         maxsim.query_vectors(query)
         with self._lock:
             names, chosen = self.ids, self._parts.chosen()
-            self._parts.must_be_whole()
         best = Best(k, len(query))
         for documents, places in chosen:
+            self._parts.must_be_whole()
             table = maxsim.kind_table(query, documents, kind=kind, n_threads=n_threads)
             best.offer(places, maxsim.totals(table), table)
+        self._parts.must_be_whole()
         return Hits(
             query=query,
             kind=kind,
@@ -278,9 +278,12 @@ class MultiVectorIndex:
         """Write the index to a file, in the place of what was there.
 
         Any safetensors library can read the file. Documents that were removed are left out.
+        Where `path` is a link, the file it names is replaced.
 
         Raises:
             IndexNotSaved: the disk is full, or does not allow it. The old file still is there.
+            IndexFileError: the file that was opened was altered meanwhile, so that its vectors
+                are not those that were saved.
         """
         fingerprint = self.encoder.fingerprint
         with self._lock:
@@ -298,7 +301,7 @@ class MultiVectorIndex:
         }
         n_bytes = sum(column.n_bytes for column in columns.values())
         with bar("saving", n_bytes, "B", shown=progress) as shown:
-            index_file.write(Path(path).absolute(), columns, about, shown.update)
+            index_file.write(path, columns, about, shown.update, self._parts.must_be_whole)
 
     @classmethod
     def open(
@@ -314,8 +317,7 @@ class MultiVectorIndex:
             WrongEncoder: another encoder made it.
             IndexFileError: no index, cut short, or altered.
         """
-        path = Path(path).absolute()
-        about = index_file.about(path)
+        path, about = index_file.about(path)
         if about.get("fingerprint") != encoder.fingerprint:
             raise WrongEncoder(
                 f"the index {path} was made by {about.get('encoder') or 'another encoder'} with "

@@ -78,7 +78,7 @@ class Part:
         vectors: of all of them.
         ids, pieces, spans: of each token; pieces are places in the index's `Pieces`.
         texts: the UTF-8 of all texts; document i is text_offsets[i] to text_offsets[i + 1].
-        file: where the arrays are, if they are in a file; its length is looked at before a read.
+        file: where the arrays are, if they are in a file; it is asked about before a read.
     """
 
     names: Sequence[Name]
@@ -104,14 +104,14 @@ class Part:
         return self.texts[int(self.text_offsets[start]) : int(self.text_offsets[end])]
 
     def document(self, place: int, pieces: Pieces) -> MultiVector:
-        """One document, its vectors as read back."""
+        """One document, its vectors as read back; a copy, which lives on when its file does not."""
         rows = self.rows(place, place + 1)
         text = self.text_bytes(place, place + 1).tobytes()
         return MultiVector(
-            vectors=self.vectors.document(place),
-            ids=self.ids[rows],
+            vectors=self.vectors.document(place).copy(),
+            ids=self.ids[rows].copy(),
             pieces=tuple(pieces.all[i] for i in self.pieces[rows].tolist()),
-            spans=self.spans[rows],
+            spans=self.spans[rows].copy(),
             text=text.decode("utf-8", "surrogatepass"),
             kind="document",
         )

@@ -55,8 +55,8 @@ class Parts:
         return runs_of(self.where.values())
 
     def must_be_whole(self) -> None:
-        """Refuse to read on when a file was cut short that a part is in: `IndexFileError`."""
-        for part in self.all:
+        """Refuse to read on when a file was altered that a part is in: `IndexFileError`."""
+        for part in tuple(self.all):  # another thread may add one
             if part.file is not None:
                 part.file.must_be_whole()
 

@@ -139,7 +139,7 @@ def attempt(name, call):
         call()
         print(name, "fine", flush=True)
     except errors.IndexFileError as error:
-        assert "was cut short while it was open: it had" in str(error), error
+        assert "while it was open. Its vectors are read from it" in str(error), error
         print(name, "refused", flush=True)
 query = multivector(np.random.default_rng(0), 3, kind="query")
 opened = MultiVectorIndex.open(path, by_hand(), verify=False)
@@ -168,7 +168,7 @@ def test_a_file_cut_while_it_is_open_is_refused_and_the_process_lives(tmp_path, 
     assert said.split("\n") == [
         *(f"{name} refused" for name in ("search", "get", "vectors", "save")),
         "rest fine",
-        "search again fine",
+        "search again refused",
         "",
     ]
     assert not path.with_name(path.name + ".other").exists()
@@ -280,7 +280,7 @@ def pause(n_bytes, written=[0]):
     if written[0] > 1_000_000:
         os.kill(os.getpid(), signal.SIGKILL)
 real = index_file.write
-index_file.write = lambda path, columns, about, on_bytes: real(path, columns, about, pause)
+index_file.write = lambda path, columns, about, _, whole: real(path, columns, about, pause, whole)
 index.save({str(path)!r}, progress=False)
 """,
     )
