@@ -7,7 +7,9 @@ number of threads may call it on one model.
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,7 +56,7 @@ def model_params() -> Any:
 
 
 def load_model(
-    path: str,
+    path: Path,
     *,
     n_gpu_layers: int,
     mmap: bool,
@@ -87,7 +89,7 @@ def load_model(
     params.vocab_only = vocab_only
     params.progress_callback = on_progress
     with captured_log() as lines:
-        model = C.llama_model_load_from_file(path.encode(), params)
+        model = C.llama_model_load_from_file(os.fsencode(path), params)
     if cancelled and model:
         free_model(model)
     if raised:

@@ -48,12 +48,21 @@ class Context:
 
     Args:
         n_ctx: tokens that one sequence may have; llama.cpp has room for these and rounds up.
+        before_decode: raises where the weights are not to be trusted.
     """
 
     def __init__(
-        self, handle: Any, n_vocab: int, stop: native.StopFlag, *, n_ctx: int, shares_cells: bool
+        self,
+        handle: Any,
+        n_vocab: int,
+        stop: native.StopFlag,
+        *,
+        n_ctx: int,
+        shares_cells: bool,
+        before_decode: Callable[[], object],
     ) -> None:
         self.handle = handle
+        self._before_decode = before_decode
         self.n_vocab = n_vocab
         self.n_ctx = min(n_ctx, native.n_ctx(handle))
         self.leaves_a_core = native.n_threads(handle) < (os.cpu_count() or 1)
@@ -316,6 +325,7 @@ class Context:
         """Decode the first n tokens of the batch, which belong to these sequences."""
         if self.stop:  # only a CPU looks at it while it decodes
             raise self._stopped(sequences)
+        self._before_decode()
         start = perf_counter_ns()
         try:
             finished = self.batch.decode(self.handle, n)

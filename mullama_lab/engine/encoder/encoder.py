@@ -160,10 +160,12 @@ class MultiVectorEncoder(ContextOwner):
     def fingerprint(self) -> str:
         """A SHA-256 of the weights and of what the vectors of a document depend on, in hex."""
         digest = hashlib.sha256()
+        self.model._weight_files.must_be_on_disk()
         for part in parts(self.model.path):
             with part.open("rb") as file:
                 while chunk := file.read(1 << 20):
                     digest.update(chunk)
+        self.model._weight_files.must_be_on_disk()
         of_documents = ("document_prefix", "skip_punctuation", "skip_special", "normalize")
         digest.update(repr([(key, self.settings[key]) for key in of_documents]).encode())
         return digest.hexdigest()

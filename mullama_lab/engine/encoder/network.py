@@ -55,6 +55,7 @@ class Network:
         if is_causal(model) and not model.has_encoder:
             n_batch = min(n_batch, max(8, LOGITS_BYTES // (4 * model.n_vocab)))
         _must_fit_memory(model, self.window, n_batch)
+        self._weights = model._weight_files
         self._context = TokenVectors(
             model._handle,
             n_ctx=self.window,
@@ -87,11 +88,13 @@ class Network:
         if not texts:
             return np.empty((0, self.dim), np.float32)
         context.forget()
+        self._weights.must_be_whole()
         if sum(map(len, texts)) <= self.n_batch:
             return context.vectors(texts)
         (text,) = texts  # longer than a batch
         found = []
         for first in range(0, len(text), self.n_batch):
+            self._weights.must_be_whole()
             piece = context.vectors([text[first : first + self.n_batch]], first)
             if piece is None:
                 return None

@@ -18,6 +18,7 @@ from typing import Any, overload
 import numpy as np
 
 from mullama_lab.errors import ModelFileError
+from mullama_lab.files.stamp import FileStamp
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
@@ -61,18 +62,35 @@ class GGUFArray(Sequence[Any]):
     `kind` is the GGUF type of the elements.
     """
 
-    __slots__ = ("_end", "_length", "_path", "_start", "_values", "kind")
+    __slots__ = ("_end", "_length", "_path", "_stamp", "_start", "_values", "kind")
 
-    def __init__(self, path: Path, kind: int, length: int, start: int, end: int) -> None:
+    def __init__(
+        self, path: Path, stamp: FileStamp, kind: int, length: int, start: int, end: int
+    ) -> None:
         self.kind = kind
-        self._path, self._length, self._start, self._end = path, length, start, end
+        self._path, self._stamp = path, stamp
+        self._length, self._start, self._end = length, start, end
         self._values: list[Any] | None = None
 
     def raw(self) -> bytes:
-        """The bytes of the array as they are in the file."""
-        with self._path.open("rb") as file:
-            file.seek(self._start)
-            return file.read(self._end - self._start)
+        """The bytes of the array as they are in the file.
+
+        Raises:
+            ModelFileError: the file is gone, or is not what it was.
+        """
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._start)
+                raw = file.read(self._end - self._start)
+                change = self._stamp.change(FileStamp.of(file.fileno()))
+        except OSError as error:
+            raise ModelFileError(f"{self._path} cannot be read: {error.strerror}.") from error
+        if change:
+            raise ModelFileError(
+                f"{self._path} {change} since its header was read, so an array of it cannot be "
+                "read any more. Load the model again."
+            )
+        return raw
 
     def texts(self) -> list[bytes]:
         """The elements of an array of strings, as bytes."""
@@ -159,7 +177,7 @@ def read_header(path: str | Path) -> Header:
             if size == 0:
                 raise ModelFileError(f"{path} is empty. Fetch it again.")
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                return _Reader(path, content).header()
+                return _Reader(path, content, FileStamp.of(file.fileno())).header()
     except FileNotFoundError:
         raise ModelFileError(f"{path} does not exist. Check the path.") from None
     except (OSError, ValueError) as error:
@@ -169,8 +187,9 @@ def read_header(path: str | Path) -> Header:
 class _Reader:
     """Walks over a header; every step is checked against the size of the file."""
 
-    def __init__(self, path: Path, content: mmap.mmap) -> None:
+    def __init__(self, path: Path, content: mmap.mmap, stamp: FileStamp) -> None:
         self.path, self.content, self.size = path, content, len(content)
+        self.stamp = stamp
         self.at = 0
         self.arrays: dict[str, GGUFArray] = {}
 
@@ -278,7 +297,7 @@ class _Reader:
                 raise self.fail(f"{key} claims {length} elements, more than are in the file")
         else:
             raise self.fail(f"{key} is an array of type {kind}, which llama.cpp does not read")
-        array = GGUFArray(self.path, kind, length, start, self.at)
+        array = GGUFArray(self.path, self.stamp, kind, length, start, self.at)
         self.arrays[key] = array
         return array.values() if length <= _EAGER else array
 

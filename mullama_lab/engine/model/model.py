@@ -16,14 +16,16 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from mullama_lab.engine import _native_model as native
-from mullama_lab.engine.gguf.check import CheckedFile, check
+from mullama_lab.engine.gguf.check import CheckedFile, check, parts
 from mullama_lab.engine.handle import Handle
 from mullama_lab.engine.model.card import in_words, model_card
 from mullama_lab.engine.model.ends import ends_of, with_ends
 from mullama_lab.engine.model.loading import Progress, printed_log, reporter
 from mullama_lab.engine.model.long_text import longest_run, with_room
+from mullama_lab.engine.model.weights import WeightFiles
 from mullama_lab.engine.options import whole
 from mullama_lab.errors import ClosedError
+from mullama_lab.glyphs import one_line, visible
 
 if TYPE_CHECKING:
     from mullama_lab.engine.session import Session
@@ -74,7 +76,10 @@ class Model(Handle):
     add_bos: bool
     add_eos: bool
 
-    def __init__(self, handle: Any, file: CheckedFile, *, vocab_only: bool) -> None:
+    def __init__(
+        self, handle: Any, file: CheckedFile, weight_files: WeightFiles, *, vocab_only: bool
+    ) -> None:
+        self._weight_files = weight_files
         self.path = file.path
         self.metadata: Mapping[str, Any] = MappingProxyType(dict(file.metadata))
         self._missing_bytes = file.missing_bytes
@@ -119,7 +124,9 @@ class Model(Handle):
             source: a name of the catalogue, the path of a GGUF file (any part of a split one),
                 or "hf:owner/repo/file.gguf".
             n_gpu_layers: layers to put on the GPU; -1 for all; 0 keeps everything on the CPU.
-            mmap: map the file into memory instead of reading it.
+            mmap: take the weights from the file as they are used. It must stay as it is: a
+                decode refuses one that was altered (ModelFileError), but a file cut short in the
+                middle of a decode ends the process. False reads it into memory at once.
             mlock: keep the weights from being swapped out.
             vocab_only: load the vocabulary alone: enough to tokenize, no weights.
             progress: a function that gets the part that is done (0 to 1) and may return False to
@@ -135,18 +142,21 @@ class Model(Handle):
         from mullama_lab import hub
 
         n_gpu_layers = whole("n_gpu_layers", n_gpu_layers, -1, 1 << 20, " -1 means all.")
-        file = check(hub.resolve(source), vocab_only=vocab_only)
+        path = hub.resolve(source)
+        weight_files = WeightFiles(parts(path), mapped=bool(mmap) and not vocab_only)
+        file = check(path, vocab_only=vocab_only)
         with printed_log(verbose), reporter(progress, file.path.name) as report:
             handle = native.load_model(
-                str(file.path),
+                file.path,
                 n_gpu_layers=n_gpu_layers,
                 mmap=bool(mmap),
                 mlock=bool(mlock),
                 vocab_only=bool(vocab_only),
                 progress=report,
             )
-        model = cls(handle, file, vocab_only=bool(vocab_only))
+        model = cls(handle, file, weight_files, vocab_only=bool(vocab_only))
         model.source = str(source)
+        weight_files.must_be_on_disk()  # what was checked is what was loaded
         return model
 
     # -- open and closed --------------------------------------------------------------------
@@ -196,6 +206,7 @@ class Model(Handle):
         with self._state:
             self._vocabulary = None
             self._free()
+        self._weight_files.close()
 
     def session(self, **options: Any) -> Session:
         """Open a Session on this model; the options are those of `Session`."""
@@ -365,8 +376,8 @@ class Model(Handle):
 
     @property
     def name(self) -> str:
-        """What the model calls itself, or the name of its file."""
-        return str(self.metadata.get("general.name") or self.path.stem)
+        """What the model calls itself, or the name of its file; in one line, nothing hidden."""
+        return one_line(visible(str(self.metadata.get("general.name") or self.path.stem)))
 
     def card(self) -> dict[str, str]:
         """What a model card shows, as text by label."""

@@ -94,7 +94,12 @@ class SessionCore(ContextOwner):
                 stop=stop,
             )
             self._context = Context(
-                handle, model.n_vocab, stop, n_ctx=n_each, shares_cells=bool(kv_unified)
+                handle,
+                model.n_vocab,
+                stop,
+                n_ctx=n_each,
+                shares_cells=bool(kv_unified),
+                before_decode=model._weight_files.must_be_whole,
             )
             self.n_ctx = self._context.n_ctx
             self.n_seq_max = n_seq_max
