@@ -6,17 +6,26 @@ it meets with an assertion, when it loads the file, builds the network or first 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
 
 MOST_LAYERS = 512
 MOST_EXPERTS = 1024
+LARGEST_WINDOW = 1 << 24  # tokens; llama.cpp reserves memory for as many
 ROPE_SCALINGS = ("none", "linear", "yarn", "longrope")
 
 # Architectures by what their code in llama.cpp's src/models asserts.
 _WITH_EXPERTS = {"bailingmoe2", "glm4moe", "grovemoe", "llada-moe", "smallthinker"}
 _WITH_SECTIONS = {"paddleocr", "qwen2vl", "qwen3vl", "qwen3vlmoe", "qwen35", "qwen35moe"}
+_TWICE_AS_WIDE = {"granitehybrid", "jamba"}
+# With masks of both kinds and no cache; the layer of a pattern that sees everything.
+_BOTH_WINDOWS = {"gemma-embedding": "last", "modern-bert": "first"}
+# Layers without heads have a state or a convolution instead.
+_SOME_WITHOUT_HEADS = """
+    deci granitehybrid graniteswitch lfm2 lfm2moe minimax-01 nanbeige nemotron_h nemotron_h_moe
+    qwen35 qwen35moe qwen3next qwen4exp
+    """
 _EQUAL_HEADS = """
     afmoe apertus arcee arctic baichuan bailingmoe2 bert bitnet bloom chameleon chatglm codeshell
     cogvlm cohere2 cohere2moe command-r dbrx deci deepseek dflash dots1 dream eagle3 ernie4_5
@@ -36,20 +45,31 @@ def network_problem(metadata: Mapping[str, Any]) -> str:
     A number of another type than it should be is left to llama.cpp, which says so.
     """
     architecture = metadata.get("general.architecture")
+    if not isinstance(architecture, str):
+        return ""
     prefix = f"{architecture}."
     keys = {
-        key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)
+        key.removeprefix(prefix): _layer_by_layer(value)
+        for key, value in metadata.items()
+        if key.startswith(prefix)
     }
     return (
         _layer_problem(keys)
         or _number_problem(keys)
         or _expert_problem(keys, needed=architecture in _WITH_EXPERTS)
-        or _window_problem(keys)
+        or _window_problem(keys, whole=_BOTH_WINDOWS.get(architecture, ""))
         or _rotation_problem(keys, sections=architecture in _WITH_SECTIONS)
         or _convolution_problem(keys)
         or _projection_problem(keys)
-        or (_head_problem(keys) if architecture in _EQUAL_HEADS.split() else "")
+        or _attention_problem(keys, architecture)
+        or (_state_problem(keys) if architecture in _TWICE_AS_WIDE else "")
     )
+
+
+def _layer_by_layer(value: Any) -> Any:
+    """An array of the file as a list, if it can be one of numbers for each layer."""
+    is_array = isinstance(value, Sequence) and not isinstance(value, str)
+    return list(value) if is_array and len(value) <= MOST_LAYERS else value
 
 
 def _layer_problem(keys: Mapping[str, Any]) -> str:
@@ -92,13 +112,25 @@ def _expert_problem(keys: Mapping[str, Any], *, needed: bool) -> str:
     return ""
 
 
-def _window_problem(keys: Mapping[str, Any]) -> str:
-    """llama.cpp asserts that a sliding window is used by some layer."""
+def _window_problem(keys: Mapping[str, Any], *, whole: str) -> str:
+    """llama.cpp asserts that a sliding window is used by some layer, here and there not by all."""
     window = keys.get("attention.sliding_window", 0)
-    pattern = keys.get("attention.sliding_window_pattern", 2)
-    used = any(pattern) if isinstance(pattern, list) else pattern != 1
-    if isinstance(window, int) and window > 0 and not used:
+    pattern = keys.get("attention.sliding_window_pattern", {"": 2, "first": 3, "last": 6}[whole])
+    n_layer = keys.get("block_count", 1)
+    if not isinstance(window, int) or not isinstance(n_layer, int) or window <= 0:
+        return ""
+    if window > LARGEST_WINDOW:
+        return f"it has a sliding window of {window} tokens, the most is {LARGEST_WINDOW}"
+    if isinstance(pattern, list):
+        used, unused = any(pattern), not all(pattern[:n_layer])
+    elif isinstance(pattern, int):
+        used, unused = pattern != 1, 0 < pattern <= (n_layer if whole == "last" else pattern)
+    else:
+        return ""
+    if not used:
         return f"it has a sliding window of {window} that no layer uses"
+    if whole and not unused:
+        return f"all its layers have a sliding window of {window}, and one must see everything"
     return ""
 
 
@@ -111,6 +143,8 @@ def _rotation_problem(keys: Mapping[str, Any], *, sections: bool) -> str:
     largest = max((size for size in sizes if isinstance(size, int)), default=0)
     for kind in ("", "_swa"):
         n_rotated = keys.get(f"rope.dimension_count{kind}", 0)
+        if n_rotated == 0 and f"rope.dimension_count{kind}" in keys and n_head:
+            return "it rotates 0 numbers of its heads"
         if isinstance(n_rotated, int) and (n_rotated % 2 or n_rotated > largest):
             return f"it rotates {n_rotated} numbers of heads that have {largest}"
     parts = keys.get("rope.dimension_sections", 0)
@@ -136,8 +170,22 @@ def _projection_problem(keys: Mapping[str, Any]) -> str:
     return ""
 
 
-def _head_problem(keys: Mapping[str, Any]) -> str:
+def _attention_problem(keys: Mapping[str, Any], architecture: str) -> str:
+    if architecture not in _EQUAL_HEADS.split():
+        return ""
+    everywhere = architecture not in _SOME_WITHOUT_HEADS.split()
+    for key in ("attention.head_count", "attention.head_count_kv"):
+        heads = keys.get(key)
+        if isinstance(heads, list) and 0 in heads and everywhere:
+            return f"it has a layer without heads ({key} is {heads[:8]})"
     n_key, n_value = keys.get("attention.key_length"), keys.get("attention.value_length")
     if isinstance(n_key, int) and isinstance(n_value, int) and n_key != n_value:
         return f"its heads have keys of {n_key} numbers and values of {n_value}"
+    return ""
+
+
+def _state_problem(keys: Mapping[str, Any]) -> str:
+    n_embd, n_inner = keys.get("embedding_length"), keys.get("ssm.inner_size")
+    if isinstance(n_embd, int) and isinstance(n_inner, int) and n_inner != 2 * n_embd:
+        return f"its states have {n_inner} numbers (ssm.inner_size), and must have {2 * n_embd}"
     return ""

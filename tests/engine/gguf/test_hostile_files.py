@@ -228,6 +228,22 @@ def test_what_one_architecture_needs_is_asked_for(architecture, message):
     assert network_problem({"general.architecture": "llama"}) == ""
 
 
+@pytest.mark.parametrize(
+    ("architecture", "keys"),
+    [
+        ("jamba", {"attention.head_count_kv": [0, 1]}),
+        ("deci", {"attention.head_count_kv": [0] * 80}),
+        ("modern-bert", {"block_count": 2, "attention.sliding_window": 128}),
+        ("gemma3", {"block_count": 2, "attention.sliding_window": 16}),
+        ("gemma-embedding", {"block_count": 24, "attention.sliding_window": 512}),
+        (["llama"], {}),
+    ],
+)
+def test_what_llama_cpp_lives_with_is_left_to_it(architecture, keys):
+    named = {f"{architecture}.{key}": value for key, value in keys.items()}
+    assert network_problem({"general.architecture": architecture, **named}) == ""
+
+
 @pytest.mark.parametrize("pattern", [1, [False, False]])
 def test_a_sliding_window_that_no_layer_uses_is_refused(tmp_path, pattern):
     path = tiny.write(
@@ -245,13 +261,26 @@ def test_a_sliding_window_that_no_layer_uses_is_refused(tmp_path, pattern):
         ("lfm2", {"shortconv.l_cache": 1}, "convolutions see 1 tokens"),
         ("lfm2", {"shortconv.l_cache": 4, "attention.causal": False}, "none is in the middle"),
         ("lfm2", {"attention.key_length": 16, "attention.value_length": 32}, "keys of 16 numbers"),
+        ("lfm2", {"rope.dimension_count": 0}, "rotates 0 numbers"),
+        ("gemma3", {"rope.dimension_count": 0}, "rotates 0 numbers"),  # llama.cpp does not end
+        (
+            "gemma3",
+            {"attention.sliding_window": 2**31 - 1},
+            "window of 2147483647 tokens",
+        ),
+        ("llama", {"attention.head_count_kv": [1, 0]}, r"a layer without heads .*head_count_kv is"),
+        ("llama", {"attention.head_count": [0, 2]}, "a layer without heads"),
+        ("jamba", {"ssm.inner_size": 5}, "states have 5 numbers .*, and must have 64"),
+        ("jamba", {"embedding_length": 64}, "states have 64 numbers .*, and must have 128"),
+        ("gemma-embedding", {"attention.sliding_window_pattern": 0}, "one must see everything"),
+        ("gemma-embedding", {"attention.sliding_window_pattern": 3}, "one must see everything"),
+        ("gemma-embedding", {"attention.sliding_window_pattern": [True] * 2}, "one must see every"),
+        ("gemma-embedding", {"attention.sliding_window_pattern": None}, "one must see everything"),
         ("gemma-embedding", {"dense_2_feat_in": 64}, "dense_2_feat_in is 64, and must be .* 32"),
         ("gemma-embedding", {"dense_3_feat_out": 64}, "dense_3_feat_out is 64"),
     ],
 )
-def test_deadly_numbers_of_what_makes_vectors_are_refused(
-    tmp_path, architecture, metadata, message
-):
+def test_deadly_numbers_of_one_architecture_are_refused(tmp_path, architecture, metadata, message):
     path = tiny.write(
         tmp_path / "deadly.gguf",
         architecture=architecture,
