@@ -3,6 +3,9 @@
 A test that needs node or Chromium asks for the fixture `node` or `chromium` (each the path
 of the program) and is skipped where there is none. Under MULLAMA_LAB_NO_SKIP=1, which
 `.ci/run` sets, whatever is skipped fails instead, so that nothing goes missing silently.
+
+No file is opened in a child process first (MULLAMA_LAB_PROBE=0): the tests write thousands of tiny
+files. Those of the probe itself turn it on.
 """
 
 from __future__ import annotations
@@ -16,6 +19,8 @@ import pytest
 
 from mullama_lab import hub
 from mullama_lab.engine import tiny
+
+os.environ.setdefault("MULLAMA_LAB_PROBE", "0")
 
 # Where a shell starts the tests in the background, they begin deaf to Ctrl-C, which some try.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from mullama_lab.glyphs import visible
 
 C: Any = _llama_cpp  # its annotations do not allow what ctypes does
+VERSION: str = llama_cpp.__version__
 
 log = logging.getLogger("mullama_lab.llama_cpp")
 log.addHandler(logging.NullHandler())  # what matters of it is in our exceptions

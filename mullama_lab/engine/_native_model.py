@@ -63,11 +63,15 @@ def load_model(
     mlock: bool,
     vocab_only: bool,
     progress: Callable[[float], bool | None] | None,
+    no_weights: bool = False,
 ) -> Any:
     """Load a GGUF file that was checked before.
 
-    `progress` gets the part that is done, 0 to 1; when it returns False or raises (Ctrl-C too),
-    loading stops.
+    Args:
+        progress: gets the part that is done, 0 to 1; when it returns False or raises (Ctrl-C
+            too), loading stops.
+        no_weights: read the header alone. The network and contexts can be laid out, in no memory;
+            to compute with them ends the process. Not with mmap or mlock.
     """
     raised: list[BaseException] = []
     cancelled = False
@@ -86,7 +90,7 @@ def load_model(
     params = model_params()
     params.n_gpu_layers = n_gpu_layers
     params.load_mode = LOAD_MODES[mmap, mlock]
-    params.vocab_only = vocab_only
+    params.vocab_only, params.no_alloc = vocab_only, no_weights
     params.progress_callback = on_progress
     with captured_log() as lines:
         model = C.llama_model_load_from_file(os.fsencode(path), params)

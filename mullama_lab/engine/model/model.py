@@ -24,6 +24,7 @@ from mullama_lab.engine.model.loading import Progress, printed_log, reporter
 from mullama_lab.engine.model.long_text import longest_run, with_room
 from mullama_lab.engine.model.weights import WeightFiles
 from mullama_lab.engine.options import whole
+from mullama_lab.engine.probe import must_survive
 from mullama_lab.errors import ClosedError
 from mullama_lab.glyphs import one_line, visible
 
@@ -117,6 +118,7 @@ class Model(Handle):
         vocab_only: bool = False,
         progress: bool | Progress | None = None,
         verbose: bool = False,
+        probe: bool = True,
     ) -> Model:
         """Load a model.
 
@@ -132,11 +134,14 @@ class Model(Handle):
             progress: a function that gets the part that is done (0 to 1) and may return False to
                 stop; True shows a bar when loading takes longer than two seconds.
             verbose: also print llama.cpp's log to the standard error stream.
+            probe: a file that is not of the catalogue is opened in a child process the first time
+                it is met, so that what ends llama.cpp does not end this process. False skips it, as
+                MULLAMA_LAB_PROBE=0 in the environment does everywhere.
 
         Raises:
             HubError: the source names no file that can be had.
             ModelFileError: the file is damaged or no GGUF file.
-            ModelLoadError: llama.cpp refused it.
+            ModelLoadError: llama.cpp refused it, or ended on it in a child process.
             LoadCancelled: `progress` returned False.
         """
         from mullama_lab import hub
@@ -145,6 +150,8 @@ class Model(Handle):
         path = hub.resolve(source)
         weight_files = WeightFiles(parts(path), mapped=bool(mmap) and not vocab_only)
         file = check(path, vocab_only=vocab_only)
+        if probe and not vocab_only and source not in hub.catalogue():
+            must_survive(file)
         with printed_log(verbose), reporter(progress, file.path.name) as report:
             handle = native.load_model(
                 file.path,

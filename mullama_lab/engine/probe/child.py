@@ -1,0 +1,110 @@
+"""What the child process of a probe does with a model file: all that may end it.
+
+It says what comes next, a line each, so that its parent knows during what it ended.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mullama_lab.engine._native_model as native
+from mullama_lab.engine.encoder import MultiVectorEncoder
+from mullama_lab.engine.gguf.check import check, parts
+from mullama_lab.engine.model import Model
+from mullama_lab.engine.model.weights import WeightFiles
+from mullama_lab.engine.probe.probe import REFUSED
+from mullama_lab.errors import MullamaError
+
+TEXT = "Hello, wörld! 😀 1234\n\n <s></s> if (x == 0):\t'quoted'  "
+PROMPT = (1, 2, 3, 4, 5)  # some together, then one that is drawn
+SETTINGS: dict[str, Any] = {"n_ctx": 64, "n_batch": 32, "n_ubatch": 32, "n_threads": 1}
+
+
+def use(path: Path, *, whole: bool, tell: Callable[[str], object]) -> None:
+    """Load a file, open contexts on it and, if its weights are there, compute with them.
+
+    Args:
+        whole: load the weights. Without them llama.cpp lays out the network and the buffers,
+            and nothing can be computed.
+
+    Raises:
+        MullamaError, ValueError: it cannot be used, which the one who loads it will be told.
+    """
+    tell("while loading it")
+    file = check(path, vocab_only=True)  # the network's numbers are for llama.cpp to judge here
+    handle = native.load_model(
+        file.path,
+        n_gpu_layers=0,
+        mmap=whole,
+        mlock=False,
+        vocab_only=False,
+        progress=None,
+        no_weights=not whole,
+    )
+    weights = WeightFiles(parts(path), mapped=False)
+    with Model(handle, file, weights, vocab_only=False) as model:
+        model.source = str(path)
+        tell("while splitting a text into tokens")
+        _tokenize(model)
+        for settings in ({}, {"flash_attention": "off", "kv_unified": False}):
+            tell("while opening a session")
+            _generate(model, whole, settings, tell)
+        tell("while opening an encoder")
+        _encode(model, whole, tell)
+
+
+def _tokenize(model: Model) -> None:
+    if model.vocab_type == "NONE":
+        return
+    for add_special in (False, True):
+        try:
+            model.tokenize(TEXT, add_special=add_special, parse_special=True)
+        except ValueError:  # no token for a part of it
+            continue
+    for token in range(min(model.n_vocab, 1000)):
+        model.piece(token)
+
+
+def _generate(
+    model: Model, whole: bool, settings: dict[str, Any], tell: Callable[[str], object]
+) -> None:
+    try:
+        with model.session(**SETTINGS, **settings) as session:
+            if whole:
+                tell("while computing tokens")
+                session.generate([t % model.n_vocab for t in PROMPT], max_tokens=1)
+    except (MullamaError, ValueError):  # no language model
+        return
+
+
+def _encode(model: Model, whole: bool, tell: Callable[[str], object]) -> None:
+    try:
+        with MultiVectorEncoder(model, n_threads=1, batch_tokens=32) as encoder:
+            if whole:
+                tell("while computing vectors")
+                encoder.encode_documents(["ab", "a longer text"], progress=False)
+    except (MullamaError, ValueError):
+        return
+
+
+def main(task: dict[str, Any]) -> None:
+    """Run as a process; the standard output is for its parent, the standard error for llama.cpp."""
+    said = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    logging.basicConfig(level=logging.ERROR, format="%(message)s")
+    try:
+        use(
+            Path(task["path"]),
+            whole=task["whole"],
+            tell=lambda what: print(what, file=said, flush=True),
+        )
+    except Exception as error:  # of this process alone: the next will be told
+        logging.error("%s: %s", type(error).__name__, error)
+        sys.exit(REFUSED)
+    finally:
+        said.flush()
