@@ -136,6 +136,33 @@ def test_its_code_makes_the_same_text(lab, tiny_path):
     scope["model"].close()
 
 
+def test_its_code_makes_a_run_again_whose_chain_was_turned_on_the_way(lab, tiny_path):
+    no_end = ml.Mask(ban=[2])
+    lab.set(max_tokens=300, chain=no_end | PLAIN)
+    run = lab.start()
+    while len(run.trace) < 3:
+        time.sleep(0.001)
+    lab.set("Temperature", t=1.6)
+    while len(run.trace.chains) < 2:
+        time.sleep(0.001)
+    lab.set(chain=no_end | ml.TopK(90) | ml.Mirostat(5))
+    trace = run.wait(30)
+    lab.strip.settle()
+    assert len(trace.chains) == 3
+    lab.session.model.source, kept = str(tiny_path), lab.session.model.source
+    try:
+        scope: dict[str, object] = {}
+        exec(lab.to_code(), scope)
+        again = scope["trace"]
+        assert again.tokens.tolist() == trace.tokens.tolist()
+        assert again.chains == trace.chains
+        lab.set("Mirostat", tau=4)  # the chain is another one by now: the code is what Run would do
+        assert "| ml.Mirostat(4, 0.1)\n" in lab.to_code()
+    finally:
+        lab.session.model.source = kept
+    scope["model"].close()
+
+
 def test_a_chain_that_leaves_nothing_is_said_in_the_view_and_mended_by_turning_back(lab):
     lab.set(chain=ml.Mask(ban=range(lab.session.model.n_vocab)))
     assert "no token is left" in lab.next_token.view["error"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mullama_lab.engine.sampling.chain import Chain
+from mullama_lab.engine.sampling.schedule import Schedule
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.tree import Tree
 from mullama_lab.widgets import RunPanel
@@ -25,7 +26,7 @@ def code(tree: Tree, session: Session, panel: RunPanel, chain: Chain) -> str:
         lines.append(f"path{branch.number} = {path}")
         lines.append(f"tree.add(path{branch.number}{name})")
     if not len(tree):
-        run = run_code(chain, panel.max_tokens, panel.seed)
+        run = run_code(Schedule.of(chain), panel.max_tokens, panel.seed)
         lines.append(f"tree.add(session.generate(prompt, {run}))")
     return "\n".join(lines)
 

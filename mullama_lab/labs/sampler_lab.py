@@ -30,6 +30,7 @@ from mullama_lab.labs._bench import Bench
 from mullama_lab.studies.fate import fate_in_row
 from mullama_lab.widgets import ChainEditor, NextToken, RunPanel, TokenStrip, WhatIf
 from mullama_lab.widgets._compare import Comparison
+from mullama_lab.widgets._trace_code import schedule_code
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,13 +167,20 @@ class SamplerLab(Bench):
             pass
 
     def to_code(self) -> str:
-        """Python that does the same without a browser."""
-        panel = self.panel
+        """Python that does the same without a browser.
+
+        What Run would do now; or, where it is the run that is shown and its chain was changed on
+        the way to the one there is now, that run.
+        """
+        panel, shown = self.panel, self.trace
+        chain = self.chain_code()
+        if shown is not None and self._is_of_now(shown):
+            chain = schedule_code(shown.schedule)
         return (
             "import mullama_lab as ml\n\n"
             f"model = ml.Model.load({self.session.model.source!r})\n"
             f"session = model.session(n_ctx={self.session.n_ctx})\n"
-            f"chain = {self.chain_code()}\n"
+            f"chain = {chain}\n"
             f"trace = session.generate({panel.prompt!r}, chain, "
             f"max_tokens={panel.max_tokens}, seed={panel.seed})"
         )
@@ -180,6 +188,15 @@ class SamplerLab(Bench):
     def chain_code(self) -> str:
         """The chain as Python that `import mullama_lab as ml` is enough for."""
         return self.editor.code
+
+    def _is_of_now(self, trace: Trace) -> bool:
+        """Whether a trace is what Run does now, but for changes of the chain on the way."""
+        try:
+            prompt = self.session.prompt_tokens(self.panel.prompt)
+        except (MullamaError, ValueError):
+            return False
+        same = trace.seed == self.panel.seed and trace.schedule.last == self.editor.chain
+        return same and not trace.n_copied and trace.prompt_tokens.tolist() == prompt
 
     # What happens
 

@@ -196,8 +196,8 @@ def fate(
         step: from 0.
         token: an id, or a text that is exactly one token.
         on: the Model of the trace; or a Session of it, which can decode a row again.
-        chain: another chain than the one that was in force. Mirostat and adaptive-p in it learn
-            from the tokens before the step, as in `replay`.
+        chain: another chain than the one that was in force there. Mirostat and adaptive-p in it
+            learn from all tokens before the step, as in `replay`.
 
     Raises:
         ValueError: no such step or token; the trace was not drawn, or is a part of one; or the
@@ -210,8 +210,7 @@ def fate(
     rows.must_have_draws()
     step = step_of(rows, step)
     token = one_token(rows.model, token)
-    chain = trace.chain_at(step) if chain is None else Chain.of(chain)
-    state = trace.state(step) if chain == trace.chain_at(step) else _learnt(rows, chain, step)
+    chain, state = _at_work(rows, chain, step)
     kept = rows.kept(step)
     if kept is not None and token in kept.ids:
         try:
@@ -220,6 +219,17 @@ def fate(
         except Uncovered:
             pass
     return _fate(replace(rows.decoded(step), chain=chain, state=state), token)
+
+
+def _at_work(
+    rows: TraceRows, chain: Chain | Stage | None, step: int
+) -> tuple[Chain, tuple[State, ...]]:
+    """The chain that is asked about, and what its stages know before a step."""
+    trace = rows.trace
+    asked = trace.chain_at(step) if chain is None else Chain.of(chain)
+    was_so = all(then == asked for first, then in trace.chains if first <= step)
+    recorded = chain is None or was_so
+    return asked, trace.state(step) if recorded else _learnt(rows, asked, step)
 
 
 def _learnt(rows: TraceRows, chain: Chain, step: int) -> tuple[State, ...]:

@@ -2,22 +2,26 @@
 
 The draws are those of the generation and the text before each token is as it is, so the first
 token whose interval a value leaves is where a rerun with that value first differs; intervals of
-later tokens are off-policy. The interval is found by asking llama.cpp's samplers at the stops of
+later tokens are off-policy. Where the chain changed on the way, the setting is turned in the
+chain that was in force at each step; a step whose chain has no such stage stays over all values.
+The interval is found by asking llama.cpp's samplers at the stops of
 the setting's slider on both sides, up to the first where the choice is another, and halving the
 gap before it: a choice that changes and comes back, between two stops or beyond the end, is not
 seen. One comes back with typical, penalties, XTC or mirostat, or where no stage has sorted the
 candidates; what one value does is answered exactly by `replay`.
 
 Mirostat and adaptive-p learn from each token, and another value would have let them learn other
-things. A chain that has one goes through the whole text once for each stop, and the interval ends
-at the last stop where the choice stays.
+things. A chain that has one goes through the whole text once for each stop, with that value at
+every step, and the interval ends at the last stop where the choice stays.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,11 +31,19 @@ from mullama_lab.engine.model import Model
 from mullama_lab.engine.sampling.chain import Chain, Setting, Stage
 from mullama_lab.engine.sampling.chain_sampler import ChainSampler
 from mullama_lab.engine.sampling.moment import Moment
+from mullama_lab.engine.sampling.schedule import (
+    ChainOrSchedule,
+    Schedule,
+    ScheduleSampler,
+    StageName,
+    names_of,
+)
 from mullama_lab.engine.sampling.tail import Uncovered
 from mullama_lab.engine.session import Session
-from mullama_lab.engine.session.trace_rows import TraceRows, learning, rows_and_chain
+from mullama_lab.engine.session.trace_rows import TraceRows, ever_learning, rows_and_schedule
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import NoCandidates, StageFailed
+from mullama_lab.studies._interval import Chosen, Halfway, Interval, Ways, around, elsewhere
 
 if TYPE_CHECKING:
     import pandas
@@ -46,11 +58,16 @@ class FlipMap:
     """For each token the interval of one setting over which it stays the choice.
 
     Attributes:
-        stage, setting, now: what is turned, and its value in force.
+        stage, setting, now: what is turned, and its value in force; the last, if it changed.
+        was: float64 of shape (n,): the value in force at each step, NaN where the chain there had
+            no such stage, so that the setting changes nothing.
         slider: the range that was looked at.
         low, high: float64 of shape (n,): the ends of the intervals, the slider's own where no
             flip was found; NaN where the token was given, not drawn. Exact to a ten-thousandth of
-            the slider; with mirostat or adaptive-p in the chain to one of its stops.
+            the slider; with mirostat or adaptive-p in the chain to one of its stops. Where the
+            token is not the choice at the value in force (of another chain than the one that drew
+            it), the interval is that around the nearest stop where it is; where it is the choice
+            at none, `low` is above `high`: they are the slider's ends, crossed.
         flips_low, flips_high: whether the choice is another one beyond that end.
         sure: whether both ends are decided, by what the trace kept or by the row decoded again;
             where not, the interval ends at the last value that is decided.
@@ -65,6 +82,7 @@ class FlipMap:
     flips_low: NDArray[np.bool_]
     flips_high: NDArray[np.bool_]
     sure: NDArray[np.bool_]
+    was: NDArray[np.float64]
     texts: tuple[str, ...] = field(repr=False)
 
     def __len__(self) -> int:
@@ -86,6 +104,7 @@ class FlipMap:
         table = pd.DataFrame(
             {
                 "text": self.texts,
+                "was": self.was,
                 "low": self.low,
                 "high": self.high,
                 "flips_low": self.flips_low,
@@ -112,16 +131,18 @@ def flip_map(
     setting: str | None = None,
     *,
     on: Model | Session,
-    chain: Chain | Stage | None = None,
+    chain: ChainOrSchedule = None,
 ) -> FlipMap:
     """Over which values of a setting each token of a generation would still have been chosen.
 
     Args:
-        stage: the kind of stage, such as `Temperature`, or its place in the chain.
+        stage: the kind of stage, such as `Temperature`, or its place in the chain; where the chain
+            changed on the way, in the last one, and the stage of that kind in those before.
         setting: its name, such as "t"; None is the stage's first.
         on: the Model of the trace, which leaves open what the trace does not decide; or a Session
             of it, which decodes those rows again.
-        chain: the chain it is a stage of; None is the one in force at the end of the trace.
+        chain: the chain it is a stage of, or a dict of chains by steps; None is the chain that was
+            in force at each step.
 
     Raises:
         ValueError: no such stage or setting, or the trace was not drawn.
@@ -129,13 +150,14 @@ def flip_map(
     Example:
         flip_map(trace, Temperature, on=session).first_flip(1.2)
     """
-    rows, chain = rows_and_chain(trace, chain, on)
-    place = _place(chain, stage)
-    owner = chain[place]
+    rows, schedule = rows_and_schedule(trace, chain, on)
+    name = _name(schedule, stage)
+    owner = schedule.versions(name)[-1][1]
     setting, rule = _setting(owner, setting)
-    turn = _Turn(rows, chain, place, setting, rule)
-    ends = _learnt_ends(turn) if learning(chain) else _ends(turn)
-    low, high, flips_low, flips_high, sure = (np.array(column) for column in zip(*ends))
+    turn = _Turn(rows, schedule, name, setting, rule)
+    found = _learnt_intervals(turn) if ever_learning(schedule) else _intervals(turn)
+    low, high, flips_low, flips_high, sure = (np.array(column) for column in zip(*found))
+    values = [turn.value_at(step) for step in range(len(rows))]
     return FlipMap(
         stage=owner,
         setting=setting,
@@ -146,11 +168,9 @@ def flip_map(
         flips_low=flips_low,
         flips_high=flips_high,
         sure=sure,
+        was=np.array([math.nan if value is None else float(value) for value in values]),
         texts=tuple(piece.decode("utf-8", "replace") for piece in trace.pieces[: len(rows)]),
     )
-
-
-Ends = tuple[float, float, bool, bool, bool]
 
 
 @dataclass(frozen=True)
@@ -158,90 +178,112 @@ class _Turn:
     """The setting that is turned, and the trace it is turned on."""
 
     rows: TraceRows
-    chain: Chain
-    place: int
+    schedule: Schedule
+    name: StageName
     setting: str
     rule: Setting
 
-    @property
-    def now(self) -> float:
-        return getattr(self.chain[self.place], self.setting)
+    def value_at(self, step: int) -> float | None:
+        """Its value in force at a step; None where there is no such stage."""
+        chain = self.schedule.at(step)
+        place = self.name.place_in(chain)
+        return None if place is None else getattr(chain[place], self.setting)
+
+    @cached_property
+    def values(self) -> list[float]:
+        """The values it has, one after the other."""
+        return [getattr(stage, self.setting) for _, stage in self.schedule.versions(self.name)]
 
     @property
     def slider(self) -> tuple[float, float]:
-        return min(self.rule.slider[0], float(self.now)), max(self.rule.slider[1], float(self.now))
+        low, high = self.rule.slider
+        return min(low, *map(float, self.values)), max(high, *map(float, self.values))
 
-    @property
-    def ways(self) -> tuple[list[float], list[float]]:
-        """The stops from the value in force down, and up."""
-        down, up = (_stops(self.rule, self.now, end) for end in self.slider)
+    def ways(self, value: float) -> Ways:
+        """The stops from a value down, and up."""
+        down, up = (_stops(self.rule, value, end) for end in self.slider)
         return down, up
 
-    def version(self, value: float) -> Stage:
-        return replace(self.chain[self.place], **{self.setting: value})
+    def turned(self, value: float, chain: Chain) -> Chain:
+        """A chain with the setting at that value, if it has it."""
+        place = self.name.place_in(chain)
+        if place is None:
+            return chain
+        return self.name.put(replace(chain[place], **{self.setting: value}), chain)
+
+    def halfway(self, stays: float, gone: float) -> float | None:
+        """The value between two; None where they are near enough."""
+        low, high = self.rule.slider
+        if self.rule.kind == "int":
+            middle = int((stays + gone) / 2)
+            return None if middle in (stays, gone) else middle
+        return None if abs(gone - stays) <= PRECISION * (high - low) else (stays + gone) / 2
 
 
-def _ends(turn: _Turn) -> list[Ends]:
+def _intervals(turn: _Turn) -> list[Interval]:
     rows = turn.rows
 
-    def ends_of(step: int, moment: Moment | None) -> Ends:
+    def interval(step: int, moment: Moment | None) -> Interval:
         chosen = None if moment is None else _Choices(moment, turn)
-        return _ends_of(turn, step, moment, chosen, halve=True)
+        return _interval(turn, step, moment, chosen, turn.ways, turn.halfway)
 
-    ends = [ends_of(step, rows.kept(step)) for step in range(len(rows))]
-    unsure = [step for step, (*_, is_sure) in enumerate(ends) if not is_sure]
+    found = [interval(step, rows.kept(step)) for step in range(len(rows))]
+    unsure = [step for step, each in enumerate(found) if not each.sure]
     if unsure and rows.session is not None:
 
         def visit(moment: Moment) -> None:
-            ends[moment.step] = ends_of(moment.step, moment)
+            found[moment.step] = interval(moment.step, moment)
 
         rows.decode(unsure, visit)
-    return ends
+    return found
 
 
-def _learnt_ends(turn: _Turn) -> list[Ends]:
+def _learnt_intervals(turn: _Turn) -> list[Interval]:
     rows = turn.rows
-    stops, ends = _LearningStops(turn), []
-    for step in range(len(rows)):
-        moment = rows.kept(step)
-        ends.append(_ends_of(turn, step, moment, stops.take(step, moment), halve=False))
-    if rows.session is not None and not all(is_sure for *_, is_sure in ends):
+
+    def interval(stops: _LearningStops, step: int, moment: Moment | None) -> Interval:
+        return _interval(turn, step, moment, stops.take(step, moment), stops.ways, None)
+
+    stops = _LearningStops(turn)
+    found = [interval(stops, step, rows.kept(step)) for step in range(len(rows))]
+    if rows.session is not None and not all(each.sure for each in found):
         again = _LearningStops(turn)
 
         def visit(moment: Moment) -> None:
-            chosen = again.take(moment.step, moment)
-            ends[moment.step] = _ends_of(turn, moment.step, moment, chosen, halve=False)
+            found[moment.step] = interval(again, moment.step, moment)
 
         rows.decode(range(len(rows)), visit)
-    return ends
+    return found
 
 
-def _ends_of(
+def _interval(
     turn: _Turn,
     step: int,
     moment: Moment | None,
-    chosen: Callable[[float], int] | None,
-    *,
-    halve: bool,
-) -> Ends:
-    trace, now = turn.rows.trace, turn.now
+    chosen: Chosen | None,
+    ways: Callable[[float], Ways],
+    halfway: Halfway | None,
+) -> Interval:
+    """The interval of a step, whose token is `chosen` at a value of the setting."""
+    trace, value, slider = turn.rows.trace, turn.value_at(step), turn.slider
     if step < trace.n_copied or trace.forced[step]:
-        return math.nan, math.nan, False, False, True
+        return Interval(math.nan, math.nan)
     token = int(turn.rows.tokens[step])
+    low, high = slider if value is None else (float(value), float(value))
+    not_known = Interval(low, high, sure=False)
     if moment is None or chosen is None:
-        return now, now, False, False, False
+        return not_known
     if moment.source == "decoded" and not _draws(moment, token):
-        return now, now, False, False, False
+        return not_known
     try:
-        if chosen(now) != token:  # the chain was another one at that step
-            return now, now, True, True, True
+        # Where there is no such stage any value will do: all are the same.
+        stays = chosen(turn.values[-1] if value is None else value) == token
     except Uncovered:
-        return now, now, False, False, False
-    rule = turn.rule if halve else None
-    (low, flips_low, sure_low), (high, flips_high, sure_high) = (
-        _end(chosen, token, stops, rule) for stops in turn.ways
-    )
-    return low, high, flips_low, flips_high, sure_low and sure_high
+        return not_known
+    stops = ([0], [0]) if value is None else ways(value)
+    if not stays:
+        return elsewhere(chosen, token, stops, slider, halfway)
+    return Interval(*slider) if value is None else around(chosen, token, stops, halfway)
 
 
 def _draws(moment: Moment, token: int) -> bool:
@@ -257,10 +299,13 @@ class _Choices:
 
     def __init__(self, moment: Moment, turn: _Turn) -> None:
         self.moment, self.turn = moment, turn
-        self.work = moment.sampler(turn.chain)
+        self.work = moment.sampler(turn.schedule.at(moment.step))
+        self.place = turn.name.place_in(self.work.chain)
 
     def __call__(self, value: float) -> int:
-        self.work.replace(self.turn.place, self.turn.version(value))
+        if self.place is not None:
+            chain = self.turn.turned(value, self.work.chain)
+            self.work.replace(self.place, chain[self.place])
         return _choice(self.moment, self.work)
 
 
@@ -271,24 +316,31 @@ class _LearningStops:
         rows = turn.rows
         history, seed = rows.history(0).tolist(), rows.trace.seed or 0
         self._tokens = rows.tokens.tolist()
-        self._works: dict[float, ChainSampler] = {}
+        self._works: dict[float, ScheduleSampler] = {}
+        self._stops = sorted(
+            {*turn.values, *(x for way in turn.ways(turn.values[-1]) for x in way)}
+        )
         shared = None
-        for value in {x for way in turn.ways for x in way}:
-            stages = list(turn.chain)
-            stages[turn.place] = turn.version(value)
-            work = ChainSampler(
-                Chain(stages), rows.model, history=history, seed=seed, candidates=shared
+        for value in self._stops:
+            schedule = turn.schedule.map(partial(turn.turned, value))
+            work = ScheduleSampler(
+                schedule, rows.model, history=history, seed=seed, candidates=shared
             )
             shared, self._works[value] = work.candidates, work
 
-    def take(self, step: int, moment: Moment | None) -> Callable[[float], int]:
+    def ways(self, value: float) -> Ways:
+        """The stops from one of them down, and up."""
+        place = bisect_left(self._stops, value)
+        return self._stops[place::-1], self._stops[place:]
+
+    def take(self, step: int, moment: Moment | None) -> Chosen:
         """What is chosen at one step at each stop; a stop that once is not known stays so."""
         choices: dict[float, int] = {}
         for value, work in list(self._works.items()):
             try:
                 if moment is None:
                     raise Uncovered("its row was not kept")
-                choices[value] = _choice(moment, work)
+                choices[value] = _choice(moment, work.now)
             except Uncovered:
                 del self._works[value]
             else:
@@ -311,44 +363,6 @@ def _choice(moment: Moment, work: ChainSampler) -> int:
         raise StageFailed(f"at step {moment.step}: {error}") from error
 
 
-def _end(
-    chosen: Callable[[float], int], token: int, stops: Sequence[float], rule: Setting | None
-) -> tuple[float, bool, bool]:
-    """How far the choice stays on the way over some stops; whether it flips there; whether sure.
-
-    With a rule the border is searched between two stops, else it is the last where it stays.
-    """
-    stays = stops[0]
-    try:
-        for stop in stops[1:]:
-            if chosen(stop) == token:
-                stays = stop
-                continue
-            end = float(stays) if rule is None else _halved(chosen, token, stays, stop, rule)
-            return end, True, True
-    except Uncovered:
-        return float(stays), False, False
-    return float(stays), False, True
-
-
-def _halved(
-    chosen: Callable[[float], int], token: int, stays: float, gone: float, rule: Setting
-) -> float:
-    precision = PRECISION * (rule.slider[1] - rule.slider[0])
-    while True:
-        middle = (stays + gone) / 2
-        if rule.kind == "int":
-            middle = int(middle)
-            if middle in (stays, gone):
-                return float(stays)
-        elif abs(gone - stays) <= precision:
-            return float(stays)
-        if chosen(middle) == token:
-            stays = middle
-        else:
-            gone = middle
-
-
 def _stops(rule: Setting, now: float, end: float) -> list[float]:
     """Values from the one in force to an end of the slider, closer where the slider is."""
     if rule.scale == "log" and now > 0 and end > 0:
@@ -360,16 +374,17 @@ def _stops(rule: Setting, now: float, end: float) -> list[float]:
     return [float(now), *(float(x) for x in values[1:-1]), float(end)]
 
 
-def _place(chain: Chain, stage: type[Stage] | int) -> int:
+def _name(schedule: Schedule, stage: type[Stage] | int) -> StageName:
     if isinstance(stage, int) and not isinstance(stage, bool):
+        chain = schedule.last
         if not 0 <= stage < len(chain):
             raise ValueError(f"stage={stage}: {chain!r} has places 0 to {len(chain) - 1}.")
-        return stage
-    for place, one in enumerate(chain):
-        if isinstance(stage, type) and type(one) is stage:
-            return place
+        return names_of(chain)[stage]
+    for name in schedule.stages():
+        if isinstance(stage, type) and name == (stage, 0):
+            return name
     name = getattr(stage, "__name__", repr(stage))
-    raise ValueError(f"{chain!r} has no {name}. Put one in: pass chain=.")
+    raise ValueError(f"{schedule!r} has no {name}. Put one in: pass chain=.")
 
 
 def _setting(stage: Stage, name: str | None) -> tuple[str, Setting]:

@@ -24,9 +24,10 @@ from mullama_lab.engine.options import whole
 from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.sampling.chain_sampler import check
 from mullama_lab.engine.sampling.moment import Moment, moment_of_row
+from mullama_lab.engine.sampling.schedule import Schedule
 from mullama_lab.engine.sampling.tail import Uncovered, log_total
 from mullama_lab.engine.session import Session
-from mullama_lab.engine.session.trace_rows import rows_and_chain
+from mullama_lab.engine.session.trace_rows import rows_and_schedule
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import NoCandidates
 
@@ -45,7 +46,7 @@ class Orders:
 
     Attributes:
         orders: for each order the places of the stages in the chain that was given.
-        chains: the chains themselves.
+        chains: the chains themselves, the last ones where the chain changed on the way.
         distances: Jensen-Shannon distances, the mean over the rows, shape (orders, orders); NaN
             where an order leaves no token of some row.
         worst: the largest over the rows.
@@ -129,21 +130,23 @@ def orders(
     """Compare orders of a chain's stages on every row of a trace.
 
     Args:
-        chain: None is the one in force at the end of the trace.
+        chain: None is the chain that was in force at each step; where it changed on the way, the
+            chains must have the same kinds of stages in the same places.
         on: the Model of the trace, or a Session of it, which can decode rows again.
         permutations: the orders to compare, each all places of the chain's stages in some order,
             such as (1, 0, 2). None is every order of the stages that act at their settings; the
             first is the one given.
 
     Raises:
-        ValueError: a permutation leaves out a stage; there are more than 120 orders; or whole
-            rows are needed and `on` is no Session.
+        ValueError: a permutation leaves out a stage; there are more than 120 orders; the chain
+            became another one with other stages on the way; or whole rows are needed and `on` is
+            no Session.
 
     Example:
         orders(trace, TopP(0.9) | Temperature(1.5), on=session).to_pandas()
     """
-    rows, chain = rows_and_chain(trace, chain, on, drawn=False)
-    comparison = _Comparison(chain, permutations)
+    rows, schedule = rows_and_schedule(trace, chain, on, drawn=False)
+    comparison = _Comparison(schedule, permutations)
     unsure: dict[int, str] = {}
     with bar("Comparing orders", len(rows), "rows") as shown:
         for step in range(len(rows)):
@@ -156,7 +159,7 @@ def orders(
             except Uncovered as why:
                 unsure[step] = str(why)
         if unsure:
-            rows.must_have_session(unsure, chain, next(iter(unsure.values())))
+            rows.must_have_session(unsure, schedule.at(min(unsure)), next(iter(unsure.values())))
 
             def visit(moment: Moment) -> None:
                 comparison.add(moment)
@@ -184,14 +187,25 @@ def orders_in_row(
     """
     chain = Chain.of(chain)
     check(chain, model)
-    comparison = _Comparison(chain, permutations)
+    comparison = _Comparison(Schedule.of(chain), permutations)
     comparison.add(moment_of_row(row, model, chain=chain, history=history, seed=seed, step=step))
     return comparison.result()
 
 
-def _orders_of(chain: Chain, permutations: Iterable[Order] | None) -> list[tuple[int, ...]]:
+def _must_have_the_same_places(schedule: Schedule) -> None:
+    kinds = {tuple(map(type, chain)): first for first, chain in schedule.items()}
+    if len(kinds) > 1:
+        raise ValueError(
+            f"the chain has other stages from step {sorted(kinds.values())[1]} on, so there is no "
+            "one order of them: give the chain, or a part of the trace, such as trace[:9]."
+        )
+
+
+def _orders_of(schedule: Schedule, permutations: Iterable[Order] | None) -> list[tuple[int, ...]]:
+    chain = schedule.last
     if permutations is None:
-        acting = [i for i, stage in enumerate(chain) if not stage.why_inert()]
+        versions = list(zip(*schedule.values(), strict=True))  # of the stage in each place
+        acting = [i for i, each in enumerate(versions) if not all(x.why_inert() for x in each)]
         if math.factorial(len(acting)) > MOST_ORDERS:
             raise ValueError(
                 f"{len(acting)} stages have {math.factorial(len(acting))} orders, and at most "
@@ -222,9 +236,11 @@ def _all_orders(n: int, acting: Sequence[int]) -> Iterator[tuple[int, ...]]:
 class _Comparison:
     """Adds up the distances of row after row."""
 
-    def __init__(self, chain: Chain, permutations: Iterable[Order] | None) -> None:
-        self.orders = _orders_of(chain, permutations)
-        self.chains = [Chain(chain[i] for i in order) for order in self.orders]
+    def __init__(self, schedule: Schedule, permutations: Iterable[Order] | None) -> None:
+        _must_have_the_same_places(schedule)
+        self.schedule = schedule
+        self.orders = _orders_of(schedule, permutations)
+        self.chains = [Chain(schedule.last[i] for i in order) for order in self.orders]
         n = len(self.orders)
         self.sums, self.worst = np.zeros((n, n)), np.zeros((n, n))
         self.n_rows = 0
@@ -234,7 +250,9 @@ class _Comparison:
         """Add one row; `Uncovered` if what was kept of it does not decide all."""
         lefts: list[Left | None] = []
         problems: dict[int, str] = {}
-        for i, (order, chain) in enumerate(zip(self.orders, self.chains, strict=True)):
+        given = self.schedule.at(moment.step)
+        for i, order in enumerate(self.orders):
+            chain = Chain(given[j] for j in order)
             state = tuple(moment.state[j] for j in order) if _fits(moment, order, chain) else ()
             try:
                 lefts.append(_left(replace(moment, chain=chain, state=state)))

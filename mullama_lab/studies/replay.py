@@ -17,12 +17,18 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.sampling.chain import Chain, Stage
-from mullama_lab.engine.sampling.chain_sampler import ChainSampler
 from mullama_lab.engine.sampling.moment import Moment
 from mullama_lab.engine.sampling.samplers import Custom
+from mullama_lab.engine.sampling.schedule import ChainOrSchedule, Schedule, ScheduleSampler
 from mullama_lab.engine.sampling.tail import Uncovered
 from mullama_lab.engine.session import Session
-from mullama_lab.engine.session.trace_rows import TraceRows, learning, rows_and_chain
+from mullama_lab.engine.session.trace_rows import (
+    TraceRows,
+    ever_learning,
+    goes_on_learning,
+    learning,
+    rows_and_schedule,
+)
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import NoCandidates, StageFailed
 
@@ -43,7 +49,7 @@ class Replay:
     """What a chain chooses at each step of a trace.
 
     Attributes:
-        chain, seed: what was replayed, and with which draws.
+        chain, seed: what was replayed, and with which draws; a Schedule where it changes.
         tokens: the tokens of the trace, int32 of shape (n,).
         choices: what the chain chooses there: -1 where it leaves no token, -2 where that is not
             known, which is also where noise alone would change the choice.
@@ -53,7 +59,7 @@ class Replay:
         first: the first step whose choice differs, None if all are the same.
     """
 
-    chain: Chain
+    chain: Chain | Schedule
     seed: int
     tokens: NDArray[np.int32]
     choices: NDArray[np.int32]
@@ -147,7 +153,10 @@ class Replay:
 
 @dataclass(frozen=True)
 class StageEffect:
-    """How many choices change when one stage is taken out of a chain."""
+    """How many choices change when one stage is taken out of a chain.
+
+    `place` and `stage` are as they were last, where the chain changed on the way.
+    """
 
     place: int
     stage: Stage
@@ -176,7 +185,7 @@ class StageEffects(tuple[StageEffect, ...]):
 
 def replay(
     trace: Trace,
-    chain: Chain | Stage,
+    chain: ChainOrSchedule = None,
     *,
     on: Model | Session,
     allow_unknown: bool = False,
@@ -191,7 +200,9 @@ def replay(
 
     Args:
         trace: a trace of `session.generate` or `session.branch`.
-        chain: what to put in the place of the chain that was in force.
+        chain: what to put in the place of the chain that was in force: a chain for all steps, or
+            a dict with a chain for each step from which another one is in force. None is the
+            chain that was in force at each step, which chooses what the trace has.
         on: the Model of the trace; or a Session of it, which can decode rows again.
         allow_unknown: leave a choice open (-2) where a row would have to be decoded again,
             instead of raising; nothing is decoded then.
@@ -204,42 +215,46 @@ def replay(
     Example:
         replay(trace, TopK(40) | Temperature(1.2), on=session).first
     """
-    rows, chain = rows_and_chain(trace, chain, on)
-    return _replayed(rows, chain, allow_unknown)
+    rows, schedule = rows_and_schedule(trace, chain, on)
+    return _replayed(rows, schedule, allow_unknown)
 
 
 def stage_effects(
     trace: Trace,
-    chain: Chain | Stage | None = None,
+    chain: ChainOrSchedule = None,
     *,
     on: Model | Session,
     allow_unknown: bool = False,
 ) -> StageEffects:
     """How many choices change when a stage is taken out: "changed 0 of 412".
 
-    A stage that changes nothing here does nothing for this text, whatever its settings.
+    A stage that changes nothing here does nothing for this text, whatever its settings. Where
+    the chain changed on the way, a stage is known by its kind (the second TopK of a chain is
+    another one than the first); it is taken out of every chain that has it, and compared over
+    all steps.
 
     Args:
-        chain: None is the one in force at the end of the trace.
+        chain: as for `replay`; None is the chain that was in force at each step.
         on, allow_unknown: as for `replay`; a choice that is not known is not counted.
 
     Raises:
         ValueError, StageFailed: as `replay`.
     """
-    rows, chain = rows_and_chain(trace, chain, on)
-    whole = _replayed(rows, chain, allow_unknown)
-    return StageEffects(_effects(rows, chain, whole, allow_unknown))
+    rows, schedule = rows_and_schedule(trace, chain, on)
+    whole = _replayed(rows, schedule, allow_unknown)
+    return StageEffects(_effects(rows, schedule, whole, allow_unknown))
 
 
 def _effects(
-    rows: TraceRows, chain: Chain, whole: Replay, allow_unknown: bool
+    rows: TraceRows, schedule: Schedule, whole: Replay, allow_unknown: bool
 ) -> Iterator[StageEffect]:
-    for place, stage in enumerate(chain.stages):
-        if why := stage.why_inert():
-            yield StageEffect(place, stage, 0, whole.n_compared, why)
+    for name in schedule.stages():
+        versions = schedule.versions(name)
+        place, stage = versions[-1]
+        if all(version.why_inert() for _, version in versions):
+            yield StageEffect(place, stage, 0, whole.n_compared, stage.why_inert())
             continue
-        rest = Chain((*chain.stages[:place], *chain.stages[place + 1 :]))
-        without = _replayed(rows, rest, allow_unknown)
+        without = _replayed(rows, schedule.map(name.without), allow_unknown)
         compared = whole.known & without.known & ~whole.given
         changed = compared & (whole.choices != without.choices)
         yield StageEffect(
@@ -247,19 +262,19 @@ def _effects(
         )
 
 
-def _replayed(rows: TraceRows, chain: Chain, allow_unknown: bool) -> Replay:
-    run = _Pass(rows, chain)
+def _replayed(rows: TraceRows, schedule: Schedule, allow_unknown: bool) -> Replay:
+    run = _Pass(rows, schedule)
     run.up_to(len(rows))
     wanted = [step for step, choice in enumerate(run.choices) if choice == UNKNOWN]
     if wanted and not allow_unknown:
-        rows.must_have_session(wanted, chain, run.problems[wanted[0]])
-        run = _decoded(rows, chain, wanted)
+        rows.must_have_session(wanted, schedule.at(wanted[0]), run.problems[wanted[0]])
+        run = _decoded(rows, schedule, wanted)
     trace = rows.trace
     choices = np.array(run.choices, np.int32)
     named = {int(t) for t in (*rows.tokens.tolist(), *run.choices) if t >= 0}
     pieces = {token: trace.piece(token).decode("utf-8", "replace") for token in named}
     return Replay(
-        chain=chain,
+        chain=schedule if schedule.changes else schedule.last,
         seed=trace.seed or 0,
         tokens=rows.tokens.copy(),
         choices=choices,
@@ -275,10 +290,10 @@ def _given(rows: TraceRows) -> Bools:
     return rows.trace.forced[: rows.n] | (np.arange(rows.n) < rows.trace.n_copied)
 
 
-def _decoded(rows: TraceRows, chain: Chain, wanted: Sequence[int]) -> _Pass:
+def _decoded(rows: TraceRows, schedule: Schedule, wanted: Sequence[int]) -> _Pass:
     """Once more, with those rows decoded again; all of them where a stage learns from each."""
-    run = _Pass(rows, chain)
-    steps = range(len(rows)) if learning(chain) else wanted
+    run = _Pass(rows, schedule)
+    steps = range(len(rows)) if ever_learning(schedule) else wanted
 
     def visit(moment: Moment) -> None:
         run.up_to(moment.step)
@@ -290,19 +305,18 @@ def _decoded(rows: TraceRows, chain: Chain, wanted: Sequence[int]) -> _Pass:
 
 
 class _Pass:
-    """A chain going through a trace, told the trace's tokens as it goes."""
+    """A schedule going through a trace, told the trace's tokens as it goes."""
 
-    def __init__(self, rows: TraceRows, chain: Chain) -> None:
-        self.rows = rows
+    def __init__(self, rows: TraceRows, schedule: Schedule) -> None:
+        self.rows, self.schedule = rows, schedule
         history = rows.history(0).tolist()
         seed = rows.trace.seed or 0
-        self.work = ChainSampler(chain, rows.model, history=history, seed=seed)
+        self.work = ScheduleSampler(schedule, rows.model, history=history, seed=seed)
         self.choices: list[int] = []
         self.sources: list[str] = []
         self.problems: dict[int, str] = {}
         self._tokens = rows.tokens.tolist()
         self._given = _given(rows)
-        self._learning = learning(chain)
         self._lost = ""  # why a stage that learns no longer knows what it would have learnt
 
     def up_to(self, end: int) -> None:
@@ -312,10 +326,13 @@ class _Pass:
 
     def take(self, step: int, moment: Moment | None) -> None:
         """Choose at one step and accept the trace's token."""
+        chain = self.schedule.at(step)
+        if self._lost and not goes_on_learning(self.schedule.at(step - 1), chain):
+            self._lost = ""
         choice, why = UNKNOWN, self._lost or "its row was not kept"
         if moment is not None and not self._lost:
             choice, why = self._choose(step, moment)
-        if choice == UNKNOWN and self._learning:
+        if choice == UNKNOWN and learning(chain):
             self._lost = why
         self.sources.append(moment.source if moment is not None and choice != UNKNOWN else "")
         if choice not in (UNKNOWN, self._tokens[step]) and self._is_noisy(step, moment):
@@ -338,7 +355,7 @@ class _Pass:
 
     def _choose(self, step: int, moment: Moment) -> tuple[int, str]:
         try:
-            return moment.choose(self.work), ""
+            return moment.choose(self.work.now), ""
         except Uncovered as why:
             return UNKNOWN, str(why)
         except NoCandidates as why:

@@ -20,11 +20,11 @@ from mullama_lab.engine.model import Model
 from mullama_lab.engine.options import whole
 from mullama_lab.engine.sampling import samplers as s
 from mullama_lab.engine.sampling.chain import Chain, Stage
-from mullama_lab.engine.sampling.chain_sampler import ChainSampler
 from mullama_lab.engine.sampling.moment import Moment
+from mullama_lab.engine.sampling.schedule import ChainOrSchedule, Schedule, ScheduleSampler
 from mullama_lab.engine.sampling.tail import Uncovered
 from mullama_lab.engine.session import Session
-from mullama_lab.engine.session.trace_rows import TraceRows, rows_and_chain
+from mullama_lab.engine.session.trace_rows import TraceRows, rows_and_schedule
 from mullama_lab.engine.trace import Trace
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ class StageStates(tuple[StageState, ...]):
 
 def stage_states(
     trace: Trace,
-    chain: Chain | Stage | None = None,
+    chain: ChainOrSchedule = None,
     *,
     on: Model | Session,
     top: int = 8,
@@ -168,7 +168,8 @@ def stage_states(
     """What penalties, DRY and mirostat did at each step.
 
     Args:
-        chain: None is the one in force at the end of the trace.
+        chain: what to put in the place of the chain that was in force, or a dict of chains by
+            steps; None is the chain that was in force at each step.
         on: the Model of the trace, or a Session of it, which can decode rows again.
         top: how many of the candidates a stage touched to list, the likeliest first.
 
@@ -179,31 +180,36 @@ def stage_states(
     Example:
         stage_states(trace, on=session).to_pandas()
     """
-    rows, chain = rows_and_chain(trace, chain, on)
+    rows, schedule = rows_and_schedule(trace, chain, on)
     top = whole("top", top, 0, 1024)
-    watched = [i for i, x in enumerate(chain) if isinstance(x, WATCHED) and not x.why_inert()]
-    if not watched:
+    if not any(map(_watched, schedule.values())):
         raise ValueError(
-            f"{chain!r} has no Penalties, DRY, Mirostat or MirostatV2 that does anything. "
+            f"{schedule!r} has no Penalties, DRY, Mirostat or MirostatV2 that does anything. "
             "Put one in: pass chain=."
         )
-    watch = _Watch(rows, chain, watched, top)
+    watch = _Watch(rows, schedule, top)
     try:
         watch.up_to(len(rows))
     except Uncovered as why:
-        rows.must_have_session([len(watch.done)], chain, str(why))
-        watch = _Watch(rows, chain, watched, top)
+        step = len(watch.done)
+        rows.must_have_session([step], schedule.at(step), str(why))
+        watch = _Watch(rows, schedule, top)
         rows.decode(range(len(rows)), watch.take)
     return StageStates(state for step in watch.done for state in step)
 
 
-class _Watch:
-    """A chain going through a trace, told the trace's tokens as it goes."""
+def _watched(chain: Chain) -> list[int]:
+    """The places of the stages that are watched."""
+    return [i for i, x in enumerate(chain) if isinstance(x, WATCHED) and not x.why_inert()]
 
-    def __init__(self, rows: TraceRows, chain: Chain, watched: list[int], top: int) -> None:
-        self.rows, self.chain, self.watched, self.top = rows, chain, watched, top
-        seed = rows.trace.seed or 0
-        self.work = ChainSampler(chain, rows.model, history=rows.history(0).tolist(), seed=seed)
+
+class _Watch:
+    """A schedule going through a trace, told the trace's tokens as it goes."""
+
+    def __init__(self, rows: TraceRows, schedule: Schedule, top: int) -> None:
+        self.rows, self.top = rows, top
+        seed, history = rows.trace.seed or 0, rows.history(0).tolist()
+        self.work = ScheduleSampler(schedule, rows.model, history=history, seed=seed)
         self.done: list[list[StageState]] = []
         self._before = np.full(rows.model.n_vocab, np.nan, np.float32)
 
@@ -216,7 +222,8 @@ class _Watch:
 
     def take(self, moment: Moment) -> None:
         """Watch one step, and accept the trace's token."""
-        step, states = moment.step, self.work.state
+        step, work = moment.step, self.work.now
+        chain, states, watched = work.chain, work.state, _watched(work.chain)
         token = int(self.rows.tokens[step])
         seen: list[StageState] = []
         mirostats: dict[int, float] = {}
@@ -227,14 +234,15 @@ class _Watch:
         def on_stage(place: int, inert: bool, total: float) -> None:
             if inert:
                 return
-            window = self.work.candidates.window
+            window = work.candidates.window
             ids, logits = window["id"].copy(), window["logit"].copy()
-            stage = self.chain[place]
-            if place in self.watched:
+            stage = chain[place]
+            if place in watched:
                 n_kept = int(np.count_nonzero(logits > -np.inf))
                 if isinstance(stage, (s.Penalties, s.DRY)):
                     given = self._before[ids], total_before[0]
-                    seen.append(self._looked_back(moment, place, ids, logits, given, total))
+                    at = place, stage
+                    seen.append(self._looked_back(moment, at, ids, logits, given, total))
                 else:
                     mine = logits[ids == token]
                     mirostats[len(seen)] = float(total - mine[0]) if len(mine) else math.nan
@@ -242,11 +250,11 @@ class _Watch:
             self._before[ids] = logits
             total_before[0] = total
 
-        moment.choose(self.work, on_stage)
+        moment.choose(work, on_stage)
         self.work.accept(token)
         for i, surprise in mirostats.items():
             x = seen[i]
-            learnt = self.work.state[x.place][0]
+            learnt = work.state[x.place][0]
             seen[i] = StageState(
                 step, x.place, x.stage, x.n_kept,
                 mu=x.mu, mu_after=learnt, surprise=surprise / math.log(2),
@@ -256,14 +264,13 @@ class _Watch:
     def _looked_back(
         self,
         moment: Moment,
-        place: int,
+        at: tuple[int, Look],
         ids: NDArray[np.int32],
         after: NDArray[np.float32],
         given: tuple[NDArray[np.float32], float],
         total: float,
     ) -> StageState:
-        stage = self.chain[place]
-        assert isinstance(stage, (s.Penalties, s.DRY))
+        place, stage = at
         before, total_before = given
         changed = np.flatnonzero(before != after)
         likeliest = changed[np.argsort(-before[changed], kind="stable")][: self.top]

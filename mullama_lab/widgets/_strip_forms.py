@@ -10,9 +10,8 @@ import numpy as np
 
 from mullama_lab.engine.trace import Trace
 from mullama_lab.glyphs import visible, visible_pieces
-from mullama_lab.widgets._cards import chain_code
 from mullama_lab.widgets._static import FONT, QUIET, element, table
-from mullama_lab.widgets._trace_code import n_given_of, trace_code
+from mullama_lab.widgets._trace_code import has_learnt, n_given_of, trace_code
 
 MOST_TEXT = 1000  # characters of the plain form
 MOST_COLOURED = 72  # tokens of the static form; a saved notebook stays small
@@ -82,15 +81,14 @@ def code(trace: Trace | None, *, layer: str, title: str) -> str:
         return "\n".join([*head, f"TokenStrip({', '.join(options)})"])
     path = trace_code(trace, str(trace.prompt_tokens.tolist()))
     n_given = n_given_of(trace)
-    later = [(at, chain) for at, chain in trace.chains if at > n_given]
     return "\n".join(
         [
             *head,
             f"model = ml.Model.load({trace.model_name!r})",
             "session = model.session()",
             *(["# what was not drawn by this chain is given"] if n_given else []),
+            *(["# what a stage had learnt from that is not"] if has_learnt(trace) else []),
             f"trace = {path}",
-            *(f"# from step {at + 1} on: run.chain = {chain_code(chain)}" for at, chain in later),
             f"TokenStrip({', '.join(['trace', *options])})",
         ]
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mullama_lab.engine.sampling.chain import Chain
+from mullama_lab.engine.sampling.schedule import Schedule
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.divergence import n_shared
 from mullama_lab.engine.tree.nodes import Branch
@@ -20,7 +20,7 @@ def trace_code(trace: Trace, prompt: str, made: Sequence[Branch] = ()) -> str:
     """
     n_given = n_given_of(trace)  # the last of these steps is where it went off
     n_drawn = len(trace) - n_given
-    run = run_code(trace.chain_at(n_given), n_drawn, trace.seed)
+    run = run_code(Schedule.of(trace.schedule, n_given), n_drawn, trace.seed)
     if not n_given:
         return f"session.generate({prompt}, {run})"
     before = max(0, len(trace.prompt_tokens) - 1)  # a score begins after the first token
@@ -34,9 +34,28 @@ def trace_code(trace: Trace, prompt: str, made: Sequence[Branch] = ()) -> str:
     return f"session.branch({parent}, {step}, {int(trace.tokens[step])}, {run})"
 
 
-def run_code(chain: Chain, max_tokens: int, seed: int | None) -> str:
+def run_code(schedule: Schedule, max_tokens: int, seed: int | None) -> str:
     """The arguments of a generation, but for what it goes on from."""
-    return f"{chain_code(chain)}, max_tokens={max_tokens}, seed={seed}"
+    return f"{schedule_code(schedule)}, max_tokens={max_tokens}, seed={seed}"
+
+
+def schedule_code(schedule: Schedule) -> str:
+    """A chain as code; where it changes on the way a dict of chains by steps."""
+    if not schedule.changes:
+        return chain_code(schedule.last)
+    return f"{{{', '.join(f'{first}: {chain_code(c)}' for first, c in schedule.items())}}}"
+
+
+def has_learnt(trace: Trace) -> bool:
+    """Whether a stage of a branch went on with what it had learnt of the tokens before it.
+
+    The code gives those tokens, and then such a stage (mirostat, adaptive-p) begins anew.
+    """
+    n = trace.n_copied
+    if not 0 < n < len(trace):
+        return False
+    before, after = trace.chain_at(n - 1), trace.chain_at(n)
+    return any(stage in after.stages and known for stage, known in zip(before, trace.state(n - 1)))
 
 
 def n_given_of(trace: Trace) -> int:

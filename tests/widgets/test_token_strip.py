@@ -16,6 +16,7 @@ from mullama_lab.engine import tiny
 from mullama_lab.engine.worker import WAIT_STEP
 from mullama_lab.studies.explore import explore
 from mullama_lab.widgets import _columns, _front_end, _strip_forms
+from mullama_lab.widgets._trace_code import n_given_of
 from mullama_lab.widgets._view import View
 from mullama_lab.widgets.token_strip import MOST_PROMPT, TokenStrip
 
@@ -314,10 +315,21 @@ GENERATED = ml.TopK(40) | ml.Temperature(0.9)
         lambda session: session.generate("Once upon", GENERATED, max_tokens=9, seed=5)[:4],
         lambda session: session.score("Once upon a time"),
         lambda session: session.score("Once upon a time")[4:],
+        lambda session: session.generate(
+            "Once upon", {0: GENERATED, 2: ml.Greedy(), 5: ml.XTC(0.5, 0.01) | ml.Mirostat(4)},
+            max_tokens=9, seed=5,
+        ),
+        lambda session: session.branch(
+            session.generate("Once upon", {0: GENERATED, 2: ml.Greedy()}, max_tokens=6, seed=5),
+            3, 70, {4: ml.TopK(5), 6: GENERATED}, max_tokens=5, seed=5,
+        ),
+        lambda session: session.generate(
+            "Once upon", {0: GENERATED, 2: ml.Greedy()}, max_tokens=9, seed=5
+        )[1:5],
         lambda session: explore("Once", on=session, budget=4, max_tokens=2).tree.branch(1).trace,
     ],
     ids=["one stage", "two stages", "no stage", "branch", "part", "beginning", "scored", "cut",
-         "explored"],
+         "changed", "changed branch", "changed part", "explored"],
 )  # fmt: skip
 def test_the_code_makes_the_same_trace_again(make, session, model, monkeypatch):
     trace = make(session)
@@ -328,6 +340,8 @@ def test_the_code_makes_the_same_trace_again(make, session, model, monkeypatch):
     assert names["trace"].tokens.tolist() == trace.tokens.tolist()
     assert names["trace"].prompt_tokens.tolist() == trace.prompt_tokens.tolist()
     assert names["strip"].layer == "rank"
+    if not n_given_of(trace):
+        assert names["trace"].chains == trace.chains
     names["session"].close()
 
 

@@ -109,7 +109,7 @@ class Branch(Lane):
         chance = window["p"][window["id"] == self.token]
         logprob = float(np.log(chance[0])) if len(chance) and chance[0] > 0 else -np.inf
         work.accept(self.token)
-        self.learnt = dict(zip(chain, work.state, strict=True))
+        self.learnt = chain, work.state
         return logprob
 
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.engine.sampling.capture import RowFacts, RowReader
-from mullama_lab.engine.sampling.chain import Chain, Stage
-from mullama_lab.engine.sampling.chain_sampler import ChainSampler, SurvivorCount
+from mullama_lab.engine.sampling.chain import Chain
+from mullama_lab.engine.sampling.chain_sampler import ChainSampler, SurvivorCount, carried
 from mullama_lab.engine.sampling.stage_samplers import State
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.step import Facts
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
 
 Logits = NDArray[np.float32]  # (n_vocab,)
+Learnt: TypeAlias = tuple[Chain, tuple[State, ...]]  # a chain, and what its stages know
 After: TypeAlias = tuple[float, NDArray[np.int32], NDArray[np.float32]]
 
 
@@ -45,7 +46,7 @@ class Draw:
 class Drawing:
     """One lane's draws: turns rows into steps of its trace; follows changes of the chain."""
 
-    def __init__(self, model: Model, trace: Trace, learnt: dict[Stage, State]) -> None:
+    def __init__(self, model: Model, trace: Trace, learnt: Learnt) -> None:
         self.model = model
         self.trace = trace
         self.learnt = learnt
@@ -99,15 +100,14 @@ class Drawing:
 
     def _take(self, chain: Chain, step: int) -> None:
         trace = self.trace
-        # A stage that stays as it is keeps what it has learnt.
-        learnt = self.learnt if self.chain is None else dict(zip(self.chain, self.work.state))
+        before, state = self.learnt if self.chain is None else (self.chain, self.work.state)
         self.work = ChainSampler(
             chain,
             self.model,
             history=trace.history(step).tolist(),
             seed=trace.seed or 0,
             step=step,
-            state=[learnt.get(stage, ()) for stage in chain],
+            state=carried(before, state, chain),
         )
         self.survivors = SurvivorCount(chain)
         self.chain = chain

@@ -24,12 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.engine.context import Context
-from mullama_lab.engine.generation.drawing import Draw, Drawing, facts_of
+from mullama_lab.engine.generation.drawing import Draw, Drawing, Learnt, facts_of
 from mullama_lab.engine.generation.stops import Stops, StopSearch
 from mullama_lab.engine.options import Stop, token_limit
 from mullama_lab.engine.sampling.capture import RowReader
-from mullama_lab.engine.sampling.chain import Chain, Stage
-from mullama_lab.engine.sampling.stage_samplers import State
+from mullama_lab.engine.sampling.chain import Chain
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.worker import helping_here
 from mullama_lab.errors import MullamaError, Stopped
@@ -91,7 +90,7 @@ class Lane:
         self.error: BaseException | None = None
         self.n_steps = len(trace)  # also the one whose record is under way
         self.stops = StopSearch(limits.stops)
-        self.learnt: dict[Stage, State] = {}  # what stages know of the text before
+        self.learnt: Learnt = Chain(), ()  # what stages know of the text before
         self._began = 0
         self._draw: Draw | None = None  # not yet recorded
         self._record: Future[None] | None = None  # under way

@@ -15,6 +15,7 @@ from mullama_lab.engine.generation.news import (
     until_or_stopped,
 )
 from mullama_lab.engine.sampling.chain import Chain, Stage
+from mullama_lab.engine.sampling.schedule import Schedule
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.step import Step
 from mullama_lab.engine.worker import Job, Part, as_ended
@@ -38,15 +39,16 @@ class Run(Awaitable[Trace]):
     def __init__(
         self,
         trace: Trace,
-        chain: Chain,
+        chains: Schedule,
         make_job: Callable[[Run], Job[None]],
         *,
         check: Callable[[Chain], None],
     ) -> None:
-        check(chain)
+        for chain in chains.values():
+            check(chain)
         self.trace = trace
         self.progress = (0, len(trace.prompt_tokens))
-        self._chain = chain
+        self._chains = chains
         self._check = check
         self._job = make_job(self)
         self._news = News()
@@ -57,18 +59,18 @@ class Run(Awaitable[Trace]):
 
     @property
     def chain(self) -> Chain:
-        """The chain in force. Setting it takes effect from the next token on.
+        """The chain in force. Setting it takes effect from the next token on, to the end.
 
         Raises:
             ValueError: the new chain does not fit the model; the run goes on with the old one.
         """
-        return self._chain
+        return self._chains.at(len(self.trace))
 
     @chain.setter
     def chain(self, chain: Chain | Stage) -> None:
         chain = Chain.of(chain)
         self._check(chain)
-        self._chain = chain
+        self._chains = Schedule([(0, chain)])
 
     @property
     def started(self) -> bool:

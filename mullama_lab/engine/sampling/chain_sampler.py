@@ -177,6 +177,18 @@ class ChainSampler:
         return tuple(getattr(sampler, "state", ()) for sampler in self.samplers)
 
 
+def carried(before: Chain, state: Sequence[State], after: Chain) -> list[State]:
+    """What each stage of a chain knows that takes another one's place: what stays as it is, all."""
+    kept = dict(zip(_numbered(before), state, strict=False))
+    return [kept.get(stage, ()) for stage in _numbered(after)]
+
+
+def _numbered(chain: Chain) -> list[tuple[Stage, int]]:
+    """Each stage with how many equal ones are before it."""
+    stages = list(chain)
+    return [(stage, stages[:i].count(stage)) for i, stage in enumerate(stages)]
+
+
 def _brief(stage: Stage) -> str:
     """The stage as code, but not every token of a mask."""
     text = repr(stage)

@@ -11,8 +11,8 @@ from mullama_lab.engine.generation.spread import Chains, Seeds, spread_branches
 from mullama_lab.engine.model.one_token import one_token
 from mullama_lab.engine.model.opening import piece_of
 from mullama_lab.engine.options import MAX_TOP, Stop, seed_or_random, whole
-from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.sampling.chain_sampler import check
+from mullama_lab.engine.sampling.schedule import ChainOrSchedule, Schedule
 from mullama_lab.engine.session.runs import SessionRuns
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.worker import Job, Part
@@ -28,7 +28,7 @@ class SessionBranches(SessionRuns):
         trace: Trace,
         step: int,
         token: int | str,
-        chain: Chain | Stage | Iterable[Stage] | None = None,
+        chain: ChainOrSchedule = None,
         *,
         max_tokens: int = 128,
         seed: int | None = None,
@@ -50,7 +50,8 @@ class SessionBranches(SessionRuns):
             trace: any trace of this model, also one of `score` or of another session.
             step: where to go off, from 0 to len(trace) - 1.
             token: a token id, or a text that is exactly one token.
-            chain: for the steps after it; None is the chain that was in force at `step`.
+            chain: for the steps after it; None is the chain that was in force at `step`. A dict
+                of chains by steps, as in `generate`, counts the steps of the whole trace.
             max_tokens: how many tokens at most after the given one.
             seed: None is that of `trace`.
             top: how many alternatives to record for each token; None is as many as `trace` has.
@@ -72,7 +73,7 @@ class SessionBranches(SessionRuns):
         trace: Trace,
         step: int,
         token: int | str,
-        chain: Chain | Stage | Iterable[Stage] | None = None,
+        chain: ChainOrSchedule = None,
         *,
         max_tokens: int = 128,
         seed: int | None = None,
@@ -135,7 +136,7 @@ class SessionBranches(SessionRuns):
     def _new_branch(
         self,
         fork: Fork,
-        chain: Chain | Stage | Iterable[Stage] | None,
+        chain: ChainOrSchedule,
         limits: Limits,
         *,
         seed: int | None,
@@ -173,7 +174,7 @@ class SessionBranches(SessionRuns):
     def _run_of(
         self,
         fork: Fork,
-        chain: Chain | Stage | Iterable[Stage] | None,
+        chain: ChainOrSchedule,
         limits: Limits,
         job: Callable[[Lane], Job[None]],
         *,
@@ -184,7 +185,7 @@ class SessionBranches(SessionRuns):
         parent, step, name = fork
         model = self.model
         step, token = self._check_fork(parent, step, name)
-        chain = parent.chain_at(step) if chain is None else Chain.of(chain)
+        chains = Schedule.of(parent.chain_at(step) if chain is None else chain, step + 1)
         limits = Limits(step + 1 + limits.max_tokens, limits.stops)
         seed = seed_or_random(parent.seed if seed is None else seed)
         top = parent.top if top is None else min(whole("top", top, 1, MAX_TOP), model.n_vocab)
@@ -193,7 +194,7 @@ class SessionBranches(SessionRuns):
         def job_of(run: Run) -> Job[None]:
             return job(Branch(model, trace, run, limits, parent=parent, step=step, token=token))
 
-        return Run(trace, chain, job_of, check=lambda chain: check(chain, model))
+        return Run(trace, chains, job_of, check=lambda chain: check(chain, model))
 
     def _check_fork(self, parent: Trace, step: int, token: int | str) -> tuple[int, int]:
         if not isinstance(parent, Trace):

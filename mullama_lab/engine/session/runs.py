@@ -17,8 +17,9 @@ from mullama_lab.engine.generation.stream import Stream
 from mullama_lab.engine.model.ends import warn_of_two
 from mullama_lab.engine.model.opening import must_be_short, piece_of
 from mullama_lab.engine.options import MAX_TOP, Stop, seed_or_random, whole
-from mullama_lab.engine.sampling.chain import Chain, Stage
+from mullama_lab.engine.sampling.chain import Chain
 from mullama_lab.engine.sampling.chain_sampler import check
+from mullama_lab.engine.sampling.schedule import ChainOrSchedule, Schedule
 from mullama_lab.engine.session.cache import SessionCache
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.worker import Job, Part
@@ -31,7 +32,7 @@ class SessionRuns(SessionCache):
     def generate(
         self,
         prompt: Prompt,
-        chain: Chain | Stage | Iterable[Stage] | None = None,
+        chain: ChainOrSchedule = None,
         *,
         max_tokens: int = 128,
         seed: int | None = None,
@@ -47,7 +48,9 @@ class SessionRuns(SessionCache):
 
         Args:
             prompt: a text, or token ids as they are.
-            chain: a Chain or a stage; None is llama.cpp's default chain.
+            chain: a Chain or a stage; None is llama.cpp's default chain. A dict has a chain for
+                each step from which another one is in force: `{0: first, 12: then}`, such as
+                `trace.schedule` of a run whose chain was changed on the way.
             max_tokens: how many at most; 0 only processes the prompt.
             seed: from 0 to 2**32 - 2; None picks one, which `trace.seed` then names.
             stop: what ends the text and is left out of it: a string, a token id, or a list of
@@ -75,7 +78,7 @@ class SessionRuns(SessionCache):
     def stream(
         self,
         prompt: Prompt,
-        chain: Chain | Stage | Iterable[Stage] | None = None,
+        chain: ChainOrSchedule = None,
         *,
         max_tokens: int = 128,
         seed: int | None = None,
@@ -108,7 +111,7 @@ class SessionRuns(SessionCache):
     def start(
         self,
         prompt: Prompt,
-        chain: Chain | Stage | Iterable[Stage] | None = None,
+        chain: ChainOrSchedule = None,
         *,
         max_tokens: int = 128,
         seed: int | None = None,
@@ -188,17 +191,17 @@ class SessionRuns(SessionCache):
     def _new_run(
         self,
         prompt: Prompt,
-        chain: Chain | Stage | Iterable[Stage] | None,
+        chain: ChainOrSchedule,
         limits: Limits,
         *,
         seed: int | None,
         top: int,
         sequence: int,
     ) -> Run:
-        chain = Chain.of(chain)
+        chains = Schedule.of(chain)
         seed = seed_or_random(seed)
         tokens = self.prompt_tokens(prompt)
-        trace = self._new_trace(tokens, chain, seed, top)
+        trace = self._new_trace(tokens, chains.at(0), seed, top)
         sequence = self._check_sequence(sequence)
         context, model = self._context, self.model
 
@@ -206,7 +209,7 @@ class SessionRuns(SessionCache):
             lane = Lane(model, trace, run, limits, sequence)
             return Job(lambda: generate(context, [lane]), self)
 
-        return Run(trace, chain, job, check=lambda chain: check(chain, model))
+        return Run(trace, chains, job, check=lambda chain: check(chain, model))
 
     def _new_runs(
         self,
@@ -224,7 +227,10 @@ class SessionRuns(SessionCache):
         for prompt, chain, seed in spread(prompts, chains, seeds):
             trace = self._new_trace(self.prompt_tokens(prompt), chain, seed, top)
             run = Run(
-                trace, chain, lambda _: Part(whole_job), check=lambda chain: check(chain, model)
+                trace,
+                Schedule.of(chain),
+                lambda _: Part(whole_job),
+                check=lambda chain: check(chain, model),
             )
             runs.append(run)
             lanes.append(Lane(model, trace, run, limits))

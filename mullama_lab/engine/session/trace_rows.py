@@ -6,7 +6,7 @@ of the generation by the noise of another batch size. What was kept is exact.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,8 @@ from mullama_lab.engine.model import Model
 from mullama_lab.engine.options import whole
 from mullama_lab.engine.sampling import samplers as s
 from mullama_lab.engine.sampling.chain import Chain, Stage
-from mullama_lab.engine.sampling.chain_sampler import check
 from mullama_lab.engine.sampling.moment import Moment
+from mullama_lab.engine.sampling.schedule import ChainOrSchedule, Schedule
 from mullama_lab.engine.sampling.tail import Uncovered, log_total
 from mullama_lab.engine.session.session import Session
 from mullama_lab.engine.trace import Trace
@@ -204,13 +204,13 @@ class TraceRows:
         return self.session
 
 
-def rows_and_chain(
-    trace: Trace, chain: Chain | Stage | None, on: Model | Session, *, drawn: bool = True
-) -> tuple[TraceRows, Chain]:
-    """The rows of a trace and the chain that a study tries on them, both checked.
+def rows_and_schedule(
+    trace: Trace, chain: ChainOrSchedule, on: Model | Session, *, drawn: bool = True
+) -> tuple[TraceRows, Schedule]:
+    """The rows of a trace and the chains that a study tries on them, both checked.
 
     Args:
-        chain: None is the one in force at the end of the trace.
+        chain: None is the chain that was in force at each step.
         drawn: whether the study asks what was drawn, not only from what.
 
     Raises:
@@ -220,9 +220,9 @@ def rows_and_chain(
     rows = TraceRows(trace, on)
     if drawn:
         rows.must_have_draws()
-    chain = trace.chain if chain is None else Chain.of(chain)
-    check(chain, rows.model)
-    return rows, chain
+    schedule = trace.schedule if chain is None else Schedule.of(chain)
+    schedule.check(rows.model)
+    return rows, schedule
 
 
 def step_of(rows: TraceRows, step: Any) -> int:
@@ -237,6 +237,16 @@ def listed_steps(steps: Collection[int]) -> str:
     return f"step {listed}" if len(steps) == 1 else f"{len(steps)} steps ({listed})"
 
 
-def learning(chain: Chain) -> bool:
+def learning(chain: Iterable[Stage]) -> bool:
     """Whether a stage of the chain learns from each token (mirostat, adaptive-p)."""
     return any(isinstance(stage, (s.Mirostat, s.MirostatV2, s.AdaptiveP)) for stage in chain)
+
+
+def goes_on_learning(before: Chain, after: Chain) -> bool:
+    """Whether a stage that learns stays as it is where one chain takes another one's place."""
+    return learning(stage for stage in after if stage in before.stages)
+
+
+def ever_learning(schedule: Schedule) -> bool:
+    """Whether a stage of any of the chains learns from each token."""
+    return any(map(learning, schedule.values()))

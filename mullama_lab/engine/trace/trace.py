@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine.options import exact
 from mullama_lab.engine.sampling.chain import Chain
+from mullama_lab.engine.sampling.schedule import Schedule
 from mullama_lab.engine.trace import arrays as trace_arrays
 from mullama_lab.engine.trace import file, part
 from mullama_lab.engine.trace.arrays import COLUMNS, TABLES
@@ -186,6 +187,12 @@ class Trace(Sequence[Step]):
     def chain(self) -> Chain:
         """The chain in force at the end."""
         return self.chains[-1][1]
+
+    @property
+    def schedule(self) -> Schedule:
+        """The chains by the step from which each was in force: what `session.generate` takes."""
+        n = max(1, self._n)
+        return Schedule(entry for entry in self.chains if entry[0] < n)
 
     def chain_at(self, step: int) -> Chain:
         """The chain that chose the token of a step."""
