@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 
 from mullama_lab.files.path import behind_links
+from mullama_lab.glyphs import visible
 
 
 @contextmanager
@@ -60,7 +61,7 @@ def _must_be_writable(path: Path) -> None:
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, "it is a folder; add a file name")
     if not path.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, f"there is no folder {path.parent}")
+        raise FileNotFoundError(errno.ENOENT, visible(f"there is no folder {path.parent}"))
     must_not_be_a_device(path)
     if path.exists() and not os.access(path, os.W_OK):
         raise PermissionError(errno.EACCES, "the file is read-only")

@@ -20,6 +20,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from mullama_lab.errors import ModelError
+from mullama_lab.glyphs import visible
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model.model import Model
@@ -80,7 +81,9 @@ def render(
             }
         )
     except _Refused as refusal:
-        raise ValueError(f"the chat template of {model.name} refuses this: {refusal}") from None
+        raise ValueError(
+            f"the chat template of {model.name} refuses this: {visible(str(refusal))}"
+        ) from None
     except (TemplateError, *_TEMPLATE_FAULTS) as error:
         raise ModelError(
             f"the chat template of {model.name} failed: {error}. "

@@ -16,6 +16,7 @@ from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
 from mullama_lab.errors import SessionFileError
 from mullama_lab.files.path import in_full
+from mullama_lab.glyphs import visible
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
@@ -51,7 +52,7 @@ class SavedSession:
     def __repr__(self) -> str:
         but = f", without {self.left_out}" if self.left_out else ""
         plural = "" if self.n_sequences == 1 else "s"
-        return (
+        return visible(
             f"<{self.path.name}: {self.n_tokens} tokens in {self.n_sequences} sequence{plural}, "
             f"{self.size_bytes / 1e6:.2f} MB in {self.seconds:.3f} s{but}>"
         )
