@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import traitlets
 
@@ -23,6 +23,12 @@ class Lab:
     def __init__(self, views: Sequence[View]) -> None:
         self._views = tuple(views)
         self._undo: list[Callable[[], object]] = []  # the last comes first
+
+    def __reduce__(self) -> NoReturn:  # what copy and pickle ask
+        raise TypeError(
+            f"a {type(self).__name__} has views in a page, so it cannot be copied or pickled. "
+            "What it made can, such as lab.trace, and lab.to_code() makes it again."
+        )
 
     def close(self) -> None:
         """Let go of all that it holds, and of the views."""

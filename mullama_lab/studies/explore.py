@@ -14,7 +14,7 @@ import itertools
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING, NoReturn, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -321,6 +321,12 @@ class Exploration(Sequence[Prefix]):
 
     def __iter__(self) -> Iterator[Prefix]:
         return iter(self._found)
+
+    def __reduce__(self) -> NoReturn:  # what copy and pickle ask
+        raise TypeError(
+            "an Exploration has its session, so it cannot be copied or pickled. What it found "
+            "can: exploration.to_pandas()."
+        )
 
     def __repr__(self) -> str:
         return (

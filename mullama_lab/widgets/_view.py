@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 from xml.etree.ElementTree import Element
 
 import anywidget
@@ -86,6 +86,12 @@ class View(anywidget.AnyWidget):
         from IPython.display import display
 
         display(self._still_forms(), raw=True)
+
+    def __reduce__(self) -> NoReturn:  # what copy and pickle ask
+        raise TypeError(
+            f"a {type(self).__name__} is a view in a page, so it cannot be copied or pickled. "
+            "What it shows can, such as a Trace."
+        )
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,6 +88,12 @@ class MultiVectorIndex:
 
     def __len__(self) -> int:
         return len(self._parts.where)
+
+    def __reduce__(self) -> NoReturn:  # what copy and pickle ask
+        raise TypeError(
+            "a MultiVectorIndex has its encoder, so it cannot be copied or pickled. Save it with "
+            "index.save(path), and open that with MultiVectorIndex.open(path, encoder)."
+        )
 
     def __contains__(self, name: object) -> bool:
         return name in self._parts

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -60,6 +60,12 @@ class Moment:
     chain: Chain
     state: tuple[State, ...] = ()
     source: str = "given"
+
+    def __reduce__(self) -> NoReturn:  # what copy and pickle ask
+        raise TypeError(
+            "a Moment has its model, so it cannot be copied or pickled. Its trace and "
+            "its arrays can: moment.ids, moment.logits and moment.history."
+        )
 
     @property
     def is_whole(self) -> bool:

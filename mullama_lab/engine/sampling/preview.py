@@ -7,10 +7,10 @@ run on any thread at any time, also while a generation uses the same model.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,6 +21,7 @@ from mullama_lab.engine.sampling.capture import largest
 from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.sampling.chain_sampler import ChainSampler
 from mullama_lab.engine.sampling.randomness import uniform
+from mullama_lab.errors import ClosedError
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
@@ -62,6 +63,16 @@ class StageView:
         )
 
 
+@dataclass(frozen=True)
+class KnownPieces:
+    """The bytes of some tokens without their model; of any other token, b"<7>"."""
+
+    pieces: Mapping[int, bytes]
+
+    def __call__(self, token: int) -> bytes:
+        return self.pieces.get(int(token), b"<%d>" % token)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Preview:
     """What a chain makes of one row: `before`, one view for each of `stages`, and the `choice`.
@@ -69,7 +80,8 @@ class Preview:
     Attributes:
         choice: the token that this seed draws at this step.
         draw: the uniform in [0, 1) that llama.cpp's `dist` uses there.
-        piece: the bytes of a token, as the model has them.
+        piece: the bytes of a token, as the model has them. A copy, or what was pickled, has the
+            bytes of the tokens that it lists, and needs no model.
     """
 
     chain: Chain
@@ -85,6 +97,15 @@ class Preview:
     def final(self) -> StageView:
         """The view after the last stage: what the token is drawn from."""
         return self.stages[-1] if self.stages else self.before
+
+    def __reduce__(self) -> tuple[type[Preview], tuple[Any, ...]]:
+        pieces: dict[int, bytes] = {}
+        ids = [view.ids for view in (self.before, *self.stages)]
+        for token in np.unique(np.concatenate([*ids, [self.choice]])).tolist():
+            with suppress(ClosedError):
+                pieces[token] = self.piece(token)
+        values = [getattr(self, field.name) for field in fields(self)]
+        return Preview, (*values[:-1], KnownPieces(pieces))
 
     def __repr__(self) -> str:
         views = "\n  ".join(map(repr, (self.before, *self.stages)))

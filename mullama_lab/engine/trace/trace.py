@@ -246,7 +246,7 @@ class Trace(Sequence[Step]):
         return self._known_pieces.get(token, f"<{token}>".encode())
 
     def remember_pieces(self) -> None:
-        """Take the bytes of every token of `tokens`, `top_ids` and `after_ids` from the model.
+        """Take the bytes of every token that it names from the model.
 
         Done at the end of a generation: a trace outlives its model.
         """
@@ -256,8 +256,9 @@ class Trace(Sequence[Step]):
                 self._known_pieces.update((token, piece(token)) for token in self._named_tokens())
 
     def _named_tokens(self) -> list[int]:
-        """Every token of `tokens`, `top_ids` and `after_ids`, once and in order."""
-        named = [np.unique(getattr(self, name)) for name in ("token", "top_ids", "after_ids")]
+        """Every token of the prompt, `tokens`, `top_ids` and `after_ids`, once and in order."""
+        columns = ("prompt_tokens", "token", "top_ids", "after_ids")
+        named = [np.unique(getattr(self, name)) for name in columns]
         return [token for token in np.unique(np.concatenate(named)).tolist() if token >= 0]
 
     def history(self, step: int) -> NDArray[np.int32]:
