@@ -23,6 +23,7 @@ Stop: TypeAlias = str | int | Iterable[str | int]  # strings, and tokens by id
 MAX_SEED = RANDOM_SEED - 1
 MAX_STEP = 1 << 20  # llama.cpp's generator is wound forward draw by draw
 MAX_TOP = 1024
+LONGEST_STOP = 4096  # characters
 
 
 def whole(name: str, value: Any, low: int, high: int, way_out: str = "") -> int:
@@ -118,8 +119,13 @@ def stop_strings_and_tokens(stop: Stop | None) -> tuple[list[str], list[int]]:
             if isinstance(item, bool) or not hasattr(item, "__index__"):
                 raise TypeError(f"stop={stop!r:.80}: {item!r:.80} is no text and no token id.")
             tokens.append(whole("a stop token", item, 0, (1 << 31) - 1))
-        elif item:
-            strings.append(item)
-        else:
+        elif not item:
             raise ValueError(f"stop={stop!r:.80}: a stop string has at least one character.")
+        elif len(item) > LONGEST_STOP:
+            raise ValueError(
+                f"stop={item[:40]!r}…: it has {len(item)} characters, and a stop string has at "
+                f"most {LONGEST_STOP}. Give the beginning of it."
+            )
+        else:
+            strings.append(item)
     return strings, tokens

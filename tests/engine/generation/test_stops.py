@@ -49,6 +49,11 @@ def test_a_stop_ends_the_text_before_it(session, draws, tokens, stop, text, n):
     assert trace.finish_reason == ("stop" if text != "abcd" and "<" not in text else "length")
 
 
+def test_the_longest_stop_string_is_found(session, writes):
+    trace = session.generate(X, writes(b"aab"), max_tokens=9, stop=["a" * 4096, "baab"])
+    assert trace.text == "aa"
+
+
 @pytest.mark.parametrize("stop", ["<s>", BOS, ["<s>", 5]])
 def test_every_way_to_generate_takes_the_same_stops(session, draws, stop):
     tokens = [*byte("ab"), BOS, *byte("cd")]
@@ -103,6 +108,7 @@ def test_a_sweep_takes_stop_tokens_here_and_in_other_processes(tiny_path):
         ({"a": 1}, TypeError, "a text, a token id, or a list"),
         ([["a"]], TypeError, "no text and no token id"),
         ("", ValueError, "at least one character"),
+        ("a" * 4097, ValueError, "it has 4097 characters, and a stop string has at most 4096"),
     ],
 )
 def test_what_is_no_stop_is_refused_in_words(session, stop, kind, says):
