@@ -25,6 +25,9 @@ os.environ.setdefault("MULLAMA_LAB_PROBE", "0")
 # Where a shell starts the tests in the background, they begin deaf to Ctrl-C, which some try.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Many tests give a tiny model more room than its file claims; their processes shall be quiet.
+os.environ["PYTHONWARNINGS"] = "ignore:n_ctx=:UserWarning"
+
 
 class SkippingFails:
     """Turns each skipped test, and each skipped module, into a failure with its reason."""

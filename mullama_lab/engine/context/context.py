@@ -158,9 +158,19 @@ class Context:
                     "n_seq_max."
                 )
             sequence = victims[0]
-        tokens = self.sequences[source].tokens[:n]
-        self.hold(tokens, sequence)
-        self.sequences.use(sequence).kept = True
+        parent, known = self.sequences[source], self.sequences
+        at_work, parent.at_work = parent.at_work, True  # which its fork must not overwrite
+        try:
+            self.hold(parent.tokens[:n], sequence)
+        except ContextFull as error:
+            raise ContextFull(
+                f"this cache knows sequence {source} only as it is at its end, so a fork of {n} of "
+                f"its {len(parent.tokens)} tokens decodes them again, and they do not fit beside "
+                "it. Fork all of its tokens, or open the session with a larger n_ctx."
+            ) from error
+        finally:
+            parent.at_work = at_work
+        known.use(sequence).kept = True
         return sequence
 
     def take(self, tokens: Sequence[int]) -> int:
@@ -183,8 +193,15 @@ class Context:
 
     def rewind(self, sequence: int, n: int) -> None:
         """Let a sequence keep its first n tokens."""
-        if n < len(self.sequences[sequence].tokens):
-            self.hold(self.sequences[sequence].tokens[:n], sequence)
+        tokens = self.sequences[sequence].tokens
+        if n < len(tokens):
+            self._hold_again(tokens[:n], sequence)
+
+    def recover(self) -> None:
+        """Decode again what kept sequences lost when a recurrent model was stopped."""
+        for sequence, held in list(self.sequences.held.items()):
+            if held.lost:
+                self._hold_again(held.lost, sequence)
 
     def remove(self, sequence: int) -> None:
         """Forget a sequence."""
@@ -218,6 +235,16 @@ class Context:
 
     # Inside.
 
+    def _hold_again(self, tokens: list[int], sequence: int) -> None:
+        """Let a sequence hold these tokens, after a stop in between if it is kept."""
+        held = self.sequences[sequence]
+        try:
+            self.hold(tokens, sequence)
+        except BaseException:
+            if held.kept and len(held.tokens) < len(tokens):
+                held.lost = tokens
+            raise
+
     def _fill(
         self, tokens: Sequence[int], sequence: int, n_most: int, progress: Progress | None = None
     ) -> None:
@@ -239,6 +266,7 @@ class Context:
         self.sequences.use(sequence)
         source, n, n_held = self._best(tokens, sequence, n_most)
         self._must_fit(tokens, sequence, source, n)
+        self.sequences[sequence].lost = []
         if source == sequence:
             n = self._cut(sequence, n)
             self._counts.reused += n

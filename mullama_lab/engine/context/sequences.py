@@ -28,6 +28,7 @@ class Held:
     kept: bool = False  # a caller keeps it
     at_work: bool = False
     last_use: int = 0
+    lost: list[int] = field(default_factory=list)  # what it held, while it is kept and does not
 
 
 class Sequences:
@@ -140,6 +141,8 @@ class Sequences:
     def empty(self) -> None:
         """Note that every sequence lost its tokens."""
         for held in self.held.values():
+            if held.kept and not held.lost:
+                held.lost = list(held.tokens)
             held.tokens.clear()
             held.spans.clear()
             held.is_mine = False

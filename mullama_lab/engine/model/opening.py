@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from mullama_lab.engine.warned import warn
 from mullama_lab.errors import ClosedError, ContextFull, ModelLoadError
 
 if TYPE_CHECKING:
@@ -61,6 +62,29 @@ def must_be_short(model: Model, text: str, n_ctx: int) -> None:
             f"the prompt has {size} bytes, but the context has room for {n_ctx} tokens, and no "
             f"token has more than {longest} bytes. "
             "Open the session with a larger n_ctx, or shorten the prompt."
+        )
+
+
+def warn_past_training(model: Model, n_ctx: int) -> None:
+    """Say it where a text may get longer than those the model was trained on.
+
+    Where the file has RoPE scaling, which llama.cpp applies, that is the length it scales to.
+    """
+    scaling = {
+        name: model.metadata.get(f"{model.architecture}.rope.scaling.{name}")
+        for name in ("type", "factor", "original_context_length")
+    }
+    trained, by = model.n_ctx_train, ""
+    factor, original = scaling["factor"], scaling["original_context_length"]
+    if scaling["type"] in ("linear", "yarn") and isinstance(factor, (int, float)):
+        if isinstance(original, int):
+            trained = max(trained, int(original * min(factor, 1 << 20)))
+        by = f", with its RoPE scaling ({scaling['type']} by {factor:g})"
+    if 0 < trained < n_ctx:
+        warn(
+            f"n_ctx={n_ctx}: {model.name} was trained on texts of up to {trained} tokens{by}, and "
+            "predicts worse in longer ones. Open the session with a smaller n_ctx, or keep each "
+            "text that short."
         )
 
 

@@ -28,11 +28,15 @@ class SessionCache(SessionCore):
 
     @property
     def sequences(self) -> Mapping[int, NDArray[np.int32]]:
-        """The tokens of each sequence in the cache, int32 of shape (n,), by its id; read-only."""
+        """The tokens of each sequence in the cache, int32 of shape (n,), by its id; read-only.
+
+        A recurrent model that is stopped while it decodes loses every state. Sequences that you
+        keep still have their tokens then, which are decoded again when they are next needed.
+        """
         held = sorted(self._context.sequences.held.items())
         return MappingProxyType(
             {
-                sequence: np.array(theirs.tokens, np.int32)
+                sequence: np.array(theirs.lost or theirs.tokens, np.int32)
                 for sequence, theirs in held
                 if theirs.tokens or theirs.kept or sequence == 0
             }
@@ -67,6 +71,7 @@ class SessionCache(SessionCore):
         Raises:
             ValueError: there is no such sequence, or it has fewer tokens.
             SessionError: n_seq_max sequences are in use.
+            ContextFull: tokens must be decoded again, and do not fit beside the other sequence.
         """
 
         def work() -> int:
@@ -111,5 +116,6 @@ class SessionCache(SessionCore):
         return sequence
 
     def _n_of(self, sequence: int, n_tokens: int | None) -> int:
+        self._context.recover()
         n = len(self._context.sequences[self._check_sequence(sequence)].tokens)
         return n if n_tokens is None else whole("n_tokens", n_tokens, 0, n)

@@ -13,7 +13,7 @@ from mullama_lab.engine.context import Context
 from mullama_lab.engine.context.context import MOMENT
 from mullama_lab.engine.generation.run import Run
 from mullama_lab.engine.handle import ContextOwner
-from mullama_lab.engine.model.opening import must_fit_memory, must_generate
+from mullama_lab.engine.model.opening import must_fit_memory, must_generate, warn_past_training
 from mullama_lab.engine.options import kv_types, one_of, threads, whole
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.worker import Job
@@ -62,6 +62,7 @@ class SessionCore(ContextOwner):
         types = kv_types(kv_type)
         one_of("flash_attention", flash_attention, native.FLASH_ATTENTION)
         must_fit_memory(model, n_ctx, n_ubatch, flash_attention=flash_attention)
+        warn_past_training(model, n_each)
         self.model = model
         self.last_trace: Trace | None = None
         self.last_traces: list[Trace] = []

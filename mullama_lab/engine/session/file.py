@@ -104,6 +104,7 @@ def _contents(session: Session, model: dict[str, Any]) -> tuple[Contents, int, f
     """What to save, how many cells it has, and when this began."""
     began = perf_counter()
     context = session._context
+    context.recover()
     contents = Contents(
         model=model,
         settings=session.settings,
