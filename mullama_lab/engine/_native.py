@@ -12,6 +12,7 @@ It knows pointers, ids and rows. It knows no Model, Session or Chain.
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import logging
 import threading
@@ -81,6 +82,9 @@ def last_error(lines: Sequence[tuple[int, str]]) -> str:
 
 
 C.llama_log_set(_on_log, ctypes.c_void_p(0))
+# A thread that still logs when there is no Python left must not call it: libc's `abs` does nothing.
+_SILENCE = ctypes.cast(ctypes.CDLL(None).abs, C.llama_log_callback)
+atexit.register(C.llama_log_set, _SILENCE, ctypes.c_void_p(0))
 C.llama_backend_init()
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from mullama_lab.engine._native import C, captured_log, last_error
 from mullama_lab.engine._native_amx import extra_layouts_are_safe
+from mullama_lab.engine.leaving import Users, end_daemon_thread, has_begun
 from mullama_lab.errors import LoadCancelled, ModelLoadError
 
 VOCABULARY_TYPES = {
@@ -47,6 +48,8 @@ _file_type_name.argtypes, _file_type_name.restype = [ctypes.c_int], ctypes.c_cha
 free_model = C.llama_model_free
 get_vocabulary: Callable[[Any], Any] = C.llama_model_get_vocab
 
+_loads = Users()
+
 
 def model_params() -> Any:
     """llama.cpp's defaults for loading a model, but for kernels that end the process."""
@@ -69,7 +72,7 @@ def load_model(
 
     Args:
         progress: gets the part that is done, 0 to 1; when it returns False or raises (Ctrl-C
-            too), loading stops.
+            too), loading stops, as it does when the interpreter ends.
         no_weights: read the header alone. The network and contexts can be laid out, in no memory;
             to compute with them ends the process. Not with mmap or mlock.
     """
@@ -81,7 +84,7 @@ def load_model(
         nonlocal cancelled
         try:
             answer = progress(done) if progress is not None else None
-            cancelled = isinstance(answer, (bool, np.bool_)) and not answer
+            cancelled = has_begun() or (isinstance(answer, (bool, np.bool_)) and not answer)
         except BaseException as error:  # ctypes would only print it
             raised.append(error)
             cancelled = True
@@ -92,13 +95,20 @@ def load_model(
     params.load_mode = LOAD_MODES[mmap, mlock]
     params.vocab_only, params.no_alloc = vocab_only, no_weights
     params.progress_callback = on_progress
-    with captured_log() as lines:
-        model = C.llama_model_load_from_file(os.fsencode(path), params)
+    if not _loads.enter():
+        end_daemon_thread()
+        raise LoadCancelled(f"{path} was not loaded: the interpreter is ending.")
+    try:
+        with captured_log() as lines:
+            model = C.llama_model_load_from_file(os.fsencode(path), params)
+    finally:
+        _loads.leave()
     if cancelled and model:
         free_model(model)
     if raised:
         raise raised[0]
     if cancelled:
+        end_daemon_thread()
         raise LoadCancelled(f"loading {path} was stopped by its progress callback.")
     if not model:
         said = last_error([line for line in lines if not line[1].endswith("failed to load model")])

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
 
 from mullama_lab.engine._native_context import StopFlag
+from mullama_lab.engine.leaving import end_daemon_thread
 from mullama_lab.engine.worker import Worker
 from mullama_lab.errors import ClosedError, SessionError
 
@@ -65,15 +66,21 @@ class ContextOwner(Handle):
         self, context: Freeable, stop: StopFlag, *, what: str, opened_by: str, caller: str
     ) -> None:
         """Start the thread; the words are those of `Worker`."""
-        self._worker = Worker(
-            f"mullama_lab {what} {id(self):x}",
-            stop,
-            at_end=_freeing(context, self.model),
-            what=what,
-            opened_by=opened_by,
-            caller=caller,
-        )
+        free = _freeing(context, self.model)
+        try:
+            self._worker = Worker(
+                f"mullama_lab {what} {id(self):x}",
+                stop,
+                at_end=free,
+                what=what,
+                opened_by=opened_by,
+                caller=caller,
+            )
+        except BaseException:  # the system may have no more threads
+            free()
+            raise
         self._close = weakref.finalize(self, self._worker.close)
+        self._close.atexit = False  # the worker's end is waited for there, but not for ever
         self.model._handles.add(self)
 
     def stop(self) -> None:
@@ -102,15 +109,19 @@ class ContextOwner(Handle):
             ClosedError: it, or its model, was closed.
         """
         if self.closed:
+            end_daemon_thread()
             raise ClosedError(self._worker.closed_text)
 
 
 def _freeing(context: Freeable, model: Model) -> Callable[[], None]:
-    """What frees the context; until then it keeps the model, which must be freed later."""
+    """What frees the context; until then it uses and keeps the model, which is freed later."""
+    memory = model._memory
+    memory.enter_too()  # it is being opened, which is a use
 
     def end() -> None:
         nonlocal model
         context.close()
+        memory.leave()
         del model
 
     return end

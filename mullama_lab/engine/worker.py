@@ -6,12 +6,10 @@ after its last job, so no job ever sees a context that is gone.
 
 from __future__ import annotations
 
-import atexit
 import math
 import queue
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import AbstractContextManager, contextmanager
@@ -19,6 +17,7 @@ from typing import Any, Generic, TypeVar
 
 from mullama_lab.engine._native_context import StopFlag
 from mullama_lab.engine.bar import waiting
+from mullama_lab.engine.leaving import end_daemon_thread, wait_at_exit
 from mullama_lab.errors import ClosedError, SessionError, Stopped
 
 T = TypeVar("T")
@@ -66,6 +65,8 @@ class Job(Generic[T]):
         self.must_not_wait_here()
         if not self._ended_within(timeout):
             raise TimeoutError(f"it still runs after {timeout} seconds. Wait longer, or stop it.")
+        if self._future.exception() is not None:
+            end_daemon_thread()
         return self._future.result()
 
     def result_or_stop(self) -> T:
@@ -203,16 +204,6 @@ def helping_here() -> Callable[[], None]:
     return lambda: setattr(_here, "worker", worker)
 
 
-_ending: weakref.WeakSet[threading.Thread] = weakref.WeakSet()  # closed by themselves
-
-
-@atexit.register
-def _wait_for_the_ending() -> None:
-    """Python ends a thread where it is, and llama.cpp may be freeing a context there."""
-    for thread in list(_ending):
-        thread.join()
-
-
 class Worker:
     """The thread, its queue, and the flag that stops a decode.
 
@@ -246,6 +237,7 @@ class Worker:
         self._at_end = at_end
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
         self._thread.start()
+        wait_at_exit(self)
 
     @property
     def is_this_thread(self) -> bool:
@@ -254,15 +246,18 @@ class Worker:
     def submit(self, job: Job[T]) -> Job[T]:
         """Queue a job; `ClosedError` after `close`."""
         with self._lock:
-            if self._closed:
-                raise ClosedError(self.closed_text)
-            if not self._thread.is_alive():
-                raise ClosedError(
-                    f"the {self.what} belongs to the process that opened it, and this is a fork "
-                    "of that. Load the model and open another one in the new process."
-                )
-            job._worker = self
-            self._queue.put(job)
+            closed = self._closed
+            if not closed:
+                if not self._thread.is_alive():
+                    raise ClosedError(
+                        f"the {self.what} belongs to the process that opened it, and this is a "
+                        "fork of that. Load the model and open another one in the new process."
+                    )
+                job._worker = self
+                self._queue.put(job)
+        if closed:
+            end_daemon_thread()
+            raise ClosedError(self.closed_text)
         return job
 
     def interrupt(self, job: Job[Any] | None = None) -> None:
@@ -279,15 +274,26 @@ class Worker:
 
     def close(self) -> None:
         """Stop what is at work, refuse what waits, end the thread."""
+        self.hurry()
+        if not self.is_this_thread:
+            self._thread.join()
+
+    def hurry(self) -> None:
+        """What `close` does, but for the wait."""
         with self._lock:
             if not self._closed:
                 self._closed = True
                 self._queue.put(None)
         self.interrupt()
-        if self.is_this_thread:
-            _ending.add(self._thread)
-        else:
-            self._thread.join()
+
+    def ended_within(self, seconds: float) -> bool:
+        """Wait for the thread's end after a `hurry`; whether that came."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def renew(self) -> None:
+        """In a fork there is no such thread, but there may be a lock that it held."""
+        self._lock = threading.Lock()
 
     def _loop(self) -> None:
         _here.worker = self

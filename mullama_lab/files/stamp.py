@@ -52,6 +52,7 @@ class WatchedFile:
         self.path = path
         self._handle = os.open(path, os.O_RDONLY) if file is None else os.dup(file.fileno())
         self._close = weakref.finalize(self, os.close, self._handle)
+        self._close.atexit = False  # a thread may still read it
         self.stamp = FileStamp.of(self._handle)
 
     def change(self) -> str:

@@ -160,7 +160,10 @@ class Lane:
         """Have the newest draw recorded."""
         draw, self._draw = self._draw, None
         if draw is not None:
-            self._record = recorder.submit(self._write, draw)
+            try:
+                self._record = recorder.submit(self._write, draw)
+            except RuntimeError:  # the main thread has ended, and no pool takes anything any more
+                self._write(draw)
 
     def _write(self, draw: Draw) -> None:
         trace = self.trace

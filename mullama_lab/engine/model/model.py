@@ -7,7 +7,6 @@ only what needs the weights or the vocabulary raises `ClosedError` then.
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from mullama_lab.engine import _native_model as native
 from mullama_lab.engine.gguf.check import CheckedFile, check, parts
 from mullama_lab.engine.handle import Handle
+from mullama_lab.engine.leaving import NativeMemory, end_daemon_thread
 from mullama_lab.engine.model.card import in_words, model_card
 from mullama_lab.engine.model.ends import ends_of, with_ends
 from mullama_lab.engine.model.loading import Progress, printed_log, reporter
@@ -25,6 +25,7 @@ from mullama_lab.engine.model.long_text import longest_run, with_room
 from mullama_lab.engine.model.weights import WeightFiles
 from mullama_lab.engine.options import whole
 from mullama_lab.engine.probe import must_survive
+from mullama_lab.engine.worker import WAIT_STEP
 from mullama_lab.errors import ClosedError
 from mullama_lab.glyphs import one_line, visible
 
@@ -88,11 +89,9 @@ class Model(Handle):
         self.vocab_only = vocab_only
         self._pointer = handle
         self._vocabulary = native.get_vocabulary(handle)
-        # Runs when the last reference goes, and at exit, after the sessions opened later.
-        self._free = weakref.finalize(self, native.free_model, handle)
+        self._memory = NativeMemory(handle, native.free_model)
+        weakref.finalize(self, self._memory.close).atexit = False  # nor is it forgotten there
         self._handles: weakref.WeakSet[Handle] = weakref.WeakSet()  # sessions and encoders
-        self._users = 0
-        self._state = threading.Condition()
         self._pieces: dict[tuple[int, bool], bytes] = {}
         self._ending: dict[int, bool] = {}
         vars(self).update(native.facts(handle, vocab_only=vocab_only))
@@ -186,33 +185,29 @@ class Model(Handle):
     def must_be_open(self) -> None:
         """Refuse a model that was closed; ClosedError."""
         if self._pointer is None:
+            end_daemon_thread()
             raise ClosedError(f"the model {self.name} is closed. Load it again with Model.load.")
 
     @contextmanager
     def _in_use(self) -> Iterator[Any]:
         """The vocabulary, which `close` will not free before the block ends."""
-        with self._state:
-            self.must_be_open()
-            self._users += 1
+        if not self._memory.enter():
+            self._pointer = None
+        self.must_be_open()
         try:
             yield self._vocabulary
         finally:
-            with self._state:
-                self._users -= 1
-                self._state.notify_all()
+            self._memory.leave()
 
     def close(self) -> None:
         """Close what was opened on this model, then free it. Closing twice is fine."""
-        for handle in list(self._handles):
-            handle.close()
-        with self._state:
+        ended = False
+        while not ended:  # another thread may open one meanwhile
+            for handle in list(self._handles):
+                handle.close()
             self._pointer = None
-            self._state.wait_for(lambda: self._users == 0)
-        for handle in list(self._handles):  # opened by another thread meanwhile
-            handle.close()
-        with self._state:
-            self._vocabulary = None
-            self._free()
+            self._memory.hurry()
+            ended = self._memory.ended_within(WAIT_STEP)
         self._weight_files.close()
 
     def session(self, **options: Any) -> Session:
