@@ -7,6 +7,7 @@ number of threads may call it on one model.
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -67,8 +68,8 @@ def load_model(
     vocab_only: bool,
     progress: Callable[[float], bool | None] | None,
     no_weights: bool = False,
-) -> Any:
-    """Load a GGUF file that was checked before.
+) -> tuple[Any, list[str]]:
+    """Load a GGUF file that was checked before; the model, and what llama.cpp warned of.
 
     Args:
         progress: gets the part that is done, 0 to 1; when it returns False or raises (Ctrl-C
@@ -117,7 +118,7 @@ def load_model(
             "Check that the file is a language model, and that this llama-cpp-python knows "
             "its architecture."
         )
-    return model
+    return model, [line for level, line in lines if level == logging.WARNING]
 
 
 def facts(model: Any, *, vocab_only: bool) -> dict[str, Any]:

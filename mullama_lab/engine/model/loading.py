@@ -1,15 +1,25 @@
-"""What a person sees of a model while it loads: a bar, or llama.cpp's log."""
+"""What a person sees of a model while it loads: a bar, llama.cpp's log, or what it warns of."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from mullama_lab.engine._native import log as llama_log
 from mullama_lab.engine.bar import bar
+from mullama_lab.engine.warned import warn
 
 Progress = Callable[[float], "bool | None"]
+
+# Of all that is logged meanwhile, in other threads too: what its loading functions say.
+_OF_LOADING = re.compile(r"load\w*: (.*\w.*)")
+_NO_MATTER = re.compile(  # llama.cpp mends it, or it is a way to write "none"
+    r"type will be overridden|attribute to USER_DEFINED|^removing .* from EOG list|^override '"
+    r"|= 4294967295, using default id -1|^adding \d+ dummy tokens"
+)
+_NO_ENDING = re.compile(r"special_eo\w_id is not in special_eog_ids")
 
 
 @contextmanager
@@ -41,4 +51,20 @@ def reporter(progress: bool | Progress | None, name: str) -> Iterator[Progress |
     else:
         raise TypeError(
             f"progress={progress!r:.80} must be None, True or a function of one number."
+        )
+
+
+def say_warnings(name: str, lines: Sequence[str], vocab_type: str) -> None:
+    """Say once, through `warnings`, what llama.cpp warned of when it loaded a model."""
+    said: dict[str, None] = {}
+    for found in filter(None, map(_OF_LOADING.fullmatch, lines)):
+        words = found[1].strip()
+        # No text is generated with a WordPiece vocabulary, so nothing need end one.
+        needless = vocab_type == "WPM" and _NO_ENDING.match(words)
+        if not needless and not _NO_MATTER.search(words):
+            said[words] = None
+    if said:
+        warn(
+            f"llama.cpp warns of the file of {name}: {'; '.join(said)}. "
+            "Another conversion of the model may not have this."
         )

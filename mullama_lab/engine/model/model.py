@@ -20,7 +20,7 @@ from mullama_lab.engine.handle import Handle
 from mullama_lab.engine.leaving import NativeMemory, end_daemon_thread
 from mullama_lab.engine.model.card import in_words, model_card
 from mullama_lab.engine.model.ends import ends_of, with_ends
-from mullama_lab.engine.model.loading import Progress, printed_log, reporter
+from mullama_lab.engine.model.loading import Progress, printed_log, reporter, say_warnings
 from mullama_lab.engine.model.long_text import longest_run, with_room
 from mullama_lab.engine.model.weights import WeightFiles
 from mullama_lab.engine.options import whole
@@ -152,7 +152,7 @@ class Model(Handle):
         if probe and not vocab_only and source not in hub.catalogue():
             must_survive(file)
         with printed_log(verbose), reporter(progress, file.path.name) as report:
-            handle = native.load_model(
+            handle, warned = native.load_model(
                 file.path,
                 n_gpu_layers=n_gpu_layers,
                 mmap=bool(mmap),
@@ -163,6 +163,7 @@ class Model(Handle):
         model = cls(handle, file, weight_files, vocab_only=bool(vocab_only))
         model.source = str(source)
         weight_files.must_be_on_disk()  # what was checked is what was loaded
+        say_warnings(model.name, warned, model.vocab_type)
         return model
 
     # -- open and closed --------------------------------------------------------------------

@@ -37,7 +37,7 @@ def use(path: Path, *, whole: bool, tell: Callable[[str], object]) -> None:
     """
     tell("while loading it")
     file = check(path, vocab_only=True)  # the network's numbers are for llama.cpp to judge here
-    handle = native.load_model(
+    handle, _ = native.load_model(
         file.path,
         n_gpu_layers=0,
         mmap=whole,

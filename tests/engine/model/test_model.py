@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -12,6 +13,7 @@ import weakref
 import numpy as np
 import pytest
 
+from mullama_lab import hub
 from mullama_lab.engine import _native_amx, tiny
 from mullama_lab.engine.model import Model
 from mullama_lab.errors import (
@@ -160,6 +162,48 @@ def test_llama_cpps_log_goes_to_logging_and_not_to_the_screen(tiny_path, caplog,
         Model.load(tiny_path).close()
     assert "n_ctx_train" in caplog.text
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "metadata", "said"),
+    [
+        (
+            "bpe",
+            {"tokenizer.ggml.pre": None},
+            "llama.cpp warns of the file of tiny: missing pre-tokenizer type, using: 'default'; "
+            "GENERATION QUALITY WILL BE DEGRADED!; CONSIDER REGENERATING THE MODEL. Another",
+        ),
+        (
+            "spm",
+            {"tokenizer.ggml.eos_token_id": 9999},
+            "bad special token: 'tokenizer.ggml.eos_token_id' = 9999, using default id 2",
+        ),
+        (
+            "spm",
+            {"tokenizer.ggml.eos_token_id": 50},
+            "special_eos_id is not in special_eog_ids - the tokenizer config may be incorrect",
+        ),
+    ],
+)
+def test_what_llama_cpp_warns_of_is_said_where_the_model_was_loaded(
+    tmp_path, vocabulary, metadata, said
+):
+    path = tiny.write(tmp_path / "odd.gguf", vocabulary=vocabulary, metadata=metadata)
+    with pytest.warns(UserWarning, match=re.escape(said)) as caught:
+        Model.load(path).close()
+    assert [warning.filename for warning in caught] == [__file__]
+
+
+def test_what_nobody_can_do_anything_about_is_not_warned_of(tmp_path, recwarn):
+    named = tiny.write(tmp_path / "named.gguf", pieces=["<|im_end|>", "<|eot_id|>"])
+    for path in (named, tiny.write(tmp_path / "wpm.gguf", vocabulary="wpm")):
+        Model.load(path).close()
+    assert not recwarn.list
+
+
+def test_the_models_of_the_catalogue_give_no_warning(recwarn):
+    Model.load(hub.DEFAULT_MODEL).close()
+    assert not recwarn.list
 
 
 def test_a_verbose_load_prints_the_log(tiny_path, capsys):
