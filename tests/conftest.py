@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,19 @@ def _failed_if_skipped(report):
         report.outcome = "failed"
         report.longrepr = f"skipped, which MULLAMA_LAB_NO_SKIP=1 forbids: {reason}"
     return report
+
+
+@pytest.fixture(scope="session")
+def until():
+    """A function that waits until a condition holds, and fails when it never does."""
+
+    def wait(condition, seconds=20):
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, "it did not happen"
+            time.sleep(0.001)
+
+    return wait
 
 
 @pytest.fixture(scope="session")

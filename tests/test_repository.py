@@ -12,11 +12,11 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from anywidget import AnyWidget
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import mullama_lab
+from mullama_lab.widgets._view import View
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDGETS = ROOT / "widgets"
@@ -180,7 +180,7 @@ def test_each_widget_has_two_halves_of_one_stem():
 
 
 def test_both_halves_name_the_same_traits():
-    inherited = set(AnyWidget.class_trait_names())
+    inherited = set(View.class_trait_names())
     for stem, kind in views().items():
         script = (WIDGETS / f"{stem}.js").read_text(encoding="utf-8")
         synced = set(kind.class_trait_names(sync=True))

@@ -24,7 +24,7 @@ function render({ model, el }) {
   const help = keyHelp(HELP);
   const link = connect(model, { onAlive: (alive) => setAlive(alive) });
   const problem = h("p", { class: "mll-problem", role: "alert" });
-  const gone = goneNote();
+  const gone = goneNote(model);
   const attempt = (op, args = {}) => {
     problem.textContent = "";
     return link.ask(op, args).catch((error) => { if (link.alive) problem.textContent = error.message; });

@@ -24,7 +24,7 @@ function render({ model, el }) {
 
   const sum = h("span", { class: "mll-quiet mll-figures" });
   const problem = h("p", { class: "mll-problem", role: "alert" });
-  const gone = goneNote();
+  const gone = goneNote(model);
   const reset = button("Reset", "Back to the chain that was given from Python", () => act("reset"));
   const copy = button("Copy", "Copy the Python of this chain", () => copyCode());
   const pick = h("select", { class: "mll-field mll-ce-pick", "aria-label": "Stage to add" },

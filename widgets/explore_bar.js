@@ -24,7 +24,7 @@ function render({ model, el }) {
   const link = connect(model, { onAlive: (alive) => setAlive(alive) });
   const voice = announcer();
   const problem = h("p", { class: "mll-problem", role: "alert" });
-  const gone = goneNote();
+  const gone = goneNote(model);
   const attempt = (op, args = {}) => link.ask(op, args).catch((error) => { if (link.alive) problem.textContent = error.message; });
   const explore = button("Explore", "Find the likeliest paths, best first", () => start());
   const stop = button("Stop", "Stop exploring; what was found stays (Esc)", () => attempt("stop"));

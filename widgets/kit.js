@@ -2,6 +2,7 @@
  * What every view shares. It knows the DOM and an anywidget model; it does not know tokens,
  * chains or runs. A view imports this file and no other.
  */
+import { h } from "./kit_dom.js";
 export * from "./kit_board.js";
 export * from "./kit_branch.js";
 export * from "./kit_canvas.js";
@@ -36,7 +37,19 @@ export function watch(model, acts) {
   };
 }
 
-/** Ask the kernel. `onAlive(false)` follows a request that stays unanswered for `patience` ms. */
+/** What stands in a view whose kernel does not answer, or that was closed: the trait `closed` says why. */
+export function goneNote(model) {
+  const node = h("p", { class: "mll-note", "data-kind": "bad", role: "status", hidden: true });
+  const say = () => { node.textContent = model.get("closed") || "The kernel does not answer. Run the cell again to go on."; };
+  watch(model, { closed: say });
+  say();
+  return node;
+}
+
+/**
+ * Ask the kernel. `onAlive(false)` follows a request that stays unanswered for `patience` ms, and
+ * the end of a view: nobody is asked any more once it is closed.
+ */
 export function connect(model, { onAlive = () => {}, onMessage = () => {} } = {}) {
   const mark = Math.random().toString(36).slice(2, 8);
   const waiting = new Map();
@@ -55,10 +68,11 @@ export function connect(model, { onAlive = () => {}, onMessage = () => {} } = {}
   const broken = () => ask("ping").catch(() => {});
   model.on("msg:custom", receive);
   model.on("comm_live_update", broken);
+  const unwatch = watch(model, { closed: () => tell(false) });
   const ask = (op, args = {}, { patience = 2000, timeout = 30000 } = {}) =>
     new Promise((resolve, reject) => {
       const id = `${mark}-${++count}`;
-      const unanswered = new Error("the kernel did not answer");
+      const unanswered = new Error(model.get("closed") || "the kernel did not answer");
       const finish = (act, value) => {
         clearTimeout(doubt);
         clearTimeout(end);
@@ -71,6 +85,7 @@ export function connect(model, { onAlive = () => {}, onMessage = () => {} } = {}
         message.ok ? finish(resolve, { ...message, buffers }) : finish(reject, new Error(message.error)),
       );
       try {
+        if (model.get("closed")) throw unanswered;
         model.send({ ...args, kind: "request", id, op });
       } catch {
         tell(false);
@@ -80,6 +95,7 @@ export function connect(model, { onAlive = () => {}, onMessage = () => {} } = {}
   const close = () => {
     model.off("msg:custom", receive);
     model.off("comm_live_update", broken);
+    unwatch();
     for (const answer of [...waiting.values()]) answer({ ok: false, error: "the view was closed" }, []);
   };
   return { ask, ping: () => ask("ping").catch(() => {}), close, get alive() { return alive; } };

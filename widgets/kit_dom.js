@@ -21,10 +21,6 @@ export const button = (text, hint, act, more = {}) =>
 /** A button that is a sign: its name is its title. */
 export const icon = (sign, name, act, more = {}) => button(sign, name, act, { "data-plain": true, "aria-label": name, ...more });
 
-/** What stands in a view while its kernel is gone. */
-export const goneNote = () =>
-  h("p", { class: "mll-note", "data-kind": "bad", role: "status", hidden: true }, "The kernel does not answer. Run the cell again to go on.");
-
 /** Parts of `visible` or `pieceCells` as nodes. With `flow`, lines and spaces break as they would in text. */
 export const glyphs = (parts, { flow = false } = {}) =>
   parts.map(({ kind, text }) => {

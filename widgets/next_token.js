@@ -27,7 +27,7 @@ function render({ model, el }) {
   const tabs = [tab("linear", "Linear"), tab("log", "Log")];
   const tableButton = h("button", { type: "button", "aria-pressed": "false", on: { click: () => setTable(!asTable) } }, "Show as table");
   const problem = h("p", { class: "mll-note", "data-kind": "bad", role: "alert", hidden: true });
-  const gone = goneNote();
+  const gone = goneNote(model);
   const empty = h("p", { class: "mll-note" }, "No distribution yet. It appears here as soon as there is a prompt and a chain.");
   const corner = h("th", { scope: "col", class: "mll-nt-token" }, "token");
   const headRow = h("tr", {}, corner);

@@ -32,7 +32,7 @@ function render({ model, el }) {
   });
   const bar = h("progress", { class: "mll-rb-progress", "aria-label": "Documents read" });
   const title = h("p", { class: "mll-title" });
-  const gone = goneNote();
+  const gone = goneNote(model);
   const note = h("div", { class: "mll-note", hidden: true });
   const problem = h("div", { class: "mll-note", "data-kind": "bad", role: "alert", hidden: true });
   const choice = h("select", { class: "mll-field mll-rb-choice", "aria-label": "Moves against", on: { change: () => request("compare", { name: choice.value }).then(showRivals) } });

@@ -82,7 +82,7 @@ function render({ model, el }) {
   let asked = 0;
 
   const problem = h("p", { class: "mll-problem", role: "alert" });
-  const gone = goneNote();
+  const gone = goneNote(model);
   const attempt = (op, args = {}) => {
     problem.textContent = "";
     return link.ask(op, args).catch((error) => { problem.textContent = error.message; });
@@ -181,6 +181,7 @@ function render({ model, el }) {
   function setAlive(alive) {
     root.toggleAttribute("data-gone", !alive);
     gone.hidden = alive;
+    area.readOnly = !alive;
     for (const node of root.querySelectorAll("button, input")) node.disabled = !alive;
     drawState();
   }

@@ -30,7 +30,7 @@ function render({ model, el }) {
   const score = h("b", { class: "mll-sg-score" });
   const says = h("span", { class: "mll-quiet" });
   const allOn = button("All on", null, () => put("off", []), { class: "mll-button mll-sg-all" });
-  const gone = goneNote();
+  const gone = goneNote(model);
   const note = h("div", { class: "mll-note", hidden: true });
   const problem = h("div", { class: "mll-note", "data-kind": "bad", role: "alert", hidden: true });
   const empty = h("p", { class: "mll-note" });

@@ -54,7 +54,7 @@ function render({ model, el }) {
     h("button", { type: "button", title: `Key ${key}`, "aria-keyshortcuts": key, "data-layer": name, on: { click: () => pick(name) } }, label));
   const help = keyHelp(HELP);
   const legend = h("div", { class: "mll-strip-legend mll-figures" });
-  const gone = goneNote();
+  const gone = goneNote(model);
   const note = h("div", { class: "mll-note", "data-kind": "bad", role: "status", hidden: true });
   const bar = h("progress", { class: "mll-strip-progress", "aria-label": "Prompt", hidden: true });
   const flow = tokenFlow(columns, "Tokens");

@@ -42,7 +42,7 @@ export const effectText = ([, changed, of, why]) => [of ? `changed ${count(chang
 function render({ model, el }) {
   const link = connect(model, { onAlive: (alive) => { root.toggleAttribute("data-gone", !alive); gone.hidden = alive; } });
   let at = -1;
-  const gone = goneNote();
+  const gone = goneNote(model);
   const voice = announcer();
   const busy = h("span", { class: "mll-quiet" });
   const line = h("p", { class: "mll-wi-line mll-figures" });

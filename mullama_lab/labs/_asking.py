@@ -20,6 +20,7 @@ from mullama_lab.errors import MullamaError
 from mullama_lab.glyphs import one_line, visible
 from mullama_lab.studies.flips import flip_map
 from mullama_lab.studies.replay import Replay, replay, stage_effects
+from mullama_lab.widgets._kept import weakly
 from mullama_lab.widgets.what_if import MOST_BARS, WhatIf
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,8 @@ class Asking:
         with self._changed:
             self.show(None)
             self._following = run
-        run.when_done(lambda: self._ended(run))
+        ended = weakly(self._ended)
+        run.when_done(lambda: ended(run))
 
     def show(self, trace: Trace | None) -> None:
         """Ask about a run that is over."""
@@ -109,13 +111,12 @@ class Asking:
     def _loop(self) -> None:
         while True:
             with self._changed:
-                self._busy = False
+                question, self._question = self._question, None
+                self._busy = question is not None
                 self._changed.notify_all()
-                self._changed.wait_for(lambda: self._closed or self._question is not None)
-                if self._closed:
+                if question is None:
+                    self._thread = None  # a thread that waits would keep the lab alive
                     return
-                question, self._question, self._busy = self._question, None, True
-            assert question is not None
             try:
                 self._answer(question)
             except (MullamaError, ValueError) as error:

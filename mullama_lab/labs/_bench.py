@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from mullama_lab.engine.generation.run import Run
 from mullama_lab.engine.model import Model
@@ -13,6 +14,7 @@ from mullama_lab.engine.trace import Trace
 from mullama_lab.labs._lab import Lab
 from mullama_lab.studies.fate import fate
 from mullama_lab.widgets import RunPanel, TokenStrip
+from mullama_lab.widgets._kept import Shelf, weakly
 from mullama_lab.widgets._view import View
 
 
@@ -27,17 +29,23 @@ class Bench(Lab, ABC):
     panel: RunPanel
     strip: TokenStrip
 
-    def __init__(self, model: Model | Session, views: Sequence[View]) -> None:
+    def __init__(self, model: Model | Session, views: Sequence[View], shelf: Shelf) -> None:
         if not isinstance(model, (Model, Session)):
             raise TypeError(
                 f"{type(self).__name__} takes a Model or a Session, not {model!r}. "
                 "Load one first: Model.load(...)."
             )
-        super().__init__(views)
+        super().__init__(views, shelf)
         self.session = model.session() if isinstance(model, Model) else model
         if isinstance(model, Model):
             self._undo.append(self.session.close)
         self.strip.explain_with(self._explain_step)
+
+    def _watch_session(self, follow: Callable[[Run], None]) -> None:
+        """Call `follow(run)` at each generation of the session, which may outlive the lab."""
+        undo = weakref.finalize(self, self.session.on_start(weakly(follow)))
+        undo.atexit = False
+        self._undo.append(undo)
 
     @property
     @abstractmethod
@@ -51,6 +59,7 @@ class Bench(Lab, ABC):
 
     def start(self) -> Run:
         """Begin a run and return it at once."""
+        self._must_be_open()
         panel = self.panel
         return self.session.start(
             panel.prompt, self.chain, max_tokens=panel.max_tokens, seed=panel.seed

@@ -1,28 +1,51 @@
-"""What every lab is: some views on one bench, settings that change together, three forms."""
+"""What every lab is: some views on one bench, settings that change together, three forms.
+
+A lab lives as long as somebody holds it or a cell shows it. When a cell that made a lab runs
+again and makes another one, the new one takes the old one's place, which is closed: a person who
+runs a cell again means the same lab anew, and IPython's output history would keep each of them.
+"""
 
 from __future__ import annotations
 
+import gc
+import logging
+import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import traitlets
 
-from mullama_lab.errors import MullamaError
+from mullama_lab.errors import ClosedError, MullamaError
+from mullama_lab.widgets import _cells
+from mullama_lab.widgets._kept import Shelf
 from mullama_lab.widgets._view import View, still_forms
+
+log = logging.getLogger(__name__)
+
+CLOSED = "The lab was closed. Run the cell that makes it to go on."
+REPLACED = "A newer run of its cell took this lab's place. Run this cell again to see that one."
+
+_alive: weakref.WeakSet[Lab] = weakref.WeakSet()
+_newest: _cells.NewestRuns[weakref.ref[Lab]] = _cells.NewestRuns()  # by the cell that made them
 
 
 class Lab:
     """Views that are shown and closed together.
 
-    Attributes:
-        view: all of them as they are laid out.
+    Args:
+        views: they are closed with it.
+        shelf: all of them as they are laid out; displaying it displays the lab.
     """
 
-    view: Any
+    view: Shelf
 
-    def __init__(self, views: Sequence[View]) -> None:
+    def __init__(self, views: Sequence[View], shelf: Shelf) -> None:
         self._views = tuple(views)
+        self.view = shelf
+        shelf.owner = self
         self._undo: list[Callable[[], object]] = []  # the last comes first
+        self._closed = ""  # why
+        _take_place(self)
 
     def __reduce__(self) -> NoReturn:  # what copy and pickle ask
         raise TypeError(
@@ -30,12 +53,31 @@ class Lab:
             "What it made can, such as lab.trace, and lab.to_code() makes it again."
         )
 
-    def close(self) -> None:
-        """Let go of all that it holds, and of the views."""
+    def close(self, why: str = CLOSED) -> None:
+        """Let go of all that it holds, and of the views. Closing twice is fine.
+
+        What it made, such as traces, stays as long as somebody holds it. Where the lab is on a
+        page it says there that it was closed.
+        """
+        self._closed = self._closed or why
         while self._undo:
             self._undo.pop()()
-        for view in self._views:
-            view.close()
+        self.view.close(self._closed)
+        self.view.owner = None
+
+    def _must_be_open(self) -> None:
+        """Refuse to begin anything when it was closed.
+
+        Raises:
+            ClosedError: it was.
+        """
+        if self._closed:
+            raise ClosedError(self._closed)
+
+    def _observe(self, view: View, act: Callable[[Any], object], *names: str) -> None:
+        """Call `act(change)` when a trait changes, until the lab is closed."""
+        view.observe(act, list(names))
+        self._undo.append(lambda: view.unobserve(act, list(names)))
 
     def _set(
         self,
@@ -67,6 +109,8 @@ class Lab:
     # Showing it
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        if self._closed:
+            return still_forms(self._views), {}
         live = self.view._repr_mimebundle_() or {}
         data, metadata = live if isinstance(live, tuple) else (live, {})
         return {**data, **still_forms(self._views)}, metadata
@@ -76,6 +120,22 @@ class Lab:
         from IPython.display import display
 
         display(still_forms(self._views), raw=True)
+
+
+def _take_place(lab: Lab) -> None:
+    """Close the labs that an earlier run of this cell made, and free what nobody holds."""
+    if (here := _cells.current_run()) is not None:
+        old = [made for ref in _newest.add(here, weakref.ref(lab)) if (made := ref()) is not None]
+        for one in reversed(old):
+            try:
+                one.close(REPLACED)
+            except Exception:
+                log.exception("a lab that was replaced could not be closed")
+        _cells.forget_outputs(old)
+        del old
+    if _alive:  # contexts are large, and Python's collector does not see how large
+        gc.collect()
+    _alive.add(lab)
 
 
 def set_together(values: Iterable[tuple[object, str, object]]) -> None:

@@ -14,8 +14,6 @@ import logging
 import threading
 from typing import Any
 
-import ipywidgets
-
 from mullama_lab.engine.generation.run import Run
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.model.one_token import one_token
@@ -31,11 +29,13 @@ from mullama_lab.errors import MullamaError
 from mullama_lab.labs import _branch_code
 from mullama_lab.labs._bench import Bench
 from mullama_lab.labs._exploring import Exploring
+from mullama_lab.labs._lab import CLOSED
 from mullama_lab.labs._room import Room, to_prune
 from mullama_lab.labs._trees import Trees, ending_of
 from mullama_lab.studies.explore import Exploration
 from mullama_lab.widgets import BranchTree, ExploreBar, RunPanel, TokenStrip
 from mullama_lab.widgets._compare import Comparison
+from mullama_lab.widgets._kept import Shelf, weakly
 from mullama_lab.widgets._runs import acting
 from mullama_lab.widgets._view import Undo
 
@@ -84,7 +84,8 @@ class BranchLab(Bench):
         self.strip = TokenStrip()
         self.bar = ExploreBar()
         self.branches = BranchTree(tree)
-        super().__init__(model, (self.panel, self.strip, self.bar, self.branches))
+        views = (self.panel, self.strip, self.bar, self.branches)
+        super().__init__(model, views, _laid_out(*views))
         self._lock = threading.RLock()
         self._ended = threading.Condition()
         self._running: dict[Run, None] = {}  # until their traces are in a tree
@@ -94,8 +95,8 @@ class BranchLab(Bench):
         self._unwatch: Undo = lambda: None
         self._chain = Chain()
         self.chain = Chain.of(chain)
+        self._watch_session(self._follow)
         self._undo += [
-            self.session.on_start(self._follow),
             self.panel.on_run(lambda _: self.start()),
             self.panel.on_stop(lambda _: self._stop_all()),
             self.strip.on_choose(self._chosen),
@@ -104,9 +105,8 @@ class BranchLab(Bench):
             self.bar.on_stop(lambda _: self.stop_exploring()),
             self.bar.on_trim(lambda _: self.prune_to_fit()),
         ]
-        self.branches.observe(lambda _: self._say_origin(), "selected")
-        self.panel.observe(lambda _: self._prompt_changed(), "prompt")
-        self.view = _laid_out(self.panel, self.strip, self.bar, self.branches)
+        self._observe(self.branches, lambda _: self._say_origin(), "selected")
+        self._observe(self.panel, lambda _: self._prompt_changed(), "prompt")
         self._begin_with(tree)
 
     # Driving it: what the browser does, from Python.
@@ -152,6 +152,7 @@ class BranchLab(Bench):
         self, step: int, token: int | str, *, trace: Trace | None = None, seed: int | None = None
     ) -> Run:
         """Begin a branch and return its Run at once; see `branch`."""
+        self._must_be_open()
         parent = self.trace if trace is None else trace
         if parent is None or not len(parent):
             raise ValueError("no text is shown to branch off: run the prompt first.")
@@ -175,7 +176,8 @@ class BranchLab(Bench):
                 parent, step, token, self.chain, max_tokens=self.panel.max_tokens, seed=seed
             )
             self._asked[run] = key
-        run.when_done(lambda: self._forget(run))
+        forget = weakly(self._forget)
+        run.when_done(lambda: forget(run))
         return run
 
     def branch(
@@ -199,6 +201,7 @@ class BranchLab(Bench):
 
     def start_explore(self, budget: int | None = None, length: int | None = None) -> Exploration:
         """Begin to explore and return at once; see `explore`."""
+        self._must_be_open()
         return self._exploring.start(budget, length)
 
     def explore(self, budget: int | None = None, length: int | None = None) -> Exploration:
@@ -253,12 +256,12 @@ class BranchLab(Bench):
         """Python that makes the tree again without a browser."""
         return _branch_code.code(self.tree, self.session, self.panel, self.chain)
 
-    def close(self) -> None:
+    def close(self, why: str = CLOSED) -> None:
         self.stop_exploring()
         self._exploring.join()
         self._unwatch()
         self._unwatch = lambda: None
-        super().close()
+        super().close(why)
 
     # What happens
 
@@ -289,7 +292,8 @@ class BranchLab(Bench):
         self.strip.follow(run)
         self.panel.follow(run)
         self.branches.follow(run)
-        run.when_done(lambda: self._arrived(run))
+        arrived = weakly(self._arrived)
+        run.when_done(lambda: arrived(run))
 
     def _arrived(self, run: Run) -> None:
         """A run has ended (on the session's worker): its path joins the tree."""
@@ -322,7 +326,7 @@ class BranchLab(Bench):
 
     def _watch(self, tree: Tree) -> None:
         self._unwatch()
-        self._unwatch = tree.on_change(self._tree_changed)
+        self._unwatch = tree.on_change(weakly(self._tree_changed))
         self._tree_changed()
 
     def _tree_changed(self) -> None:
@@ -388,12 +392,6 @@ class BranchLab(Bench):
         return f"BranchLab({self.session.model.name}, {branches}, {self.panel!r})"
 
 
-def _laid_out(
-    panel: RunPanel, strip: TokenStrip, bar: ExploreBar, branches: BranchTree
-) -> ipywidgets.Box:
+def _laid_out(panel: RunPanel, strip: TokenStrip, bar: ExploreBar, branches: BranchTree) -> Shelf:
     """The views one below the other: `.mll-lab-stack` of run_panel.css."""
-    stack = ipywidgets.Box([panel, strip, bar, branches])
-    stack.add_class("mll-lab-stack")
-    outer = ipywidgets.Box([stack])
-    outer.add_class("mll-lab")
-    return outer
+    return Shelf([Shelf([panel, strip, bar, branches], "mll-lab-stack")], "mll-lab")

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import ipywidgets
 import numpy as np
 
 from mullama_lab.engine.encoder import MultiVectorEncoder
@@ -23,13 +22,14 @@ from mullama_lab.engine.index.hits import Hits
 from mullama_lab.engine.index.index import Storage
 from mullama_lab.engine.index.part import Name
 from mullama_lab.engine.multivector import maxsim
-from mullama_lab.labs._lab import Lab
+from mullama_lab.labs._lab import CLOSED, Lab
 from mullama_lab.labs._reading import Reading
 from mullama_lab.labs._results import Results
 from mullama_lab.labs._rivals import Rivals
 from mullama_lab.labs._work import Work
 from mullama_lab.studies import late_interaction, retrieval_quality
 from mullama_lab.widgets import RankBoard, SimilarityGrid
+from mullama_lab.widgets._kept import SharedTrait, Shelf
 from mullama_lab.widgets._view import Undo
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class RetrievalLab(Lab):
         self.board = RankBoard(title=title, searchable=True)
         self.board.rivals = self._rivals.names
         self.grid = SimilarityGrid()
-        super().__init__((self.board, self.grid))
+        super().__init__((self.board, self.grid), _laid_out(self.board, self.grid))
         self._results = Results(
             self.board,
             self.grid,
@@ -99,12 +99,11 @@ class RetrievalLab(Lab):
             stopped=lambda: self._stopped,
         )
         self._undo += [self._work.close, *self._listen()]
-        self.view = _laid_out(self.board, self.grid)
         self.add(() if given else documents)
 
     def _listen(self) -> list[Undo]:
         board, results = self.board, self._results
-        both = ipywidgets.jslink((board, "off"), (self.grid, "off"))
+        both = SharedTrait(board, self.grid, "off")
         return [
             board.on_search(self._ask),
             board.on_stop(self.stop),
@@ -258,10 +257,10 @@ class RetrievalLab(Lab):
         ]
         return "\n".join(lines)
 
-    def close(self) -> None:
+    def close(self, why: str = CLOSED) -> None:
         """Read no further and let go of the views. The encoder stays open."""
         self.stop()
-        super().close()
+        super().close(why)
 
     # Reading: each step asks for the next one, so that what is asked meanwhile comes between
 
@@ -340,10 +339,6 @@ class RetrievalLab(Lab):
         return f"RetrievalLab({self.encoder.name}, {read})"
 
 
-def _laid_out(board: RankBoard, grid: SimilarityGrid) -> ipywidgets.Box:
+def _laid_out(board: RankBoard, grid: SimilarityGrid) -> Shelf:
     """The views one below the other, or side by side: `.mll-lab-pair` of rank_board.css."""
-    pair = ipywidgets.Box([board, grid])
-    pair.add_class("mll-lab-pair")
-    outer = ipywidgets.Box([pair])
-    outer.add_class("mll-lab")
-    return outer
+    return Shelf([Shelf([board, grid], "mll-lab-pair")], "mll-lab")

@@ -14,7 +14,6 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-import ipywidgets
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,6 +29,7 @@ from mullama_lab.labs._bench import Bench
 from mullama_lab.studies.fate import fate_in_row
 from mullama_lab.widgets import ChainEditor, NextToken, RunPanel, TokenStrip, WhatIf
 from mullama_lab.widgets._compare import Comparison
+from mullama_lab.widgets._kept import Shelf
 from mullama_lab.widgets._trace_code import schedule_code
 
 
@@ -80,7 +80,7 @@ class SamplerLab(Bench):
         self.strip = TokenStrip()
         self.what_if = WhatIf()
         views = (self.panel, self.editor, self.next_token, self.strip, self.what_if)
-        super().__init__(model, views)
+        super().__init__(model, views, _laid_out(*views))
         self.preview = None
         self._run: Run | None = None
         self._lock = threading.RLock()
@@ -88,18 +88,17 @@ class SamplerLab(Bench):
         self._pending: Job[NDArray[np.float32]] | None = None
         self._settled = threading.Event()
         self._asking = Asking(self.session.model, self.what_if, lambda: self.editor.chain)
+        self._watch_session(self._follow)
         self._undo += [
             self._asking.close,
-            self.session.on_start(self._follow),
             self.panel.on_run(lambda _: self.start()),
             self.panel.on_stop(lambda _: self.session.stop()),
             self.panel.on_select(lambda past: self._show(past.trace)),
             self.strip.on_choose(lambda step, _: self.look_at(step)),
         ]
-        self.editor.observe(lambda change: self._chain_changed(change["old"]), "chain")
-        self.panel.observe(lambda _: self.look_at(None), ["prompt", "seed"])
+        self._observe(self.editor, lambda change: self._chain_changed(change["old"]), "chain")
+        self._observe(self.panel, lambda _: self.look_at(None), "prompt", "seed")
         self.next_token.explain_with(self._explain)
-        self.view = _laid_out(*views)
         self.look_at(None)
 
     # Driving it: what the browser does, from Python.
@@ -298,12 +297,7 @@ def _laid_out(
     next_token: NextToken,
     strip: TokenStrip,
     what_if: WhatIf,
-) -> ipywidgets.Box:
+) -> Shelf:
     """The views in a grid whose style is `.mll-lab` of run_panel.css."""
-    text = ipywidgets.Box([strip, what_if])
-    text.add_class("mll-lab-stack")
-    bench = ipywidgets.Box([panel, editor, next_token, text])
-    bench.add_class("mll-lab-bench")
-    outer = ipywidgets.Box([bench])
-    outer.add_class("mll-lab")
-    return outer
+    text = Shelf([strip, what_if], "mll-lab-stack")
+    return Shelf([Shelf([panel, editor, next_token, text], "mll-lab-bench")], "mll-lab")

@@ -16,8 +16,12 @@ LIMIT_BYTES = 50_000
 _IMPORT = re.compile(r'^import \{([^}]*)\} from "\./(\w+)\.js";\n', re.MULTILINE)
 _REEXPORT = re.compile(r'^export \* from "\./(\w+)\.js";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (async function|function|const|let|class) (\w+)", re.MULTILINE)
-# A comment on lines of its own, and indentation: every saved view carries a copy of the text.
-_COMMENT = re.compile(r"^[ \t]*/\*(?:.|\n)*?\*/\n|^[ \t]*//.*\n|^[ \t]+", re.MULTILINE)
+# A comment on lines of its own, an empty line, indentation, spaces around an arrow or before a
+# brace that ends a line: every saved view carries a copy of the text.
+_COMMENT = re.compile(
+    r"^[ \t]*/\*(?:.|\n)*?\*/\n|^[ \t]*//.*\n|^[ \t]*\n|^[ \t]+| +(?=\{$|=>)|(?<==>) +",
+    re.MULTILINE,
+)
 _SPACE_IN_CSS = re.compile(r"\s*([{};,>])\s*|(:)\s+")
 
 

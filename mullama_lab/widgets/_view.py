@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, NoReturn
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 from xml.etree.ElementTree import Element
 
 import anywidget
@@ -18,6 +18,7 @@ import traitlets
 
 from mullama_lab.errors import MullamaError
 from mullama_lab.widgets import _static
+from mullama_lab.widgets._kept import Kept
 
 log = logging.getLogger(__name__)
 # A library is quiet until its user configures logging; a worker thread must never print.
@@ -34,22 +35,22 @@ class _Held(threading.local):
         self.names: set[str] = set()
 
 
-class View(anywidget.AnyWidget):
+class View(Kept, anywidget.AnyWidget):
     """A live view with a static and a plain form.
 
     Display gives all three at once: the view where a browser half can run, `text/html`
     without script where it cannot, and a deterministic `text/plain`.
     """
 
-    from_browser: ClassVar[Iterable[str]] = ()
-    """The traits that the browser half sets; each of them is checked, no other one is taken."""
+    closed = traitlets.Unicode("", help="Why nothing answers any more; empty while it does.").tag(
+        sync=True
+    )
 
     def __init__(self, **traits: Any) -> None:
         self._held = _Held()
         self._listeners: dict[str, dict[object, Callable[..., object]]] = {}
         super().__init__(**traits)
         _keep_the_browsers_subshell(self.comm)
-        self.on_msg(self._receive)
 
     # What a `hold_sync` holds back: ipywidgets has one for all threads, here each has its own.
 
@@ -96,13 +97,19 @@ class View(anywidget.AnyWidget):
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
-    def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-        live = super()._repr_mimebundle_()
-        data, metadata = live if live else ({}, {})
+    def _repr_mimebundle_(self, **_: Any) -> Any:
+        if self.comm is None:
+            return self._still_forms(), {}
+        self._live_on()
+        live: Any = super()._repr_mimebundle_()
+        data, metadata = live
         return {**data, **self._still_forms()}, metadata
 
     def _still_forms(self) -> dict[str, str]:
         return still_forms([self])
+
+    def _say_closed(self, why: str) -> None:
+        self.closed = why
 
     # Those who want to know
 
@@ -131,17 +138,9 @@ class View(anywidget.AnyWidget):
 
     # What comes from the browser
 
-    def set_state(self, sync_data: dict[str, Any]) -> None:
-        """Take what the browser half sets, if it may; what is refused is put right over there."""
-        taken = {name: value for name, value in sync_data.items() if name in self.from_browser}
-        refused = {name for name in sync_data if name in self.keys} - set(taken)
-        try:
-            super().set_state(taken)
-        except traitlets.TraitError as error:
-            log.info("%s: refused: %s", type(self).__name__, error)
-            refused |= set(taken)
-        if refused:
-            self.send_state(refused)
+    def _handle_custom_msg(self, content: Any, buffers: list[memoryview]) -> None:
+        self._receive(self, content, buffers)
+        super()._handle_custom_msg(content, buffers)
 
     def _receive(self, _: Any, content: Any, buffers: list[memoryview]) -> None:
         if not isinstance(content, dict) or content.get("kind") != "request":

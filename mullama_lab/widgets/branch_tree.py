@@ -7,7 +7,6 @@ makes a branch is shown while it goes on, and whoever began it adds its trace wh
 from __future__ import annotations
 
 import threading
-import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 from xml.etree.ElementTree import Element
@@ -21,6 +20,7 @@ from mullama_lab.engine.tree import Tree
 from mullama_lab.engine.tree.nodes import Node
 from mullama_lab.widgets import _front_end, _tree_rows
 from mullama_lab.widgets._compare import Compared, Comparison, compare
+from mullama_lab.widgets._kept import CLOSED, weakly
 from mullama_lab.widgets._pump import Pump
 from mullama_lab.widgets._view import Undo, View, short_text, whole_number
 
@@ -78,13 +78,7 @@ class BranchTree(View):
             raise TypeError(f"tree is a {type(tree).__name__}; give a Tree, which may be empty")
         self._unwatch()
         self._tree = tree
-        view = weakref.ref(self)
-
-        def changed() -> None:
-            if (alive := view()) is not None:
-                alive._changed()
-
-        self._unwatch = tree.on_change(changed)
+        self._unwatch = tree.on_change(weakly(self._changed))
         self.selected = ""
         self._changed()
 
@@ -124,12 +118,12 @@ class BranchTree(View):
         title = f", title={self.title!r}" if self.title else ""
         return f"from mullama_lab.widgets import BranchTree\n\nBranchTree(tree{title})"
 
-    def close(self) -> None:
+    def close(self, why: str = CLOSED) -> None:
         self._unwatch()
         self._unwatch = lambda: None
         for pump in list(self._pumps.values()):
             pump.stop()
-        super().close()
+        super().close(why)
 
     def __repr__(self) -> str:
         n = len(self._tree)

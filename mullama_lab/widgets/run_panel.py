@@ -20,6 +20,7 @@ from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import MullamaError
 from mullama_lab.widgets import _front_end, _static
 from mullama_lab.widgets._compare import MOST_SIDES, Compared, Comparison, compare
+from mullama_lab.widgets._kept import CLOSED
 from mullama_lab.widgets._pump import Pump
 from mullama_lab.widgets._runs import PastRun, meters, summary
 from mullama_lab.widgets._view import Undo, View, whole_number
@@ -165,10 +166,10 @@ class RunPanel(View):
             f"max_tokens={self.max_tokens}, seed={self.seed})"
         )
 
-    def close(self) -> None:
+    def close(self, why: str = CLOSED) -> None:
         for pump in self._pumps:
             pump.stop()
-        super().close()
+        super().close(why)
 
     # From the browser
 

@@ -16,6 +16,7 @@ import traitlets
 from mullama_lab.engine.generation.run import Run
 from mullama_lab.engine.trace import Trace
 from mullama_lab.widgets import _columns, _front_end, _strip_forms
+from mullama_lab.widgets._kept import CLOSED
 from mullama_lab.widgets._pump import Pump
 from mullama_lab.widgets._view import Undo, View, must_be_function, whole_number
 
@@ -120,10 +121,10 @@ class TokenStrip(View):
         """Python that makes this trace again and shows it."""
         return _strip_forms.code(self._trace, layer=self.layer, title=self.title)
 
-    def close(self) -> None:
+    def close(self, why: str = CLOSED) -> None:
         if self._pump:
             self._pump.stop()
-        super().close()
+        super().close(why)
 
     def __repr__(self) -> str:
         n = 0 if self._trace is None else len(self._trace)

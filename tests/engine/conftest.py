@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 from importlib import metadata
 from pathlib import Path
 
@@ -64,19 +63,6 @@ def cost():
         return result, session.ledger - before
 
     return worked
-
-
-@pytest.fixture(scope="session")
-def until():
-    """A function that waits until a condition holds, and fails when it never does."""
-
-    def wait(condition, seconds=20):
-        end = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < end, "it did not happen"
-            time.sleep(0.001)
-
-    return wait
 
 
 @pytest.fixture(scope="session")

@@ -51,7 +51,7 @@ def test_both_halves_name_the_same_traits() -> None:
     source = (_front_end.folder() / "next_token.js").read_text(encoding="utf-8")
     named = set(re.findall(r'model\.get\("(\w+)"\)', source))
     synced = {name for name in NextToken.class_traits(sync=True) if not name.startswith("_")}
-    assert named == synced - {"layout", "tooltip", "tabbable"}
+    assert named == synced - {"layout", "tooltip", "tabbable", "closed"}
 
 
 def test_a_picture_is_small(model: Model, row: np.ndarray) -> None:

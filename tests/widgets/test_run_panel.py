@@ -40,7 +40,7 @@ def test_both_halves_name_the_same_traits() -> None:
     source = (_front_end.folder() / "run_panel.js").read_text(encoding="utf-8")
     named = set(re.findall(r'\bget\("(\w+)"\)', source)) | {"seed"}
     synced = {name for name in RunPanel.class_traits(sync=True) if not name.startswith("_")}
-    assert named == synced - {"layout", "tooltip", "tabbable"}
+    assert named == synced - {"layout", "tooltip", "tabbable", "closed"}
     assert 'whole("seed"' in source and 'whole("max_tokens"' in source
 
 

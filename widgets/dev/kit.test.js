@@ -197,3 +197,14 @@ test("survivors read as stage and number", () => {
 test("a table is copied with tabs between cells and a line a row, whatever a cell holds", () => {
   assert.equal(tabbed([["token", "adds"], ["a\tb\nc", 0.5]]), "token\tadds\na b c\t0.5");
 });
+
+test("a closed view is told once and asks nobody any more", async () => {
+  const heard = [];
+  const model = fakeModel({ closed: "" }, { add: () => ({}) });
+  const line = connect(model, { onAlive: (alive) => heard.push(alive) });
+  await line.ask("add");
+  model.set("closed", "The lab was closed.");
+  await assert.rejects(line.ask("add"), /^Error: The lab was closed\.$/);
+  assert.deepEqual([heard, model.sent.length, line.alive], [[false], 1, false]);
+  line.close();
+});

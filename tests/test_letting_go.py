@@ -1,0 +1,171 @@
+"""A lab lets go of what it opened: when it is closed, and when nobody holds it any more."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+
+import pytest
+from ipywidgets.widgets import widget as registry
+from tqdm import TMonitor
+
+import mullama_lab as ml
+from mullama_lab.engine.encoder import MultiVectorEncoder
+from mullama_lab.errors import ClosedError
+from mullama_lab.labs import _lab
+from mullama_lab.widgets import _cells, _kept
+from mullama_lab.widgets._cells import CellRun
+
+TEXTS = ["Remove any common leading whitespace.", "Fill a paragraph.", "Delete a directory tree."]
+
+
+@pytest.fixture(scope="module")
+def encoder(tiny_model):
+    with MultiVectorEncoder(tiny_model, n_threads=1) as encoder:
+        yield encoder
+
+
+@pytest.fixture
+def used(tiny_model, encoder):
+    """Functions that make each lab, use it, and give it with weak references to what it holds."""
+
+    def sampler(model=tiny_model):
+        lab = ml.labs.SamplerLab(model, "Hello", seed=7, max_tokens=8)
+        trace = lab.run()
+        lab.set("TopK", k=3)
+        lab.look_at(2)
+        lab.wait()
+        return lab, [trace]
+
+    def branch(model=tiny_model):
+        lab = ml.labs.BranchLab(model, "Hello", seed=7, max_tokens=8)
+        trace = lab.run()
+        lab.explore(4, 2)
+        lab.wait()
+        return lab, [trace, lab.tree, lab.exploration]
+
+    def retrieval():
+        lab = ml.labs.RetrievalLab(encoder, TEXTS)
+        lab.search("whitespace")
+        return lab, [lab.index]
+
+    def make(name, *given):
+        made = {"SamplerLab": sampler, "BranchLab": branch, "RetrievalLab": retrieval}[name]
+        lab, things = made(*given)
+        session = getattr(lab, "session", None)
+        if session is not None and not given:
+            things.append(session)
+        return lab, [weakref.ref(thing) for thing in (lab, lab.view, *lab._views, *things)]
+
+    return make
+
+
+def standing():
+    """Widgets, channels to a browser and threads that there are."""
+    gc.collect()
+    threads = {thread for thread in threading.enumerate() if not isinstance(thread, TMonitor)}
+    return len(registry._instances), len(registry.comm.get_comm_manager().comms), threads
+
+
+@pytest.mark.parametrize("name", ml.labs.__all__)
+@pytest.mark.parametrize("closed", [True, False])
+def test_nothing_of_a_lab_is_left(name, closed, used, until):
+    before = standing()
+    lab, refs = used(name)
+    if closed:
+        lab.close()
+        lab.close()
+    del lab
+    until(lambda: standing() == before and not any(ref() for ref in refs))
+
+
+@pytest.mark.parametrize("name", ["SamplerLab", "BranchLab"])
+def test_a_session_that_lives_on_does_not_hold_the_labs_on_it(name, used, tiny_model, until):
+    with tiny_model.session() as session:
+        before = standing()
+        lab, refs = used(name, session)
+        run = lab.start()
+        run.wait()
+        lab.wait()
+        tree = getattr(lab, "tree", None)
+        del lab
+        until(lambda: standing() == before)
+        held = {id(thing) for thing in (tree, session.last_trace)}
+        left = [ref() for ref in refs if ref() is not None and id(ref()) not in held]
+        assert not any(isinstance(thing, (ml.labs.SamplerLab, _kept.Kept)) for thing in left)
+        assert session._watchers == [] and not session.closed
+        assert run.done
+
+
+def test_a_view_of_a_lab_that_somebody_holds_keeps_the_lab_open(tiny_model):
+    strip = ml.labs.SamplerLab(tiny_model, "Hello", max_tokens=4).strip
+    panel = ml.labs.SamplerLab(tiny_model, "Hello", max_tokens=4).panel
+    gc.collect()
+    panel.run()
+    panel.settle()
+    assert panel.state in ("queued", "prompt", "running", "finished") and strip.comm is not None
+
+
+@pytest.mark.parametrize("name", ml.labs.__all__)
+def test_a_closed_lab_begins_nothing_and_keeps_what_it_made(name, used):
+    lab, _ = used(name)
+    lab.close()
+    with pytest.raises(ClosedError, match="lab (was|is) closed"):
+        lab.search("a") if name == "RetrievalLab" else lab.run()
+    assert set(lab._repr_mimebundle_()[0]) == {"text/plain", "text/html"}
+    if name != "RetrievalLab":
+        assert len(lab.trace) > 0
+
+
+@pytest.fixture
+def cell(monkeypatch):
+    """A function that begins a run of a cell."""
+    count = iter(range(1000))
+
+    def begin(name):
+        here = CellRun(name, str(next(count)))
+        monkeypatch.setattr(_cells, "current_run", lambda: here)
+
+    yield begin
+    _kept._shown.discard(lambda _: True)
+    _lab._newest.discard(lambda _: True)
+
+
+@pytest.mark.parametrize("name", ml.labs.__all__)
+def test_a_new_lab_takes_the_place_of_its_cells_earlier_one(name, used, cell):
+    cell("a cell")
+    old, _ = used(name)
+    old._repr_mimebundle_()
+    twin, _ = used(name)
+    assert not old._closed  # two in one run are two
+    cell("another cell")
+    other, _ = used(name)
+    cell("a cell")
+    new, _ = used(name)
+    assert old._closed == twin._closed == _lab.REPLACED
+    assert {view.closed for view in old._views} == {_lab.REPLACED}
+    assert not other._closed and not new._closed
+    for lab in (other, new):
+        lab.close()
+
+
+def test_a_lab_on_a_given_session_is_replaced_and_the_session_stays(tiny_model, cell):
+    with tiny_model.session() as session:
+        cell("a cell")
+        old = ml.labs.SamplerLab(session)
+        cell("a cell")
+        new = ml.labs.SamplerLab(session)
+        assert old._closed and not session.closed
+        assert len(new.session.generate("a", max_tokens=3, seed=1)) <= 3
+        new.close()
+
+
+def test_what_a_replaced_lab_refuses_says_what_took_its_place(tiny_model, cell):
+    cell("a cell")
+    old = ml.labs.SamplerLab(tiny_model)
+    cell("a cell")
+    new = ml.labs.SamplerLab(tiny_model)
+    with pytest.raises(ClosedError, match="newer run of its cell took this lab's place"):
+        old.run()
+    new.close()
