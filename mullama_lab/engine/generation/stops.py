@@ -90,7 +90,10 @@ class StopSearch:
             text: the token's bytes; none of a control token.
         """
         found = self._find(token, text)
-        return self.n_bytes - len(text) if token in self.tokens else found
+        if token in self.tokens:
+            before = self.n_bytes - len(text)
+            return before if found is None else min(found, before)
+        return found
 
     @property
     def n_safe(self) -> int | None:

@@ -39,6 +39,7 @@ def byte(text):
         (byte("abcd"), ord("c") + 3, "ab", 3),
         ([*byte("ab"), tiny.EOS], tiny.EOS, "ab", 3),
         ([tiny.UNK, *byte("ab")], "<unk>", "", 1),
+        (byte("xaby"), ["ab", ord("b") + 3], "x", 3),  # what begins first
     ],
 )
 def test_a_stop_ends_the_text_before_it(session, draws, tokens, stop, text, n):
