@@ -112,3 +112,14 @@ def test_an_interrupt_before_the_tokens_show_stops_the_generation_too(shell, ses
         shell.run_cell_magic("llama", "--session session -o made", "Hello")
     assert shell.user_ns["made"] is session.last_trace
     assert session.run.done and session.run.stop_requested
+
+
+def test_a_cell_awaits_a_run_and_reads_a_stream(shell, session):
+    cell = """
+    trace = await session.start("abc", max_tokens=3, seed=1)
+    steps = [step async for step in session.stream("abc", max_tokens=3, seed=1)]
+    """
+    shell.run_cell(cell).raise_error()
+    names = shell.user_ns
+    assert len(names["trace"]) > 0
+    assert "".join(step.text for step in names["steps"]) == names["trace"].text
