@@ -36,6 +36,9 @@ LOAD_MODES = {  # (mmap, mlock)
     (False, True): C.LLAMA_LOAD_MODE_MLOCK,
     (True, True): C.LLAMA_LOAD_MODE_MMAP_MLOCK,
 }
+USER_DEFINED = C.LLAMA_TOKEN_ATTR_USER_DEFINED
+STRIPS_LEFT, STRIPS_RIGHT = C.LLAMA_TOKEN_ATTR_LSTRIP, C.LLAMA_TOKEN_ATTR_RSTRIP
+_FOUND_BY_NAME = C.LLAMA_TOKEN_ATTR_CONTROL | C.LLAMA_TOKEN_ATTR_UNKNOWN | USER_DEFINED
 LONGEST_TEXT = 2**31 - 1  # bytes; llama.cpp counts them in 32 bits
 
 _SPECIAL = (
@@ -184,6 +187,16 @@ def piece(vocabulary: Any, token: int, *, special: bool) -> bytes:
 def attributes(vocabulary: Any, token: int) -> int:
     """llama.cpp's attribute bits of one token."""
     return C.llama_vocab_get_attr(vocabulary, token)
+
+
+def special_texts(vocabulary: Any) -> list[tuple[bytes, int, int]]:
+    """(name, token, attribute bits) of each token that llama.cpp finds in a text by its name."""
+    found = []
+    for token in range(C.llama_vocab_n_tokens(vocabulary)):
+        bits = C.llama_vocab_get_attr(vocabulary, token)
+        if bits & _FOUND_BY_NAME:
+            found.append((C.llama_vocab_get_text(vocabulary, token), token, bits))
+    return found
 
 
 def is_eog(vocabulary: Any, token: int) -> bool:

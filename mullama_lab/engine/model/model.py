@@ -8,7 +8,7 @@ only what needs the weights or the vocabulary raises `ClosedError` then.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -19,9 +19,8 @@ from mullama_lab.engine.gguf.check import CheckedFile, check, parts
 from mullama_lab.engine.handle import Handle
 from mullama_lab.engine.leaving import NativeMemory, end_daemon_thread
 from mullama_lab.engine.model.card import in_words, model_card
-from mullama_lab.engine.model.ends import ends_of, with_ends
 from mullama_lab.engine.model.loading import Progress, printed_log, reporter, say_warnings
-from mullama_lab.engine.model.long_text import longest_run, with_room
+from mullama_lab.engine.model.tokenizing import tokenize
 from mullama_lab.engine.model.weights import WeightFiles
 from mullama_lab.engine.options import whole
 from mullama_lab.engine.probe import must_survive
@@ -30,11 +29,11 @@ from mullama_lab.errors import ClosedError
 from mullama_lab.glyphs import one_line, visible
 
 if TYPE_CHECKING:
+    from mullama_lab.engine.model.chat import RenderedChat
     from mullama_lab.engine.session import Session
 
 _NO_IDS = (str, bytes, bytearray, memoryview, Mapping, Set)  # no order, or no numbers meant
 _CONTROL = 1 << 3  # llama.cpp's LLAMA_TOKEN_ATTR_CONTROL
-_SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # how SentencePiece writes a space
 
 
 class Model(Handle):
@@ -235,24 +234,59 @@ class Model(Handle):
             ValueError: the text has lone surrogates, is longer than 2 GiB, or the model has no
                 vocabulary.
         """
-        data = self._encode(text)
-        self._check_text(text)
-        ends = ends_of(self) if add_special else None
-        adds = ends is not None and not parse_special
+        return tokenize(self, text, bool(add_special), bool(parse_special))
 
-        def run() -> list[int]:
-            with self._in_use() as vocabulary:
-                return native.tokenize(vocabulary, data, adds, bool(parse_special))
+    def render_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool | None = None,
+        continue_final: bool = False,
+        *,
+        parse_special: bool = False,
+        **template_variables: Any,
+    ) -> RenderedChat:
+        """A chat as this model reads it: text, tokens, and where each message lies in them.
 
-        pre_tokenizer = self.metadata.get("tokenizer.ggml.pre")
-        split = self.vocab_type == "BPE"
-        tokens = with_room(longest_run(text, pre_tokenizer) if split else 0, run)
-        if tokens and min(tokens) < 0:
-            raise ValueError(
-                f"{self.name} has no token for a part of {text[:40]!r}, and none for unknown text. "
-                "Leave that part out."
+        The model's own template lays it out, as transformers' `apply_chat_template` does; whether
+        the prompt begins with the beginning-of-text token is the template's choice too. What
+        people and tools say is plain text: "<|im_end|>" in a message is those characters.
+
+            model.render_chat([{"role": "user", "content": "Hello"}])
+
+        Args:
+            messages: mappings with "role" and what the template reads, mostly "content": a text,
+                None, or a list of parts {"type": "text", "text": "..."}, which are put on a line
+                each.
+            tools: JSON schemas of functions, as the template expects them.
+            add_generation_prompt: end with what makes the model answer; None does, unless the
+                last message is gone on with.
+            continue_final: end where the last message ends, so that the model goes on with it.
+            parse_special: read the names of special tokens in messages as these tokens.
+            template_variables: what else the template may use, such as `enable_thinking=False`;
+                data that JSON can carry. What it does not use changes nothing.
+
+        Raises:
+            ValueError: the model has no chat template, it refuses these messages, or a part of a
+                content is no text.
+            TypeError: messages or tools are of another form.
+            ModelError: the template failed, as on a message without its content; the error says
+                at which message. Or it took more than its share of time (10 s) or memory (256 MB),
+                which grow with the messages.
+        """
+        from mullama_lab.engine.model import chat
+
+        return chat.rendered(
+            chat.Chat.of(
+                self,
+                messages,
+                tools,
+                add_generation_prompt,
+                continue_final,
+                parse_special=parse_special,
+                variables=template_variables,
             )
-        return tokens if ends is None or adds else with_ends(tokens, ends)
+        )
 
     def detokenize(self, tokens: Iterable[int], *, special: bool = False) -> str:
         """The text of some tokens; bytes that are no UTF-8 become U+FFFD."""
@@ -320,38 +354,6 @@ class Model(Handle):
     @property
     def _adds_space(self) -> bool:
         return bool(self.metadata.get("tokenizer.ggml.add_space_prefix", self.vocab_type == "SPM"))
-
-    def _encode(self, text: str) -> bytes:
-        if not isinstance(text, str):
-            raise TypeError(f"text must be a str, not {type(text).__name__}.")
-        if self.vocab_type == "NONE":
-            raise ValueError(f"{self.name} has no vocabulary. Give token ids instead of text.")
-        try:
-            data = text.encode()
-        except UnicodeEncodeError as error:
-            raise ValueError(
-                f"the text has a lone surrogate, {text[error.start]!a}, at {error.start}, which is "
-                "no character. Pass text.encode('utf-16', 'surrogatepass')"
-                ".decode('utf-16', 'replace') to have it repaired or replaced."
-            ) from None
-        if len(data) >= native.LONGEST_TEXT:
-            raise ValueError(
-                f"the text has {len(data)} bytes; llama.cpp takes less than 2**31. Cut it in parts."
-            )
-        return data
-
-    def _check_text(self, text: str) -> None:
-        """A vocabulary without all 256 bytes can only take the characters it knows."""
-        if not self._missing_bytes:
-            return
-        known = set(self.metadata["tokenizer.ggml.tokens"])
-        for character in {" ", *text}:
-            written = _SPACE if character == " " else character
-            if written not in known and not self._missing_bytes.isdisjoint(written.encode()):
-                raise ValueError(
-                    f"{self.name} has no token for {character!a} and none for its bytes. "
-                    "Leave that character out."
-                )
 
     def _check_token(self, token: int) -> int:
         try:

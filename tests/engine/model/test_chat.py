@@ -1,9 +1,12 @@
+"""A chat becomes a prompt, by the model's own template."""
+
 from __future__ import annotations
+
+import warnings
 
 import pytest
 
 from mullama_lab.engine import _native_model, tiny
-from mullama_lab.engine.model import Model, chat
 from mullama_lab.errors import ModelError
 
 TALK = [
@@ -11,15 +14,10 @@ TALK = [
     {"role": "user", "content": "Grüße\n<b>&\0 😀"},
     {"role": "assistant", "content": "  spaces  "},
 ]
+ALL_TEXT = "{% for m in messages %}{{ m.content }}{% endfor %}"
+HELLO = [{"role": "user", "content": "Hello"}]
 
-
-@pytest.fixture
-def with_template(tmp_path):
-    def load(template):
-        path = tiny.write(tmp_path / "chat.gguf", chat_template=template)
-        return Model.load(path, vocab_only=True)
-
-    return load
+pytestmark = pytest.mark.filterwarnings("ignore:the chat template of tiny does not write")
 
 
 @pytest.mark.parametrize("length", [1, 2, 3])
@@ -30,46 +28,118 @@ def test_chatml_equals_llama_cpps_own_rendering(smollm2, length, add_generation_
     expected = _native_model.apply_builtin_template(
         smollm2.chat_template, pairs, add_generation_prompt
     )
-    assert chat.render(smollm2, talk[:length], add_generation_prompt) == expected
+    got = smollm2.render_chat(talk[:length], add_generation_prompt=add_generation_prompt)
+    assert got.text == expected
+    assert got.tokens == smollm2.tokenize(expected, add_special=False, parse_special=True)
 
 
 def test_the_models_own_template_does_what_llama_cpps_list_leaves_out(smollm2):
-    question = [{"role": "user", "content": "Hi"}]
-    assert chat.render(smollm2, question) == (
+    assert smollm2.render_chat([{"role": "user", "content": "Hi"}]).text == (
         "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, "
         "trained by Hugging Face<|im_end|>\n"
         "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     )
 
 
-def test_text_of_a_message_is_not_changed(with_template):
-    model = with_template("{% for m in messages %}{{ m.content }}{% endfor %}")
-    assert chat.render(model, TALK) == "".join(message["content"] for message in TALK)
+def test_text_of_a_message_is_not_changed(chat_model):
+    text = chat_model(ALL_TEXT).render_chat(TALK).text
+    assert text == "".join(message["content"] for message in TALK)
 
 
-def test_a_template_sees_what_transformers_gives_it(with_template):
-    model = with_template(
+def test_a_template_sees_what_transformers_gives_it(chat_model):
+    model = chat_model(
         "{{ bos_token }}|{{ eos_token }}|{{ messages | tojson }}|{{ tools is none }}|"
         "{{ strftime_now('%Y') | length }}|"
         "{% for m in messages %}{% if loop.index > 1 %}{% break %}{% endif %}{{ m.role }}"
         "{% endfor %}|{% generation %}kept{% endgeneration %}|{{ thinking }}"
     )
     talk = [{"role": "user", "content": "é<"}, {"role": "user", "content": "-"}]
-    assert chat.render(model, talk, variables={"thinking": "no"}) == (
+    assert model.render_chat(talk, thinking="no").text == (
         '<s>|</s>|[{"role": "user", "content": "é<"}, {"role": "user", "content": "-"}]|True|'
         "4|user|kept|no"
     )
 
 
-def test_a_model_without_a_template_says_what_to_do(with_template):
+def test_tools_reach_the_template_and_its_variant_for_tools(chat_model):
+    tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+    template = "{{ tools | tojson }}"
+    assert chat_model(template).render_chat(HELLO, tools=[tool]).text.count('"add"') == 1
+    two = {"tokenizer.chat_template.tool_use": "with {{ tools[0].function.name }}"}
+    model = chat_model("without", metadata=two)
+    assert model.render_chat(HELLO, [tool]).text == "with add"
+    assert model.render_chat(HELLO).text == "without"
+    for wrong in ("add", [print], {"a": 1}, 3):
+        with pytest.raises(TypeError, match='"function": {"name"'):
+            model.render_chat(HELLO, tools=wrong)
+
+
+def test_a_content_of_parts_is_its_texts_and_no_content_is_no_field(chat_model):
+    model = chat_model("{% for m in messages %}[{{ m.content }}{{ 'content' in m }}]{% endfor %}")
+    parts = [{"type": "text", "text": "a"}, "b", {"text": "c"}]
+    talk = [{"role": "user", "content": parts}, {"role": "assistant", "content": None}]
+    assert model.render_chat(talk).text == "[a\nb\ncTrue][False]"
+
+
+@pytest.mark.parametrize(
+    "part",
+    [{"type": "image_url", "image_url": {"url": "x"}}, {"type": "image"}, 7, {"type": "text"}],
+)
+def test_a_part_that_is_no_text_is_refused_by_name(chat_model, part):
+    talk = [{"role": "system", "content": "a"}, {"role": "user", "content": ["look", part]}]
+    kind = part.get("type") if isinstance(part, dict) else "int"
+    with pytest.raises(ValueError, match=rf"message 1 \(user\): part 1 .* type '{kind}'"):
+        chat_model(ALL_TEXT).render_chat(talk)
+
+
+def test_the_last_message_can_be_gone_on_with(smollm2, chat_model):
+    talk = [{"role": "user", "content": "Count."}, {"role": "assistant", "content": "One, two,"}]
+    assert smollm2.render_chat(talk, continue_final=True).text.endswith(
+        "<|im_start|>user\nCount.<|im_end|>\n<|im_start|>assistant\nOne, two,"
+    )
+    strips = chat_model("{% for m in messages %}{{ m.content | trim }};{% endfor %}")
+    final = [*talk[:1], {"role": "assistant", "content": " One, "}]
+    assert strips.render_chat(final, continue_final=True).text == "Count.;One,"
+    keeps = chat_model("{% for m in messages %}{{ m.content }};{% endfor %}")
+    assert keeps.render_chat(final, continue_final=True).text == "Count.; One, "
+
+
+@pytest.mark.parametrize(
+    ("template", "messages", "options"),
+    [
+        (ALL_TEXT, HELLO, {"add_generation_prompt": True}),
+        ("nothing", HELLO, {}),
+        (ALL_TEXT, [{"role": "assistant", "content": ""}], {}),
+    ],
+)
+def test_what_cannot_be_gone_on_with_is_refused(chat_model, template, messages, options):
+    with pytest.raises(ValueError, match="continue_final=True"):
+        chat_model(template).render_chat(messages, continue_final=True, **options)
+
+
+def test_a_model_without_a_template_says_what_to_do(chat_model):
     with pytest.raises(ValueError, match=r"no chat template.*Write the prompt as text"):
-        chat.render(with_template(None), TALK)
+        chat_model(None).render_chat(TALK)
 
 
-def test_a_template_may_refuse_the_messages(with_template):
-    model = with_template("{{ raise_exception('roles must alternate') }}")
-    with pytest.raises(ValueError, match="refuses this: roles must alternate"):
-        chat.render(model, TALK)
+ALTERNATES = (
+    "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('roles must alternate') }}{% endif %}{{ m.content }}{% endfor %}"
+)
+
+
+def test_a_template_may_refuse_the_messages_and_the_error_says_which(chat_model):
+    talk = [*HELLO, {"role": "assistant", "content": "a"}] * 3
+    talk.insert(4, {"role": "tool", "content": "b"})
+    with pytest.raises(ValueError, match=r"at message 4 \(tool\): roles must alternate"):
+        chat_model(ALTERNATES).render_chat(talk)
+    with pytest.raises(ValueError, match=r"of tiny refuses this: never"):
+        chat_model("{{ raise_exception('never') }}").render_chat(talk)
+
+
+def test_a_template_that_fails_says_at_which_message(smollm2):
+    talk = [*TALK, {"role": "user"}, {"role": "assistant", "content": "a"}]
+    with pytest.raises(ModelError, match=r"failed at message 3 \(user\): .* 'content'"):
+        smollm2.render_chat(talk)
 
 
 @pytest.mark.parametrize(
@@ -84,17 +154,54 @@ def test_a_template_may_refuse_the_messages(with_template):
         "{{ messages + 1 }}",
     ],
 )
-def test_a_broken_or_hostile_template_is_an_error_of_the_model(with_template, template):
-    with pytest.raises(ModelError, match="chat template of tiny failed"):
-        chat.render(with_template(template), TALK)
+def test_a_broken_template_is_an_error_of_the_model(chat_model, template):
+    with pytest.raises(ModelError, match="chat template of tiny failed: "):
+        chat_model(template).render_chat(TALK)
 
 
 @pytest.mark.parametrize("messages", ["Hi", {"role": "user"}, [{"content": "Hi"}], ["Hi"], None])
-def test_messages_of_another_form_are_a_type_error(with_template, messages):
+def test_messages_of_another_form_are_a_type_error(tiny_model, messages):
     with pytest.raises(TypeError, match=r'"role": "user"'):
-        chat.render(with_template(tiny.CHATML), messages)
+        tiny_model.render_chat(messages)
 
 
-def test_no_messages_are_refused(with_template):
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        ({"role": "user", "content": 7}, r"message 0 \(user\): its content is 7"),
+        ({"role": "user", "content": "a", "x": {1}}, r"messages\[0\]\['x'\] is \{1\}, of type set"),
+        ({"role": "user", "content": "a", 5: "x"}, "has the key 5"),
+    ],
+)
+def test_what_a_template_cannot_get_is_named(tiny_model, message, said):
+    with pytest.raises(TypeError, match=said):
+        tiny_model.render_chat([message])
+
+
+def test_a_message_that_holds_itself_is_refused(tiny_model):
+    loop: dict = {"role": "user", "content": "a"}
+    loop["self"] = loop
+    with pytest.raises(ValueError, match="nested more than 100 deep"):
+        tiny_model.render_chat([loop])
+
+
+def test_no_messages_are_refused(tiny_model):
     with pytest.raises(ValueError, match="messages is empty"):
-        chat.render(with_template(tiny.CHATML), [])
+        tiny_model.render_chat([])
+
+
+def test_a_lone_surrogate_is_refused_as_in_any_text(tiny_model):
+    with pytest.raises(ValueError, match="lone surrogate"):
+        tiny_model.render_chat([{"role": "user", "content": "a\ud83d"}])
+
+
+def test_the_template_alone_decides_about_bos_and_its_absence_is_said_once(chat_model):
+    with_bos = chat_model("{{ bos_token }}" + ALL_TEXT)
+    assert with_bos.render_chat(HELLO).tokens[:2] == [tiny.BOS, ord("H") + 3]
+    without = chat_model(ALL_TEXT)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("default")
+        tokens = [without.render_chat(HELLO).tokens for _ in range(2)]
+    assert tokens[0][0] == ord("H") + 3
+    assert [str(w.message)[:42] for w in said] == ["the chat template of tiny does not write '"]
+    assert said[0].filename == __file__

@@ -217,7 +217,7 @@ def test_a_chat_is_the_generation_from_the_rendered_template(session):
     chat = session.chat([{"role": "user", "content": "hi"}], Greedy(), max_tokens=5)
     prompt = "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n"
     assert session.model.detokenize(chat.prompt_tokens) == prompt
-    plain = session.generate(byte(prompt), Greedy(), max_tokens=5)
+    plain = session.generate([tiny.BOS, *byte(prompt)], Greedy(), max_tokens=5)
     assert chat.tokens.tolist() == plain.tokens.tolist()
     with pytest.raises(TypeError, match="messages must be a list, not str"):
         session.chat("hi")

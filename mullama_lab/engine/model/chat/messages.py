@@ -1,0 +1,140 @@
+"""The messages of a chat as a template gets them: plain data, with text for content.
+
+A content of parts becomes their texts, one a line, as llama.cpp and vLLM do it. What is None is
+left out, as transformers does it: templates that look for a field mind None, and few expect it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+Message = Mapping[str, Any]
+
+_LIST_OF_MESSAGES = 'Write [{"role": "user", "content": "..."}].'
+DEEPEST = 100  # lists and mappings in one another
+
+
+def checked_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
+    """The messages as plain data.
+
+    Raises:
+        TypeError: they are no list of mappings with a role, or hold what JSON has no word for.
+        ValueError: there is none, or one has a part that is no text.
+    """
+    if isinstance(messages, (str, bytes, Mapping)) or not isinstance(messages, Sequence):
+        raise TypeError(
+            f"messages must be a list, not {type(messages).__name__}. {_LIST_OF_MESSAGES}"
+        )
+    if not messages:
+        raise ValueError(f"messages is empty. {_LIST_OF_MESSAGES}")
+    return [_checked(i, message) for i, message in enumerate(messages)]
+
+
+def checked_tools(tools: Sequence[Mapping[str, Any]] | None) -> list[Any] | None:
+    """Tools as plain data; TypeError where they are no list of JSON schemas."""
+    if tools is None:
+        return None
+    if isinstance(tools, (str, bytes, Mapping)) or not isinstance(tools, Sequence):
+        raise TypeError(
+            f"tools must be a list, not {type(tools).__name__}. Write "
+            '[{"type": "function", "function": {"name": "...", "parameters": {...}}}].'
+        )
+    for i, tool in enumerate(tools):
+        if not isinstance(tool, Mapping):
+            raise TypeError(
+                f"tools[{i}] is {tool!r:.80}; a tool is a mapping with its JSON schema: "
+                '{"type": "function", "function": {"name": "...", "parameters": {...}}}.'
+            )
+    return plain(tools, "tools")
+
+
+def plain(value: Any, name: str, depth: int = 0) -> Any:
+    """Data of JSON's own kinds, copied; TypeError names what is none of them."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _characters(str(value), name)
+    for kind in (int, float):
+        if isinstance(value, kind):
+            return kind(value)
+    if depth == DEEPEST:
+        raise ValueError(f"{name[:80]}… is nested more than {DEEPEST} deep.")
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise TypeError(f"{name} has the key {key!r:.80}; a key must be a text.")
+        return {
+            _characters(str(key), name): plain(item, f"{name}[{key!r:.40}]", depth + 1)
+            for key, item in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [plain(v, f"{name}[{i}]", depth + 1) for i, v in enumerate(value)]
+    raise TypeError(
+        f"{name} is {value!r:.80}, of type {type(value).__name__}. A chat template gets texts, "
+        "numbers, booleans, None, and lists and mappings of them."
+    )
+
+
+def _characters(text: str, name: str) -> str:
+    """A text that has no half of a character, which would not reach the template as it is."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{name} has a lone surrogate, {text[error.start]!a}, at {error.start}, which is no "
+            "character. Pass text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace') "
+            "to have it repaired or replaced."
+        ) from None
+    return text
+
+
+def texts_in(data: Any) -> Iterator[str]:
+    """Every text in plain data, keys too."""
+    if isinstance(data, str):
+        yield data
+    elif isinstance(data, dict):
+        for key, value in data.items():
+            yield key
+            yield from texts_in(value)
+    elif isinstance(data, list):
+        for value in data:
+            yield from texts_in(value)
+
+
+def _checked(i: int, message: Message) -> dict[str, Any]:
+    if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
+        raise TypeError(
+            f"message {i} must be a mapping with a role, not {message!r:.80}. "
+            'Write {"role": "user", "content": "..."}.'
+        )
+    name = f"message {i} ({message['role'][:40]})"
+    given = dict(message)
+    if given.get("content") is not None:
+        given["content"] = _text_of(given["content"], name)
+    found = plain(given, f"messages[{i}]")
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _text_of(content: Any, whose: str) -> str:
+    if isinstance(content, str):
+        return str(content)
+    if not isinstance(content, (list, tuple)):
+        raise TypeError(
+            f"{whose}: its content is {content!r:.80}. A content is a text, None, or a list of "
+            'parts such as {"type": "text", "text": "..."}.'
+        )
+    texts = []
+    for number, part in enumerate(content):
+        if isinstance(part, str):
+            texts.append(str(part))
+            continue
+        kind = part.get("type", "text") if isinstance(part, Mapping) else type(part).__name__
+        text = part.get("text") if isinstance(part, Mapping) else None
+        if kind != "text" or not isinstance(text, str):
+            raise ValueError(
+                f"{whose}: part {number} of its content is of the type {kind!r:.40}. Only text is "
+                'read here: {"type": "text", "text": "..."}. Leave the part out.'
+            )
+        texts.append(str(text))
+    return "\n".join(texts)
