@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from mullama_lab.engine.generation.run import Run
     from mullama_lab.engine.index import MultiVectorIndex
     from mullama_lab.engine.model import Model
+    from mullama_lab.engine.model.chat import RenderedChat
     from mullama_lab.engine.sampling.preview import Preview, StageView
     from mullama_lab.engine.sampling.samplers import (
         DRY,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
         Typical,
     )
     from mullama_lab.engine.session import Session
+    from mullama_lab.engine.session.conversation import Conversation
     from mullama_lab.engine.trace import Trace
     from mullama_lab.engine.trace.step import Step
     from mullama_lab.engine.tree import Tree
@@ -58,6 +60,7 @@ __all__ = [
     "AdaptiveP",
     "Ban",
     "Chain",
+    "Conversation",
     "Custom",
     "DynamicTemperature",
     "Greedy",
@@ -72,6 +75,7 @@ __all__ = [
     "MultiVectorIndex",
     "Penalties",
     "Preview",
+    "RenderedChat",
     "Run",
     "Session",
     "StageView",
@@ -96,10 +100,12 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Conversation": "engine.session.conversation",
     "Model": "engine.model",
     "MultiVectorEncoder": "engine.encoder",
     "MultiVectorIndex": "engine.index",
     "Preview": "engine.sampling.preview",
+    "RenderedChat": "engine.model.chat",
     "Run": "engine.generation.run",
     "Session": "engine.session",
     "StageView": "engine.sampling.preview",

@@ -7,16 +7,18 @@ stays usable.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mullama_lab.engine.model.opening import must_be_short
+from mullama_lab.engine.generation.run import Run
 from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.session import file
 from mullama_lab.engine.session.branches import SessionBranches
+from mullama_lab.engine.session.conversation import Conversation, Messages, chat_tokens
 from mullama_lab.engine.session.file import SavedSession
 from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.trace.step import Step
 from mullama_lab.engine.tree import Tree
 
 if TYPE_CHECKING:
@@ -55,9 +57,12 @@ class Session(SessionBranches):
 
     def chat(
         self,
-        messages: Sequence[dict[str, str]],
+        messages: Messages,
         chain: Chain | Stage | Iterable[Stage] | None = None,
         *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        continue_final: bool = False,
+        parse_special: bool = False,
         max_tokens: int = 512,
         seed: int | None = None,
         stop: str | Iterable[str] = (),
@@ -66,8 +71,16 @@ class Session(SessionBranches):
     ) -> Trace:
         """Answer a conversation, laid out by the model's own chat template.
 
+        What people and tools say is plain text: "<|im_end|>" in a message ends nothing.
+        `conversation` keeps the messages for you; `model.render_chat` shows what the model reads.
+
         Args:
-            messages: dicts such as {"role": "user", "content": "Hello"}.
+            messages: dicts such as {"role": "user", "content": "Hello"}, or what
+                `model.render_chat` gave, which takes variables for the template too.
+            tools: JSON schemas of functions, as the template expects them.
+            continue_final: go on with the last message instead of answering it.
+            parse_special: read the names of special tokens in messages as these tokens.
+            chain, max_tokens, seed, stop, top, sequence: as in `generate`.
 
         Raises:
             TypeError: messages are no list of dicts with a role.
@@ -75,11 +88,7 @@ class Session(SessionBranches):
             ModelError: the template failed, as on a message without its content.
             ContextFull: the conversation does not fit. What else `generate` raises, this does.
         """
-        from mullama_lab.engine.model import chat
-
-        text = chat.render(self.model, messages)
-        must_be_short(self.model, text, self.n_ctx)
-        tokens = self.model.tokenize(text, add_special=False, parse_special=True)
+        tokens = chat_tokens(self, messages, tools, continue_final, parse_special)
         return self.generate(
             tokens,
             chain,
@@ -88,6 +97,86 @@ class Session(SessionBranches):
             stop=stop,
             top=top,
             sequence=sequence,
+        )
+
+    def stream_chat(
+        self,
+        messages: Messages,
+        chain: Chain | Stage | Iterable[Stage] | None = None,
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        continue_final: bool = False,
+        parse_special: bool = False,
+        max_tokens: int = 512,
+        seed: int | None = None,
+        stop: str | Iterable[str] = (),
+        top: int = 64,
+        sequence: int = 0,
+    ) -> Iterator[Step]:
+        """Answer a conversation and yield each Step as it comes; see `chat` and `stream`."""
+        tokens = chat_tokens(self, messages, tools, continue_final, parse_special)
+        return self.stream(
+            tokens,
+            chain,
+            max_tokens=max_tokens,
+            seed=seed,
+            stop=stop,
+            top=top,
+            sequence=sequence,
+        )
+
+    def start_chat(
+        self,
+        messages: Messages,
+        chain: Chain | Stage | Iterable[Stage] | None = None,
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        continue_final: bool = False,
+        parse_special: bool = False,
+        max_tokens: int = 512,
+        seed: int | None = None,
+        stop: str | Iterable[str] = (),
+        top: int = 64,
+        sequence: int = 0,
+    ) -> Run:
+        """Begin to answer a conversation and return a Run at once; see `chat`."""
+        tokens = chat_tokens(self, messages, tools, continue_final, parse_special)
+        return self.start(
+            tokens,
+            chain,
+            max_tokens=max_tokens,
+            seed=seed,
+            stop=stop,
+            top=top,
+            sequence=sequence,
+        )
+
+    def conversation(
+        self,
+        system: str | None = None,
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        sequence: int = 0,
+        **template_variables: Any,
+    ) -> Conversation:
+        """Begin a Conversation, which keeps its messages, and of which only the new is decoded.
+
+            talk = session.conversation("You are brief.")
+            talk.say("Name a planet.").text
+            talk.say("And another?").text
+
+        Args:
+            system: what the model is told first; None leaves that to the template.
+            tools: JSON schemas of functions, as the template expects them.
+            sequence: where in the cache it lives (see `fork`); 0 is where `generate` works too,
+                which then takes its place, and the next turn is decoded from the beginning.
+            template_variables: what else the template may use, such as `enable_thinking=False`.
+
+        Raises:
+            ValueError: the model has no chat template, or there is no such sequence.
+        """
+        return Conversation(
+            self, system, tools=tools, sequence=sequence, template_variables=template_variables
         )
 
     def save(self, path: str | Path, tree: Tree | None = None) -> SavedSession:

@@ -1,0 +1,248 @@
+"""Conversation: a chat turn by turn, of which only what is new is decoded.
+
+A turn's prompt is the whole chat. Its beginning is in the cache, and is reused as far as its
+tokens are the same. So the model's own answers stay the tokens that it drew: their text could
+become other tokens when it is tokenized again, and everything after them would be decoded again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mullama_lab.engine.generation.run import Run
+from mullama_lab.engine.model.chat import Chat, Layout, RenderedChat
+from mullama_lab.engine.model.chat.marks import marks_of
+from mullama_lab.engine.model.opening import must_be_short
+from mullama_lab.engine.sampling.chain import Chain, Stage
+from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.trace.step import Step
+from mullama_lab.errors import MullamaError
+
+if TYPE_CHECKING:
+    from mullama_lab.engine.session.session import Session
+
+Messages = Sequence[Mapping[str, Any]] | RenderedChat
+
+
+def chat_tokens(
+    session: Session,
+    messages: Messages,
+    tools: Sequence[Mapping[str, Any]] | None,
+    continue_final: bool,
+    parse_special: bool,
+) -> list[int]:
+    """The tokens of a chat, which is refused while it is text if it cannot fit."""
+    session.must_be_open()
+    if isinstance(messages, RenderedChat):
+        if tools is not None or continue_final or parse_special:
+            raise ValueError(
+                "the chat is rendered already: give tools, continue_final and parse_special to "
+                "model.render_chat."
+            )
+        return messages.tokens
+    chat = Chat.of(
+        session.model,
+        messages,
+        tools,
+        continue_final=continue_final,
+        parse_special=parse_special,
+    )
+    layout = chat.laid_out()
+    must_be_short(session.model, layout.text, session.n_ctx)
+    return layout.tokens
+
+
+@dataclass(frozen=True)
+class _Read:
+    """The beginning of a chat as the model has read and written it."""
+
+    text: str = ""
+    tokens: tuple[int, ...] = ()
+
+
+class Conversation:
+    """A chat with a model, turn by turn, made by `session.conversation`.
+
+        talk = session.conversation("You are brief.")
+        trace = talk.say("Name a planet.")     # blocks
+        for step in talk.stream("And another?"): ...
+        talk.undo()                            # as if that was never said
+
+    `session.ledger` shows that a turn decodes what is new in it. That is so where the template
+    writes what was said before as it was; where it rewrites that (it drops the thinking of former
+    turns, or strips spaces), the cache serves up to there and the rest is decoded again.
+
+    Attributes:
+        session: where it takes place.
+        sequence: its sequence of the cache.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        system: str | None = None,
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        sequence: int = 0,
+        template_variables: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.session = session
+        self.sequence = session._check_sequence(sequence)
+        self._tools = tools
+        self._variables = dict(template_variables or {})
+        self._messages: list[dict[str, Any]] = []
+        self._read: list[_Read] = [_Read()]  # before each turn
+        if system is not None:
+            self._messages.append({"role": "system", "content": system})
+        question = {"role": "user", "content": ""}
+        Chat.of(session.model, [*self._messages, question], tools, variables=self._variables)
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        """What was said so far, as `session.chat` takes it; a copy."""
+        return deepcopy(self._messages)
+
+    def say(
+        self,
+        text: str,
+        chain: Chain | Stage | Iterable[Stage] | None = None,
+        *,
+        max_tokens: int = 512,
+        seed: int | None = None,
+        stop: str | Iterable[str] = (),
+        top: int = 64,
+    ) -> Trace:
+        """Say something and wait for the answer; the arguments are those of `session.generate`.
+
+        What is interrupted or fails was not said: the conversation is as it was before.
+        """
+        question, layout, tokens = self._next(text)
+        trace = self.session.generate(
+            tokens,
+            chain,
+            max_tokens=max_tokens,
+            seed=seed,
+            stop=stop,
+            top=top,
+            sequence=self.sequence,
+        )
+        self._remember(question, layout, trace)
+        return trace
+
+    def stream(
+        self,
+        text: str,
+        chain: Chain | Stage | Iterable[Stage] | None = None,
+        *,
+        max_tokens: int = 512,
+        seed: int | None = None,
+        stop: str | Iterable[str] = (),
+        top: int = 64,
+    ) -> Iterator[Step]:
+        """Say something and yield each Step of the answer as it comes.
+
+        It begins with the first step that is asked for. Leaving the loop stops it, and what was
+        answered until then counts.
+        """
+        question, layout, tokens = self._next(text)
+
+        def steps() -> Iterator[Step]:
+            run = self.session.start(
+                tokens,
+                chain,
+                max_tokens=max_tokens,
+                seed=seed,
+                stop=stop,
+                top=top,
+                sequence=self.sequence,
+            )
+            try:
+                yield from run
+            finally:
+                self._end(question, layout, run)
+
+        return steps()
+
+    def undo(self) -> None:
+        """Take back the last turn, question and answer.
+
+        Raises:
+            ValueError: nothing was said yet.
+        """
+        if len(self._read) == 1:
+            raise ValueError("there is no turn to take back. Say something first.")
+        self._read.pop()
+        del self._messages[-2:]
+
+    def fork(self) -> Conversation:
+        """Another conversation that goes on from here, in a sequence of its own.
+
+        They share the cache of what was said so far. `session.remove(other.sequence)` gives the
+        sequence back.
+
+        Raises:
+            SessionError: all n_seq_max sequences are in use.
+        """
+        other = Conversation.__new__(Conversation)
+        vars(other).update(vars(self))
+        other.sequence = self.session.fork(self.sequence)
+        other._messages, other._read = self.messages, list(self._read)
+        return other
+
+    def __len__(self) -> int:
+        """How many turns there were."""
+        return len(self._read) - 1
+
+    def __repr__(self) -> str:
+        lines = [f"<Conversation of {len(self)} turns in sequence {self.sequence}>"]
+        lines += [f"{m['role']:10} {m['content']!r}" for m in self._messages]
+        return "\n".join(lines)
+
+    def _next(self, text: str) -> tuple[dict[str, Any], Layout, list[int]]:
+        """A question as a message, the chat with it, and its tokens."""
+        question = {"role": "user", "content": text}
+        chat = Chat.of(
+            self.session.model,
+            [*self._messages, question],
+            self._tools,
+            variables=self._variables,
+        )
+        layout = chat.laid_out()
+        must_be_short(self.session.model, layout.text, self.session.n_ctx)
+        return question, layout, self._tokens(layout)
+
+    def _tokens(self, layout: Layout) -> list[int]:
+        """The tokens of the chat: those that were read and drawn, and those of what is new.
+
+        The new has to begin with a mark, where llama.cpp would cut the text too.
+        """
+        for read in reversed(self._read):
+            if read.text and layout.text.startswith(read.text):
+                new = layout.after(len(read.text))
+                begins = any(new.text.startswith(mark.name) for mark in marks_of(layout.model))
+                if begins and not (new.said and new.said[0][0] == 0):
+                    return [*read.tokens, *new.part_tokens]
+        return layout.tokens
+
+    def _remember(self, question: dict[str, Any], layout: Layout, trace: Trace) -> None:
+        """Add a turn; what the model read and wrote is kept if the text is what it drew."""
+        model, drawn = self.session.model, trace.tokens.tolist()
+        if drawn and model.is_eog(drawn[-1]):
+            drawn.pop()
+        data = b"".join(model.piece(token) for token in drawn)
+        whole = data == trace.text.encode("utf-8", "surrogatepass")
+        tokens = (*trace.prompt_tokens.tolist(), *drawn)
+        self._read.append(_Read(layout.text + trace.text, tokens) if whole else _Read())
+        self._messages += [question, {"role": "assistant", "content": trace.text}]
+
+    def _end(self, question: dict[str, Any], layout: Layout, run: Run) -> None:
+        """Stop a stream, and take what it gave."""
+        run.stop()
+        with suppress(MullamaError):
+            run.wait()
+        if run.error is None:
+            self._remember(question, layout, run.trace)
