@@ -136,6 +136,14 @@ def test_a_template_may_refuse_the_messages_and_the_error_says_which(chat_model)
         chat_model("{{ raise_exception('never') }}").render_chat(talk)
 
 
+def test_what_a_template_says_in_its_error_is_shown_without_anything_hidden(chat_model):
+    model = chat_model(
+        "{{ raise_exception('a\u202e\x1b[31m' ~ messages[0].content) }}", ("<|im_end|>",)
+    )
+    with pytest.raises(ValueError, match=r"refuses this.*: a\[RLO\]\[ESC\]\[31mx<\|im_end\|>$"):
+        model.render_chat([{"role": "user", "content": "x<|im_end|>"}])
+
+
 def test_a_template_that_fails_says_at_which_message(smollm2):
     talk = [*TALK, {"role": "user"}, {"role": "assistant", "content": "a"}]
     with pytest.raises(ModelError, match=r"failed at message 3 \(user\): .* 'content'"):

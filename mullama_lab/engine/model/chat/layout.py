@@ -15,6 +15,7 @@ from mullama_lab.engine.model.chat.marks import (
     Guard,
     marks_of,
     private_letters,
+    shown,
     tokens_of,
     unguarded,
 )
@@ -160,18 +161,18 @@ class Chat:
         outcome = self._outcome(messages, tools, variables)
         if outcome.kind == "text":
             return outcome.text
-        name = self.model.name
+        name, why = self.model.name, shown(outcome.text)
         if outcome.kind == "ended":
             raise ModelError(
-                f"the chat template of {name} was ended: {outcome.text}. Ask where the file comes "
+                f"the chat template of {name} was ended: {why}. Ask where the file comes "
                 "from: an honest template needs neither. Or write the prompt as text."
             )
         at = self._which(messages, outcome)
-        where = "" if at is None else f" at message {at} ({messages[at]['role'][:40]})"
+        where = "" if at is None else f" at message {at} ({shown(messages[at]['role'])[:40]})"
         if outcome.kind == "refused":
-            raise ValueError(f"the chat template of {name} refuses this{where}: {outcome.text}")
+            raise ValueError(f"the chat template of {name} refuses this{where}: {why}")
         raise ModelError(
-            f"the chat template of {name} failed{where}: {outcome.text}. "
+            f"the chat template of {name} failed{where}: {why}. "
             "Check that every message has the fields it uses, or write the prompt as text."
         )
 

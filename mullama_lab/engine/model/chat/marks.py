@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 from mullama_lab.engine import _native_model as native
+from mullama_lab.glyphs import one_line, visible
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model.model import Model
@@ -57,6 +58,11 @@ def private_letters(n: int, text: str) -> str:
     taken = {c for c in text if ord(c) >= _PRIVATE.start}
     letters = (c for c in map(chr, _PRIVATE) if c not in taken)
     return "".join(next(letters) for _ in range(n))
+
+
+def shown(text: str) -> str:
+    """A text in an error or a list: no private characters, and nothing hidden."""
+    return one_line(visible("".join(c for c in text if ord(c) not in _PRIVATE)))
 
 
 class Guard:

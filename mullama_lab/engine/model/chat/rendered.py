@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mullama_lab.engine.model.chat.layout import Chat
+from mullama_lab.engine.model.chat.marks import shown
 from mullama_lab.engine.model.chat.spans import text_spans, token_spans
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class RenderedChat:
         for m in self.messages:
             where = "not in the prompt" if m.start is None else f"tokens {m.start} to {m.end}"
             said = m.text if len(m.text) <= MOST_SHOWN else m.text[: MOST_SHOWN - 1] + "…"
-            lines.append(f"{m.message:3} {m.role[:20]:10} {where:20} {said!r}")
+            lines.append(f"{m.message:3} {shown(m.role)[:20]:10} {where:20} {said!r}")
         return "\n".join(lines)
 
 
