@@ -253,7 +253,8 @@ class MultiVectorIndex:
         Documents of one score come in the order of `ids`.
 
         Raises:
-            ValueError: the query is empty, or its vectors have another dimension.
+            ValueError: the query is empty, its vectors have another dimension, or are so long that
+                float32 does not hold a score.
             IndexFileError: the file that was opened was altered meanwhile.
         """
         k = whole("k", k, 1, 2**31)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mullama_lab.engine.index.file import MappedFile
 from mullama_lab.engine.multivector import MultiVector
 from mullama_lab.engine.multivector.ragged import Ragged
+from mullama_lab.errors import IndexFileError
 
 Name: TypeAlias = "str | int"
 Run: TypeAlias = "tuple[Part, int, int]"  # a part, and from which document to which
@@ -56,6 +57,12 @@ class Pieces:
     def __init__(self, pieces: Iterable[bytes] = ()) -> None:
         self.all = list(pieces)
         self._places = {piece: place for place, piece in enumerate(self.all)}
+
+    def at(self, place: int) -> bytes:
+        """The bytes at a place; IndexError where there are none."""
+        if place < 0:
+            raise IndexError(f"a token has the piece {place}")
+        return self.all[place]
 
     def places(self, pieces: Iterable[bytes]) -> list[int]:
         """Where they are; those that are new are added."""
@@ -104,13 +111,28 @@ class Part:
         return self.texts[int(self.text_offsets[start]) : int(self.text_offsets[end])]
 
     def document(self, place: int, pieces: Pieces) -> MultiVector:
-        """One document, its vectors as read back; a copy, which lives on when its file does not."""
+        """One document, its vectors as read back; a copy, which lives on when its file does not.
+
+        Raises:
+            IndexFileError: a file has something there that no index saves.
+        """
+        try:
+            return self._document(place, pieces)
+        except (IndexError, ValueError, OverflowError) as error:
+            if self.file is None:
+                raise
+            raise IndexFileError(
+                f"document {self.names[place]!r:.80} of {self.file.path} is not what an index "
+                f"saves: {error}. The file was made by another program; make the index again."
+            ) from error
+
+    def _document(self, place: int, pieces: Pieces) -> MultiVector:
         rows = self.rows(place, place + 1)
         text = self.text_bytes(place, place + 1).tobytes()
         return MultiVector(
             vectors=self.vectors.document(place).copy(),
             ids=self.ids[rows].copy(),
-            pieces=tuple(pieces.all[i] for i in self.pieces[rows].tolist()),
+            pieces=tuple(pieces.at(i) for i in self.pieces[rows].tolist()),
             spans=self.spans[rows].copy(),
             text=text.decode("utf-8", "surrogatepass"),
             kind="document",

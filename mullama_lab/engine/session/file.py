@@ -83,7 +83,7 @@ def load(kind: type[S], path: str | Path, model: Model, settings: Mapping[str, A
     try:
         session = kind(model, **options)
     except ValueError as error:
-        if settings:  # of the caller
+        if str(error).partition("=")[0] in settings:  # of the caller; it begins with its name
             raise
         raise SessionFileError(f"{path.name} cannot be opened here: {error}") from error
     try:
