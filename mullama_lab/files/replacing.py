@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,10 +19,12 @@ from mullama_lab.glyphs import visible
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path beside another; what the block writes there takes its place when the block ends.
+    """A path near another; what the block writes there takes its place when the block ends.
 
-    The old file stays as it is until the new one is complete on the disk, and if the block raises.
-    A link is followed, as `open` does: the file it names is replaced, or made, and it stays.
+    It is in a folder of its own, for libraries write further files beside the one they are told
+    to. The old file stays as it is until the new one is complete on the disk, and if the block
+    raises. A link is followed, as `open` does: the file it names is replaced, or made, and the
+    link stays.
 
     Raises:
         OSError: the place is a folder, a device, a pipe, a loop of links or read-only, or its
@@ -30,8 +33,10 @@ def replacing(path: Path) -> Iterator[Path]:
     path = behind_links(path)
     _must_be_writable(path)
     _sweep(path)
-    part = path.with_name(f"{_before(path)}{os.getpid()}.{secrets.token_hex(4)}.part")
+    folder = path.with_name(f"{_before(path)}{os.getpid()}.{secrets.token_hex(4)}.part")
+    part = folder / path.name
     try:
+        folder.mkdir(mode=0o700)
         part.touch()
         mode = (path if path.exists() else part).stat().st_mode & 0o777
         yield part
@@ -41,8 +46,7 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(part, path)
         _sync_folder(path.parent)
     finally:
-        with suppress(OSError):
-            part.unlink()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def must_not_be_a_device(path: Path) -> None:
@@ -68,7 +72,7 @@ def _must_be_writable(path: Path) -> None:
 
 
 def _before(path: Path) -> str:
-    """How the names of the parts of a file begin; short, for a name has at most 255 bytes."""
+    """How the names of a file's folders begin; short, for a name has at most 255 bytes."""
     return f".{path.name[:50]}."
 
 
@@ -79,7 +83,7 @@ def _sweep(path: Path) -> None:
         for left in path.parent.iterdir():
             match = pattern.fullmatch(left.name)
             if match and not psutil.pid_exists(int(match[1])):
-                left.unlink(missing_ok=True)
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _sync_folder(folder: Path) -> None:
