@@ -116,17 +116,22 @@ class Context:
         Args:
             steps: (sequence, token), each sequence once and in rising order.
         """
-        batch, sequences = self.batch, self.sequences
-        n = len(steps)
-        for i, (sequence, token) in enumerate(steps):
-            batch.token[i] = token
-            batch.seq[i] = sequence
-            batch.pos[i] = len(sequences[sequence].tokens)
-            batch.wanted[i] = True
-        self._decode(n, [sequence for sequence, _ in steps])
-        for sequence, token in steps:
-            sequences.extend(sequence, (token,))
-        return [native.logits_view(self.handle, i, self.n_vocab) for i in range(n)]
+        self._decode_steps(steps)
+        return [native.logits_view(self.handle, i, self.n_vocab) for i in range(len(steps))]
+
+    def extend(self, texts: Sequence[tuple[int, Sequence[int]]]) -> Iterator[Logits]:
+        """Decode more tokens in some sequences, side by side; the row after each of them in turn.
+
+        Args:
+            texts: (sequence, tokens), each sequence once and in rising order.
+        """
+        steps = [(sequence, token) for sequence, tokens in texts for token in tokens]
+        self._evict(len(steps), besides=[sequence for sequence, _ in texts])
+        for first in range(0, len(steps), self._most_rows):
+            part = steps[first : first + self._most_rows]
+            self._decode_steps(part)
+            for i in range(len(part)):
+                yield native.logits_view(self.handle, i, self.n_vocab)
 
     def give_way(self) -> None:
         """Let those come first who asked for it, for a moment."""
@@ -134,15 +139,17 @@ class Context:
         if left > 0:
             sleep(min(left, MOMENT))
 
-    def score(self, tokens: Sequence[int]) -> Iterator[Logits]:
-        """Decode a text in sequence 0 and yield the row after each token, in pieces that fit."""
-        self._prepare(tokens, 0, 0)
-        size = max(1, min(self.batch.capacity, SCORE_BYTES // (4 * self.n_vocab)))
-        for start in range(0, len(tokens), size):
-            part = tokens[start : start + size]
-            self._append(0, part, [True] * len(part))
-            for i in range(len(part)):
-                yield native.logits_view(self.handle, i, self.n_vocab)
+    def score(self, tokens: Sequence[int], n_held: int = 0) -> Iterator[Logits]:
+        """Let sequence 0 hold a text, and yield the row after each token but its first `n_held`.
+
+        Those come from the cache as far as it has them.
+        """
+        self._prepare(tokens, 0, n_held)
+        held = self.sequences[0].tokens
+        while len(held) < n_held:
+            part = tokens[len(held) : min(n_held, len(held) + self.batch.capacity)]
+            self._append(0, part, [False] * len(part))
+        yield from self.extend([(0, tokens[n_held:])])
 
     # Sequences.
 
@@ -244,6 +251,11 @@ class Context:
             if held.kept and len(held.tokens) < len(tokens):
                 held.lost = tokens
             raise
+
+    @property
+    def _most_rows(self) -> int:
+        """Tokens of one batch when the rows of all of them are wanted."""
+        return max(1, min(self.batch.capacity, SCORE_BYTES // (4 * self.n_vocab)))
 
     def _fill(
         self, tokens: Sequence[int], sequence: int, n_most: int, progress: Progress | None = None
@@ -348,6 +360,20 @@ class Context:
         batch.wanted[:n] = wanted
         self._decode(n, [sequence])
         self.sequences.extend(sequence, [int(t) for t in tokens])
+
+    def _decode_steps(self, steps: Sequence[tuple[int, int]]) -> None:
+        """Decode (sequence, token) one after the other; the row of each is wanted."""
+        batch = self.batch
+        place = {s: len(self.sequences[s].tokens) for s, _ in steps}
+        for i, (sequence, token) in enumerate(steps):
+            batch.token[i] = token
+            batch.seq[i] = sequence
+            batch.pos[i] = place[sequence]
+            batch.wanted[i] = True
+            place[sequence] += 1
+        self._decode(len(steps), list(place))
+        for sequence, token in steps:
+            self.sequences.extend(sequence, (token,))
 
     def _decode(self, n: int, sequences: Sequence[int]) -> None:
         """Decode the first n tokens of the batch, which belong to these sequences."""

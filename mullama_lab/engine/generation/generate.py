@@ -3,8 +3,7 @@
 logits -> chain -> token -> step -> decode. The loop knows token ids and logits; it knows no
 templates, threads or widgets. It drives any number of lanes, one text each: every lane draws
 its token, then one batch decodes them all. Plain, streamed and background generation are one
-lane; seeds, sweeps and branches are more. Scoring a given text fills the same Trace from a text
-instead of a draw.
+lane; seeds, sweeps and branches are more.
 
 What is recorded of a step is worked out on a thread of its own, while the next token is decoded;
 only the draw comes between two decodes. A lane waits for its record before it draws again. Where
@@ -24,10 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.engine.context import Context
-from mullama_lab.engine.generation.drawing import Draw, Drawing, Learnt, facts_of
+from mullama_lab.engine.generation.drawing import Draw, Drawing, Learnt
 from mullama_lab.engine.generation.stops import Stops, StopSearch
 from mullama_lab.engine.options import Stop, token_limit
-from mullama_lab.engine.sampling.capture import RowReader
 from mullama_lab.engine.sampling.chain import Chain
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.worker import helping_here
@@ -343,38 +341,3 @@ def _going(lanes: Sequence[Lane]) -> list[Lane]:
 
 def _by_sequence(lane: Lane) -> int:
     return lane.sequence
-
-
-def score(context: Context, model: Model, trace: Trace, tokens: list[int]) -> None:
-    """Append a step for each of these tokens, which are given instead of drawn.
-
-    The trace's prompt comes before them. There is no chain, so before and after are the same.
-    """
-    began = perf_counter_ns()
-    reader = RowReader(model.n_vocab, trace.top)
-    prompt = trace.prompt_tokens.tolist()
-    start = perf_counter_ns()
-    text = [*prompt, *tokens]
-    try:
-        for place, row in enumerate(context.score(text[:-1])):
-            if place < len(prompt) - 1:
-                continue
-            t0 = perf_counter_ns()
-            token = text[place + 1]
-            facts = reader.read(row)
-            logprob = float(row[token]) - facts.logsumexp
-            after = facts.top_ids, facts.top_logits - np.float32(facts.logsumexp)
-            t1 = perf_counter_ns()
-            times = t0 - start, 0, t1 - t0
-            trace.append(facts_of(model, row, token, facts, (logprob, *after), times))
-            trace.seconds = (perf_counter_ns() - began) / 1e9
-            start = perf_counter_ns()
-        trace.finish_reason = "scored"
-    except Stopped:
-        trace.finish_reason = "stopped"
-        raise
-    except BaseException:
-        trace.finish_reason = "failed"
-        raise
-    finally:
-        trace.remember_pieces()

@@ -13,14 +13,14 @@ from mullama_lab.engine.model.opening import piece_of
 from mullama_lab.engine.options import MAX_TOP, Stop, seed_or_random, whole
 from mullama_lab.engine.sampling.chain_sampler import check
 from mullama_lab.engine.sampling.schedule import ChainOrSchedule, Schedule
-from mullama_lab.engine.session.runs import SessionRuns
+from mullama_lab.engine.session.scoring import SessionScoring
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.worker import Job, Part
 
 Fork = tuple[Trace, int, "int | str"]  # (trace, step, token)
 
 
-class SessionBranches(SessionRuns):
+class SessionBranches(SessionScoring):
     """The branches of a session."""
 
     def branch(

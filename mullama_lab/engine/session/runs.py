@@ -1,4 +1,4 @@
-"""What a session generates: one text, many side by side, a row, a score."""
+"""What a session generates: one text, many side by side, a row."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.engine.generation.expand import rows_after
-from mullama_lab.engine.generation.generate import Lane, Limits, generate, score
+from mullama_lab.engine.generation.generate import Lane, Limits, generate
 from mullama_lab.engine.generation.news import call_logged, must_be_callable
 from mullama_lab.engine.generation.run import Run, Runs
 from mullama_lab.engine.generation.spread import Chains, Prompt, Seeds, spread
@@ -308,31 +308,6 @@ class SessionRuns(SessionCache):
         """
         prompts, context = [self.prompt_tokens(tokens) for tokens in texts], self._context
         return self._worker.submit(Job(lambda: rows_after(context, prompts, visit), self))
-
-    def score(self, text: Prompt, *, top: int = 64) -> Trace:
-        """How likely the model finds a given text: a Trace with a step for each of its tokens.
-
-        The first token has nothing before it and becomes the trace's prompt. Sequence 0 holds
-        the text afterwards. Ctrl-C stops it; the steps there were are in `session.last_trace`.
-
-        Args:
-            text: a text, or token ids as they are.
-            top: how many alternatives to record for each token.
-
-        Raises:
-            ContextFull: the text does not fit.
-            Stopped: another thread stopped the session meanwhile.
-            ClosedError: the session was closed.
-        """
-        tokens = self.prompt_tokens(text)
-        trace = self._new_trace(tokens[:1], Chain(), None, top)
-        context, model = self._context, self.model
-        job = Job(lambda: score(context, model, trace, tokens[1:]), self)
-        with job.stopped_on_error():
-            self._worker.submit(job)
-            self.last_trace = trace
-            job.result()
-        return trace
 
     def prompt_tokens(self, prompt: Prompt) -> list[int]:
         """The token ids that a prompt becomes: what `generate` would process for it.

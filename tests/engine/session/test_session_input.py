@@ -176,6 +176,7 @@ def test_every_call_on_a_closed_session_says_it_is_closed(tiny_model):
         lambda: session.start("a"),
         lambda: session.logits("a"),
         lambda: session.score("a"),
+        lambda: session.choose("a", ["b"]),
         lambda: session.chat([{"role": "user", "content": "a"}]),
         lambda: session.reset(),
     ):

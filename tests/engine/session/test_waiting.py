@@ -63,6 +63,7 @@ CALLS = {
     "stream": lambda session: list(session.stream("abc", NO_END, max_tokens=2)),
     "logits": lambda session: session.logits("abc"),
     "score": lambda session: session.score("abc"),
+    "choose": lambda session: session.choose("abc", ["a", "bc"]),
     "fork": lambda session: session.remove(session.fork()),
     "one of several": lambda session: session.start_many(["a"] * 2, max_tokens=1)[1].wait(),
 }
