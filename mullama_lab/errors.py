@@ -19,6 +19,7 @@
     ├── SamplingError       a chain could not choose a token
     │   ├── NoCandidates        every token was removed
     │   └── StageFailed         a Custom stage raised, or returned what is no row of logits
+    ├── PresetError         the file of saved chains is damaged, or could not be written
     ├── RetrievalError      an index of documents could not do what was asked
     │   ├── IndexFileError      no index there, truncated or altered
     │   ├── WrongEncoder        the index was made by another encoder
@@ -116,6 +117,10 @@ class NoCandidates(SamplingError):
 
 class StageFailed(SamplingError):
     """A Custom stage raised, or returned something that is no row of logits."""
+
+
+class PresetError(MullamaError):
+    """The file of saved chains is damaged, or could not be written."""
 
 
 class RetrievalError(MullamaError):

@@ -248,6 +248,60 @@ class Chain(Sequence[Stage]):
             )
         return cls([value] if isinstance(value, Stage) else value)
 
+    @classmethod
+    def preset(cls, name: str) -> Chain:
+        """A chain by its name: a built-in one, or one that `save` kept.
+
+        >>> Chain.preset("creative-min-p")
+        MinP(0.1) | Temperature(1.5)
+
+        Raises:
+            ValueError: there is none of that name; the message lists those there are.
+            PresetError: the file of saved chains is damaged; it is left as it is.
+        """
+        from mullama_lab.engine.sampling import presets
+
+        return presets.preset(name)
+
+    @classmethod
+    def presets(cls) -> Mapping[str, Chain]:
+        """Every chain that has a name, by name; it prints as a list.
+
+        Raises:
+            PresetError: the file of saved chains is damaged.
+        """
+        from mullama_lab.engine.sampling import presets
+
+        return presets.presets()
+
+    def save(self, name: str, *, replace: bool = False) -> None:
+        """Keep this chain by a name, for `Chain.preset(name)` in any notebook of this person.
+
+        Args:
+            name: 1 to 40 letters, digits, spaces, - and _.
+            replace: whether it may take the place of one that was saved by that name.
+
+        Raises:
+            ValueError: the name is taken, or no name; or a Custom stage, whose function is no
+                value.
+            PresetError: the file of saved chains is damaged, or could not be written.
+        """
+        from mullama_lab.engine.sampling import presets
+
+        presets.save(self, name, replace=replace)
+
+    @classmethod
+    def delete_preset(cls, name: str) -> None:
+        """Forget a chain that `save` kept.
+
+        Raises:
+            ValueError: there is none of that name, or it is built in.
+            PresetError: as in `save`.
+        """
+        from mullama_lab.engine.sampling import presets
+
+        presets.delete(name)
+
     def preview(
         self,
         row: ArrayLike,

@@ -1,0 +1,204 @@
+"""Chains by name: a few that everybody has, and those that a person saves.
+
+The saved ones are one JSON file in the person's configuration folder. It is read each time it is
+asked, so that two notebooks see what each other save, and replaced whole or not at all.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import unicodedata
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+from filelock import FileLock, Timeout
+
+from mullama_lab.engine.sampling import samplers as s
+from mullama_lab.engine.sampling.chain import Chain
+from mullama_lab.errors import PresetError
+from mullama_lab.files.path import in_full
+from mullama_lab.files.replacing import must_not_be_a_device, replacing
+
+LONGEST_NAME = 40
+LARGEST_FILE = 4 << 20  # bytes
+FORMAT = 1
+PATIENCE = 10.0  # seconds that another process may take to save
+
+BUILT_IN: dict[str, Chain] = {
+    "default": Chain.default(),  # llama.cpp, common/common.h
+    "greedy": Chain([s.Greedy()]),  # the likeliest token each time
+    "plain": Chain(),  # the model's own distribution
+    "nucleus": Chain([s.TopP(0.95)]),  # Holtzman et al. 2020, arXiv:1904.09751
+    # Nguyen et al. 2024, arXiv:2407.01082: min-p of 0.05 to 0.1 at temperatures above 1
+    "creative-min-p": s.MinP(0.1) | s.Temperature(1.5),
+    "mirostat": Chain([s.MirostatV2()]),  # llama.cpp's values of `--mirostat 2`
+}
+
+
+class Presets(Mapping[str, Chain]):
+    """Chains by name, the built-in ones first; it prints as a list of them."""
+
+    def __init__(self, own: Mapping[str, Chain]) -> None:
+        self.own = frozenset(own)
+        self._chains = {**BUILT_IN, **{name: own[name] for name in sorted(own)}}
+
+    def __getitem__(self, name: str) -> Chain:
+        return self._chains[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._chains)
+
+    def __len__(self) -> int:
+        return len(self._chains)
+
+    def _ipython_key_completions_(self) -> list[str]:
+        return list(self)
+
+    def __repr__(self) -> str:
+        width = max(map(len, self))
+        lines = []
+        for name, chain in self.items():
+            code = repr(chain)
+            code = code if len(code) <= 100 else code[:99] + "…"
+            lines.append(f"{name:{width}}  {code}" + ("  (yours)" if name in self.own else ""))
+        return "\n".join(lines)
+
+
+def preset_file() -> Path:
+    """The file that saved chains are in.
+
+    It is in the platform's configuration folder, or in MULLAMA_LAB_CONFIG if that is set.
+    """
+    root = os.environ.get("MULLAMA_LAB_CONFIG")
+    folder = root or platformdirs.user_config_dir("mullama-lab", appauthor=False)
+    return in_full(folder) / "presets.json"
+
+
+def presets() -> Presets:
+    """See `Chain.presets`."""
+    path = preset_file()
+    own = {}
+    for name, data in _read(path).items():
+        try:
+            own[name] = Chain.from_dict(data)
+        except (ValueError, TypeError) as error:
+            warnings.warn(f"{path}: the chain {name!r} is left out: {error}", stacklevel=3)
+    return Presets({name: chain for name, chain in own.items() if name not in BUILT_IN})
+
+
+def preset(name: str) -> Chain:
+    """See `Chain.preset`."""
+    name = _checked(name)
+    if name in BUILT_IN:
+        return BUILT_IN[name]
+    path = preset_file()
+    saved = _read(path)
+    if name not in saved:
+        raise _unknown(name, saved)
+    try:
+        return Chain.from_dict(saved[name])
+    except (ValueError, TypeError) as error:
+        raise PresetError(f"{path}: the chain {name!r} cannot be read: {error}") from error
+
+
+def save(chain: Chain, name: str, *, replace: bool = False) -> None:
+    """See `Chain.save`."""
+    name, data = _checked(name), chain.to_dict()
+    if name in BUILT_IN:
+        raise ValueError(f"{name!r} is the name of a built-in chain. Save it by another name.")
+    with _changing() as saved:
+        if name in saved and not replace:
+            raise ValueError(
+                f"there is a chain {name!r} already. Save it by another name, or replace that one "
+                f"with chain.save({name!r}, replace=True)."
+            )
+        saved[name] = data
+
+
+def delete(name: str) -> None:
+    """See `Chain.delete_preset`."""
+    name = _checked(name)
+    if name in BUILT_IN:
+        raise ValueError(f"{name!r} is a built-in chain, which cannot be deleted.")
+    with _changing() as saved:
+        if name not in saved:
+            raise _unknown(name, saved)
+        del saved[name]
+
+
+def _checked(name: Any) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"the name of a chain is a text, not {name!r:.80}.")
+    name = unicodedata.normalize("NFC", name)
+    right = all(c.isalnum() or c in " -_" for c in name) and name == name.strip()
+    if not right or not 1 <= len(name) <= LONGEST_NAME:
+        raise ValueError(
+            f"{name!r:.80} is no name for a chain: 1 to {LONGEST_NAME} letters, digits, spaces, "
+            "- and _, without a space at either end."
+        )
+    return name
+
+
+def _unknown(name: str, saved: Mapping[str, Any]) -> ValueError:
+    known = [*BUILT_IN, *sorted(saved)]
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f"Did you mean {near[0]!r}? " if near else ""
+    return ValueError(f"there is no chain {name!r}. {hint}There are {', '.join(known)}.")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What each saved chain is described by; PresetError if the file is not one of ours."""
+    try:
+        must_not_be_a_device(path)
+        if path.stat().st_size > LARGEST_FILE:
+            raise ValueError(f"it has more than {LARGEST_FILE >> 20} MiB")
+        data = json.loads(path.read_bytes())
+        if not isinstance(data, dict) or data.get("format") != FORMAT:
+            raise ValueError(f"it is no file of chains in format {FORMAT}")
+        chains = data.get("chains")
+        if not isinstance(chains, dict):
+            raise ValueError("it holds no chains by name")
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise PresetError(
+            f"{path} could not be read: {_reason(error)}. It stays as it is; the built-in chains "
+            "are there without it. Mend it, or move it away to begin a new one."
+        ) from error
+    return chains
+
+
+@contextmanager
+def _changing() -> Iterator[dict[str, Any]]:
+    """The saved chains, to be changed; written when the block ends well."""
+    path = preset_file()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.with_name(f"{path.name}.lock"), timeout=PATIENCE):
+            chains = _read(path)
+            yield chains
+            text = json.dumps({"format": FORMAT, "chains": chains}, indent=1, ensure_ascii=False)
+            if len(text.encode()) > LARGEST_FILE:
+                raise ValueError(f"the saved chains would have over {LARGEST_FILE >> 20} MiB.")
+            with replacing(path) as part:
+                part.write_bytes(text.encode())
+    except Timeout as error:
+        raise PresetError(f"{path} is being written by another process. Try again.") from error
+    except OSError as error:
+        raise PresetError(
+            f"{path} could not be written: {_reason(error)}. The chains saved before are as they "
+            "were. Make room, or set MULLAMA_LAB_CONFIG to a folder that can be written to."
+        ) from error
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text.rstrip(".")
