@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from time import monotonic, perf_counter_ns, sleep
 from typing import Any
 
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.engine import _native_context as native
-from mullama_lab.engine.context.ledger import Ledger
+from mullama_lab.engine.context.ledger import Counts, Ledger
 from mullama_lab.engine.context.sequences import Sequences, n_common
 from mullama_lab.errors import ContextFull, SessionError, Stopped
 
@@ -29,18 +28,6 @@ Progress = Callable[[int, int], None]
 
 MOMENT = 0.1  # seconds that generation gives way for
 SCORE_BYTES = 64 << 20  # logits that one piece of a scored text may take
-
-
-@dataclass(slots=True)
-class _Counts:
-    """A Ledger that grows."""
-
-    decoded: int = 0
-    reused: int = 0
-    forked: int = 0
-    decoded_again: int = 0
-    batches: int = 0
-    nanoseconds: int = 0
 
 
 class Context:
@@ -75,7 +62,7 @@ class Context:
         )
         self.decode_ns = 0  # that the newest batch took
         self.way_until = 0.0  # of time.monotonic; until then others come first
-        self._counts = _Counts()
+        self._counts = Counts()
 
     def close(self) -> None:
         if self.handle is not None:
@@ -84,10 +71,7 @@ class Context:
 
     @property
     def ledger(self) -> Ledger:
-        c = self._counts
-        return Ledger(
-            c.decoded, c.reused, c.forked, c.decoded_again, c.batches, c.nanoseconds / 1e9
-        )
+        return self._counts.ledger
 
     @property
     def n_decoded(self) -> int:

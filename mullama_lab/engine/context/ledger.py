@@ -51,3 +51,21 @@ class Ledger:
             f"Ledger({self.decoded} tokens decoded{again} in {self.batches} batches, "
             f"{self.reused} reused, {self.forked} forked)"
         )
+
+
+@dataclass(slots=True)
+class Counts:
+    """A Ledger that grows."""
+
+    decoded: int = 0
+    reused: int = 0
+    forked: int = 0
+    decoded_again: int = 0
+    batches: int = 0
+    nanoseconds: int = 0
+
+    @property
+    def ledger(self) -> Ledger:
+        """What there is now."""
+        counted = (self.decoded, self.reused, self.forked, self.decoded_again, self.batches)
+        return Ledger(*counted, self.nanoseconds / 1e9)
