@@ -1,8 +1,8 @@
 /**
  * A chain as cards, in order. State lives in the model: `cards`, `catalogue`, `code`, `notes`,
- * `changed`. Every change is a request; a refused one leaves its message below the setting.
+ * `changed`, `presets`. Every change is a request; a refused one leaves its message below the setting.
  */
-import { announcer, button, connect, drag, goneNote, h, keys, stageCard, watch } from "./kit.js";
+import { announcer, button, connect, drag, goneNote, h, keys, presetBar, stageCard, watch } from "./kit.js";
 
 /** How many cards there are, how many act. */
 export function tally(cards) {
@@ -30,6 +30,10 @@ function render({ model, el }) {
   const pick = h("select", { class: "mll-field mll-ce-pick", "aria-label": "Stage to add" },
     get("catalogue").map((entry) => h("option", { value: entry.stage }, entry.label)));
   const add = button("Add", "Add this stage at the end of the chain", () => addStage());
+  const named = presetBar({
+    presets: () => get("presets"), code: () => get("code"), say: voice.say,
+    ask: (op, args) => link.ask(op, args), complain: (text) => (problem.textContent = text),
+  });
   const list = h("ol", { class: "mll-ce-list mll-live", "aria-label": "Stages, in the order they act" });
   const empty = h("p", { class: "mll-note mll-ce-empty" },
     "No stages. The next token is drawn from the model's own distribution. Add a stage below.");
@@ -37,8 +41,8 @@ function render({ model, el }) {
   const about = h("p", { class: "mll-quiet mll-ce-about" });
   const root = h("section", { class: "mll mll-ce", "aria-label": "Chain editor" },
     h("header", { class: "mll-ce-bar" }, h("h3", { class: "mll-title" }, "Chain"), sum,
-      h("span", { class: "mll-ce-gap" }), reset),
-    gone, list, empty, problem,
+      h("span", { class: "mll-ce-gap" }), named.pick, named.open, reset),
+    named.line, gone, list, empty, problem,
     h("div", { class: "mll-ce-bar mll-live" }, pick, add, about),
     h("div", { class: "mll-ce-codebar" }, code, copy), voice.node);
 
@@ -125,6 +129,7 @@ function render({ model, el }) {
   function drawCode() {
     code.textContent = get("code");
     reset.disabled = !get("changed");
+    named.draw();
   }
   const drawNotes = () => {
     const notes = get("notes");
@@ -145,7 +150,7 @@ function render({ model, el }) {
   };
   const unbind = keys(root, { "Alt+ArrowUp": near(-1), "Alt+ArrowDown": near(1) });
   pick.addEventListener("change", describePick);
-  const unwatch = watch(model, { cards: draw, notes: drawNotes, code: drawCode, changed: drawCode });
+  const unwatch = watch(model, { cards: draw, notes: drawNotes, code: drawCode, changed: drawCode, presets: named.draw });
   draw();
   describePick();
   el.append(root);

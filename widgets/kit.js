@@ -21,6 +21,7 @@ export * from "./kit_match.js";
 export * from "./kit_matrix.js";
 export * from "./kit_number.js";
 export * from "./kit_outline.js";
+export * from "./kit_presets.js";
 export * from "./kit_queue.js";
 export * from "./kit_result.js";
 export * from "./kit_stage.js";

@@ -6,6 +6,7 @@ nothing: from the browser it becomes the message below its number, from Python i
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -15,6 +16,8 @@ from xml.etree.ElementTree import Element
 import traitlets
 
 from mullama_lab.engine.sampling.chain import Chain, Stage
+from mullama_lab.engine.sampling.presets import Presets
+from mullama_lab.errors import PresetError
 from mullama_lab.widgets import _front_end, _static
 from mullama_lab.widgets._cards import (
     MAX_CARDS,
@@ -59,6 +62,8 @@ class ChainEditor(View):
     """What a lab says about a card, by key; `annotate` fills it."""
     changed = traitlets.Bool().tag(sync=True)
     """Whether `reset` would change anything."""
+    presets = traitlets.List(traitlets.Dict()).tag(sync=True)
+    """The chains that have a name: name, own (saved by this person), code."""
     chain = traitlets.Instance(Chain)
     """The chain in force: the cards that are on. Observe it; set it to replace the cards."""
 
@@ -72,6 +77,8 @@ class ChainEditor(View):
         super().__init__(catalogue=offered(), chain=Chain.of(chain))
         if not self._cards:
             self._adopt(self.chain)
+        with contextlib.suppress(PresetError, OSError):  # said when somebody asks for them
+            self._list_presets()
 
     # From Python
 
@@ -135,6 +142,24 @@ class ChainEditor(View):
         """Back to the chain that was last given from Python."""
         self._change(lambda cards: self._home)
 
+    def load_preset(self, name: str) -> None:
+        """Put the chain of that name in place of the cards; `reset` brings them back.
+
+        Raises: as `Chain.preset`.
+        """
+        chain = Chain.preset(name)
+        if len(chain) > MAX_CARDS:
+            raise ValueError(f"{name!r} has {len(chain)} stages; the editor holds {MAX_CARDS}.")
+        self._change(lambda cards: self._cards_for(chain, cards))
+
+    def save_preset(self, name: str, *, replace: bool = False) -> None:
+        """Keep the chain in force by a name.
+
+        Raises: as `Chain.save`.
+        """
+        self.chain.save(name, replace=replace)
+        self._list_presets()
+
     def annotate(self, notes: Preview | Sequence[str] | None) -> None:
         """Say on each card in force what its stage did: a Preview, or a text a stage."""
         if notes is None:
@@ -163,6 +188,11 @@ class ChainEditor(View):
             "add": lambda a: {"key": self.add(short_text(a, "stage"))},
             "remove": lambda a: self.remove(short_text(a, "key")),
             "reset": lambda a: self.reset(),
+            "list_presets": lambda a: self._list_presets(),
+            "load_preset": lambda a: self.load_preset(short_text(a, "name")),
+            "save_preset": lambda a: self.save_preset(
+                short_text(a, "name"), replace=true_or_false(a, "replace")
+            ),
         }.get(op)
         if act is None:
             raise ValueError(f"a chain editor does not know {op!r}")
@@ -249,7 +279,9 @@ class ChainEditor(View):
                 with self.hold_sync():
                     self.cards = [describe(card) for card in cards]
                     self.code = chain_code(chain)
-                    self.changed = cards != home
+                    self.changed = [(c.stage, c.on) for c in cards] != [
+                        (c.stage, c.on) for c in home
+                    ]
                     self.chain = chain
             finally:
                 self._publishing.now = False
@@ -265,17 +297,30 @@ class ChainEditor(View):
     def _adopt(self, chain: Chain) -> None:
         """New cards from a chain; a stage that stays of its kind keeps its card's key."""
         with self._lock:
-            left = list(self._cards)
-            cards = []
-            for stage in chain:
-                same = next((c for c in left if type(c.stage) is type(stage)), None)
-                if same:
-                    left.remove(same)
-                cards.append(Card(same.key if same else self._key(), stage))
-            self._cards = self._home = tuple(cards)
+            self._cards = self._home = self._cards_for(chain, self._cards)
             self._version += 1
         self.notes = {}
         self._publish()
+
+    def _cards_for(self, chain: Chain, cards: Cards) -> Cards:
+        left = list(cards)
+        found = []
+        for stage in chain:
+            same = next((c for c in left if type(c.stage) is type(stage)), None)
+            if same:
+                left.remove(same)
+            found.append(Card(same.key if same else self._key(), stage))
+        return tuple(found)
+
+    def _list_presets(self) -> None:
+        named = Presets({})
+        try:
+            named = Chain.presets()
+        finally:  # the built-in ones are there whatever became of the file
+            self.presets = [
+                {"name": name, "own": name in named.own, "code": chain_code(chain)}
+                for name, chain in named.items()
+            ]
 
 
 def _without(cards: Cards, i: int) -> Cards:

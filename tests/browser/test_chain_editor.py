@@ -137,7 +137,7 @@ def test_a_card_is_dragged_by_its_handle(page) -> None:
 def test_stages_are_switched_added_removed_and_reset(page) -> None:
     card(page, "MinP").get_by_role("switch").uncheck()
     card(page, "MinP").locator(".mll-ce-note:has-text('off')").wait_for()
-    page.view.get_by_role("combobox").select_option("XTC")
+    page.view.get_by_role("combobox", name="Stage to add").select_option("XTC")
     page.view.get_by_role("button", name="Add").click()
     card(page, "XTC").wait_for()
     card(page, "TopK").get_by_role("button", name="Remove Top-k").click()
@@ -173,3 +173,49 @@ def test_when_the_kernel_is_gone_the_view_says_so(page) -> None:
     page.view.hover()
     page.view.locator("[data-kind=bad]:has-text('Run the cell again')").wait_for(timeout=10_000)
     assert page.view.get_by_role("button", name="Add").is_disabled()
+
+
+NAMED = """
+import os, tempfile
+os.environ["MULLAMA_LAB_CONFIG"] = tempfile.mkdtemp()
+"""
+
+
+def test_a_chain_is_saved_by_keyboard_and_picked_again(notebook) -> None:
+    page = notebook([NAMED + SETUP, "print('chain:', editor.chain, len(seen))"], width=1400)
+    page.run_cell(0)
+    page.view.locator(".mll-ce-card").first.wait_for()
+    pick = page.view.get_by_role("combobox", name="Preset")
+    assert pick.input_value() == ""
+    page.view.get_by_role("button", name="Save as…").press("Enter")
+    name = page.view.get_by_role("textbox", name="Name", exact=True)
+    assert name.evaluate("(node) => node === document.activeElement")
+    save = page.view.locator(".mll-ce-naming button").first
+    assert save.is_disabled()
+    name.fill("greedy")
+    page.view.locator(".mll-problem:has-text('a built-in chain')").wait_for()
+    assert save.is_disabled()
+    name.fill("a/b")
+    name.press("Enter")
+    page.view.locator(".mll-problem:has-text('is no name for a chain')").wait_for()
+    name.fill("my stories")
+    page.picture("chain-naming")
+    name.press("Enter")
+    name.wait_for(state="hidden")
+    page.page.wait_for_function("document.querySelector('.mll-ce-preset').value === 'my stories'")
+    pick.select_option("creative-min-p")
+    page.view.locator(".mll-ce-code:has-text('Temperature(1.5)')").wait_for()
+    assert "chain: MinP(0.1) | Temperature(1.5)" in chain(page)
+    pick.select_option("my stories")
+    page.view.locator(".mll-ce-code:has-text('TopK(40)')").wait_for()
+    assert "chain: TopK(40) | MinP(0.05) | Temperature(0.8)" in chain(page)
+    page.view.get_by_role("button", name="Save as…").click()
+    name.fill("my stories")
+    assert save.inner_text() == "Replace"
+    name.press("Escape")
+    name.wait_for(state="hidden")
+    page.picture("chain-presets")
+    page.dark()
+    page.view.get_by_role("button", name="Save as…").click()
+    page.picture("chain-naming-dark")
+    page.dark(False)

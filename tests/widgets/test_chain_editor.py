@@ -291,3 +291,91 @@ def test_the_text_form_is_deterministic(editor: ChainEditor) -> None:
     )
     bundle, _ = editor._repr_mimebundle_()
     assert "<script" not in bundle["text/html"] and "TopK(40)" in bundle["text/html"]
+
+
+# Chains by name
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    monkeypatch.setenv("MULLAMA_LAB_CONFIG", str(tmp_path))
+    return tmp_path / "presets.json"
+
+
+def names(editor: ChainEditor, *, own: bool) -> list[str]:
+    return [preset["name"] for preset in editor.presets if preset["own"] is own]
+
+
+def test_a_chain_is_saved_and_taken_again_by_its_name(config, editor):
+    chain = editor.chain
+    assert ask(editor, "save_preset", name="mine", replace=False)["ok"]
+    assert names(editor, own=True) == ["mine"]
+    assert ask(editor, "load_preset", name="greedy")["ok"]
+    assert editor.chain == Chain.preset("greedy")
+    assert editor.changed
+    assert ask(editor, "load_preset", name="mine")["ok"]
+    assert editor.chain == chain and not editor.changed
+    editor.load_preset("greedy")
+    editor.reset()
+    assert editor.chain == chain
+
+
+def test_a_preset_is_known_by_the_code_of_its_chain(config, editor):
+    editor.load_preset("creative-min-p")
+    assert {"name": "creative-min-p", "own": False, "code": editor.code} in editor.presets
+
+
+def test_a_card_that_stays_of_its_kind_keeps_its_key(config, editor):
+    keys = {card["stage"]: card["key"] for card in editor.cards}
+    editor.load_preset("creative-min-p")
+    assert {card["stage"]: card["key"] for card in editor.cards} == {
+        name: keys[name] for name in ("MinP", "Temperature")
+    }
+
+
+def test_what_another_notebook_saved_is_offered_when_it_is_asked_for(config, editor):
+    Chain([TopK(3)]).save("elsewhere")
+    assert names(editor, own=True) == []
+    assert ask(editor, "list_presets")["ok"]
+    assert names(editor, own=True) == ["elsewhere"]
+
+
+@pytest.mark.parametrize(
+    "name", ["../x", "/etc/passwd", "a\\b", "", "x" * 41, "x" * 9999, "a.json", 5, None, ["a"]]
+)
+@pytest.mark.parametrize("op", ["save_preset", "load_preset"])
+def test_a_name_from_the_browser_is_no_path(op, name, config, editor):
+    before = editor.chain
+    assert not ask(editor, op, name=name, replace=True)["ok"]
+    assert editor.chain == before
+    assert list(config.parent.iterdir()) == []
+
+
+def test_a_name_that_is_taken_is_replaced_only_when_that_is_said_there_too(config, editor):
+    editor.save_preset("mine")
+    reply = ask(editor, "save_preset", name="mine", replace=False)
+    assert not reply["ok"] and "already" in reply["error"]
+    assert not ask(editor, "save_preset", name="mine")["ok"], "replace must be said"
+    assert ask(editor, "save_preset", name="mine", replace=True)["ok"]
+    assert "built-in" in ask(editor, "save_preset", name="greedy", replace=True)["error"]
+
+
+def test_a_chain_with_a_function_says_that_it_cannot_be_saved(config, editor):
+    editor.add(Custom(abs))
+    reply = ask(editor, "save_preset", name="mine", replace=False)
+    assert "a Python function is code, not a value" in reply["error"]
+
+
+def test_a_damaged_file_leaves_the_built_in_chains_and_is_named(config):
+    config.write_text("{")
+    editor = ChainEditor(TopK(40))
+    assert "greedy" in names(editor, own=False)
+    for op, args in (("list_presets", {}), ("save_preset", {"name": "mine", "replace": True})):
+        assert str(config) in ask(editor, op, **args)["error"]
+    assert ask(editor, "load_preset", name="greedy")["ok"]
+    assert config.read_text() == "{"
+
+
+def test_a_chain_of_more_stages_than_the_editor_holds_is_not_taken(config, editor):
+    Chain([TopK(9)] * 40).save("long")
+    assert "40 stages; the editor holds 32" in ask(editor, "load_preset", name="long")["error"]

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { tally } from "../chain_editor.js";
-import { dropPlace, fieldState, noteOf } from "../kit.js";
+import { dropPlace, fieldState, noteOf, presetOf, savingAs } from "../kit.js";
 
 test("a card is dropped after the cards whose middle is above the pointer", () => {
   assert.equal(dropPlace([10, 30, 50], 5), 0);
@@ -49,4 +49,23 @@ test("a value from Python shows after a refused one even when it is the one befo
   field.sent(2);
   field.answered(2, true);
   assert.equal(field.shows(0.95), true);
+});
+
+const presets = [
+  { name: "greedy", own: false, code: "ml.Chain([ml.Greedy()])" },
+  { name: "mine", own: true, code: "ml.Chain([ml.TopK(9)])" },
+];
+
+test("a chain that is a preset is known by its code", () => {
+  assert.equal(presetOf(presets, "ml.Chain([ml.TopK(9)])"), "mine");
+  assert.equal(presetOf(presets, "ml.Chain([ml.TopK(8)])"), "");
+  assert.equal(presetOf([], ""), "");
+});
+
+test("a name is new, or replaces one's own chain, but never a built-in one", () => {
+  assert.equal(savingAs("", presets), "empty");
+  assert.equal(savingAs("  ", presets), "empty");
+  assert.equal(savingAs("other", presets), "new");
+  assert.equal(savingAs(" mine ", presets), "replace");
+  assert.equal(savingAs("greedy", presets), "builtin");
 });

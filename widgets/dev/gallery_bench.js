@@ -16,6 +16,12 @@ const catalogue = [
 ];
 const card = (key, stage, values, more = {}) => ({ key, stage, on: true, custom: false, values, texts: {}, inert: "", code: `${stage}(…)`, ...more });
 
+const PRESETS = [
+  { name: "default", own: false, code: "ml.TopK(40) | ml.Temperature(0.8)" },
+  { name: "greedy", own: false, code: "ml.Chain([ml.Greedy()])" },
+  { name: "my stories", own: true, code: "ml.MinP(0.1) | ml.Temperature(1.2)" },
+];
+
 /** A kernel of the simplest kind: it takes t up to 2 and can switch, move, remove and add. */
 function chainModel(cards, traits = {}) {
   const change = (act) => {
@@ -24,7 +30,10 @@ function chainModel(cards, traits = {}) {
     model.set("code", model.get("cards").filter((c) => c.on).map((c) => `ml.${c.stage}(${Object.values(c.values)[0] ?? ""})`).join(" | "));
     return {};
   };
-  const model = fakeModel({ cards, catalogue, code: "ml.TopK(40) | ml.Temperature(0.8)", notes: {}, changed: false, ...traits }, {
+  const model = fakeModel({ cards, catalogue, code: "ml.TopK(40) | ml.Temperature(0.8)", notes: {}, changed: false, presets: PRESETS, ...traits }, {
+    list_presets: () => ({}),
+    load_preset: ({ name }) => void model.set("code", PRESETS.find((preset) => preset.name === name).code) ?? {},
+    save_preset: ({ name }) => void model.set("presets", [...model.get("presets"), { name, own: true, code: model.get("code") }]) ?? {},
     set: ({ key, name, value, seq }) => {
       if (name === "t" && value > 2) throw new Error(`Temperature(t=${value}): t must be from 0 to 2.`);
       change((all) => all.map((c) => (c.key === key ? { ...c, values: { ...c.values, [name]: value } } : c)));

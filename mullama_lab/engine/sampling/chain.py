@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from mullama_lab.engine.model import Model
+    from mullama_lab.engine.sampling.presets import Presets
     from mullama_lab.engine.sampling.preview import Preview
 
 
@@ -264,8 +265,8 @@ class Chain(Sequence[Stage]):
         return presets.preset(name)
 
     @classmethod
-    def presets(cls) -> Mapping[str, Chain]:
-        """Every chain that has a name, by name; it prints as a list.
+    def presets(cls) -> Presets:
+        """Every chain that has a name, by name; it prints as a list. `.own` are those saved.
 
         Raises:
             PresetError: the file of saved chains is damaged.
