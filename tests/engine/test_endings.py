@@ -224,6 +224,25 @@ def test_the_interpreter_ends_quickly_and_quietly_while_a_run_goes_on(tiny_path,
     assert time.time() - float(script_ended) < 5
 
 
+def test_the_interpreter_ends_quickly_and_quietly_while_streams_are_half_read(tiny_path):
+    code = """
+    import asyncio, atexit
+    async def begin(stream):
+        async for step in stream: break
+    stream, other = (session.stream("abc", chain, max_tokens=60000) for _ in range(2))
+    next(stream)
+    stream.close()
+    asyncio.run(begin(other))
+    third = session.stream("abc", chain, max_tokens=60000)
+    other.close()
+    next(third)
+    ring = [other, third, session]; ring.append(ring)
+    atexit.register(lambda: print(time.time()))
+    """
+    (script_ended,) = in_a_process(code, tiny_path)
+    assert time.time() - float(script_ended) < 5
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
 def test_a_forked_child_is_told_to_open_its_own_session(tiny_path):
     code = """

@@ -237,15 +237,17 @@ class SessionRuns(SessionCache):
         return Runs(runs, whole_job)
 
     def _launched(self, run: Run) -> Run:
+        self.must_be_open()
+        self.run, self.last_trace = run, run.trace  # a Custom stage of it may ask for them
         self._worker.submit(run._job)
-        self.run, self.last_trace = run, run.trace
         for watch in list(self._watchers):
             call_logged(watch, run)
         return run
 
     def _launched_many(self, runs: Runs) -> Runs:
-        self._worker.submit(runs._job)
+        self.must_be_open()
         self.last_traces = runs.traces
+        self._worker.submit(runs._job)
         return runs
 
     def on_start(self, callback: Callable[[Run], None]) -> Callable[[], None]:

@@ -103,6 +103,21 @@ def test_who_watches_a_session_sees_each_run_start(session):
     assert [run.trace for run in seen] == [run.trace, trace]
 
 
+def test_a_stage_finds_the_run_it_works_for_in_the_session(session, monkeypatch, until):
+    submit = session._worker.submit
+
+    def until_done(job):  # as where the worker is quick
+        submit(job)
+        until(lambda: job.done)
+        return job
+
+    monkeypatch.setattr(session._worker, "submit", until_done)
+    seen = []
+    note = Custom(lambda logits, _: (seen.append((session.run, session.last_trace)), logits)[1])
+    run = session.start("abc", NO_END | note, max_tokens=2)
+    assert seen == [(run, run.trace)] * 2
+
+
 # Streaming.
 
 
