@@ -1,21 +1,28 @@
 """GGUF files with something wrong in them: a value, a count, a shape, a type, a place, a byte.
 
-A case is a source (what `tiny` writes) and some edits, so that a failing one shrinks to one edit of
-one key. An edit names what it alters by a number that is taken modulo what there is.
+A case is a source (what `tiny` writes), sizes that its network has instead of the usual ones, and
+some edits, so that a failing one shrinks to one edit of one key. An edit names what it alters by a
+number that is taken modulo what there is. After the edit "laid" each tensor lies where and as long
+as the header says: llama.cpp refuses most of the other files before it looks at their network.
 """
 
 from __future__ import annotations
 
+import math
 import struct
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import gguf
+import numpy as np
 from hypothesis import strategies as st
 
+from mullama_lab.engine import tiny
 from mullama_lab.engine.gguf.file import read_header
+from mullama_lab.engine.tiny.networks import Shape
 
 SOURCES = (
     *((name, "wpm" if name == "bert" else "spm") for name in
@@ -52,6 +59,7 @@ class Parsed:
     keys: tuple[tuple[bytes, int, Any], ...]
     tensors: tuple[tuple[bytes, tuple[int, ...], int, int], ...]
     data: bytes
+    laid: bool = False
 
 
 def _known_keys() -> list[str]:
@@ -97,12 +105,47 @@ edits = st.one_of(
     st.tuples(st.just("offset"), places, places, numbers),
     st.tuples(st.just("rename"), places, places, st.none()),
     st.tuples(st.just("lose"), places, places, st.none()),
+    st.tuples(st.just("laid"), places, places, st.none()),
+    st.tuples(st.just("laid"), places, places, st.none()),
     st.tuples(st.just("flip"), st.integers(0, 1 << 16), st.integers(0, 255), st.none()),
 )
-cases = st.tuples(st.sampled_from(SOURCES), st.lists(edits, min_size=1, max_size=3))
+SIZES = {
+    "n_embd": [1, 2, 8, 31, 33, 64, 256],
+    "n_layer": [1, 3, 5],
+    "n_head": [1, 3, 4, 7],
+    "n_head_kv": [0, 2, 3, 4],
+    "head_size": [1, 2, 8, 16, 31, 33, 64, 128, 256, 512],
+    "n_ff": [0, 1, 2, 33, 256],
+    "n_ctx_train": [0, 1, 2, 7],
+}
+sizes = st.dictionaries(st.sampled_from(sorted(SIZES)), st.integers(0, 9), max_size=2).map(
+    lambda some: {name: SIZES[name][place % len(SIZES[name])] for name, place in some.items()}
+)
+cases = st.tuples(
+    st.sampled_from(SOURCES),
+    st.one_of(st.just({}), sizes),
+    st.lists(edits, max_size=4),
+)
 
 
-@cache
+def write(path: Path, architecture: str, vocabulary: str, sizes: dict[str, int]) -> Path:
+    """A file of `tiny` whose network has other sizes."""
+    if not sizes:
+        return tiny.write(
+            path, architecture=architecture, vocabulary=vocabulary, pieces=["hello", " wor"]
+        )
+    shape = Shape(**{"n_vocab": tiny.N_VOCAB, **sizes})
+    keys, tensors = tiny.ARCHITECTURES[architecture](shape, np.random.default_rng(0))
+    return tiny.write(
+        path,
+        architecture=architecture,
+        vocabulary=vocabulary,
+        n_layer=1,
+        metadata={f"{architecture}.{key}": value for key, value in keys.items()},
+        tensors={name: array for name, array in tensors.items() if array.size},
+    )
+
+
 def parsed(path: Path) -> Parsed:
     """A file that `tiny` wrote."""
     header = read_header(path)
@@ -117,12 +160,36 @@ def parsed(path: Path) -> Parsed:
     return Parsed(tuple(keys), tensors, path.read_bytes()[header.data_start :])
 
 
+@cache
+def _size_of(kind: int) -> tuple[int, int]:
+    """Numbers and bytes of a block of a tensor type."""
+    with suppress(ValueError):
+        return gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType(kind)]
+    return 1, 4
+
+
+def _laid(file: Parsed) -> Parsed:
+    """The same tensors one after the other, their bytes taken from those that were there."""
+    tensors, data = [], bytearray()
+    for name, shape, kind, offset in file.tensors:
+        block, n_bytes = _size_of(kind)
+        size = min(math.prod(shape) // block * n_bytes, MOST_DATA)
+        start = offset if offset < len(file.data) else 0
+        old = file.data[start : start + size]
+        tensors.append((name, shape, kind, len(data)))
+        data += (old * (size // max(1, len(old)) + 1))[:size] if old else bytes(size)
+        data += bytes(-len(data) % 32)
+    return replace(file, tensors=tuple(tensors), data=bytes(data))
+
+
 def mutated(source: Parsed, steps: list[Edit]) -> bytes:
     """The file after some edits."""
     flips = [step for step in steps if step[0] == "flip"]
     for step in steps:
         if step[0] != "flip":
             source = _edited(source, *step)
+    if source.laid:
+        source = _laid(source)
     head = _head(source)
     content = bytearray(head + _data(source))
     for _, at, byte, _ in flips:
@@ -132,6 +199,8 @@ def mutated(source: Parsed, steps: list[Edit]) -> bytes:
 
 def _edited(file: Parsed, what: str, place: int, other: int, value: Any) -> Parsed:
     keys, tensors = list(file.keys), list(file.tensors)
+    if what == "laid":
+        return replace(file, laid=True)
     if what == "new key":
         architecture = next((v for name, _, v in keys if name == b"general.architecture"), b"llama")
         if isinstance(architecture, bytes):

@@ -14,12 +14,11 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
-from gguf_mutations import SOURCES, cases, mutated, parsed
-
-from mullama_lab.engine import tiny
+from gguf_mutations import cases, mutated, parsed, write
 
 WORKER = Path(__file__).with_name("gguf_worker.py")
 SECONDS = 60  # for one file, on a busy machine
@@ -98,21 +97,16 @@ def test_no_mutated_model_file_ends_the_process_that_loads_it(
 ):
     monkeypatch.setenv("MULLAMA_LAB_CACHE", str(tmp_path / "cache"))
     bare, kernel = openers
-    sources = {
-        (architecture, vocabulary): parsed(
-            tiny.write(
-                tmp_path / f"{architecture}-{vocabulary}.gguf",
-                architecture=architecture,
-                vocabulary=vocabulary,
-                pieces=["hello", " wor"],
-            )
-        )
-        for architecture, vocabulary in SOURCES
-    }
     counts: Counter[str] = Counter()
 
+    @cache
+    def source(architecture, vocabulary, sizes):
+        path = tmp_path / "source.gguf"
+        return parsed(write(path, architecture, vocabulary, dict(sizes)))
+
     def content(case):
-        return mutated(sources[case[0]], case[1])
+        names, sizes, edits = case
+        return mutated(source(*names, tuple(sizes.items())), edits)
 
     def attempt(case):
         path = tmp_path / "case.gguf"
