@@ -56,7 +56,12 @@ class Opener:
             stdout=subprocess.PIPE,
             stderr=self._complained,
             text=True,
-            env={**os.environ, "MULLAMA_LAB_PROBE": "1", "GGML_NO_BACKTRACE": "1"},
+            env={
+                **os.environ,
+                "MULLAMA_LAB_PROBE": "1",
+                "GGML_NO_BACKTRACE": "1",
+                "PYTHONWARNINGS": "ignore",
+            },
             preexec_fn=_limited,
         )
 

@@ -61,6 +61,7 @@ def network_problem(metadata: Mapping[str, Any]) -> str:
         or _rotation_problem(keys, sections=architecture in _WITH_SECTIONS)
         or _convolution_problem(keys)
         or _projection_problem(keys)
+        or _group_problem(keys)
         or _attention_problem(keys, architecture)
         or (_state_problem(keys) if architecture in _TWICE_AS_WIDE else "")
     )
@@ -167,6 +168,19 @@ def _projection_problem(keys: Mapping[str, Any]) -> str:
     for key in ("dense_2_feat_in", "dense_3_feat_out"):
         if keys.get(key, 0) not in (0, n_embd):
             return f"{key} is {keys[key]}, and must be its embedding_length, {n_embd}"
+    return ""
+
+
+def _group_problem(keys: Mapping[str, Any]) -> str:
+    """Each head of keys and values is one for as many heads that ask."""
+    asking, asked = (
+        value if isinstance(value, list) else [value] * MOST_LAYERS
+        for value in (keys.get("attention.head_count"), keys.get("attention.head_count_kv"))
+    )
+    for n_head, n_head_kv in zip(asking, asked):
+        numbers = isinstance(n_head, int) and isinstance(n_head_kv, int)
+        if numbers and n_head > 0 and n_head_kv > 0 and n_head % n_head_kv:
+            return f"{n_head} heads cannot share {n_head_kv} heads of keys and values"
     return ""
 
 

@@ -15,6 +15,7 @@ from mullama_lab.engine.gguf.file import INT32, STRING, GGUFArray, Header
 from mullama_lab.errors import ModelFileError
 
 MOST_TOKENS = 10_000_000  # for vocabularies that are only a number
+LONGEST_TOKEN = 4096  # bytes, where llama.cpp calls itself again for each of them
 _BYTE = 6  # llama.cpp's LLAMA_TOKEN_TYPE_BYTE
 _NOTHING: frozenset[int] = frozenset()
 
@@ -37,6 +38,8 @@ def check(header: Header) -> frozenset[int]:
     known = _check_texts(header, texts)
     if model == "bert" and _BYTE in _types(header):
         raise _refused(header, "a WordPiece vocabulary cannot have byte tokens")
+    if model in ("rwkv", "t5"):
+        _check_lengths(header, texts)
     if model == "rwkv":
         _check_rwkv(header, texts)
     if model == "t5":
@@ -68,6 +71,12 @@ def _check_texts(header: Header, texts: list[bytes]) -> set[bytes]:
     if len(known) < len(texts):
         raise _refused(header, f"{len(texts) - len(known)} of its {len(texts)} tokens are doubles")
     return known
+
+
+def _check_lengths(header: Header, texts: list[bytes]) -> None:
+    longest = max(map(len, texts))
+    if longest > LONGEST_TOKEN:
+        raise _refused(header, f"a token has {longest} bytes, the most is {LONGEST_TOKEN}")
 
 
 def _types(header: Header) -> list[Any]:

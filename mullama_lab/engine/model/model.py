@@ -148,8 +148,8 @@ class Model(Handle):
         path = hub.resolve(source)
         weight_files = WeightFiles(parts(path), mapped=bool(mmap) and not vocab_only)
         file = check(path, vocab_only=vocab_only)
-        if probe and not vocab_only and source not in hub.catalogue():
-            must_survive(file)
+        if probe and source not in hub.catalogue():
+            must_survive(file, vocab_only=bool(vocab_only))
         with printed_log(verbose), reporter(progress, file.path.name) as report:
             handle, warned = native.load_model(
                 file.path,

@@ -17,7 +17,7 @@ from mullama_lab.engine.encoder import MultiVectorEncoder
 from mullama_lab.engine.gguf.check import check, parts
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.model.weights import WeightFiles
-from mullama_lab.engine.probe.probe import REFUSED
+from mullama_lab.engine.probe.probe import LAID_OUT, REFUSED, VOCABULARY, WHOLE
 from mullama_lab.errors import MullamaError
 
 TEXT = "Hello, wörld! 😀 1234\n\n <s></s> if (x == 0):\t'quoted'  "
@@ -25,12 +25,12 @@ PROMPT = (1, 2, 3, 4, 5)  # some together, then one that is drawn
 SETTINGS: dict[str, Any] = {"n_ctx": 64, "n_batch": 32, "n_ubatch": 32, "n_threads": 1}
 
 
-def use(path: Path, *, whole: bool, tell: Callable[[str], object]) -> None:
-    """Load a file, open contexts on it and, if its weights are there, compute with them.
+def use(path: Path, how: str, tell: Callable[[str], object]) -> None:
+    """Load a file, split text with it, open contexts and compute, as far as `how` goes.
 
     Args:
-        whole: load the weights. Without them llama.cpp lays out the network and the buffers,
-            and nothing can be computed.
+        how: "whole"; "laid out", where llama.cpp lays out the network and its buffers but has no
+            weights to compute with; or "vocabulary", where it reads nothing else.
 
     Raises:
         MullamaError, ValueError: it cannot be used, which the one who loads it will be told.
@@ -40,22 +40,24 @@ def use(path: Path, *, whole: bool, tell: Callable[[str], object]) -> None:
     handle, _ = native.load_model(
         file.path,
         n_gpu_layers=0,
-        mmap=whole,
+        mmap=how == WHOLE,
         mlock=False,
-        vocab_only=False,
+        vocab_only=how == VOCABULARY,
         progress=None,
-        no_weights=not whole,
+        no_weights=how == LAID_OUT,
     )
     weights = WeightFiles(parts(path), mapped=False)
-    with Model(handle, file, weights, vocab_only=False) as model:
+    with Model(handle, file, weights, vocab_only=how == VOCABULARY) as model:
         model.source = str(path)
         tell("while splitting a text into tokens")
         _tokenize(model)
+        if how == VOCABULARY:
+            return
         for settings in ({}, {"flash_attention": "off", "kv_unified": False}):
             tell("while opening a session")
-            _generate(model, whole, settings, tell)
+            _generate(model, how == WHOLE, settings, tell)
         tell("while opening an encoder")
-        _encode(model, whole, tell)
+        _encode(model, how == WHOLE, tell)
 
 
 def _tokenize(model: Model) -> None:
@@ -98,11 +100,7 @@ def main(task: dict[str, Any]) -> None:
     os.dup2(2, 1)
     logging.basicConfig(level=logging.ERROR, format="%(message)s")
     try:
-        use(
-            Path(task["path"]),
-            whole=task["whole"],
-            tell=lambda what: print(what, file=said, flush=True),
-        )
+        use(Path(task["path"]), task["how"], lambda what: print(what, file=said, flush=True))
     except Exception as error:  # of this process alone: the next will be told
         logging.error("%s: %s", type(error).__name__, error)
         sys.exit(REFUSED)

@@ -4,7 +4,7 @@ A file with few weights is used as a person would use it: text is split, tokens 
 are encoded. Of one with many, the child reads the header alone and lets llama.cpp lay out the
 network and its buffers without memory behind them (`no_alloc`), which takes as long whatever the
 file's size. What comes wrong only in computing is not seen there, nor what the weights' own values
-do. The GPU is left alone.
+do. Where the vocabulary alone is wanted, no more is read. The GPU is left alone.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from mullama_lab.errors import ModelLoadError
 from mullama_lab.glyphs import visible
 
 VARIABLE = "MULLAMA_LAB_PROBE"
-WHOLE = 256 << 20  # bytes; a larger file is probed without its weights
+WHOLE, LAID_OUT, VOCABULARY = "whole", "laid out", "vocabulary"  # how a file is tried
+MOST_WHOLE = 256 << 20  # bytes; a larger file is tried without its weights
 SECONDS = 120.0  # that a child may take, on a slow disk too
 LEAST_MEMORY = 1 << 30  # bytes a child may take, and half of what is free if that is more
 OPENED, REFUSED = 0, 42  # codes that a child ends with
@@ -48,7 +49,7 @@ _ENVIRONMENT = {
 _BUILD_FOLDER = re.compile(r"\S*/vendor/llama\.cpp/")
 
 
-def must_survive(file: CheckedFile) -> None:
+def must_survive(file: CheckedFile, *, vocab_only: bool = False) -> None:
     """Refuse a file that ends llama.cpp; a file that it was seen to survive costs nothing.
 
     MULLAMA_LAB_PROBE=0 in the environment turns this off.
@@ -60,14 +61,15 @@ def must_survive(file: CheckedFile) -> None:
         return
     files = parts(file.path)
     size = sum(part.stat().st_size for part in files)
-    whole = size <= WHOLE
-    name = fingerprint(files, "whole" if whole else "laid out")
+    how = VOCABULARY if vocab_only else WHOLE if size <= MOST_WHOLE else LAID_OUT
+    name = fingerprint(files, how)
     if name in known():
         return
-    allowed = max(LEAST_MEMORY, psutil.virtual_memory().available // 2) + (size if whole else 0)
+    allowed = max(LEAST_MEMORY, psutil.virtual_memory().available // 2)
+    allowed += size if how == WHOLE else 0
     try:
         with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as complained:
-            end = _ending({"path": os.fspath(file.path), "whole": whole}, said, complained, allowed)
+            end = _ending({"path": str(file.path), "how": how}, said, complained, allowed)
             stages, words = _lines(said), _last_words(complained)
     except OSError as error:
         log.warning("%s was not probed: %s", file.path.name, error)

@@ -199,6 +199,10 @@ FALSE_CHARSMAP = struct.pack("<I256I", 1024, *[0, *(byte | 1 << 8 for byte in ra
 FALSE_CHARSMAP += b"x\0"
 
 DEADLY_VOCABULARIES = {
+    "a token too long for the stack": (
+        "rwkv",
+        {"tokenizer.ggml.tokens": [*map(chr, range(33, 127)), "x" * 70_000]},
+    ),
     "byte tokens in WordPiece": ("wpm", {"tokenizer.ggml.token_type": [6] * 259}),
     "a byte RWKV cannot pass": ("rwkv", {"tokenizer.ggml.tokens": [f"ab{i}" for i in range(259)]}),
     "a table that points outside itself": (
@@ -269,6 +273,8 @@ def test_a_sliding_window_that_no_layer_uses_is_refused(tmp_path, pattern):
             "window of 2147483647 tokens",
         ),
         ("llama", {"attention.head_count_kv": [1, 0]}, r"a layer without heads .*head_count_kv is"),
+        ("llama", {"attention.head_count_kv": 3}, "2 heads cannot share 3 heads of keys"),
+        ("llama", {"attention.head_count_kv": [1, 5]}, "2 heads cannot share 5 heads"),
         ("llama", {"attention.head_count": [0, 2]}, "a layer without heads"),
         ("jamba", {"ssm.inner_size": 5}, "states have 5 numbers .*, and must have 64"),
         ("jamba", {"embedding_length": 64}, "states have 64 numbers .*, and must have 128"),

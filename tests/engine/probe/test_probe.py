@@ -73,13 +73,20 @@ def test_a_file_that_ends_llama_cpp_is_refused_with_its_last_words(tmp_path, wha
 
 
 def test_a_file_too_large_to_be_computed_with_is_laid_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(probe, "WHOLE", 0)
+    monkeypatch.setattr(probe, "MOST_WHOLE", 0)
     architecture, metadata, when = DEADLY["a session"]
     path = tiny.write(tmp_path / "deadly.gguf", architecture=architecture, metadata=metadata)
     with pytest.raises(ModelLoadError, match=when):
         tried(path)
     tried(tiny.write(tmp_path / "sound.gguf"))
     assert len(memory.known()) == 1
+
+
+def test_a_vocabulary_alone_is_tried_once(tmp_path, no_child):
+    path = tiny.write(tmp_path / "tiny.gguf", vocab_only=True)
+    Model.load(path, vocab_only=True).close()
+    no_child()
+    Model.load(path, vocab_only=True).close()
 
 
 def huge(path):
@@ -159,7 +166,7 @@ def test_what_llama_cpp_only_refuses_is_its_own_error(tmp_path):
     assert memory.known() == []
 
 
-@pytest.mark.parametrize("how", ["argument", "environment", "vocabulary", "catalogue"])
+@pytest.mark.parametrize("how", ["argument", "environment", "catalogue"])
 def test_a_probe_can_be_left_out(tmp_path, how, no_child, monkeypatch):
     no_child()
     path = tiny.write(tmp_path / "tiny.gguf")
@@ -169,7 +176,7 @@ def test_a_probe_can_be_left_out(tmp_path, how, no_child, monkeypatch):
         return
     if how == "environment":
         monkeypatch.setenv(probe.VARIABLE, "0")
-    Model.load(path, probe=how != "argument", vocab_only=how == "vocabulary").close()
+    Model.load(path, probe=how != "argument").close()
 
 
 def test_a_child_that_does_not_come_back_is_ended(tmp_path, monkeypatch):
