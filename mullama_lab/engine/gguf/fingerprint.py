@@ -29,7 +29,7 @@ def fingerprint(path: str | Path) -> dict[str, str | int]:
         size += header.size_bytes
         try:
             with part.open("rb") as file:
-                header_sum.update(file.read(header.data_start))
+                header_sum.update(file.read(min(header.data_start, header.size_bytes)))
                 for start, end in _extents(header):
                     file.seek(start + max(0, (end - start - PIECE) // 2))
                     weights_sum.update(file.read(min(PIECE, end - start)))
@@ -44,5 +44,6 @@ def fingerprint(path: str | Path) -> dict[str, str | int]:
 
 def _extents(header: Header) -> list[tuple[int, int]]:
     """Where each tensor begins and the next one does, or the file ends."""
-    starts = sorted(header.data_start + tensor.offset for tensor in header.tensors)
-    return list(zip(starts, [*starts[1:], header.size_bytes], strict=True)) if starts else []
+    size = header.size_bytes
+    starts = sorted(min(header.data_start + tensor.offset, size) for tensor in header.tensors)
+    return list(zip(starts, [*starts[1:], size], strict=True)) if starts else []

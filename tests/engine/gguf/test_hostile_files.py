@@ -21,6 +21,7 @@ import pytest
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.gguf.file import read_header
+from mullama_lab.engine.gguf.fingerprint import fingerprint
 from mullama_lab.engine.gguf.network_check import network_problem
 from mullama_lab.engine.model import Model
 from mullama_lab.errors import ModelFileError, ModelLoadError
@@ -123,6 +124,17 @@ def test_counts_that_do_not_fit_the_file_are_refused(tmp_path, value, message):
     path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + KEY + value)
     with pytest.raises(ModelFileError, match=message):
         read_header(path)
+
+
+@pytest.mark.parametrize(("alignment", "offset"), [(32, 2**64 - 32), (2**63, 0), (2**62, 2**63)])
+def test_places_past_the_end_of_the_file_are_not_read(tmp_path, alignment, offset):
+    key = struct.pack("<Q", 17) + b"general.alignment" + struct.pack("<IQ", 10, alignment)
+    tensor = struct.pack("<Q", 1) + b"t" + struct.pack("<IQIQ", 1, 8, 0, offset)
+    path = tmp_path / "far.gguf"
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 1, 1) + key + tensor + bytes(64))
+    with pytest.raises(ModelFileError, match="is truncated"):
+        Model.load(path)
+    assert fingerprint(path)["size_bytes"] == path.stat().st_size
 
 
 def test_a_file_that_ends_anywhere_is_refused(tmp_path, tiny_path):
