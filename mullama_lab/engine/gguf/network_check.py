@@ -178,8 +178,9 @@ def _group_problem(keys: Mapping[str, Any]) -> str:
         for value in (keys.get("attention.head_count"), keys.get("attention.head_count_kv"))
     )
     for n_head, n_head_kv in zip(asking, asked):
-        numbers = isinstance(n_head, int) and isinstance(n_head_kv, int)
-        if numbers and n_head > 0 and n_head_kv > 0 and n_head % n_head_kv:
+        if not isinstance(n_head, int) or not isinstance(n_head_kv, int):
+            return ""
+        if n_head > 0 and n_head_kv > 0 and n_head % n_head_kv:
             return f"{n_head} heads cannot share {n_head_kv} heads of keys and values"
     return ""
 
