@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine.multivector import MultiVector, maxsim
 from mullama_lab.engine.multivector.scales import BARS, SCALES, raw_ends
+from mullama_lab.glyphs import one_line, visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -312,4 +313,5 @@ def _escaped(character: str) -> str:
 
 
 def _short(text: str) -> str:
+    text = one_line(visible(text))
     return text if len(text) <= MOST_NAME else text[: MOST_NAME - 1] + "…"

@@ -16,6 +16,7 @@ from mullama_lab.engine.encoder import MultiVectorEncoder
 from mullama_lab.engine.index import MultiVectorIndex
 from mullama_lab.engine.sampling.moment import moment_of_row
 from mullama_lab.engine.tiny import write
+from mullama_lab.engine.trace.divergence import divergence
 
 CHAIN = ml.TopK(5) | ml.Temperature(2.0)
 
@@ -42,6 +43,8 @@ def values(session, encoder, folder):
     yield from (a, a[0], CHAIN, CHAIN[0], preview, preview.final, tree, *tree.branches, *tree.nodes)
     yield from (index.search("abc"), index.get(0), index.loss, session.ledger)
     yield session.save(folder / "session")
+    yield session.model.render_chat([{"role": "user", "content": "Hello"}])
+    yield divergence(a, b, 0)
     yield studies.replay.replay(a, ml.TopK(2), on=session)
     yield studies.replay.stage_effects(a, CHAIN, on=session)
     yield studies.flips.flip_map(a, ml.TopK, on=session)
@@ -101,6 +104,7 @@ def test_what_owns_or_shows_something_says_what_to_keep_instead(session, encoder
         (session.start("a", max_tokens=1), "run.trace"),
         (studies.explore.explore("a", on=session, budget=3), "exploration.to_pandas"),
         (moment, "moment.logits"),
+        (session.conversation("Be brief."), "conversation.messages"),
         (lab, "lab.to_code"),
         (lab.panel, "such as a Trace"),
     ):

@@ -19,6 +19,7 @@ from mullama_lab.engine import tiny
 from mullama_lab.engine.encoder import MultiVectorEncoder
 from mullama_lab.engine.index import MultiVectorIndex
 from mullama_lab.engine.model import Model
+from mullama_lab.engine.sampling.chain import Stage
 from mullama_lab.engine.session import Session
 from mullama_lab.errors import MullamaError
 from mullama_lab.glyphs import visible
@@ -104,6 +105,13 @@ def engine_objects(model, session, trace, encoder, folder):
     yield from (preview, preview.final)
     tree = ml.Tree([trace, session.generate(HOSTILE, ml.TopK(5), max_tokens=4, seed=1)])
     yield from (tree, *tree.branches, *tree.nodes)
+    yield from (ml.LogitBias({5: 1.0}), ml.Ban([HOSTILE]), session.start(HOSTILE, max_tokens=1))
+    said = [{"role": "user", "content": HOSTILE}, {"role": HOSTILE, "content": HOSTILE}]
+    with Model.load(tiny.write(folder / "chat.gguf", chat_template=tiny.CHATML)) as other:
+        yield other.render_chat(said)
+        talk = other.session(n_ctx=512, n_threads=1).conversation(HOSTILE)
+        talk.say(HOSTILE, max_tokens=3)
+        yield talk
     vectors = encoder.encode_document(HOSTILE)
     yield vectors
     index = MultiVectorIndex(encoder)
@@ -116,9 +124,12 @@ def engine_objects(model, session, trace, encoder, folder):
 
 
 def test_no_object_of_the_engine_shows_a_hidden_character(model, session, trace, encoder, tmp_path):
+    kinds = {value for name in ml.__all__ if isinstance(value := getattr(ml, name), type)}
     for thing in engine_objects(model, session, trace, encoder, tmp_path):
+        kinds -= {kind for kind in kinds if isinstance(thing, kind)}
         for name, text in forms(thing).items():
             assert not hidden(text), (type(thing), name)
+    assert all(issubclass(kind, Stage) for kind in kinds), kinds  # those have numbers to show
     for subject in (model, encoder):
         for name, text in model_card.bundle(subject).items():
             assert not hidden(text), (subject, name)

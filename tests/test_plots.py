@@ -224,3 +224,9 @@ def test_matplotlib_is_loaded_by_the_first_picture_only():
     program = "import sys; from mullama_lab import plots; print('matplotlib' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "False", done.stderr
+
+
+def test_no_label_of_a_plot_has_a_hidden_character():
+    hostile = "\x1b[31m\u202e\u200b\n"
+    assert plots._label(hostile) == repr(hostile)[1:-1]
+    assert plots._short(hostile) == "[ESC][31m[RLO][ZWSP]↵"

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from mullama_lab.engine.generation.run import Run
 from mullama_lab.engine.model.chat import Chat, Layout, RenderedChat
@@ -196,6 +196,12 @@ class Conversation:
     def __len__(self) -> int:
         """How many turns there were."""
         return len(self._read) - 1
+
+    def __reduce__(self) -> NoReturn:  # what copy and pickle ask
+        raise TypeError(
+            "a Conversation has its session, so it cannot be copied or pickled. What was said "
+            "can: conversation.messages."
+        )
 
     def __repr__(self) -> str:
         lines = [f"<Conversation of {len(self)} turns in sequence {self.sequence}>"]
