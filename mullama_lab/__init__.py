@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mullama_lab import engine, errors, hub, labs, plots, studies, widgets
     from mullama_lab.engine.encoder import MultiVectorEncoder
+    from mullama_lab.engine.generation.choices import Choices
     from mullama_lab.engine.generation.run import Run
     from mullama_lab.engine.index import MultiVectorIndex
     from mullama_lab.engine.model import Model
@@ -60,6 +61,7 @@ __all__ = [
     "AdaptiveP",
     "Ban",
     "Chain",
+    "Choices",
     "Conversation",
     "Custom",
     "DynamicTemperature",
@@ -100,6 +102,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Choices": "engine.generation.choices",
     "Conversation": "engine.session.conversation",
     "Model": "engine.model",
     "MultiVectorEncoder": "engine.encoder",
