@@ -26,6 +26,7 @@ _SOME_WITHOUT_HEADS = """
     deci granitehybrid graniteswitch lfm2 lfm2moe minimax-01 nanbeige nemotron_h nemotron_h_moe
     qwen35 qwen35moe qwen3next qwen4exp
     """
+_SOME_WITH_HEADS = {"jamba", "lfm2", "lfm2moe"}  # and some without: a cache of both kinds
 _EQUAL_HEADS = """
     afmoe apertus arcee arctic baichuan bailingmoe2 bert bitnet bloom chameleon chatglm codeshell
     cogvlm cohere2 cohere2moe command-r dbrx deci deepseek dflash dots1 dream eagle3 ernie4_5
@@ -62,6 +63,7 @@ def network_problem(metadata: Mapping[str, Any]) -> str:
         or _convolution_problem(keys)
         or _projection_problem(keys)
         or _group_problem(keys)
+        or (_mixture_problem(keys) if architecture in _SOME_WITH_HEADS else "")
         or _attention_problem(keys, architecture)
         or (_state_problem(keys) if architecture in _TWICE_AS_WIDE else "")
     )
@@ -168,6 +170,14 @@ def _projection_problem(keys: Mapping[str, Any]) -> str:
     for key in ("dense_2_feat_in", "dense_3_feat_out"):
         if keys.get(key, 0) not in (0, n_embd):
             return f"{key} is {keys[key]}, and must be its embedding_length, {n_embd}"
+    return ""
+
+
+def _mixture_problem(keys: Mapping[str, Any]) -> str:
+    heads = keys.get("attention.head_count_kv", keys.get("attention.head_count", 0))
+    each = heads if isinstance(heads, list) else [heads]
+    if all(isinstance(number, int) for number in each) and not (0 in each and any(each)):
+        return f"its layers are all of one kind (attention.head_count_kv is {heads!r:.60})"
     return ""
 
 

@@ -287,6 +287,8 @@ def test_a_sliding_window_that_no_layer_uses_is_refused(tmp_path, pattern):
         ("llama", {"attention.head_count_kv": [1, 0]}, r"a layer without heads .*head_count_kv is"),
         ("llama", {"attention.head_count_kv": 3}, "2 heads cannot share 3 heads of keys"),
         ("llama", {"attention.head_count_kv": [1, 5]}, "2 heads cannot share 5 heads"),
+        ("lfm2", {"attention.head_count_kv": [1]}, r"all of one kind .*head_count_kv is \[1\]"),
+        ("jamba", {"attention.head_count_kv": 1}, "all of one kind"),
         ("llama", {"attention.head_count": [0, 2]}, "a layer without heads"),
         ("jamba", {"ssm.inner_size": 5}, "states have 5 numbers .*, and must have 64"),
         ("jamba", {"embedding_length": 64}, "states have 64 numbers .*, and must have 128"),
