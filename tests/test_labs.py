@@ -12,6 +12,7 @@ from mullama_lab.engine.trace.divergence import where_they_part
 from mullama_lab.engine.worker import WAIT_STEP
 from mullama_lab.errors import ClosedError
 from mullama_lab.labs._asking import _summary
+from mullama_lab.studies.flips import flip_map
 from mullama_lab.studies.replay import UNKNOWN, Replay, replay
 
 PLAIN = ml.TopK(20) | ml.Temperature(0.9)
@@ -305,6 +306,39 @@ def test_after_a_run_a_turned_setting_says_what_it_would_have_chosen(lab):
     assert f"{seen.n_changed} of 24 choices differ, the first at step {seen.first + 1}:" in (
         lab.what_if.line
     )
+
+
+def test_the_lines_of_what_if_agree_whatever_was_turned_and_when(lab):
+    chains = {0: PLAIN, 8: ml.TopK(20) | ml.Temperature(1.7)}
+    trace = lab.session.generate("Hello", chains, max_tokens=24, seed=7)
+    lab.strip.settle()
+    for stage, settings in (("TopK", {"k": 6}), ("Temperature", {"t": 0.7}), ("TopK", {"k": 9})):
+        lab.set(stage, **settings)
+        lab._asking.settle()
+        seen = replay(trace, lab.chain, on=lab.session.model)
+        n = f"{seen.n_changed} of {seen.n_compared}"
+        assert 0 < seen.n_changed < seen.n_compared
+        said = lab.what_if._plain_text().splitlines()
+        assert f"on the run above: {n} choices differ" in said[0]
+        assert said[1].startswith(f"{stage} ") and f" changes {n}" in said[1]
+        found = flip_map(trace, stage_of(stage), on=lab.session.model, chain=lab.chain)
+        assert lab.what_if.bars["low"] == [float(f"{x:.6g}") for x in found.low]
+
+
+def stage_of(name):
+    return getattr(ml, name)
+
+
+def test_a_long_run_is_asked_about_as_far_as_there_are_bars(lab):
+    lab.set(max_tokens=400, chain=ml.Mask(ban=[2]) | PLAIN)
+    lab.run()
+    lab._asking.settle()
+    assert lab.what_if.line.startswith(
+        "The chain as it is now, on the first 256 tokens of the run above: none of 256 choices"
+    )
+    lab.set("Temperature", t=1.5)
+    lab._asking.settle()
+    assert f" {lab.what_if.n_flipped()} of 256 choices differ" in lab.what_if.line
 
 
 def test_a_stage_that_the_run_had_not_has_no_bars_and_a_new_run_begins_anew(lab):

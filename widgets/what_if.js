@@ -12,9 +12,10 @@ export function placeOf(value, { range: [low, high], scale }) {
   return Math.max(0, Math.min(1, Number.isFinite(at) ? at : 0));
 }
 
-/** The tokens that are another choice at a value. */
-export function flippedAt(value, { low, high, marks }) {
+/** The tokens that are another choice at a value: as a replay saw it there, else as the bars say. */
+export function flippedAt(value, { low, high, marks }, seen = {}) {
   if (value === null || value === undefined) return [];
+  if (seen.at === value) return seen.differs;
   return marks.map((_, i) => i).filter((i) =>
     low[i] !== null && ((value < low[i] && marks[i] & LOW_FLIPS) || (value > high[i] && marks[i] & HIGH_FLIPS)));
 }
@@ -22,16 +23,17 @@ export function flippedAt(value, { low, high, marks }) {
 /** The interval of a token in words. */
 export function intervalText({ low, high, marks, setting }, i) {
   if (marks[i] & GIVEN) return "given, not drawn: no setting changes it";
+  if (low[i] > high[i]) return `is the choice with no value of ${setting} that was tried`;
   const [down, up] = [marks[i] & LOW_FLIPS, marks[i] & HIGH_FLIPS];
   const ends = down && up ? `from ${number(low[i], 4)} to ${number(high[i], 4)}` : down ? `from ${number(low[i], 4)} on` : up ? `up to ${number(high[i], 4)}` : "over all of the scale";
   return `stays the choice with ${setting} ${ends}${marks[i] & UNSURE ? ", as far as what was kept tells" : ""}`;
 }
 
 /** How many tokens a value changes, in words. */
-export function flipText(value, bars) {
-  const drawn = bars.marks.filter((mark) => !(mark & GIVEN)).length;
+export function flipText(value, bars, seen = {}) {
+  const drawn = seen.at === value ? seen.of : bars.marks.filter((mark) => !(mark & GIVEN)).length;
   if (value === null || value === undefined) return `${bars.label} is not in the chain now`;
-  const gone = flippedAt(value, bars);
+  const gone = flippedAt(value, bars, seen);
   const told = `${bars.label} at ${number(value, 4)} changes ${count(gone.length)} of ${count(drawn)} choices`;
   return gone.length ? `${told}, the first at step ${gone[0] + 1}` : told;
 }
@@ -66,8 +68,8 @@ function render({ model, el }) {
   function rows() {
     const map = shown();
     if (!map.marks) return [];
-    const out = new Set(flippedAt(model.get("at"), map));
-    return map.texts.map((text, i) => [i + 1, visible(text).map((part) => part.text).join(""), number(map.low[i], 4), number(map.high[i], 4), out.has(i) ? "another choice" : "stays"]);
+    const out = new Set(flippedAt(model.get("at"), map, model.get("seen")));
+    return map.texts.map((text, i) => [i + 1, visible(text).map((part) => part.text).join(""), ...(map.low[i] > map.high[i] ? ["nowhere", ""] : [number(map.low[i], 4), number(map.high[i], 4)]), out.has(i) ? "another choice" : "stays"]);
   }
   function mark(i) {
     const map = shown();
@@ -85,13 +87,13 @@ function render({ model, el }) {
     if (!map.marks) return bars.replaceChildren();
     bars.replaceChildren(...map.marks.map((marks, i) => {
       const [low, high] = marks & GIVEN ? [0, 1] : [placeOf(map.low[i], map), placeOf(map.high[i], map)];
-      const span = h("i", { style: { bottom: `${low * 100}%`, height: `${Math.max(0.5, (high - low) * 100)}%` } });
+      const span = h("i", { hidden: low > high, style: { bottom: `${low * 100}%`, height: `${Math.max(0.5, (high - low) * 100)}%` } });
       return h("span", { class: "mll-wi-bar", "data-given": Boolean(marks & GIVEN), "data-unsure": Boolean(marks & UNSURE) }, span);
     }));
     axis.firstChild.textContent = number(map.range[1], 4);
     axis.lastChild.textContent = number(map.range[0], 4);
     const more = map.more ? `the first ${map.marks.length} tokens; ` : "";
-    legend.textContent = `${more}a bar spans the values of ${map.label} that keep its token, with the same draws, the text before it and the other settings of the run · scale ${map.scale}, ${number(map.range[0], 4)} to ${number(map.range[1], 4)}; it was ${number(map.was, 4)} · after the first change, a rerun would have other text`;
+    legend.textContent = `${more}a bar spans the values of ${map.label} that keep its token, with the same draws, the text before it and the other settings as they are now · scale ${map.scale}, ${number(map.range[0], 4)} to ${number(map.range[1], 4)}; it was ${number(map.was, 4)} · after the first change, a rerun would have other text`;
     mark(-1);
     drawNow();
   }
@@ -101,9 +103,9 @@ function render({ model, el }) {
     const value = model.get("at");
     now.hidden = value === null;
     if (value !== null) now.style.bottom = `${placeOf(value, map) * 100}%`;
-    const out = new Set(flippedAt(value, map));
+    const out = new Set(flippedAt(value, map, model.get("seen")));
     [...bars.children].forEach((bar, i) => bar.toggleAttribute("data-out", out.has(i)));
-    flips.textContent = flipText(value, map);
+    flips.textContent = flipText(value, map, model.get("seen"));
     plot.setAttribute("aria-label", `${flips.textContent}. Left and right go from token to token.`);
     table.refresh();
   }
@@ -130,7 +132,7 @@ function render({ model, el }) {
     ArrowLeft: () => go(Math.max(0, at - 1)), ArrowRight: () => go(at + 1), Home: () => go(0), End: () => go(Infinity),
     "?": () => help.toggle(), Escape: () => (help.open ? help.hide() : false),
   });
-  const unwatch = watch(model, { bars: drawBars, at: drawNow, line: drawWords, busy: drawWords, effects: drawEffects });
+  const unwatch = watch(model, { bars: drawBars, at: drawNow, seen: drawNow, line: drawWords, busy: drawWords, effects: drawEffects });
   drawBars();
   drawWords();
   drawEffects();

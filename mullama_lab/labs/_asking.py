@@ -8,7 +8,10 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
 
 from mullama_lab.engine.generation.run import Run
 from mullama_lab.engine.model import Model
@@ -24,7 +27,6 @@ from mullama_lab.widgets._kept import weakly
 from mullama_lab.widgets.what_if import MOST_BARS, WhatIf
 
 log = logging.getLogger(__name__)
-MOST_STEPS = 512  # of a run that are replayed while a hand moves
 SOON, REST = 0.05, 0.3  # seconds without a move before a replay, and before what takes longer
 
 Turned = tuple[int, str]  # a stage's place in the chain, and its setting
@@ -35,6 +37,25 @@ class _Question:
     trace: Trace
     chain: Chain
     turned: Turned | None
+
+    @property
+    def part(self) -> Trace:
+        """The steps that are asked about: as many as there are bars."""
+        return self.trace[:MOST_BARS] if len(self.trace) > MOST_BARS else self.trace
+
+    def is_drawn(self, drawn: _Drawn | None) -> bool:
+        """Whether the bars that are drawn answer it: they are the same at any value."""
+        if drawn is None or drawn.trace is not self.trace or drawn.turned != self.turned:
+            return False
+        return _turned_to(self.chain, self.turned, drawn.chain) == drawn.chain
+
+
+class _Drawn(NamedTuple):
+    """What the bars are of."""
+
+    trace: Trace
+    turned: Turned
+    chain: Chain
 
 
 class Asking:
@@ -49,7 +70,7 @@ class Asking:
         self._trace: Trace | None = None
         self._following: Run | None = None
         self._turned: Turned | None = None
-        self._drawn: tuple[Trace, Turned] | None = None
+        self._drawn: _Drawn | None = None
         self._question: _Question | None = None
         self._busy = self._closed = False
         self._changed = threading.Condition()
@@ -77,7 +98,7 @@ class Asking:
             self._turned = turned(before, after) or self._turned
             drawn = self._drawn
             if drawn is not None and drawn[1] == self._turned:
-                self.view.at = _value(after, drawn[0].chain, self._turned)
+                self.view.at = _value(after, drawn[0].schedule.last, self._turned)
             self._ask()
 
     def settle(self) -> None:
@@ -138,15 +159,20 @@ class Asking:
         trace, chain, view = question.trace, question.chain, self.view
         if not self._is_current(question, SOON):
             return
-        part = trace[:MOST_STEPS] if len(trace) > MOST_STEPS else trace
+        part = question.part
         seen = replay(part, chain, on=self.model, allow_unknown=True)
+        of = "the run above" if part is trace else f"the first {len(part)} tokens of the run above"
         with self._changed:
             if not self._is_current(question):
                 return
-            view.say(f"The chain as it is now, on the run above: {_summary(seen)}.")
-            view.at = _value(chain, trace.chain, question.turned)
+            view.show_choices(
+                f"The chain as it is now, on {of}: {_summary(seen)}.",
+                at=_value(chain, trace.schedule.last, question.turned),
+                differs=np.flatnonzero(seen.differs).tolist(),
+                n_compared=seen.n_compared,
+            )
             drawn = self._drawn
-        if drawn != (trace, question.turned) and question.turned is not None:
+        if question.turned is not None and not question.is_drawn(drawn):
             self._draw(question)
         if not self._is_current(question, REST):
             return
@@ -163,18 +189,18 @@ class Asking:
         trace, turn = question.trace, question.turned
         assert turn is not None
         place, setting = turn
-        if not _has(trace.chain, question.chain, place):
-            self.view.bars = {}
+        then = trace.schedule.last
+        if not _has(then, question.chain, place):
+            self.view.bars, self._drawn = {}, None
             return
         self.view.busy = "finding the bars…"
-        part = trace[:MOST_BARS] if len(trace) > MOST_BARS else trace
-        flips = flip_map(part, place, setting, on=self.model)
-        stage = trace.chain[place]
-        rule = stage.settings()[setting]
+        flips = flip_map(question.part, place, setting, on=self.model, chain=question.chain)
+        stage = then[place]
+        label, scale = f"{type(stage).__name__} {setting}", stage.settings()[setting].scale
         with self._changed:
             if self._trace is trace:
-                self.view.show_flips(flips, f"{type(stage).__name__} {setting}", scale=rule.scale)
-                self._drawn = (trace, turn)
+                self.view.show_flips(flips, label, scale=scale, was=getattr(stage, setting))
+                self._drawn = _Drawn(trace, turn, question.chain)
         self.view.busy = ""
 
 
@@ -210,6 +236,16 @@ def turned(before: Chain | None, after: Chain) -> Turned | None:
         if getattr(a, name) != getattr(b, name)
     ]
     return found[0] if len(found) == 1 else None
+
+
+def _turned_to(chain: Chain, turn: Turned | None, other: Chain) -> Chain:
+    """A chain with one setting as another chain has it."""
+    if turn is None or not _has(other, chain, turn[0]):
+        return chain
+    place, name = turn
+    stages = list(chain)
+    stages[place] = replace(stages[place], **{name: getattr(other[place], name)})
+    return Chain(stages)
 
 
 def _first(chain: Chain) -> Turned | None:

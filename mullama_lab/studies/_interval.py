@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
+from mullama_lab.engine.sampling.chain import Setting
 from mullama_lab.engine.sampling.tail import Uncovered
 
 Chosen = Callable[[float], int]  # the token at a value; `Uncovered` where that is not known
@@ -23,6 +26,17 @@ class Interval(NamedTuple):
     flips_low: bool = False
     flips_high: bool = False
     sure: bool = True
+
+
+def stops_of(rule: Setting, now: float, end: float, n: int) -> list[float]:
+    """Values from the one in force to an end of the slider, closer where the slider is."""
+    if rule.scale == "log" and now > 0 and end > 0:
+        values = np.geomspace(now, end, n)
+    else:
+        values = np.linspace(now, end, n)
+    if rule.kind == "int":
+        return list(dict.fromkeys([int(now), *np.rint(values).astype(int).tolist()]))
+    return [float(now), *(float(x) for x in values[1:-1]), float(end)]
 
 
 def nowhere(slider: tuple[float, float], sure: bool = True) -> Interval:

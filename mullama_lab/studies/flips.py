@@ -4,15 +4,12 @@ The draws are those of the generation and the text before each token is as it is
 token whose interval a value leaves is where a rerun with that value first differs; intervals of
 later tokens are off-policy. Where the chain changed on the way, the setting is turned in the
 chain that was in force at each step; a step whose chain has no such stage stays over all values.
-The interval is found by asking llama.cpp's samplers at the stops of
-the setting's slider on both sides, up to the first where the choice is another, and halving the
-gap before it: a choice that changes and comes back, between two stops or beyond the end, is not
-seen. One comes back with typical, penalties, XTC or mirostat, or where no stage has sorted the
-candidates; what one value does is answered exactly by `replay`.
-
-Mirostat and adaptive-p learn from each token, and another value would have let them learn other
-things. A chain that has one goes through the whole text once for each stop, with that value at
-every step, and the interval ends at the last stop where the choice stays.
+The interval is found by asking llama.cpp's samplers at the stops of the setting's slider, up to
+the first where the choice is another, and halving the gap before it: a choice that changes and
+comes back, between two stops or beyond the end, is not seen. One comes back with typical,
+penalties, XTC or mirostat, or where no stage has sorted the candidates; what one value does is
+answered exactly by `replay`. Mirostat and adaptive-p would have learnt other things: a chain that
+has one goes through the whole text at each stop, and the interval ends at the last that stays.
 """
 
 from __future__ import annotations
@@ -43,7 +40,15 @@ from mullama_lab.engine.session import Session
 from mullama_lab.engine.session.trace_rows import TraceRows, ever_learning, rows_and_schedule
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import NoCandidates, StageFailed
-from mullama_lab.studies._interval import Chosen, Halfway, Interval, Ways, around, elsewhere
+from mullama_lab.studies._interval import (
+    Chosen,
+    Halfway,
+    Interval,
+    Ways,
+    around,
+    elsewhere,
+    stops_of,
+)
 
 if TYPE_CHECKING:
     import pandas
@@ -64,10 +69,9 @@ class FlipMap:
         slider: the range that was looked at.
         low, high: float64 of shape (n,): the ends of the intervals, the slider's own where no
             flip was found; NaN where the token was given, not drawn. Exact to a ten-thousandth of
-            the slider; with mirostat or adaptive-p in the chain to one of its stops. Where the
-            token is not the choice at the value in force (of another chain than the one that drew
-            it), the interval is that around the nearest stop where it is; where it is the choice
-            at none, `low` is above `high`: they are the slider's ends, crossed.
+            the slider; with mirostat or adaptive-p in the chain to one of its stops. Where another
+            chain does not choose the token at the value in force, the interval around the nearest
+            stop where it does; if there is none, the slider's ends crossed: `low` above `high`.
         flips_low, flips_high: whether the choice is another one beyond that end.
         sure: whether both ends are decided, by what the trace kept or by the row decoded again;
             where not, the interval ends at the last value that is decided.
@@ -200,9 +204,17 @@ class _Turn:
         return min(low, *map(float, self.values)), max(high, *map(float, self.values))
 
     def ways(self, value: float) -> Ways:
-        """The stops from a value down, and up."""
-        down, up = (_stops(self.rule, value, end) for end in self.slider)
-        return down, up
+        """The stops from a value down, and up, but for those that the stage refuses."""
+        low, high = self.slider
+        down, up = (stops_of(self.rule, value, end, N_STOPS) for end in (low, high))
+        return [x for x in down if self.allows(x)], [x for x in up if self.allows(x)]
+
+    def allows(self, value: float) -> bool:
+        """Whether the stage can have that value; a temperature is 0 or at least 0.001."""
+        try:
+            return bool(self.schedule.map(partial(self.turned, value)))
+        except ValueError:
+            return False
 
     def turned(self, value: float, chain: Chain) -> Chain:
         """A chain with the setting at that value, if it has it."""
@@ -212,12 +224,14 @@ class _Turn:
         return self.name.put(replace(chain[place], **{self.setting: value}), chain)
 
     def halfway(self, stays: float, gone: float) -> float | None:
-        """The value between two; None where they are near enough."""
+        """The value between two; None where they are near enough, or none is allowed."""
         low, high = self.rule.slider
+        middle = (stays + gone) / 2
+        near = abs(gone - stays) <= PRECISION * (high - low)
         if self.rule.kind == "int":
-            middle = int((stays + gone) / 2)
-            return None if middle in (stays, gone) else middle
-        return None if abs(gone - stays) <= PRECISION * (high - low) else (stays + gone) / 2
+            middle = int(middle)
+            near = middle in (stays, gone)
+        return None if near or not self.allows(middle) else middle
 
 
 def _intervals(turn: _Turn) -> list[Interval]:
@@ -361,17 +375,6 @@ def _choice(moment: Moment, work: ChainSampler) -> int:
         return NO_TOKEN
     except StageFailed as error:
         raise StageFailed(f"at step {moment.step}: {error}") from error
-
-
-def _stops(rule: Setting, now: float, end: float) -> list[float]:
-    """Values from the one in force to an end of the slider, closer where the slider is."""
-    if rule.scale == "log" and now > 0 and end > 0:
-        values = np.geomspace(now, end, N_STOPS)
-    else:
-        values = np.linspace(now, end, N_STOPS)
-    if rule.kind == "int":
-        return list(dict.fromkeys([int(now), *np.rint(values).astype(int).tolist()]))
-    return [float(now), *(float(x) for x in values[1:-1]), float(end)]
 
 
 def _name(schedule: Schedule, stage: type[Stage] | int) -> StageName:

@@ -68,14 +68,38 @@ class WhatIf(View):
     bars = traitlets.Dict(help="Label, range, scale, was, low, high, marks, texts, more.").tag(
         sync=True
     )
+    seen = traitlets.Dict(
+        help="What a replay says: at which value, which steps differ, of how many."
+    ).tag(sync=True)
     effects = traitlets.List(help="[stage, changed, of, why not] of each stage.").tag(sync=True)
 
     def say(self, line: str) -> None:
         """Say in a line what the chain would have chosen."""
         self.line = line[:MOST_TEXT]
 
-    def show_flips(self, flips: Flips, label: str, *, scale: str = "linear") -> None:
-        """Draw the bars of a flip map; the first 256 tokens of it."""
+    def show_choices(
+        self, line: str, *, at: float | None, differs: Sequence[int], n_compared: int
+    ) -> None:
+        """Say what the chain would have chosen, with the setting where it is now.
+
+        Args:
+            at: the value of the setting that the bars are of.
+            differs, n_compared: the steps whose choice differs, and how many were compared. What
+                is counted below the line are these, as long as the setting stays at that value.
+        """
+        with self.hold_sync():
+            self.say(line)
+            self.seen = {"at": at, "differs": list(differs), "of": n_compared}
+            self.at = at
+
+    def show_flips(
+        self, flips: Flips, label: str, *, scale: str = "linear", was: float | None = None
+    ) -> None:
+        """Draw the bars of a flip map; the first 256 tokens of it.
+
+        Args:
+            was: the setting of the run, if the flip map is one of another chain.
+        """
         n = min(len(flips.low), MOST_BARS)
         marks = (
             flips.flips_low * LOW_FLIPS
@@ -88,7 +112,7 @@ class WhatIf(View):
             "setting": flips.setting,
             "range": [_short(x) for x in flips.slider],
             "scale": scale,
-            "was": _short(flips.now),
+            "was": _short(flips.now if was is None else was),
             "low": [_short(x) for x in flips.low[:n]],
             "high": [_short(x) for x in flips.high[:n]],
             "marks": [int(x) for x in marks[:n]],
@@ -106,12 +130,15 @@ class WhatIf(View):
             self.line = self.busy = ""
             self.at = None
             self.bars = {}
+            self.seen = {}
             self.effects = []
 
     def n_flipped(self) -> int | None:
         """How many tokens the setting as it is now would change; None without bars."""
         if not self.bars or self.at is None:
             return None
+        if self._is_seen():
+            return len(self.seen["differs"])
         rows = zip(self.bars["low"], self.bars["high"], self.bars["marks"], strict=True)
         return sum(_is_flipped(self.at, *row) for row in rows)
 
@@ -121,11 +148,17 @@ class WhatIf(View):
     def _plain_text(self) -> str:
         told = [f"What if: {self.line or 'nothing was run yet'}"]
         if (n := self.n_flipped()) is not None:
-            told.append(f"{self.bars['label']} at {self.at:g} changes {n} of {self._n_bars()}")
+            told.append(f"{self.bars['label']} at {self.at:g} changes {n} of {self._n_compared()}")
         told += [f"without {row[0]}: {_effect(row)}" for row in self.effects]
         return "\n".join(told)
 
-    def _n_bars(self) -> int:
+    def _is_seen(self) -> bool:
+        """Whether a replay has said what the setting does where it is now."""
+        return bool(self.seen) and self.seen["at"] == self.at
+
+    def _n_compared(self) -> int:
+        if self._is_seen():
+            return self.seen["of"]
         return sum(not mark & GIVEN for mark in self.bars["marks"])
 
     def _static_html(self) -> Element:
@@ -134,7 +167,7 @@ class WhatIf(View):
         table = None
         if self.bars:
             rows = [
-                [str(i + 1), visible(text), _value(low), _value(high)]
+                [str(i + 1), visible(text), *_ends(low, high)]
                 for i, (text, low, high) in enumerate(
                     zip(*(self.bars[name] for name in ("texts", "low", "high")), strict=True)
                 )
@@ -156,6 +189,12 @@ def _effect(row: Sequence[Any]) -> str:
 
 def _short(x: float) -> float | None:
     return None if np.isnan(x) else float(f"{x:.6g}")
+
+
+def _ends(low: float | None, high: float | None) -> list[str]:
+    if low is not None and high is not None and low > high:
+        return ["nowhere", ""]
+    return [_value(low), _value(high)]
 
 
 def _value(x: float | None) -> str:

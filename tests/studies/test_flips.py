@@ -139,3 +139,13 @@ def test_rows_that_the_trace_lost_are_decoded_again_or_said_to_be_unknown(traces
     unknown = flip_map(without_rows, s.Temperature, on=tiny_model)
     assert not unknown.sure.any()
     assert f"{len(whole)} not known (pass a Session: on=session)" in repr(unknown)
+
+
+@pytest.mark.parametrize("chain", [s.Temperature(0.004), s.DynamicTemperature(0.004, 0.0)])
+def test_values_that_a_stage_refuses_are_not_tried(chain, tiny_model):
+    with tiny_model.session(n_ctx=128, n_threads=1) as session:
+        trace = session.generate("Hello", chain, max_tokens=12, seed=3)
+        greedy = session.generate("Hello", replace(chain, t=0.0), max_tokens=12, seed=3)
+    for each in (trace, greedy):  # a temperature is 0 or at least 0.001
+        found = flip_map(each, 0, "t", on=tiny_model)
+        assert found.sure.all() and (found.low <= found.now).all() and found.flips_high.any()

@@ -23,6 +23,20 @@ test("a token is another choice beyond an end at which it flips, not beyond the 
   assert.deepEqual(flippedAt(null, MAP), []);
 });
 
+test("where a replay has looked, its word counts and not the bars'", () => {
+  const seen = { at: 1.3, differs: [1, 3], of: 2 };
+  assert.deepEqual(flippedAt(1.3, MAP, seen), [1, 3]);
+  assert.deepEqual(flippedAt(1.4, MAP, seen), [2]);
+  assert.equal(flipText(1.3, MAP, seen), "Temperature t at 1.3 changes 2 of 2 choices, the first at step 2");
+  assert.equal(flipText(1.4, MAP, seen), "Temperature t at 1.4 changes 1 of 3 choices, the first at step 3");
+});
+
+test("a token that is the choice nowhere has crossed ends", () => {
+  const map = { ...MAP, low: [2], high: [0], marks: [LOW_FLIPS | HIGH_FLIPS] };
+  for (const value of [0, 0.8, 2]) assert.deepEqual(flippedAt(value, map), [0]);
+  assert.equal(intervalText(map, 0), "is the choice with no value of t that was tried");
+});
+
 test("words say how many change, and where a token stays", () => {
   assert.equal(flipText(1.3, MAP), "Temperature t at 1.3 changes 1 of 3 choices, the first at step 3");
   assert.equal(flipText(0.8, MAP), "Temperature t at 0.8 changes 0 of 3 choices");
