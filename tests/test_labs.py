@@ -248,6 +248,7 @@ def test_what_is_drawn_may_vanish_while_a_setting_is_turned(lab):
 
 def test_it_shows_in_three_forms(lab):
     lab.run()
+    lab._asking.settle()
     data, _ = lab._repr_mimebundle_()
     assert set(data) >= {"text/plain", "text/html", "application/vnd.jupyter.widget-view+json"}
     assert "TopK(20)" in data["text/plain"] and "<script" not in data["text/html"]

@@ -194,7 +194,7 @@ def test_views_of_one_run_agree(session, attack, counts):
         for chain in (None, case.other):
             intervals(trace, chain, case, model, counts)
 
-    attack(CASES, attempt, few=40)
+    attack(CASES, attempt, few=25)
 
 
 def test_the_lines_of_what_if_agree(session, attack, counts, monkeypatch):
@@ -235,7 +235,7 @@ def test_the_lines_of_what_if_agree(session, attack, counts, monkeypatch):
         assert [row[1] for row in view.effects] == whole
         view.close()
 
-    attack(CASES, attempt, few=10)
+    attack(CASES, attempt, few=8)
 
 
 def _with_another_value(chain, name, which, value):
