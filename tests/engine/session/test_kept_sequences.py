@@ -68,6 +68,8 @@ def test_no_operation_takes_from_a_kept_sequence(tmp_path, architecture, kv_unif
             lambda: session.branch(trace, 3, 7, NO_END, max_tokens=300),
             lambda: session.branch_many([(trace, i, 7) for i in range(6)], max_tokens=60),
             lambda: session.score([1, *TEXT[9:320]]),
+            lambda: session.score(TEXT[200:300], given=TEXT[:250]),
+            lambda: session.choose(TEXT[:240], [[7] * n for n in (1, 9, 90)]),
             lambda: session.fork(n_tokens=40),
             lambda: session.rewind(20),
             lambda: session.start_rows(others, lambda *_: None).result(),
