@@ -10,6 +10,7 @@ files. Those of the probe itself turn it on.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -87,6 +88,56 @@ def until():
             time.sleep(0.001)
 
     return wait
+
+
+class RunningKernel:
+    """A real kernel, asked as a notebook asks it."""
+
+    def __init__(self, stderr) -> None:
+        from jupyter_client.manager import start_new_kernel
+
+        self.manager, self.client = start_new_kernel(kernel_name="python3", stderr=stderr)
+        self.pid = self.manager.provisioner.process.pid
+        # As a browser and more: text that is no text, numbers that are none.
+        self.client.session.pack = lambda message: json.dumps(message, default=str).encode()
+
+    def ask(self, kind, content, *, metadata=None, buffers=None, seconds=60):
+        """Send a message on the shell channel; what the kernel publishes until it is idle again."""
+        message = self.client.session.msg(kind, content, metadata=metadata or {})
+        sent = self.client.session.send(self.client.shell_channel.socket, message, buffers=buffers)
+        published, end = [], time.monotonic() + seconds
+        while time.monotonic() < end:
+            answer = self.client.get_iopub_msg(timeout=max(0.01, end - time.monotonic()))
+            published.append(answer)
+            ours = answer["parent_header"].get("msg_id") == sent["header"]["msg_id"]
+            if ours and answer["content"].get("execution_state") == "idle":
+                return published
+        raise TimeoutError(f"{kind} kept the kernel busy for {seconds} seconds")
+
+    def run(self, code, cell=None, seconds=120):
+        """Run a cell; what it printed. An error fails the test."""
+        content = {"code": code, "silent": False, "store_history": True, "user_expressions": {}}
+        content |= {"allow_stdin": False, "stop_on_error": True}
+        metadata = {} if cell is None else {"cellId": cell}
+        published = self.ask("execute_request", content, metadata=metadata, seconds=seconds)
+        errors = [m["content"]["traceback"] for m in published if m["msg_type"] == "error"]
+        assert not errors, "\n".join(errors[0])
+        return "".join(m["content"]["text"] for m in published if m["msg_type"] == "stream")
+
+    def close(self) -> None:
+        self.client.stop_channels()
+        self.manager.shutdown_kernel(now=True)
+
+
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory):
+    """A kernel without a browser; what it writes to its console is in `kernel.console`."""
+    console = tmp_path_factory.mktemp("kernel") / "console"
+    with console.open("w") as stderr:
+        running = RunningKernel(stderr)
+        running.console = console
+        yield running
+        running.close()
 
 
 @pytest.fixture(scope="session")

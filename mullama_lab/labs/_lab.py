@@ -131,7 +131,7 @@ def _take_place(lab: Lab) -> None:
                 one.close(REPLACED)
             except Exception:
                 log.exception("a lab that was replaced could not be closed")
-        _cells.forget_outputs(old)
+        _cells.forget_outputs([part for one in old for part in (one, one.view, *one._views)])
         del old
     if _alive:  # contexts are large, and Python's collector does not see how large
         gc.collect()
