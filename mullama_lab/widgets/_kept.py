@@ -97,7 +97,11 @@ class Kept(ipywidgets.Widget):
 
     def _handle_msg(self, msg: dict[str, Any]) -> None:
         """Take a message of any shape; one that is none of ipywidgets' is left alone."""
-        data = msg.get("content", {}).get("data")
+        try:
+            data = whole_characters(msg.get("content", {}).get("data"))
+        except RecursionError:
+            log.info("%s: a message too deep to read", type(self).__name__)
+            return
         method = data.get("method") if isinstance(data, dict) else None
         if method in ("update", "custom") and not self._was_shown:
             self._live_on()  # it is on a page after all: in a box of the person's own
@@ -162,6 +166,20 @@ def weakly(method: Callable[..., Any]) -> Callable[..., Any]:
         return None if alive is None else alive(*arguments)
 
     return call
+
+
+def whole_characters(value: Any) -> Any:
+    """The same with "\ufffd" for each half of a character, which could not be sent back.
+
+    A page has them: half of an emoji, cut off in a text field.
+    """
+    if isinstance(value, str):
+        if value.isascii():
+            return value
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if isinstance(value, dict):
+        return {whole_characters(key): whole_characters(one) for key, one in value.items()}
+    return [whole_characters(one) for one in value] if isinstance(value, list) else value
 
 
 _shown: _cells.NewestRuns[Shown] = _cells.NewestRuns()

@@ -194,6 +194,27 @@ def test_a_message_of_no_known_shape_is_left_alone(message):
     assert view.get_state() == before
 
 
+@pytest.mark.parametrize(
+    ("sent", "taken"),
+    [
+        ("half \ud83d", "half \ufffd"),
+        ("\ude00\ud83d", "\ufffd\ufffd"),
+        ("\ud83d\ude00 é", "\U0001f600 é"),
+        ({"\ud800": ["a", 1, None, {"b": "\ud800"}]}, {"\ufffd": ["a", 1, None, {"b": "\ufffd"}]}),
+    ],
+)
+def test_half_a_character_of_a_page_is_taken_as_one_that_is_missing(sent, taken):
+    assert _kept.whole_characters(sent) == taken
+
+
+def test_a_message_that_is_nested_without_end_is_left_alone():
+    deep = []
+    for _ in range(100_000):
+        deep = [deep]
+    message = {"method": "custom", "content": deep}
+    widgets.NextToken()._handle_msg({"content": {"data": message}, "buffers": []})
+
+
 def test_a_weak_method_does_nothing_once_its_object_is_gone():
     class Counter:
         n = 0
