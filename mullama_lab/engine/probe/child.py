@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from mullama_lab.engine.encoder import MultiVectorEncoder
 from mullama_lab.engine.gguf.check import check, parts
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.model.weights import WeightFiles
-from mullama_lab.engine.probe.probe import LAID_OUT, REFUSED, VOCABULARY, WHOLE
+from mullama_lab.engine.probe.probe import LAID_OUT, REFUSED, SECONDS, VOCABULARY, WHOLE
 from mullama_lab.errors import MullamaError
 
 TEXT = "Hello, wörld! 😀 1234\n\n <s></s> if (x == 0):\t'quoted'  "
@@ -96,6 +98,11 @@ def _encode(model: Model, whole: bool, tell: Callable[[str], object]) -> None:
 
 def main(task: dict[str, Any]) -> None:
     """Run as a process; the standard output is for its parent, the standard error for llama.cpp."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for its parent, which ends it
+    with suppress(ImportError):  # where its parent was killed, nobody else would
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CPU, (round(SECONDS), round(SECONDS)))
     said = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     logging.basicConfig(level=logging.ERROR, format="%(message)s")

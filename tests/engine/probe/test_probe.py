@@ -186,6 +186,17 @@ def test_a_child_that_does_not_come_back_is_ended(tmp_path, monkeypatch):
         tried(tiny.write(tmp_path / "tiny.gguf"))
 
 
+def test_a_child_leaves_ctrl_c_to_its_parent():
+    code = """
+import os, signal
+from mullama_lab.engine.probe import child
+child.use = lambda path, how, tell: os.kill(os.getpid(), signal.SIGINT)
+child.main({"path": "none", "how": "whole"})
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_child_that_takes_too_much_memory_is_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(probe, "LEAST_MEMORY", 40 << 20)
     monkeypatch.setattr(probe.psutil, "virtual_memory", lambda: type("", (), {"available": 0}))
