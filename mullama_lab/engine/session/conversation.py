@@ -7,19 +7,21 @@ become other tokens when it is tokenized again, and everything after them would 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from mullama_lab.engine.generation.generate import Limits
 from mullama_lab.engine.generation.run import Run
+from mullama_lab.engine.generation.stream import Stream
 from mullama_lab.engine.model.chat import Chat, Layout, RenderedChat
 from mullama_lab.engine.model.chat.marks import marks_of
 from mullama_lab.engine.model.opening import must_be_short
-from mullama_lab.engine.sampling.chain import Chain, Stage
+from mullama_lab.engine.options import Stop
+from mullama_lab.engine.sampling.schedule import ChainOrSchedule
 from mullama_lab.engine.trace import Trace
-from mullama_lab.engine.trace.step import Step
 from mullama_lab.errors import MullamaError
 
 if TYPE_CHECKING:
@@ -96,6 +98,7 @@ class Conversation:
         self._variables = dict(template_variables or {})
         self._messages: list[dict[str, Any]] = []
         self._read: list[_Read] = [_Read()]  # before each turn
+        self._streamed: tuple[dict[str, Any], Layout, Run] | None = None  # its turn is not added
         if system is not None:
             self._messages.append({"role": "system", "content": system})
         question = {"role": "user", "content": ""}
@@ -104,16 +107,17 @@ class Conversation:
     @property
     def messages(self) -> list[dict[str, Any]]:
         """What was said so far, as `session.chat` takes it; a copy."""
+        self._take_streamed(wait=False)
         return deepcopy(self._messages)
 
     def say(
         self,
         text: str,
-        chain: Chain | Stage | Iterable[Stage] | None = None,
+        chain: ChainOrSchedule = None,
         *,
         max_tokens: int = 512,
         seed: int | None = None,
-        stop: str | Iterable[str] = (),
+        stop: Stop = (),
         top: int = 64,
     ) -> Trace:
         """Say something and wait for the answer; the arguments are those of `session.generate`.
@@ -136,36 +140,33 @@ class Conversation:
     def stream(
         self,
         text: str,
-        chain: Chain | Stage | Iterable[Stage] | None = None,
+        chain: ChainOrSchedule = None,
         *,
         max_tokens: int = 512,
         seed: int | None = None,
-        stop: str | Iterable[str] = (),
+        stop: Stop = (),
         top: int = 64,
-    ) -> Iterator[Step]:
+    ) -> Stream:
         """Say something and yield each Step of the answer as it comes.
 
         It begins with the first step that is asked for. Leaving the loop stops it, and what was
-        answered until then counts.
+        answered until then counts. It can be read in an `async for` too.
         """
         question, layout, tokens = self._next(text)
+        run = self.session._new_run(
+            tokens,
+            chain,
+            Limits.of(self.session.model, max_tokens, stop),
+            seed=seed,
+            top=top,
+            sequence=self.sequence,
+        )
 
-        def steps() -> Iterator[Step]:
-            run = self.session.start(
-                tokens,
-                chain,
-                max_tokens=max_tokens,
-                seed=seed,
-                stop=stop,
-                top=top,
-                sequence=self.sequence,
-            )
-            try:
-                yield from run
-            finally:
-                self._end(question, layout, run)
+        def launch(run: Run) -> Run:
+            self._streamed = (question, layout, run)
+            return self.session._launched(run)
 
-        return steps()
+        return Stream(run, launch)
 
     def undo(self) -> None:
         """Take back the last turn, question and answer.
@@ -173,6 +174,7 @@ class Conversation:
         Raises:
             ValueError: nothing was said yet.
         """
+        self._take_streamed(wait=True)
         if len(self._read) == 1:
             raise ValueError("there is no turn to take back. Say something first.")
         self._read.pop()
@@ -187,6 +189,7 @@ class Conversation:
         Raises:
             SessionError: all n_seq_max sequences are in use.
         """
+        self._take_streamed(wait=True)
         other = Conversation.__new__(Conversation)
         vars(other).update(vars(self))
         other.sequence = self.session.fork(self.sequence)
@@ -195,6 +198,7 @@ class Conversation:
 
     def __len__(self) -> int:
         """How many turns there were."""
+        self._take_streamed(wait=False)
         return len(self._read) - 1
 
     def __reduce__(self) -> NoReturn:  # what copy and pickle ask
@@ -205,11 +209,12 @@ class Conversation:
 
     def __repr__(self) -> str:
         lines = [f"<Conversation of {len(self)} turns in sequence {self.sequence}>"]
-        lines += [f"{m['role']:10} {m['content']!r}" for m in self._messages]
+        lines += [f"{m['role']:10} {m['content']!r}" for m in self.messages]
         return "\n".join(lines)
 
     def _next(self, text: str) -> tuple[dict[str, Any], Layout, list[int]]:
         """A question as a message, the chat with it, and its tokens."""
+        self._take_streamed(wait=True)
         question = {"role": "user", "content": text}
         chat = Chat.of(
             self.session.model,
@@ -245,10 +250,15 @@ class Conversation:
         self._read.append(_Read(layout.text + trace.text, tokens) if whole else _Read())
         self._messages += [question, {"role": "assistant", "content": trace.text}]
 
-    def _end(self, question: dict[str, Any], layout: Layout, run: Run) -> None:
-        """Stop a stream, and take what it gave."""
-        run.stop()
-        with suppress(MullamaError):
-            run.wait()
-        if run.error is None:
-            self._remember(question, layout, run.trace)
+    def _take_streamed(self, *, wait: bool) -> None:
+        """Add the turn of a stream that has ended."""
+        if self._streamed is None:
+            return
+        question, layout, run = self._streamed
+        if wait:
+            with suppress(MullamaError):
+                run.wait()
+        if run.done:
+            self._streamed = None
+            if run.error is None:
+                self._remember(question, layout, run.trace)

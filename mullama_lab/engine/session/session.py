@@ -7,18 +7,19 @@ stays usable.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mullama_lab.engine.generation.run import Run
-from mullama_lab.engine.sampling.chain import Chain, Stage
+from mullama_lab.engine.generation.stream import Stream
+from mullama_lab.engine.options import Stop
+from mullama_lab.engine.sampling.schedule import ChainOrSchedule
 from mullama_lab.engine.session import file
 from mullama_lab.engine.session.branches import SessionBranches
 from mullama_lab.engine.session.conversation import Conversation, Messages, chat_tokens
 from mullama_lab.engine.session.file import SavedSession
 from mullama_lab.engine.trace import Trace
-from mullama_lab.engine.trace.step import Step
 from mullama_lab.engine.tree import Tree
 
 if TYPE_CHECKING:
@@ -58,14 +59,14 @@ class Session(SessionBranches):
     def chat(
         self,
         messages: Messages,
-        chain: Chain | Stage | Iterable[Stage] | None = None,
+        chain: ChainOrSchedule = None,
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         continue_final: bool = False,
         parse_special: bool = False,
         max_tokens: int = 512,
         seed: int | None = None,
-        stop: str | Iterable[str] = (),
+        stop: Stop = (),
         top: int = 64,
         sequence: int = 0,
     ) -> Trace:
@@ -102,17 +103,17 @@ class Session(SessionBranches):
     def stream_chat(
         self,
         messages: Messages,
-        chain: Chain | Stage | Iterable[Stage] | None = None,
+        chain: ChainOrSchedule = None,
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         continue_final: bool = False,
         parse_special: bool = False,
         max_tokens: int = 512,
         seed: int | None = None,
-        stop: str | Iterable[str] = (),
+        stop: Stop = (),
         top: int = 64,
         sequence: int = 0,
-    ) -> Iterator[Step]:
+    ) -> Stream:
         """Answer a conversation and yield each Step as it comes; see `chat` and `stream`."""
         tokens = chat_tokens(self, messages, tools, continue_final, parse_special)
         return self.stream(
@@ -128,14 +129,14 @@ class Session(SessionBranches):
     def start_chat(
         self,
         messages: Messages,
-        chain: Chain | Stage | Iterable[Stage] | None = None,
+        chain: ChainOrSchedule = None,
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         continue_final: bool = False,
         parse_special: bool = False,
         max_tokens: int = 512,
         seed: int | None = None,
-        stop: str | Iterable[str] = (),
+        stop: Stop = (),
         top: int = 64,
         sequence: int = 0,
     ) -> Run:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from functools import partial
 
 import numpy as np
@@ -134,6 +135,21 @@ def test_a_stream_that_is_left_counts_as_far_as_it_went(session):
     assert [m["role"] for m in talk.messages] == ["user", "assistant"]
     assert talk.messages[1]["content"] == session.last_trace.text
     assert session.run.done
+
+
+def test_a_stream_can_be_awaited_and_the_next_turn_waits_for_it(session):
+    talk = session.conversation()
+
+    async def read():
+        return [step.text async for step in talk.stream("One?", NO_END, max_tokens=6, seed=1)]
+
+    assert "".join(asyncio.run(read())) == talk.messages[1]["content"]
+    stream = talk.stream("Two?", NO_END, max_tokens=40, seed=2)
+    assert len(talk) == 1  # nothing was asked of it yet
+    next(stream)
+    talk.say("Three?", NO_END, max_tokens=2, seed=3)
+    assert [m["content"] for m in talk.messages[::2]] == ["One?", "Two?", "Three?"]
+    assert len(talk.messages[3]["content"]) == 40
 
 
 def test_a_turn_that_fails_was_not_said(session):
