@@ -19,7 +19,9 @@ LIVE = "application/vnd.jupyter.widget-view+json"
 def run(path: Path) -> None:
     """Execute one notebook and write it back."""
     notebook = nbformat.read(path, as_version=4)
-    NotebookClient(notebook, timeout=300, store_widget_state=False).execute(cwd=str(HERE))
+    NotebookClient(notebook, timeout=300, store_widget_state=False, coalesce_streams=True).execute(
+        cwd=str(HERE)
+    )
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)
         for output in cell.get("outputs", []):
