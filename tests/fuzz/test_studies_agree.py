@@ -19,6 +19,7 @@ from mullama_lab.engine.model import Model
 from mullama_lab.engine.sampling import samplers as s
 from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.sampling.schedule import Schedule, names_of
+from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import NoCandidates
 from mullama_lab.labs import _asking
 from mullama_lab.studies.fate import fate
@@ -191,6 +192,7 @@ def test_views_of_one_run_agree(session, attack, counts):
         at_each_step(trace, case, model, counts)
         against_another(trace, case, session, counts)
         effects(trace, model, counts)
+        decoded_again(trace, case, session, counts)
         for chain in (None, case.other):
             intervals(trace, chain, case, model, counts)
 
@@ -303,6 +305,22 @@ def against_another(trace, case, session, counts):
     if found is not None and seen.known[step]:
         counts["fates under another chain"] += 1
         assert found.choice == seen.choices[step], (found, seen)
+
+
+def decoded_again(trace, case, session, counts):
+    """What rows that are decoded again decide, beside those that were kept: noise is counted."""
+    lost = Trace.from_dict(trace.to_dict())
+    for chain in (None, case.other):
+        kept = asked(replay, trace, chain, on=session.model, allow_unknown=True)
+        again = asked(replay, lost, chain, on=session)
+        if kept is None or again is None:
+            continue
+        known = kept.known & again.known
+        counts["choices on rows decoded again"] += int(known.sum())
+        counts["of them open for noise"] += int((~again.known).sum())
+        counts["of them another one by noise"] += int(
+            (known & (kept.choices != again.choices)).sum()
+        )
 
 
 def effects(trace, model, counts):
