@@ -250,7 +250,8 @@ class Model(Handle):
 
         The model's own template lays it out, as transformers' `apply_chat_template` does; whether
         the prompt begins with the beginning-of-text token is the template's choice too. What
-        people and tools say is plain text: "<|im_end|>" in a message is those characters.
+        people and tools say is plain text: "<|im_end|>" in a message is those characters (but for
+        a name that two texts, or one and the template, make together with nothing in between).
 
             model.render_chat([{"role": "user", "content": "Hello"}])
 

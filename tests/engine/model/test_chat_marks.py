@@ -189,3 +189,10 @@ def test_a_mark_that_is_text_too_can_be_said(chat_model, vocabulary, adds_space)
     tokens = tokens_of(model, text, [(1, 9)])
     assert n_control(model, tokens) == 1
     assert model.detokenize_bytes(tokens, special=True).decode() == text
+
+
+def test_letters_that_sentencepiece_would_join_to_a_control_token_stay_apart(chat_model):
+    model = chat_model("<|{{ messages[0].content }}|>", ("|>", "<|"))
+    assert model.tokenize("|>", add_special=False) == [tiny.N_VOCAB]  # llama.cpp, on plain text
+    got = model.render_chat([{"role": "user", "content": "a|>b"}])
+    assert got.tokens == [tiny.N_VOCAB + 1, *(ord(c) + 3 for c in "a|>b"), tiny.N_VOCAB]

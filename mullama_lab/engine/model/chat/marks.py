@@ -198,6 +198,7 @@ def fragment_tokens(
     """The tokens of each fragment of a text."""
     marks = marks_of(model)
     names = [mark.name for mark in marks if mark.is_text and mark.name in text]
+    steering = {mark.token for mark in marks if mark.attributes & native.CONTROL}
     cuts = sorted(
         {
             start + found.start() + 1
@@ -211,7 +212,16 @@ def fragment_tokens(
             yield part, [part.mark.token]
         else:
             inside = cuts[bisect_right(cuts, part.start) : bisect_left(cuts, part.end)]
-            yield part, _as_plain_text(model, text, [part.start, *inside, part.end])
+            tokens = _as_plain_text(model, text, [part.start, *inside, part.end])
+            if said and not steering.isdisjoint(tokens):  # SentencePiece may join letters to a mark
+                letters = (n for a, b in said for n in range(a, b + 1) if part.start < n < part.end)
+                tokens = _as_plain_text(model, text, [part.start, *sorted({*letters}), part.end])
+            if said and not steering.isdisjoint(tokens):
+                raise ValueError(
+                    f"a message has the name of a control token that {model.name} reads as that "
+                    "token in plain text too. Leave it out, or pass parse_special=True."
+                )
+            yield part, tokens
 
 
 def _as_plain_text(model: Model, text: str, bounds: Sequence[int]) -> list[int]:
