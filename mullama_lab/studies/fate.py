@@ -101,7 +101,9 @@ class Fate:
 
     @property
     def removed_by(self) -> StageFate | None:
-        return next((stage for stage in self.stages if stage.removed), None)
+        if self.logprob_after != -math.inf:  # also where Infill has put it back
+            return None
+        return next((stage for stage in reversed(self.stages) if stage.removed), None)
 
     @property
     def chosen(self) -> bool:
@@ -155,10 +157,10 @@ class Fate:
         return "\n".join([f"step {self.step}: {self.summary()}", *lines])
 
     def _lines(self) -> Iterator[tuple[str, str]]:
-        """Each stage up to the one that removed it, as code, and what it did."""
+        """Each stage that saw the token, as code, and what it did to it."""
         for x in self.stages:
-            if x.before == -math.inf:
-                return
+            if x.before == x.after == -math.inf:
+                continue
             change = "n/a" if math.isnan(x.change) else f"{x.change:+.3f} nats"
             stays = f"{change}, number {x.rank + 1} of {x.n_left}"
             yield repr(x.stage), x.why_inert or ("removed" if x.removed else stays)
@@ -308,7 +310,7 @@ def _fate(moment: Moment, token: int, *, partly: bool = False) -> Fate:
         stages=tuple(path.stages),
         choice=choice,
         choice_text="(nothing left)" if choice < 0 else piece(choice).decode("utf-8", "replace"),
-        margin=path.margin,
+        margin=path.margin if path.is_removed else None,
         draw=moment.draw,
         drawn_by=None if choice < 0 else _drawn_by(work, token),
         source=moment.source,
@@ -362,6 +364,10 @@ class _Path:
         if before != -math.inf and not stays:
             self._find_margin(place, stage)
         self._before = window["id"].copy(), logits.copy(), total
+
+    @property
+    def is_removed(self) -> bool:
+        return self._logprob == -math.inf
 
     def emptied(self) -> None:
         """The stage after the last one seen left nothing."""

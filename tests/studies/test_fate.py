@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from mullama_lab.engine import tiny
 from mullama_lab.engine.sampling import samplers as s
 from mullama_lab.engine.sampling.chain import Chain
 from mullama_lab.engine.trace import Trace
@@ -243,3 +244,16 @@ def test_what_was_kept_tells_what_it_can_where_nothing_can_be_decoded(smollm2):
 def test_what_is_no_row_of_the_model_is_refused(tiny_model, wrong, said):
     with pytest.raises(ValueError, match=said):
         fate_in_row(**{"row": row_of(1), **wrong}, token=5, chain=s.TopK(9), model=tiny_model)
+
+
+def test_what_infill_puts_back_is_not_called_removed(tiny_model):
+    row = np.linspace(2.0, 0.0, tiny_model.n_vocab, dtype=np.float32)
+    row[tiny.EOS] = 1.0
+    chain = s.TopK(8) | s.Infill()
+    view = chain.preview(row, model=tiny_model)
+    assert view.choice == tiny.EOS and tiny.EOS not in view.stages[0].ids
+    found = fate_in_row(row, tiny.EOS, chain, model=tiny_model)
+    assert found.chosen and found.removed_by is None and found.margin is None
+    assert "and it was drawn" in found.summary()
+    lines = repr(found).splitlines()
+    assert "TopK(8): removed" in lines[1] and "Infill()" in lines[2]

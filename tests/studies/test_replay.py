@@ -266,3 +266,11 @@ def test_a_text_form_is_the_same_each_time(session):
         replay(trace, s.TopK(3), on=session)
     )
     assert math.isfinite(replay(trace, s.TopK(3), on=session.model).n_changed)
+
+
+def test_an_xtc_that_never_acts_draws_nothing(session):
+    acts = s.TopK(259) | s.XTC(0.5, 0.003)
+    with_idle = s.XTC(0.0, 0.0) | acts
+    trace = run(session, acts, 2)
+    assert replay(trace, with_idle, on=session.model).n_changed == 0
+    assert run(session, with_idle, 2).tokens.tolist() == trace.tokens.tolist()

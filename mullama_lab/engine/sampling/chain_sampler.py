@@ -196,7 +196,9 @@ def _brief(stage: Stage) -> str:
 
 
 def _xtcs_before(chain: Chain, place: int) -> int:
-    return sum(isinstance(stage, s.XTC) for stage in chain.stages[:place])
+    """How many XTC stages act before a place; one that never acts draws nothing."""
+    before = chain.stages[:place]
+    return sum(isinstance(stage, s.XTC) and not stage.why_inert() for stage in before)
 
 
 class SurvivorCount:
