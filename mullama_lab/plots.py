@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine.multivector import MultiVector, maxsim
 from mullama_lab.engine.multivector.scales import BARS, SCALES, raw_ends
+from mullama_lab.engine.options import instance, listed, one_of, whole
+from mullama_lab.engine.sampling.preview import Preview
+from mullama_lab.engine.trace import Trace
 from mullama_lab.glyphs import one_line, visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from mullama_lab.engine.sampling.preview import Preview
-    from mullama_lab.engine.trace import Trace
     from mullama_lab.studies.seeds import SeedFan
 
 Documents: TypeAlias = "Sequence[MultiVector] | Mapping[str, MultiVector]"
@@ -54,8 +55,7 @@ def similarity_grid(
     Raises:
         ValueError: an unknown scale, no query token, or vectors of different sizes.
     """
-    if scale not in SCALES:
-        raise ValueError(f"scale={scale!r:.80}: it must be one of {', '.join(map(repr, SCALES))}.")
+    one_of("scale", scale, SCALES)
     values = maxsim.similarity(query, document)
     ax = _axes(ax, 1 + 0.16 * len(document), 1.4 + 0.22 * len(query))
     ax.set_title(f"MaxSim {maxsim.score(query, document):.3f}")
@@ -89,8 +89,7 @@ def rank_board(
         ValueError: a name for each document is needed; unknown bars; no query token; vectors of
             different sizes.
     """
-    if bars not in BARS:
-        raise ValueError(f"bars={bars!r:.80}: it must be one of {', '.join(map(repr, BARS))}.")
+    one_of("bars", bars, BARS)
     names, documents = _named(documents, names)
     parts = np.array([maxsim.contributions(query, each) for each in documents], np.float64)
     parts = parts.reshape(len(documents), len(query))
@@ -120,6 +119,8 @@ def versus(
     The bars add up to the difference of the scores in the title; what speaks most for A is at
     the top.
     """
+    if not isinstance(names, (tuple, list)) or len(names) != 2:
+        raise TypeError(f"names={names!r:.80}: give two texts, of a and of b.")
     ours, theirs = (maxsim.contributions(query, each).astype(np.float64) for each in (a, b))
     by = ours - theirs
     order = np.argsort(-by, kind="stable")
@@ -144,6 +145,8 @@ def next_token(preview: Preview, ax: Axes | None = None, *, top: int = 12) -> Ax
     Args:
         top: how many tokens, by their probability in the model.
     """
+    instance("preview", preview, Preview, " chain.preview(row, model=model) makes one.")
+    top = whole("top", top, 1, 1 << 20)
     before, after = preview.before, preview.final
     ids = before.ids[:top].tolist()
     kept = dict(zip(after.ids.tolist(), after.probs.tolist(), strict=True))
@@ -163,6 +166,7 @@ def next_token(preview: Preview, ax: Axes | None = None, *, top: int = 12) -> Ax
 
 def token_strip(trace: Trace, ax: Axes | None = None) -> Axes:
     """The tokens of a generation, and the probability each had in the model and after the chain."""
+    instance("trace", trace, Trace)
     ax = _axes(ax, 1 + 0.2 * len(trace), 3.2)
     places = np.arange(len(trace))
     ax.bar(places, np.exp(trace.logprob), color="0.72", label="in the model")
@@ -180,6 +184,8 @@ def seed_fan(fan: SeedFan, ax: Axes | None = None) -> Axes:
     """
     from matplotlib.ticker import MaxNLocator
 
+    if not hasattr(fan, "survival"):
+        raise TypeError(f"fan={fan!r:.80}: it must be what seed_fan() gives.")
     ax = _axes(ax, 7, 3.2)
     table = fan.survival
     steps = np.arange(len(table) + 1)
@@ -259,16 +265,21 @@ def _named(
     if isinstance(documents, Mapping):
         names = list(documents) if names is None else names
         documents = list(documents.values())
-    names = [str(k + 1) for k in range(len(documents))] if names is None else list(names)
+    documents = listed("documents", documents, "MultiVectors")
+    if names is None:
+        names = [str(k + 1) for k in range(len(documents))]
+    names = listed("names", names, "texts")
     if len(names) != len(documents):
         raise ValueError(f"{len(names)} names for {len(documents)} documents; give one each.")
-    return names, list(documents)
+    return names, documents
 
 
 def _axes(ax: Axes | None, width: float, height: float) -> Axes:
     """The Axes given, or new ones of about this many inches."""
     if ax is not None:
-        return ax
+        from matplotlib.axes import Axes as KnownAxes
+
+        return instance("ax", ax, KnownAxes)
     import matplotlib.pyplot as plt
 
     size = (min(14.0, max(3.0, width)), min(10.0, max(1.8, height)))
@@ -283,7 +294,12 @@ def _frame(column: int, row: int) -> Any:
 
 def _colours(name: str) -> Any:
     import matplotlib
+    from matplotlib.colors import Colormap
 
+    if isinstance(name, Colormap):
+        return name
+    if not isinstance(name, str) or name not in matplotlib.colormaps:
+        raise ValueError(f"cmap={name!r:.80}: matplotlib has no colour map of that name.")
     return matplotlib.colormaps[name]
 
 

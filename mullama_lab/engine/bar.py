@@ -19,6 +19,10 @@ def bar(what: str, total: int, unit: str, *, shown: bool = True) -> tqdm:
     """A tqdm bar that appears after two seconds and goes when it is closed."""
     from tqdm.auto import tqdm
 
+    try:
+        is_shown = bool(shown)
+    except (TypeError, ValueError):  # an array
+        raise TypeError(f"progress={shown!r:.80}: it must be True or False.") from None
     return tqdm(
         total=total,
         desc=what,
@@ -26,7 +30,7 @@ def bar(what: str, total: int, unit: str, *, shown: bool = True) -> tqdm:
         unit_scale=unit == "B",
         delay=SHOWN_AFTER,
         leave=False,
-        disable=not shown,
+        disable=not is_shown,
     )
 
 

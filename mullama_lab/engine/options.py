@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Sized
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import psutil
@@ -24,6 +24,10 @@ MAX_SEED = RANDOM_SEED - 1
 MAX_STEP = 1 << 20  # llama.cpp's generator is wound forward draw by draw
 MAX_TOP = 1024
 LONGEST_STOP = 4096  # characters
+LONGEST_WAIT = 10**9  # seconds
+LONGEST_LIST = 10**7  # values
+
+T = TypeVar("T")
 
 
 def whole(name: str, value: Any, low: int, high: int, way_out: str = "") -> int:
@@ -38,6 +42,42 @@ def whole(name: str, value: Any, low: int, high: int, way_out: str = "") -> int:
         shown = number if number.bit_length() < 200 else f"about 2**{number.bit_length()}"
         raise ValueError(f"{name}={shown}: it must be from {low} to {high}.{way_out}")
     return number
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or False, or what Python takes for one of them; an array may be neither."""
+    try:
+        return bool(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}={value!r:.80}: it must be True or False.") from None
+
+
+def listed(name: str, values: Any, of: str) -> list[Any]:
+    """Several values in order; one that is no collection, or one text, is refused."""
+    one = isinstance(values, (str, bytes, bytearray, type)) or getattr(values, "ndim", 1) == 0
+    if one or not isinstance(values, Iterable):
+        raise TypeError(f"{name}={values!r:.80}: it must be a list of {of}.")
+    if isinstance(values, Sized) and len(values) > LONGEST_LIST:
+        raise ValueError(f"{name}={values!r:.80}: it has more than {LONGEST_LIST} {of}.")
+    return list(values)
+
+
+def instance(name: str, value: Any, kind: type[T], way_out: str = "") -> T:
+    """One of our own objects."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name}={value!r:.80}: it must be a {kind.__name__}.{way_out}")
+    return value
+
+
+def seconds(name: str, value: Any) -> float | None:
+    """A time to wait; None is for ever."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{name}={value!r:.80}: it must be a number of seconds, or None.")
+    if not value <= LONGEST_WAIT:  # a NaN neither
+        raise ValueError(f"{name}={value!r:.80}: it must be at most {LONGEST_WAIT} seconds.")
+    return float(value)
 
 
 def exact(name: str, values: Any, kind: type[np.integer]) -> NDArray[Any]:

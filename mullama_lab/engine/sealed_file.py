@@ -60,6 +60,8 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], Mapping[str, Any]]:
     Raises:
         SessionFileError: there is no such file, or it is not what was written.
     """
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"{path!r:.80} is no path. Give a text or a pathlib.Path.")
     try:
         path = in_full(path)
         must_not_be_a_device(path)

@@ -18,6 +18,7 @@ from typing import Any, Generic, TypeVar
 from mullama_lab.engine._native_context import StopFlag
 from mullama_lab.engine.bar import waiting
 from mullama_lab.engine.leaving import end_daemon_thread, wait_at_exit
+from mullama_lab.engine.options import seconds
 from mullama_lab.errors import ClosedError, SessionError, Stopped
 
 T = TypeVar("T")
@@ -63,6 +64,7 @@ class Job(Generic[T]):
     def result(self, timeout: float | None = None) -> T:
         """Wait for the result; raises what the job raised, TimeoutError after `timeout` seconds."""
         self.must_not_wait_here()
+        timeout = seconds("timeout", timeout)
         if not self._ended_within(timeout):
             raise TimeoutError(f"it still runs after {timeout} seconds. Wait longer, or stop it.")
         if self._future.exception() is not None:
@@ -126,6 +128,8 @@ class Job(Generic[T]):
 
     def when_done(self, call: Callable[[], object]) -> None:
         """Call something once it has ended, on whichever thread ends it; at once if it has."""
+        if not callable(call):
+            raise TypeError(f"{call!r:.80} is no function that can be called at the end.")
         self._future.add_done_callback(lambda _: call())
 
     def run(self) -> None:

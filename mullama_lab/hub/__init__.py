@@ -149,6 +149,8 @@ def remove(name: str) -> bool:
 
 
 def _entry(name: str) -> CatalogueEntry:
+    if not isinstance(name, str):
+        raise TypeError(f"{name!r:.80} is no name of a model: it must be a text.")
     try:
         return CATALOGUE[name]
     except KeyError:

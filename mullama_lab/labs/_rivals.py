@@ -29,6 +29,8 @@ class Rivals:
 
     def __init__(self, own: Reading, encoders: Mapping[str, MultiVectorEncoder]) -> None:
         self._own = own
+        if not isinstance(encoders, Mapping):
+            raise TypeError(f"rivals={encoders!r:.80}: it must be a dict of encoders by name.")
         self._encoders = dict(encoders)
         self.names = [*(s for s in STORAGES if s != own.index.storage), *self._encoders]
         self.chosen = ""

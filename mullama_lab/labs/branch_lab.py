@@ -17,7 +17,7 @@ from typing import Any
 from mullama_lab.engine.generation.run import Run
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.model.one_token import one_token
-from mullama_lab.engine.options import whole
+from mullama_lab.engine.options import instance, whole
 from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.sampling.chain_sampler import check
 from mullama_lab.engine.session import Session
@@ -153,7 +153,7 @@ class BranchLab(Bench):
     ) -> Run:
         """Begin a branch and return its Run at once; see `branch`."""
         self._must_be_open()
-        parent = self.trace if trace is None else trace
+        parent = self.trace if trace is None else instance("trace", trace, Trace)
         if parent is None or not len(parent):
             raise ValueError("no text is shown to branch off: run the prompt first.")
         step = whole("step", step, 0, len(parent) - 1)

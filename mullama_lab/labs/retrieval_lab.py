@@ -22,6 +22,7 @@ from mullama_lab.engine.index.hits import Hits
 from mullama_lab.engine.index.index import Storage
 from mullama_lab.engine.index.part import Name
 from mullama_lab.engine.multivector import maxsim
+from mullama_lab.engine.options import listed, whole
 from mullama_lab.labs._lab import CLOSED, Lab
 from mullama_lab.labs._reading import Reading
 from mullama_lab.labs._results import Results
@@ -74,8 +75,7 @@ class RetrievalLab(Lab):
     ) -> None:
         if not isinstance(encoder, MultiVectorEncoder):
             raise TypeError(f"RetrievalLab takes a MultiVectorEncoder, not {encoder!r}.")
-        if k < 1:
-            raise ValueError(f"k={k}: at least one document must be found.")
+        k = whole("k", k, 1, 1 << 31)
         given = isinstance(documents, MultiVectorIndex)
         self.encoder, self.k = encoder, k
         self.index = documents if given else MultiVectorIndex(encoder, storage=storage)
@@ -143,7 +143,9 @@ class RetrievalLab(Lab):
         if isinstance(documents, str):
             raise TypeError(f"documents is one text, {documents[:40]!r}; give a list of texts.")
         named = documents if isinstance(documents, Mapping) else None
-        texts: list[Any] = list(documents if named is None else named.values())
+        texts: list[Any] = listed(
+            "documents", documents if named is None else list(named.values()), "texts"
+        )
 
         def add() -> None:
             names = range(self._own.n_total, self._own.n_total + len(texts))

@@ -394,7 +394,7 @@ def _setting(stage: Stage, name: str | None) -> tuple[str, Setting]:
     rules = stage.settings()
     if name is None and rules:
         name = next(iter(rules))
-    if name not in rules:
+    if not isinstance(name, str) or name not in rules:
         known = ", ".join(rules) or "none"
         raise ValueError(f"{stage!r} has no setting {name!r} that is a number; it has {known}.")
     return name, rules[name]

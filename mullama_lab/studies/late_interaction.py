@@ -14,6 +14,7 @@ import pandas as pd
 
 from mullama_lab.engine.multivector import MultiVector, maxsim
 from mullama_lab.engine.multivector.maxsim import ScoreKind
+from mullama_lab.engine.options import listed
 
 
 def rank(
@@ -31,7 +32,9 @@ def rank(
     Returns:
         A row a document: rank (from 1), document (its name or place), score, n_tokens, text.
     """
-    named = documents if isinstance(documents, Mapping) else dict(enumerate(documents))
+    if not isinstance(documents, Mapping):
+        documents = dict(enumerate(listed("documents", documents, "MultiVectors")))
+    named = documents
     names, texts = list(named), list(named.values())
     for name, text in named.items():
         _must_be_tokens(text, f"the document {name!r}")

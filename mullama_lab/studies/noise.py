@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mullama_lab.engine.generation.spread import Prompt
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.noise_floor import MEASURES, ROUNDING, NoiseFloor, remember, row_differences
-from mullama_lab.engine.options import whole
+from mullama_lab.engine.options import listed, whole
 from mullama_lab.engine.session import Session
 from mullama_lab.studies._together import Bar
 
@@ -156,10 +156,17 @@ def noise(
         raise TypeError(f"on={on!r:.80}: give a Session, or a Model.")
     model = on if isinstance(on, Model) else on.model
     settings = {} if isinstance(on, Model) else _settings(on)
-    sizes = [whole("a batch size", size, 1, MOST) for size in batch_sizes]
-    beside = [whole("neighbours", n, 1, 255) for n in neighbours]
+    sizes = [
+        whole("a batch size", size, 1, MOST)
+        for size in listed("batch_sizes", batch_sizes, "numbers")
+    ]
+    beside = [whole("neighbours", n, 1, 255) for n in listed("neighbours", neighbours, "numbers")]
     cpus = os.cpu_count() or 1
-    several = sorted({1, min(2, cpus), cpus}) if threads is None else threads
+    several = (
+        sorted({1, min(2, cpus), cpus})
+        if threads is None
+        else listed("threads", threads, "numbers")
+    )
     several = [whole("threads", n, 1, 512) for n in several]
     settings |= {"n_ctx": N_CTX, "n_batch": 512, "n_seq_max": max(beside, default=0) + 2}
     texts = TEXTS if text is None else [text]

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from mullama_lab.engine.bar import bar
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.noise_floor import jensen_shannon
-from mullama_lab.engine.options import whole
+from mullama_lab.engine.options import listed, whole
 from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.sampling.chain_sampler import check
 from mullama_lab.engine.sampling.moment import Moment, moment_of_row
@@ -212,7 +212,10 @@ def _orders_of(schedule: Schedule, permutations: Iterable[Order] | None) -> list
                 f"{MOST_ORDERS} are compared. Choose some: permutations=[(0, 1, 2), (2, 1, 0)]."
             )
         return list(_all_orders(len(chain), acting))
-    chosen = [tuple(whole("place", i, 0, len(chain) - 1) for i in order) for order in permutations]
+    chosen = [
+        tuple(whole("place", i, 0, len(chain) - 1) for i in listed("an order", order, "places"))
+        for order in listed("permutations", permutations, "orders")
+    ]
     for order in chosen:
         if sorted(order) != list(range(len(chain))):
             raise ValueError(

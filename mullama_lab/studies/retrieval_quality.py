@@ -7,14 +7,14 @@ of ranking to compare with are here: words alone (BM25) and one vector a text (m
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from mullama_lab.engine.multivector import MultiVector
+from mullama_lab.engine.multivector import MultiVector
+from mullama_lab.engine.options import instance, listed, whole
 
 Rankings = Sequence[Sequence[str]]  # one a question, best first
 
@@ -35,7 +35,8 @@ def quality(
     [0.5, 0.75]
     """
     rows = {}
-    for name, rankings in methods.items():
+    ks = [whole("k", k, 1, 2**31) for k in listed("ks", ks, "whole numbers")]
+    for name, rankings in _by_name("methods", methods, "rankings").items():
         ranks = first_ranks(rankings, answers)
         found = ranks > 0
         rows[name] = {
@@ -51,6 +52,8 @@ def first_ranks(rankings: Rankings, answers: Sequence[Collection[str]]) -> NDArr
     >>> first_ranks([["a", "b"], ["a"]], [{"b"}, {"c"}]).tolist()
     [2, 0]
     """
+    rankings = _rankings("rankings", rankings)
+    answers = [frozenset(_names("answers", right)) for right in listed("answers", answers, "sets")]
     if len(rankings) != len(answers) or not answers:
         raise ValueError(
             f"{len(rankings)} rankings for {len(answers)} questions; give one ranking a question, "
@@ -72,8 +75,10 @@ def by_question(
     answers: Sequence[Collection[str]],
 ) -> pd.DataFrame:
     """The rank of the first right document, a row a question and a column a way of ranking."""
-    ranks = {name: first_ranks(rankings, answers) for name, rankings in methods.items()}
-    return pd.DataFrame(ranks, index=pd.Index(questions, name="question"))
+    named = _by_name("methods", methods, "rankings")
+    ranks = {name: first_ranks(rankings, answers) for name, rankings in named.items()}
+    texts = _texts("questions", questions)
+    return pd.DataFrame(ranks, index=pd.Index(texts, name="question"))
 
 
 def moved(before: Rankings, after: Rankings, *, top: int = 10) -> pd.DataFrame:
@@ -81,6 +86,8 @@ def moved(before: Rankings, after: Rankings, *, top: int = 10) -> pd.DataFrame:
 
     Columns: query (its place), document, before, after: ranks from 1, 0 beyond the first `top`.
     """
+    before, after = _rankings("before", before), _rankings("after", after)
+    top = whole("top", top, 1, 2**31)
     if len(before) != len(after):
         raise ValueError(
             f"{len(before)} rankings against {len(after)}; they must be of the same queries."
@@ -108,8 +115,10 @@ def bm25(documents: Mapping[str, str], questions: Sequence[str]) -> list[list[st
     names = list(documents)
     index = bm25s.BM25()
     cut = {"stopwords": "en", "show_progress": False}
-    index.index(bm25s.tokenize(list(documents.values()), **cut), show_progress=False)
-    words = bm25s.tokenize(list(questions), return_ids=False, **cut)
+    texts = _texts("documents", list(documents.values()))
+    questions = _texts("questions", questions)
+    index.index(bm25s.tokenize(texts, **cut), show_progress=False)
+    words = bm25s.tokenize(questions, return_ids=False, **cut)
     places, _ = index.retrieve(words, k=len(names), show_progress=False)
     return [[names[int(place)] for place in row] for row in places]
 
@@ -124,16 +133,46 @@ def mean_pooled(
     _some(documents)
     names = list(documents)
     pooled = np.stack([_pooled(tokens) for tokens in documents.values()])
+    queries = listed("queries", queries, "MultiVectors")
+    if not queries:
+        return []
     scores = np.stack([_pooled(tokens) for tokens in queries]) @ pooled.T
     return [[names[i] for i in np.argsort(-row, kind="stable")] for row in scores]
 
 
+def _by_name(name: str, given: Any, of: str) -> Mapping[str, Any]:
+    if not isinstance(given, Mapping):
+        raise TypeError(f"{name}={given!r:.80}: it must be a dict of {of} by name.")
+    return given
+
+
+def _rankings(name: str, given: Any) -> list[list[str]]:
+    return [_names(name, ranking) for ranking in listed(name, given, "rankings")]
+
+
+def _names(name: str, given: Any) -> list[str]:
+    """Names of documents, which may be numbers too; also from a set."""
+    found = listed(name, given, "names of documents")
+    if wrong := [each for each in found if not isinstance(each, (str, int, np.integer))]:
+        raise TypeError(f"{name}: {wrong[0]!r:.80} is no name of a document.")
+    return found
+
+
+def _texts(name: str, given: Any) -> list[str]:
+    found = listed(name, given, "texts")
+    if wrong := [each for each in found if not isinstance(each, str)]:
+        raise TypeError(f"{name}: {wrong[0]!r:.80} is no text.")
+    return found
+
+
 def _pooled(tokens: MultiVector) -> NDArray[np.float32]:
+    instance("a text", tokens, MultiVector)
     vectors = tokens.vectors.astype(np.float32)
     total = vectors.sum(axis=0)
     return total / max(float(np.linalg.norm(total)), 1e-12)
 
 
 def _some(documents: Mapping[str, object]) -> None:
+    _by_name("documents", documents, "texts or vectors")
     if not documents:
         raise ValueError("there are no documents to rank; give at least one.")

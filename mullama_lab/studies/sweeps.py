@@ -177,7 +177,10 @@ def sweep(
     plan = _plan(prompts, chains, seeds)
     limits = _limits(max_tokens, stop)
     rows: dict[int, Row] = {}
-    options = dict(model_options or {}), dict(session_options or {})
+    options = (
+        _options("model_options", model_options),
+        _options("session_options", session_options),
+    )
     total = len(plan.items) * limits.max_tokens
     try:
         with Bar("sweep", total, "token", shown=progress) as bar:
@@ -189,6 +192,12 @@ def sweep(
         begun = {i: r for i, r in rows.items() if r["n_tokens"] or r["finish_reason"] != "stopped"}
         raise SweepStopped(plan.table(begun), len(plan.items)) from None
     return plan.table(rows)
+
+
+def _options(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    if given is not None and not isinstance(given, Mapping):
+        raise TypeError(f"{name}={given!r:.80}: it must be a dict of options.")
+    return dict(given or {})
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import numpy as np
 import traitlets
 
 from mullama_lab.engine.generation.run import Run
+from mullama_lab.engine.options import instance
 from mullama_lab.engine.trace import Trace
 from mullama_lab.widgets import _columns, _front_end, _strip_forms
 from mullama_lab.widgets._kept import CLOSED
@@ -94,6 +95,7 @@ class TokenStrip(View):
 
     def follow(self, run: Run) -> None:
         """Show the trace of a run while it grows, and how it ended."""
+        instance("run", run, Run)
         with self._lock:
             self._begin(run.trace)
             self._pump = Pump(self, run)

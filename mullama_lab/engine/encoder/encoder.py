@@ -25,7 +25,7 @@ from mullama_lab.engine.gguf.check import parts
 from mullama_lab.engine.handle import ContextOwner
 from mullama_lab.engine.model.encoder_presets import PRESETS, Preset, notes, preset_of
 from mullama_lab.engine.multivector import MultiVector
-from mullama_lab.engine.options import one_of, threads, whole
+from mullama_lab.engine.options import flag, listed, one_of, threads, whole
 from mullama_lab.engine.worker import Job
 from mullama_lab.errors import DecodeError, Stopped
 
@@ -105,7 +105,7 @@ class MultiVectorEncoder(ContextOwner):
             raise ValueError(
                 f"expand_with_mask=True: {model.name} has no [MASK] token. Leave it out."
             )
-        self._normalize = bool(normalize)
+        self._normalize = flag("normalize", normalize)
         self._dtype = one_of("dtype", dtype, DTYPES)
         self.n_threads = threads(n_threads)
         self._open(batch_tokens)
@@ -218,6 +218,7 @@ class MultiVectorEncoder(ContextOwner):
 
     def start_query(self, text: str, *, too_long: TooLong = "error") -> Job[MultiVector]:
         """Begin to encode a query, and return at once."""
+        one_of("too_long", too_long, TOO_LONG)
         return self._start(lambda: self._encode([self._query(text, too_long)], None)[0])
 
     def encode_document(self, text: str, *, too_long: TooLong = "error") -> MultiVector:
@@ -329,7 +330,7 @@ def _settings(preset: Preset, given: dict[str, Any]) -> Preset:
         elif name.endswith("prefix") and not isinstance(value, str):
             raise TypeError(f"{name}={value!r:.80}: it must be a text.")
         elif not name.endswith("prefix"):
-            value = bool(value)
+            value = flag(name, value)
         values[name] = value
     return Preset(**values)
 
@@ -337,7 +338,7 @@ def _settings(preset: Preset, given: dict[str, Any]) -> Preset:
 def _texts(texts: Iterable[str]) -> list[str]:
     if isinstance(texts, str):
         raise TypeError("texts is one text; give a list of texts, or use encode_document.")
-    found = list(texts)
+    found = listed("texts", texts, "texts")
     for number, text in enumerate(found):
         if not isinstance(text, str):
             raise TypeError(f"document {number} is {text!r:.80}; it must be a text.")

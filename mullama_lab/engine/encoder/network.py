@@ -108,6 +108,8 @@ class Network:
 
 def must_encode(model: Model) -> None:
     """Refuse models whose tokens have no vectors, or that llama.cpp would abort on."""
+    if not hasattr(model, "must_be_open") or isinstance(model, type):
+        raise TypeError(f"model={model!r:.80}: it must be a Model.")
     model.must_be_open()
     if model.vocab_only:
         raise ModelLoadError(

@@ -14,6 +14,7 @@ from mullama_lab.engine.generation.news import (
     must_be_callable,
     until_or_stopped,
 )
+from mullama_lab.engine.options import MAX_STEP, whole
 from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.sampling.schedule import Schedule
 from mullama_lab.engine.trace import Trace
@@ -195,6 +196,7 @@ class Run(Awaitable[Trace]):
         Raises:
             MullamaError: what made it fail, in place of None.
         """
+        index = whole("index", index, 0, MAX_STEP)
         self._job.must_not_wait_here()
         with self._job.told_wait() as tell:
             self._news.wait_until(lambda: self._has(index), tell)
@@ -202,6 +204,7 @@ class Run(Awaitable[Trace]):
 
     async def step_or_end_soon(self, index: int) -> Step | None:
         """The same without holding up the event loop; cancelling it stops the run."""
+        index = whole("index", index, 0, MAX_STEP)
         await until_or_stopped(self, lambda: self._has(index))
         return self._step_or_end(index)
 

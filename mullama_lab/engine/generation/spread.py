@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeAlias, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.options import seed_or_random
+from mullama_lab.engine.options import listed, seed_or_random
 from mullama_lab.engine.sampling.chain import Chain, Stage
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ def spread_branches(
     Raises:
         ValueError: the lists differ in length, or one is empty.
     """
-    forks = list(branches)
+    forks = listed("branches", branches, "(trace, step, token)")
     if not forks:
         raise ValueError("no branch is given: give at least one (trace, step, token).")
     rows = together(branches=forks, chains=chains_given(chains), seeds=_seeds(seeds))
@@ -109,7 +109,7 @@ def _seeds(seeds: Any) -> Given[int | None]:
 
 
 def _listed(items: Iterable[T], if_empty: str) -> list[T]:
-    found = list(items)
+    found = listed("a list", items, "values, one for each text")
     if not found:
         raise ValueError(if_empty)
     return found

@@ -27,7 +27,7 @@ from mullama_lab.engine.index.parts import Parts
 from mullama_lab.engine.multivector import MultiVector, maxsim
 from mullama_lab.engine.multivector.maxsim import ScoreKind
 from mullama_lab.engine.multivector.ragged import STORAGES
-from mullama_lab.engine.options import one_of, whole
+from mullama_lab.engine.options import listed, one_of, whole
 from mullama_lab.errors import IndexFileError, WrongEncoder
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ class MultiVectorIndex:
     """
 
     def __init__(self, encoder: MultiVectorEncoder, *, storage: Storage = "float32") -> None:
+        _must_be_encoder(encoder)
         self.encoder = encoder
         self.storage: Storage = one_of("storage", storage, STORAGES)  # type: ignore[assignment]
         self.dim = int(encoder.dim)
@@ -164,7 +165,7 @@ class MultiVectorIndex:
         Raises:
             UnknownDocument: one of them is not there; then none is taken out.
         """
-        names = [ids] if isinstance(ids, (str, int, np.integer)) else list(ids)
+        names = [ids] if isinstance(ids, (str, int, np.integer)) else listed("ids", ids, "ids")
         with self._lock:
             for name in names:
                 self._parts.place(name)
@@ -185,7 +186,7 @@ class MultiVectorIndex:
     def _documents(self, documents: Any) -> list[str | MultiVector]:
         if isinstance(documents, (str, MultiVector, Mapping)):
             raise TypeError(f"documents is one {type(documents).__name__}; give a list of them.")
-        documents = list(documents)
+        documents = listed("documents", documents, "texts or MultiVectors")
         for number, document in enumerate(documents):
             if isinstance(document, MultiVector):
                 self._must_have_dim(document, f"document {number}")
@@ -324,6 +325,7 @@ class MultiVectorIndex:
             WrongEncoder: another encoder made it.
             IndexFileError: no index, cut short, or altered.
         """
+        _must_be_encoder(encoder)
         path, about = index_file.about(path)
         if about.get("fingerprint") != encoder.fingerprint:
             raise WrongEncoder(
@@ -350,3 +352,8 @@ class MultiVectorIndex:
             raise ValueError("its ids do not name each document once")
         self._next = int(about["next"])
         self._loss = StorageLoss(**json.loads(about["loss"]))
+
+
+def _must_be_encoder(encoder: Any) -> None:
+    if not hasattr(encoder, "fingerprint") or isinstance(encoder, type):
+        raise TypeError(f"encoder={encoder!r:.80}: it must be a MultiVectorEncoder.")

@@ -22,7 +22,7 @@ from mullama_lab.engine.model.card import in_words, model_card
 from mullama_lab.engine.model.loading import Progress, printed_log, reporter, say_warnings
 from mullama_lab.engine.model.tokenizing import tokenize
 from mullama_lab.engine.model.weights import WeightFiles
-from mullama_lab.engine.options import whole
+from mullama_lab.engine.options import flag, whole
 from mullama_lab.engine.probe import must_survive
 from mullama_lab.engine.worker import WAIT_STEP
 from mullama_lab.errors import ClosedError
@@ -145,6 +145,8 @@ class Model(Handle):
         from mullama_lab import hub
 
         n_gpu_layers = whole("n_gpu_layers", n_gpu_layers, -1, 1 << 20, " -1 means all.")
+        mmap, mlock, verbose = flag("mmap", mmap), flag("mlock", mlock), flag("verbose", verbose)
+        vocab_only, probe = flag("vocab_only", vocab_only), flag("probe", probe)
         path = hub.resolve(source)
         weight_files = WeightFiles(parts(path), mapped=bool(mmap) and not vocab_only)
         file = check(path, vocab_only=vocab_only)
@@ -234,7 +236,9 @@ class Model(Handle):
             ValueError: the text has lone surrogates, is longer than 2 GiB, or the model has no
                 vocabulary.
         """
-        return tokenize(self, text, bool(add_special), bool(parse_special))
+        return tokenize(
+            self, text, flag("add_special", add_special), flag("parse_special", parse_special)
+        )
 
     def render_chat(
         self,
@@ -298,7 +302,8 @@ class Model(Handle):
 
         Control tokens such as `</s>` are left out unless `special`.
         """
-        data = b"".join(self.piece(token, special=special) for token in tokens)
+        checked = self._check_tokens(tokens, "tokens are a list of token ids")
+        data = b"".join(self.piece(token, special=special) for token in checked)
         return data[1:] if self._adds_space and data.startswith(b" ") else data
 
     def piece(self, token: int, *, special: bool = True) -> bytes:
@@ -308,6 +313,8 @@ class Model(Handle):
         """
         if type(token) is not int:  # 1.0 would find the piece of 1
             token = self._check_token(token)
+        if type(special) is not bool:
+            special = flag("special", special)
         found = self._pieces.get((token, special))
         if found is not None:
             return found

@@ -6,7 +6,7 @@ MultiVectorEncoder, what compares two is `maxsim`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -95,7 +95,12 @@ class MultiVector:
 
     def select(self, keep: Sequence[int] | NDArray[Any]) -> MultiVector:
         """The same text with some tokens only: positions, or a mask of shape (n_tokens,)."""
-        positions = np.arange(self.n_tokens)[np.asarray(keep)]
+        try:
+            positions = np.arange(self.n_tokens)[np.asarray(keep)]
+        except (IndexError, TypeError, ValueError, OverflowError) as error:
+            raise ValueError(f"keep={keep!r:.80}: {error}. Give positions, or a mask.") from None
+        if positions.ndim != 1:
+            raise ValueError(f"keep={keep!r:.80}: it must be a list of positions, or a mask.")
         return MultiVector(
             vectors=self.vectors[positions],
             ids=self.ids[positions],
@@ -132,6 +137,10 @@ class MultiVector:
         Raises:
             ValueError: a value is missing or does not fit.
         """
+        if not isinstance(values, Mapping):
+            raise TypeError(
+                f"a MultiVector is made from a dict, not {values!r:.80}. See to_dict()."
+            )
         missing = _FIELDS - set(values)
         if missing:
             raise ValueError(f"a MultiVector needs {', '.join(sorted(missing))}. See to_dict().")

@@ -56,11 +56,13 @@ class Ban(Stage):
 
     def __post_init__(self) -> None:
         words: Any = self.words
-        if isinstance(words, (str, bytes)) or not isinstance(words, Iterable):
+        single = isinstance(words, (str, bytes)) or getattr(words, "ndim", 1) == 0
+        if single or not isinstance(words, Iterable):
             raise TypeError(f"Ban(words={words!r:.80}): words must be a list of texts")
-        words = tuple(dict.fromkeys(words))
+        words = tuple(words)
         for word in words:
             _check(word)
+        words = tuple(dict.fromkeys(words))
         if len(words) > MAX_WORDS:
             raise ValueError(f"Ban takes at most {MAX_WORDS} words, not {len(words)}")
         object.__setattr__(self, "words", words)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import inspect
 import numbers
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
     from mullama_lab.engine.sampling.presets import Presets
     from mullama_lab.engine.sampling.preview import Preview
+
+MOST_STAGES = 1000
 
 
 @dataclass(frozen=True)
@@ -208,6 +210,10 @@ class Chain(Sequence[Stage]):
     stages: tuple[Stage, ...]
 
     def __init__(self, stages: Iterable[Stage] = ()) -> None:
+        if not isinstance(stages, Iterable) or getattr(stages, "ndim", 1) == 0:
+            raise TypeError(f"a Chain holds a list of stages such as TopK(40), not {stages!r:.80}")
+        if isinstance(stages, Sized) and len(stages) > MOST_STAGES:
+            raise ValueError(f"a Chain has at most {MOST_STAGES} stages, not {len(stages)}.")
         stages = tuple(stages)
         for stage in stages:
             if not isinstance(stage, Stage):

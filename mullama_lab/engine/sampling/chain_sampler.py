@@ -40,6 +40,8 @@ def check(chain: Chain, model: Model) -> None:
     Raises:
         ValueError: it names a token outside the vocabulary, or needs what the model has not.
     """
+    if not hasattr(model, "vocab_type"):
+        raise TypeError(f"model={model!r:.80}: it must be a Model.")
     for stage in chain:
         if stage.why_inert():
             continue
@@ -89,7 +91,9 @@ class ChainSampler:
     ) -> None:
         check(chain, model)
         self.chain = chain
-        states = [*(state or ()), *[()] * len(chain)]
+        if not isinstance(state, Sequence):
+            raise TypeError(f"state={state!r:.80}: it must be what trace.state(step) gives.")
+        states = [*state, *[()] * len(chain)]
         self._build = lambda place, stage: build(
             stage, model, history, seed, _xtcs_before(chain, place), states[place]
         )

@@ -191,7 +191,8 @@ class Mask(Stage):
             value = getattr(self, name)
             if value is None and name == "allow":
                 continue
-            if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+            single = isinstance(value, (str, bytes)) or getattr(value, "ndim", 1) == 0
+            if single or not isinstance(value, Iterable):
                 raise TypeError(f"Mask({name}={value!r:.80}): {name} must be token ids")
             ids = tuple(sorted({_token("Mask", token) for token in value}))
             object.__setattr__(self, name, ids)

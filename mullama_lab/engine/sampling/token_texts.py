@@ -53,6 +53,8 @@ def token_texts(model: Model) -> TokenTexts:
     Raises:
         ValueError: the model has no vocabulary.
     """
+    if not hasattr(model, "vocab_type"):
+        raise TypeError(f"model={model!r:.80}: it must be a Model.")
     if model.vocab_type == "NONE":
         raise ValueError(f"{model.name} has no vocabulary, so its tokens have no text. Use ids.")
     with _lock:

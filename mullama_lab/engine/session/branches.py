@@ -182,6 +182,8 @@ class SessionBranches(SessionScoring):
         top: int | None,
     ) -> Run:
         self.must_be_open()
+        if not isinstance(fork, (tuple, list)) or len(fork) != 3:
+            raise TypeError(f"a branch is (trace, step, token), not {fork!r:.80}.")
         parent, step, name = fork
         model = self.model
         step, token = self._check_fork(parent, step, name)

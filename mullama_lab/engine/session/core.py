@@ -14,7 +14,7 @@ from mullama_lab.engine.context.context import MOMENT
 from mullama_lab.engine.generation.run import Run
 from mullama_lab.engine.handle import ContextOwner
 from mullama_lab.engine.model.opening import must_fit_memory, must_generate, warn_past_training
-from mullama_lab.engine.options import kv_types, one_of, threads, whole
+from mullama_lab.engine.options import flag, kv_types, one_of, threads, whole
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.worker import Job
 
@@ -45,6 +45,7 @@ class SessionCore(ContextOwner):
         must_generate(model)
         if n_ctx is None:
             n_ctx = min(4096, model.n_ctx_train or 4096)
+        kv_unified = flag("kv_unified", kv_unified)
         n_ctx = whole("n_ctx", n_ctx, 1, 1 << 24)
         n_batch = min(whole("n_batch", n_batch, 1, 1 << 16), n_ctx)
         if n_seq_max is None:  # more cost nothing where they share a buffer

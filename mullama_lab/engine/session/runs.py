@@ -16,7 +16,7 @@ from mullama_lab.engine.generation.spread import Chains, Prompt, Seeds, spread
 from mullama_lab.engine.generation.stream import Stream
 from mullama_lab.engine.model.ends import warn_of_two
 from mullama_lab.engine.model.opening import must_be_short, piece_of
-from mullama_lab.engine.options import MAX_TOP, Stop, seed_or_random, whole
+from mullama_lab.engine.options import MAX_TOP, Stop, listed, seed_or_random, whole
 from mullama_lab.engine.sampling.chain import Chain
 from mullama_lab.engine.sampling.chain_sampler import check
 from mullama_lab.engine.sampling.schedule import ChainOrSchedule, Schedule
@@ -308,7 +308,8 @@ class SessionRuns(SessionCache):
         Args:
             texts: token ids of each, at least one. What they begin with alike is decoded once.
         """
-        prompts, context = [self.prompt_tokens(tokens) for tokens in texts], self._context
+        given = listed("texts", texts, "token ids of each text")
+        prompts, context = [self.prompt_tokens(tokens) for tokens in given], self._context
         return self._worker.submit(Job(lambda: rows_after(context, prompts, visit), self))
 
     def prompt_tokens(self, prompt: Prompt) -> list[int]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine._native_state import STATE_VERSION
 from mullama_lab.engine.context.sequences import Held
-from mullama_lab.engine.options import kv_types, whole
+from mullama_lab.engine.options import flag, kv_types, whole
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
 from mullama_lab.errors import SessionFileError, SessionMismatch
@@ -175,7 +175,13 @@ def settings_for(name: str, saved: Mapping[str, Any], wanted: Mapping[str, Any])
         was = saved[key]
         if value is None or key in ANY_VALUE:
             continue
-        if key in grows and isinstance(value, int):
+        if isinstance(was, bool):
+            value = flag(key, value)
+        elif isinstance(was, int):
+            value = whole(key, value, 1, 1 << 24)
+        elif isinstance(was, str) and not isinstance(value, str):
+            raise TypeError(f"{key}={value!r:.80}: it must be a text such as {was!r}.")
+        if key in grows and isinstance(value, int) and isinstance(was, int):
             if value < was:
                 bad.append(f"{key}={value!r} is less than the {was!r} it was saved with")
         elif _same(key, value) != was:

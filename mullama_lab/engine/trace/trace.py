@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.options import exact
+from mullama_lab.engine.options import MAX_STEP, exact, whole
 from mullama_lab.engine.sampling.chain import Chain
 from mullama_lab.engine.sampling.schedule import Schedule
 from mullama_lab.engine.trace import arrays as trace_arrays
@@ -196,8 +196,7 @@ class Trace(Sequence[Step]):
 
     def chain_at(self, step: int) -> Chain:
         """The chain that chose the token of a step."""
-        if step < 0:
-            raise IndexError(f"step {step}: steps count from 0.")
+        step = whole("step", step, 0, MAX_STEP)
         return next(chain for first, chain in reversed(self.chains) if first <= step)
 
     @property
@@ -239,7 +238,7 @@ class Trace(Sequence[Step]):
 
     def piece(self, token: int) -> bytes:
         """The bytes of any token this trace names; "<id>" if its model is gone."""
-        token = int(token)
+        token = whole("token", token, -(2**31), 2**31 - 1)
         if token not in self._known_pieces and self._piece_of is not None:
             with suppress(ClosedError):
                 return self._piece_of(token)
@@ -263,6 +262,7 @@ class Trace(Sequence[Step]):
 
     def history(self, step: int) -> NDArray[np.int32]:
         """The token ids before a step, prompt included."""
+        step = whole("step", step, -(2**31), 2**31)
         return np.concatenate([self.prompt_tokens, self.tokens[:step]])
 
     def must_be_of(self, model: Model) -> None:
@@ -271,6 +271,8 @@ class Trace(Sequence[Step]):
         Raises:
             ValueError: a token is not in the model's vocabulary, or is another text there.
         """
+        if not hasattr(model, "n_vocab"):
+            raise TypeError(f"model={model!r:.80}: it must be a Model.")
         n = self._n
         tokens = self.history(n)
         fits = bool(np.all((tokens >= 0) & (tokens < model.n_vocab)))
@@ -299,6 +301,7 @@ class Trace(Sequence[Step]):
         return self._rows[self._place(step)]
 
     def _place(self, step: int) -> int:
+        step = whole("step", step, -(2**63), 2**63 - 1)
         try:
             return range(self._n)[step]
         except IndexError:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.options import whole
+from mullama_lab.engine.options import listed, whole
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.divergence import n_shared
 from mullama_lab.engine.tree import file as tree_file
@@ -131,6 +131,8 @@ class Tree:
 
     def find(self, trace: Trace) -> Branch | None:
         """The branch whose path is that of a trace, if there is one."""
+        if not isinstance(trace, Trace):
+            raise TypeError(f"trace={trace!r:.80}: it must be a Trace.")
         if self._prompt is None or not np.array_equal(self._prompt, trace.prompt_tokens):
             return None
         paths = (b for b in self.branches if np.array_equal(b.trace.tokens, trace.tokens))
@@ -176,7 +178,7 @@ class Tree:
         Raises:
             ValueError: as `add`, and then none is added.
         """
-        traces = list(traces)
+        traces = listed("traces", traces, "Traces")
         for trace in traces:
             self._check_trace(trace, traces[0])
         with self._lock:
@@ -336,7 +338,8 @@ class Tree:
             through = set(self.node(what).branches)
             return tuple(branch for branch in self.branches if branch.number in through)
         if isinstance(what, Iterable):
-            return tuple(self.branch(number) for number in dict.fromkeys(what))
+            found = {branch.number: branch for branch in map(self.branch, what)}
+            return tuple(found.values())
         return (self.branch(what.number if isinstance(what, Branch) else what),)
 
     def _swap(self, old: Branch, new: Branch, change: str) -> None:
