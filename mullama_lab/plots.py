@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine.multivector import MultiVector, maxsim
 from mullama_lab.engine.multivector.scales import BARS, SCALES, raw_ends
-from mullama_lab.engine.options import instance, listed, one_of, whole
+from mullama_lab.engine.options import instance, listed, whole
 from mullama_lab.engine.sampling.preview import Preview
 from mullama_lab.engine.trace import Trace
 from mullama_lab.glyphs import one_line, visible
@@ -55,7 +55,8 @@ def similarity_grid(
     Raises:
         ValueError: an unknown scale, no query token, or vectors of different sizes.
     """
-    one_of("scale", scale, SCALES)
+    if not isinstance(scale, str) or scale not in SCALES:
+        raise ValueError(f"scale={scale!r:.80}: it must be one of {', '.join(map(repr, SCALES))}.")
     values = maxsim.similarity(query, document)
     ax = _axes(ax, 1 + 0.16 * len(document), 1.4 + 0.22 * len(query))
     ax.set_title(f"MaxSim {maxsim.score(query, document):.3f}")
@@ -89,7 +90,8 @@ def rank_board(
         ValueError: a name for each document is needed; unknown bars; no query token; vectors of
             different sizes.
     """
-    one_of("bars", bars, BARS)
+    if not isinstance(bars, str) or bars not in BARS:
+        raise ValueError(f"bars={bars!r:.80}: it must be one of {', '.join(map(repr, BARS))}.")
     names, documents = _named(documents, names)
     parts = np.array([maxsim.contributions(query, each) for each in documents], np.float64)
     parts = parts.reshape(len(documents), len(query))

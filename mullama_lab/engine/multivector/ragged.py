@@ -161,7 +161,10 @@ def vectors_of(tokens: Any, name: str) -> NDArray[Any]:
     """The vectors of a MultiVector, or an array checked as one checks itself."""
     if isinstance(tokens, MultiVector):
         return tokens.vectors
-    vectors = np.asarray(tokens)
+    try:
+        vectors = np.asarray(tokens)
+    except ValueError as error:
+        raise ValueError(f"{name} is no array of vectors: {error}") from None
     if vectors.dtype.kind not in "fiu":
         raise TypeError(f"{name} is {type(tokens).__name__}: give a MultiVector or its vectors.")
     if vectors.ndim != 2 or vectors.shape[1] == 0:

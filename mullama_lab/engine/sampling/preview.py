@@ -247,6 +247,8 @@ def row_and_history(
 
 
 def _checked_row(row: ArrayLike, n_vocab: int) -> Logits:
+    if isinstance(row, range):  # numpy would write all of it out
+        raise TypeError(f"a row of logits is an array of {n_vocab} numbers, not {row!r:.80}.")
     try:
         with np.errstate(over="ignore"):
             checked = np.ascontiguousarray(row, np.float32)

@@ -338,8 +338,8 @@ class Tree:
             through = set(self.node(what).branches)
             return tuple(branch for branch in self.branches if branch.number in through)
         if isinstance(what, Iterable):
-            found = {branch.number: branch for branch in map(self.branch, what)}
-            return tuple(found.values())
+            chosen = map(self.branch, listed("what", what, "numbers of branches"))
+            return tuple({branch.number: branch for branch in chosen}.values())
         return (self.branch(what.number if isinstance(what, Branch) else what),)
 
     def _swap(self, old: Branch, new: Branch, change: str) -> None:
