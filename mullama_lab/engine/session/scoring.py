@@ -15,6 +15,7 @@ from mullama_lab.engine.generation.choices import Choices
 from mullama_lab.engine.generation.scoring import logprobs_after, score
 from mullama_lab.engine.generation.spread import Prompt
 from mullama_lab.engine.model.opening import must_be_short
+from mullama_lab.engine.options import listed
 from mullama_lab.engine.sampling.chain import Chain
 from mullama_lab.engine.session.runs import SessionRuns
 from mullama_lab.engine.trace import Trace
@@ -150,7 +151,7 @@ def _checked(candidates: Iterable[Prompt]) -> list[Prompt]:
         raise TypeError(
             f"candidates={candidates!r:.80}: it must be a list of texts (or of lists of token ids)."
         )
-    given = list(candidates)
+    given = listed("candidates", candidates, "texts")
     if not given:
         raise ValueError("candidates=[]: there must be at least one text to choose from.")
     for place, one in enumerate(given):

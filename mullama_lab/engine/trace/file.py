@@ -74,7 +74,7 @@ def all_but_chains(trace: Trace) -> dict[str, Any]:
 def unpacked(data: Mapping[str, Any], kind: type[Trace]) -> Trace:
     """The trace that `packed` gave; ValueError if it gave no such thing."""
     if not isinstance(data, Mapping):
-        raise ValueError(f"a trace is made from the dict of to_dict(), not {data!r:.80}.")
+        raise ValueError(f"{data!r:.80} is not a dict that Trace.to_dict made.")
     try:
         top = whole("top", data["top"], 0, MAX_TOP)
         prompt = [whole("a prompt token", token, 0, MOST) for token in data["prompt_tokens"]]

@@ -26,6 +26,7 @@ from mullama_lab.engine.model.chat.messages import (
     plain,
     texts_in,
 )
+from mullama_lab.engine.options import flag
 from mullama_lab.engine.warned import warn
 from mullama_lab.errors import ModelError
 
@@ -98,6 +99,10 @@ class Chat:
                 f"{model.name} has no chat template: it was not trained to chat. "
                 "Write the prompt as text and use generate, or load an instruction-tuned model."
             )
+        continue_final = flag("continue_final", continue_final)
+        parse_special = flag("parse_special", parse_special)
+        if add_generation_prompt is not None:
+            add_generation_prompt = flag("add_generation_prompt", add_generation_prompt)
         if continue_final and add_generation_prompt:
             raise ValueError(
                 "continue_final=True goes on with the last message, and add_generation_prompt="
@@ -114,9 +119,9 @@ class Chat:
             model,
             found,
             checked_tools(tools),
-            bool(begins),
-            bool(continue_final),
-            bool(parse_special),
+            begins,
+            continue_final,
+            parse_special,
             plain(variables or {}, "template_variables"),
         )
 
