@@ -40,6 +40,7 @@ def set_state(context: Any, state: NDArray[np.uint8]) -> None:
         SessionFileError: llama.cpp did not take all of it; the context must be closed.
     """
     state = np.ascontiguousarray(state)
+    _must_begin_alike(state, state_of(context))
     with captured_log() as lines:
         n = C.llama_state_set_data(context, state.ctypes.data_as(_BYTES), state.nbytes)
         is_whole = n == state.nbytes and C.llama_state_get_size(context) == n
@@ -47,6 +48,16 @@ def set_state(context: Any, state: NDArray[np.uint8]) -> None:
         raise SessionFileError(
             "llama.cpp does not take the cache in this file: "
             f"{last_error(lines) or f'it read {n} of {state.nbytes} bytes'}. "
+            "It was made by another program or version; save the session again."
+        )
+
+
+def _must_begin_alike(state: NDArray[np.uint8], own: NDArray[np.uint8]) -> None:
+    """Both begin with the architecture: llama.cpp takes as much memory as its length says."""
+    n = 4 + int.from_bytes(own[:4].tobytes(), "little")
+    if state[:n].tobytes() != own[:n].tobytes():
+        raise SessionFileError(
+            "the cache in this file is of no network of this architecture. "
             "It was made by another program or version; save the session again."
         )
 

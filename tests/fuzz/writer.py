@@ -13,6 +13,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from mullama_lab.engine import sealed_file
 from mullama_lab.engine.index import MultiVectorIndex
@@ -68,7 +70,7 @@ class Saves:
 
     def __init__(self, name, saves, read):
         self.path, self.saves, self.read = FOLDER / name / "file", saves, read
-        self.path.parent.mkdir()
+        self.path.parent.mkdir(exist_ok=True)
         self.wholes = []
         for save in reversed(saves):
             save(self.path)
@@ -166,7 +168,7 @@ def small_disk(room):
 def mounted():
     """Whether there is such a disk: only root can make one, and not everywhere."""
     folder = FOLDER / "disk"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     options = ["-t", "tmpfs", "-o", f"size={4 * SIZE}", "tmpfs", str(folder)]
     made = sys.platform == "linux" and not subprocess.call(
         ["mount", *options], stderr=subprocess.DEVNULL
@@ -179,6 +181,7 @@ def mounted():
 
 
 def main():
+    tqdm.set_lock(threading.RLock())  # its own lock outlives a forked process that was killed
     real, os.fsync = os.fsync, lambda handle: None
     both = {
         "session": Saves("session", session_saves(), session_in),

@@ -189,3 +189,13 @@ def test_tokens_outside_the_vocabulary_or_sequences_past_the_most_are_refused(sa
     sealed_file.write(saved, {**arrays, "tokens.200": arrays["tokens.1"]}, about)
     with pytest.raises(SessionFileError, match="sequence 200, and n_seq_max=8"):
         Session.load(saved, tiny_model)
+
+
+def test_a_cache_that_names_another_architecture_asks_llama_cpp_for_no_memory(saved, tiny_model):
+    arrays, about = sealed_file.read(saved)
+    for length in (0, 4, 6, 2**31, 2**32 - 1):  # of the name it begins with; llama.cpp believes it
+        state = arrays["state"].copy()
+        state[:4].view("<u4")[:] = length
+        sealed_file.write(saved, {**arrays, "state": state}, about)
+        with pytest.raises(SessionFileError, match="no network of this architecture"):
+            Session.load(saved, tiny_model)
