@@ -196,7 +196,8 @@ class Trace(Sequence[Step]):
 
     def chain_at(self, step: int) -> Chain:
         """The chain that chose the token of a step."""
-        step = whole("step", step, 0, MAX_STEP)
+        if (step := whole("step", step, -MAX_STEP, MAX_STEP)) < 0:
+            raise IndexError(f"step {step}: steps count from 0.")
         return next(chain for first, chain in reversed(self.chains) if first <= step)
 
     @property
