@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 
 import pytest
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
+from jupyter_client.manager import KernelManager
 
 import mullama_lab as ml
 from mullama_lab.engine import tiny
@@ -123,3 +125,34 @@ def test_a_cell_awaits_a_run_and_reads_a_stream(shell, session):
     names = shell.user_ns
     assert len(names["trace"]) > 0
     assert "".join(step.text for step in names["steps"]) == names["trace"].text
+
+
+def test_a_kernel_ends_and_restarts_at_once_while_threads_are_in_native_calls(tiny_path):
+    code = f"""
+import threading
+import mullama_lab as ml
+model = ml.Model.load({str(tiny_path)!r})
+session = model.session(n_ctx=4096)
+run = session.start("abc", ml.Mask(ban=[2]), max_tokens=4000)
+def tokenize():
+    while True:
+        model.tokenize("abc " * 500)
+for _ in range(2):
+    threading.Thread(target=tokenize, daemon=True).start()
+"""
+    manager = KernelManager(kernel_name="python3")
+    manager.start_kernel()
+    client = manager.client()
+    client.start_channels()
+    try:
+        for end in (manager.restart_kernel, manager.shutdown_kernel):
+            client.wait_for_ready(timeout=60)
+            reply = client.execute(code, reply=True, timeout=60)
+            assert reply["content"]["status"] == "ok", reply["content"]
+            began = time.monotonic()
+            end()
+            assert time.monotonic() - began < 4  # one that takes 5 seconds is killed
+    finally:
+        client.stop_channels()
+        if manager.is_alive():
+            manager.shutdown_kernel(now=True)

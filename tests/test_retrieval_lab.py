@@ -281,7 +281,7 @@ def test_settings_change_together_or_not_at_all(lab):
 def test_wrong_arguments_are_refused(lab, encoder):
     with pytest.raises(TypeError, match="takes a MultiVectorEncoder, not 'colbert-small'"):
         ml.labs.RetrievalLab("colbert-small", DOCUMENTS)
-    with pytest.raises(ValueError, match="k=0: at least one"):
+    with pytest.raises(ValueError, match="k=0: it must be from 1"):
         ml.labs.RetrievalLab(encoder, DOCUMENTS, k=0)
     with pytest.raises(TypeError, match="give a list of texts"):
         lab.add("one text")
