@@ -149,3 +149,14 @@ def test_values_that_a_stage_refuses_are_not_tried(chain, tiny_model):
     for each in (trace, greedy):  # a temperature is 0 or at least 0.001
         found = flip_map(each, 0, "t", on=tiny_model)
         assert found.sure.all() and (found.low <= found.now).all() and found.flips_high.any()
+
+
+def test_an_xtc_that_is_turned_off_is_none_for_the_one_after_it(tiny_model):
+    chain = s.XTC(0.5, 0.0) | s.XTC(0.13, 0.0)
+    without = Chain([s.XTC(0.0, 0.0), chain[1]])
+    with tiny_model.session(n_ctx=128, n_threads=1) as session:
+        traces = [session.generate("Hello", chain, max_tokens=12, seed=seed) for seed in range(4)]
+    for trace in traces:
+        found = flip_map(trace, 0, "probability", on=tiny_model)
+        differs = replay(trace, without, on=tiny_model).differs
+        assert not (differs & (found.low == 0.0)).any()

@@ -95,7 +95,7 @@ class ChainSampler:
             raise TypeError(f"state={state!r:.80}: it must be what trace.state(step) gives.")
         states = [*state, *[()] * len(chain)]
         self._build = lambda place, stage: build(
-            stage, model, history, seed, _xtcs_before(chain, place), states[place]
+            stage, model, history, seed, _xtcs_before(self.chain, place), states[place]
         )
         self.samplers = [self._build(place, stage) for place, stage in enumerate(chain)]
         self.candidates = candidates or native.Candidates(model.n_vocab)
@@ -150,6 +150,10 @@ class ChainSampler:
         stages[place] = stage
         self.chain = Chain(stages)
         self.samplers[place] = self._build(place, stage)
+        if isinstance(stage, s.XTC):  # those after it draw by how many before them act
+            for later in range(place + 1, len(stages)):
+                if isinstance(stages[later], s.XTC):
+                    self.samplers[later] = self._build(later, stages[later])
         self._note_inert()
 
     def _must_be_usable(self, place: int) -> None:
