@@ -103,7 +103,7 @@ def _prompts(prompts: Any) -> Given[Prompt]:
 
 
 def _seeds(seeds: Any) -> Given[int | None]:
-    if seeds is None or not isinstance(seeds, Iterable):
+    if isinstance(seeds, (str, bytes)) or not isinstance(seeds, Iterable):
         return ForAll(seeds)
     return _listed(seeds, "no seed is given: give at least one, or None.")
 
