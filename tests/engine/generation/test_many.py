@@ -275,7 +275,7 @@ def test_a_list_of_stages_is_a_chain_for_each(session):
         (([],), ValueError, "no prompt is given"),
         (("a", None, []), ValueError, "no seed is given"),
         (("a", None, [1, -2]), ValueError, "seed=-2"),
-        (("a", None, "12"), TypeError, "seed='1': it must be a whole number"),
+        (("a", None, "12"), TypeError, "seed='12': it must be a whole number"),
         ((["a", 3.5],), TypeError, "a prompt is a text or a list of token ids, not float"),
         (([[1, 999]],), ValueError, "999"),
         (("a", [TopK(1), "b"]), TypeError, "not 'b'"),
