@@ -1,6 +1,7 @@
 """Every public function, with each of its parameters in turn one of the project's nasty values.
 
-Each part is walked in a process of its own, so that one that ends is seen.
+Each part is walked in a process of its own, so that one that ends is seen, and in a folder of its
+own: some of the values are names of files, which are written there.
 """
 
 from __future__ import annotations
@@ -28,11 +29,14 @@ def folder(tmp_path_factory) -> Path:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it bounds its memory as Linux does")
 @pytest.mark.parametrize("part", PARTS)
-def test_nasty_values_give_results_or_errors_in_our_words(part, folder, n_cases, fuzz_seed):
+def test_nasty_values_give_results_or_errors_in_our_words(
+    part, folder, tmp_path, n_cases, fuzz_seed
+):
     n = n_cases(FEW)
     script = Path(__file__).with_name("walk.py")
     done = subprocess.run(
         [sys.executable, str(script), part, str(folder), str(n), str(fuzz_seed)],
+        cwd=tmp_path,
         capture_output=True,
         text=True,
         timeout=SECONDS * (1 + n // 4),
