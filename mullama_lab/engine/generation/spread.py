@@ -104,7 +104,7 @@ def _prompts(prompts: Any) -> Given[Prompt]:
 
 def _seeds(seeds: Any) -> Given[int | None]:
     if isinstance(seeds, (str, bytes)) or not isinstance(seeds, Iterable):
-        return ForAll(seeds)
+        return ForAll(cast("int | None", seeds))  # what is wrong with it is said by its check
     return _listed(seeds, "no seed is given: give at least one, or None.")
 
 
