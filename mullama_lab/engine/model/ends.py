@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mullama_lab.engine.warned import warn
+from mullama_lab.warned import warn
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model.model import Model

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from mullama_lab.engine._native import log as llama_log
 from mullama_lab.engine.bar import bar
-from mullama_lab.engine.warned import warn
+from mullama_lab.warned import warn
 
 Progress = Callable[[float], "bool | None"]
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from mullama_lab.engine.warned import warn
 from mullama_lab.errors import ClosedError, ContextFull, ModelLoadError
+from mullama_lab.warned import warn
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model.model import Model

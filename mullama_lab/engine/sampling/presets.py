@@ -10,7 +10,6 @@ import difflib
 import json
 import os
 import unicodedata
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ from mullama_lab.engine.sampling.chain import Chain
 from mullama_lab.errors import PresetError
 from mullama_lab.files.path import in_full
 from mullama_lab.files.replacing import must_not_be_a_device, replacing
+from mullama_lab.warned import warn
 
 LONGEST_NAME = 40
 LARGEST_FILE = 4 << 20  # bytes
@@ -88,7 +88,7 @@ def presets() -> Presets:
         try:
             own[name] = Chain.from_dict(data)
         except (ValueError, TypeError) as error:
-            warnings.warn(f"{path}: the chain {name!r} is left out: {error}", stacklevel=3)
+            warn(f"{path}: the chain {name!r} is left out: {error}")
     return Presets({name: chain for name, chain in own.items() if name not in BUILT_IN})
 
 

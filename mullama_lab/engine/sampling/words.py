@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mullama_lab.engine.sampling.token_texts import TokenTexts, token_texts
+from mullama_lab.warned import warn
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
@@ -44,10 +44,9 @@ def _tokens_of(word: str, texts: TokenTexts, *, forbids: bool) -> list[int]:
             f"Ban([{word!r:.80}]) keeps out what is cut into several."
         )
     if forbids and missing:
-        warnings.warn(
+        warn(
             f"LogitBias.of: {missing[0]!r:.80} is no token of its own, so a bias of minus infinity "
-            f"does not keep it out. Ban([{word!r:.80}]) does.",
-            stacklevel=4,
+            f"does not keep it out. Ban([{word!r:.80}]) does."
         )
     cases = dict.fromkeys([plain, plain.lower(), plain.capitalize(), plain.upper()])
     spaces = [" "] if plain != word else ["", " "]

@@ -27,8 +27,8 @@ from mullama_lab.engine.model.chat.messages import (
     texts_in,
 )
 from mullama_lab.engine.options import flag
-from mullama_lab.engine.warned import warn
 from mullama_lab.errors import ModelError
+from mullama_lab.warned import warn
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model.model import Model
