@@ -16,6 +16,10 @@ from hypothesis import seed as seeded
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "test-results" / "fuzz"
+# Programs that the tests run in processes of their own; doctest would import them.
+collect_ignore = [
+    path.name for path in Path(__file__).parent.glob("*.py") if not path.name.startswith("test_")
+]
 
 
 @pytest.fixture(scope="session")
