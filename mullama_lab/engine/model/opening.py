@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from mullama_lab.engine.per_model import once_per_model
 from mullama_lab.errors import ClosedError, ContextFull, ModelLoadError
 from mullama_lab.warned import warn
 
@@ -45,7 +46,11 @@ def must_generate(model: Model) -> None:
         )
 
 
-_longest_tokens: weakref.WeakKeyDictionary[Model, int] = weakref.WeakKeyDictionary()
+@once_per_model
+def _longest_token(model: Model) -> int:
+    """Bytes of the longest token; 0 where there is no vocabulary."""
+    tokens: Iterable[str] = model.metadata.get("tokenizer.ggml.tokens", ())
+    return max((len(token.encode()) for token in tokens), default=0)
 
 
 def must_be_short(model: Model, text: str, n_ctx: int) -> None:
@@ -53,10 +58,7 @@ def must_be_short(model: Model, text: str, n_ctx: int) -> None:
     size = len(text.encode("utf-8", "surrogatepass"))
     if size <= 16 * n_ctx:
         return
-    if model not in _longest_tokens:
-        tokens: Iterable[str] = model.metadata.get("tokenizer.ggml.tokens", ())
-        _longest_tokens[model] = max((len(token.encode()) for token in tokens), default=0)
-    longest = _longest_tokens[model]
+    longest = _longest_token(model)
     if longest and size > n_ctx * longest:
         raise ContextFull(
             f"the prompt has {size} bytes, but the context has room for {n_ctx} tokens, and no "

@@ -6,17 +6,16 @@ mask of those tokens whose text, put behind the text so far, would complete a wo
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.engine import _native as native
+from mullama_lab.engine.per_model import once_per_model
 from mullama_lab.engine.sampling.chain import Stage
 from mullama_lab.engine.sampling.spellings import MARGIN, Spellings, is_rest
 from mullama_lab.engine.sampling.token_texts import token_texts
@@ -146,26 +145,17 @@ class BannedTokens:
         return self.spellings.is_whole(node, self.texts.pieces[token], place)
 
 
-_known: WeakKeyDictionary[Model, dict[Ban, BannedTokens]] = WeakKeyDictionary()
-_lock = threading.Lock()
-
-
-def _banned_tokens(stage: Ban, model: Model) -> BannedTokens:
-    """One for each stage and model: the whole vocabulary is looked through for the words."""
-    with _lock:
-        cache = _known.setdefault(model, {})
-        if stage not in cache:
-            if len(cache) >= 8:
-                cache.pop(next(iter(cache)))
-            cache[stage] = BannedTokens(stage.words, model)
-        return cache[stage]
+@once_per_model
+def _banned_tokens(model: Model, words: tuple[str, ...]) -> BannedTokens:
+    """Made once: the whole vocabulary is looked through for the words."""
+    return BannedTokens(words, model)
 
 
 class BanSampler:
     """A Ban at work; all that it knows of the history is how its text ends."""
 
     def __init__(self, stage: Ban, model: Model, history: Sequence[int]) -> None:
-        self._tokens = _banned_tokens(stage, model)
+        self._tokens = _banned_tokens(model, stage.words)
         self._tail = b""
         for token in reversed(history):
             self._tail = self._piece(int(token)) + self._tail

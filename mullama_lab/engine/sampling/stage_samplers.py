@@ -10,15 +10,14 @@ It knows one stage at a time. It does not know chains, or how a token is drawn.
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.engine import _native as native
+from mullama_lab.engine.per_model import once_per_model
 from mullama_lab.engine.sampling import samplers as s
 from mullama_lab.engine.sampling.ban import BanSampler
 from mullama_lab.engine.sampling.chain import Stage
@@ -318,7 +317,7 @@ def build(
             return _with_history(native.sampler("penalties", *args), history, n)
         case s.DRY():
             n = _window(stage.last_n, history)
-            return _with_history(_dry(stage, n, model), history, n)
+            return _with_history(_dry(model, stage, n).clone(), history, n)
         case s.LogitBias():
             return _Unsorting(native.logit_bias_sampler(n_vocab, stage.biases))
         case s.Mask():
@@ -366,18 +365,8 @@ def _with_history(sampler: native.NativeSampler, history: Sequence[int], last_n:
     return _Native(sampler, accepts=True)
 
 
-_dry_samplers: WeakKeyDictionary[Model, dict[Any, native.NativeSampler]] = WeakKeyDictionary()
-_dry_lock = threading.Lock()
-
-
-def _dry(stage: s.DRY, last_n: int, model: Model) -> native.NativeSampler:
-    """DRY, cloned from one without history: reading the vocabulary for breakers is slow."""
-    key = (stage, last_n)
-    with _dry_lock:
-        cache = _dry_samplers.setdefault(model, {})
-        if key not in cache:
-            if len(cache) >= 8:
-                cache.pop(next(iter(cache)))
-            settings = (stage.multiplier, stage.base, stage.allowed_length)
-            cache[key] = native.dry_sampler(model._vocab, *settings, last_n, stage.breakers)
-        return cache[key].clone()
+@once_per_model
+def _dry(model: Model, stage: s.DRY, last_n: int) -> native.NativeSampler:
+    """DRY without history, to be cloned: reading the vocabulary for breakers is slow."""
+    settings = (stage.multiplier, stage.base, stage.allowed_length)
+    return native.dry_sampler(model._vocab, *settings, last_n, stage.breakers)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_left
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 from mullama_lab.engine import _native_model as native
+from mullama_lab.engine.per_model import once_per_model
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
@@ -43,10 +42,6 @@ class TokenTexts:
         return found
 
 
-_known: WeakKeyDictionary[Model, TokenTexts] = WeakKeyDictionary()
-_lock = threading.Lock()
-
-
 def token_texts(model: Model) -> TokenTexts:
     """The texts of a model's tokens, read once: 0.1 s for 49 000 of them.
 
@@ -57,11 +52,11 @@ def token_texts(model: Model) -> TokenTexts:
         raise TypeError(f"model={model!r:.80}: it must be a Model.")
     if model.vocab_type == "NONE":
         raise ValueError(f"{model.name} has no vocabulary, so its tokens have no text. Use ids.")
-    with _lock:
-        if model not in _known:
-            with model._in_use() as vocabulary:
-                pieces = [
-                    native.piece(vocabulary, token, special=False) for token in range(model.n_vocab)
-                ]
-            _known[model] = TokenTexts(pieces)
-        return _known[model]
+    return _read(model)
+
+
+@once_per_model
+def _read(model: Model) -> TokenTexts:
+    with model._in_use() as vocabulary:
+        tokens = range(model.n_vocab)
+        return TokenTexts([native.piece(vocabulary, token, special=False) for token in tokens])

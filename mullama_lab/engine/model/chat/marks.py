@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import WeakKeyDictionary
 
 from mullama_lab.engine import _native_model as native
+from mullama_lab.engine.per_model import once_per_model
 from mullama_lab.glyphs import one_line, visible
 
 if TYPE_CHECKING:
@@ -39,18 +39,13 @@ class Mark(NamedTuple):
         return bool(self.attributes & native.USER_DEFINED)
 
 
-_known: WeakKeyDictionary[Model, tuple[Mark, ...]] = WeakKeyDictionary()
-
-
+@once_per_model
 def marks_of(model: Model) -> tuple[Mark, ...]:
     """The marks of a vocabulary, in the order in which llama.cpp looks for them."""
-    if model not in _known:
-        with model._in_use() as vocabulary:
-            found = native.special_texts(vocabulary)
-        found.sort(key=lambda mark: -len(mark[0]))
-        named = (Mark(name.decode("utf-8", "replace"), *rest) for name, *rest in found if name)
-        _known[model] = tuple(named)
-    return _known[model]
+    with model._in_use() as vocabulary:
+        found = native.special_texts(vocabulary)
+    found.sort(key=lambda mark: -len(mark[0]))
+    return tuple(Mark(name.decode("utf-8", "replace"), *rest) for name, *rest in found if name)
 
 
 def private_letters(n: int, text: str) -> str:

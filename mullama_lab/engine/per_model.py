@@ -1,0 +1,41 @@
+"""What is worked out once for each model, and forgotten with it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
+
+if TYPE_CHECKING:
+    from mullama_lab.engine.model import Model
+
+MOST = 8  # results of one function that are kept for one model, the newest
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def once_per_model(
+    function: Callable[Concatenate[Model, P], T],
+) -> Callable[Concatenate[Model, P], T]:
+    """Remember what a function gives for a model, and for other values that can be dict keys.
+
+    A result must not hold the model, or neither would ever be freed. One thread at a time works
+    one out.
+    """
+    known: WeakKeyDictionary[Model, dict[Any, T]] = WeakKeyDictionary()
+    lock = threading.Lock()
+
+    @wraps(function)
+    def remembered(model: Model, *key: P.args, **no_names: P.kwargs) -> T:
+        with lock:
+            results = known.setdefault(model, {})
+            if key not in results:
+                if len(results) >= MOST:
+                    results.pop(next(iter(results)))
+                results[key] = function(model, *key, **no_names)
+            return results[key]
+
+    return remembered
