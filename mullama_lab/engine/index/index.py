@@ -206,7 +206,9 @@ class MultiVectorIndex:
 
     def _new_names(self, ids: Iterable[Name] | None, n: int) -> list[Name]:
         if ids is None:
-            return list(range(self._next, self._next + n))
+            with self._lock:  # another thread may add some meanwhile
+                first, self._next = self._next, self._next + n
+            return list(range(first, first + n))
         if isinstance(ids, str):
             raise TypeError(f"ids={ids!r:.80} is one text; give a list of ids.")
         names = [checked_name(name) for name in ids]

@@ -69,6 +69,20 @@ def test_what_was_stored_before_an_error_stays(encoder):
     assert index.ids == tuple(range(64))
 
 
+def test_texts_that_two_threads_add_at_once_get_ids_of_their_own(by_hand, multivector):
+    rng, one = np.random.default_rng(0), by_hand()
+    index = MultiVectorIndex(one)
+
+    def meanwhile(texts, **_):
+        one.encode_documents = lambda texts, **_: [multivector(rng) for _ in texts]
+        assert index.add(["c", "d"], progress=False) == [2, 3]
+        return [multivector(rng) for _ in texts]
+
+    one.encode_documents = meanwhile
+    assert index.add(["a", "b"], progress=False) == [0, 1]
+    assert index.ids == (2, 3, 0, 1)
+
+
 def test_ids_count_on_from_the_largest_number(by_hand, documents):
     rng = np.random.default_rng(1)
     index = MultiVectorIndex(by_hand())
