@@ -34,6 +34,22 @@ def visible(text: str) -> str:
     )
 
 
+def brief(value: object, length: int = 80) -> str:
+    """How a message shows a value that a caller gave: the beginning of its repr.
+
+    A value may have none: it is nested too deep, has too many digits, or its own code fails.
+
+    >>> brief([1, "a"]), brief(2**5000), brief("abc", 3)
+    ("[1, 'a']", 'about 2**5000', "'ab")
+    """
+    if isinstance(value, int) and value.bit_length() > 200:
+        return f"about {'-' * (value < 0)}2**{value.bit_length() - 1}"
+    try:
+        return repr(value)[:length]
+    except Exception:
+        return f"<{type(value).__name__}>"
+
+
 def one_line(text: str) -> str:
     """Ends of lines and tabs as the signs the strip has for them."""
     return text.replace("\n", "↵").replace("\t", "⇥")

@@ -17,7 +17,7 @@ from mullama_lab.engine.multivector.scales import BARS, SCALES, raw_ends
 from mullama_lab.engine.options import instance, listed, whole
 from mullama_lab.engine.sampling.preview import Preview
 from mullama_lab.engine.trace import Trace
-from mullama_lab.glyphs import one_line, visible
+from mullama_lab.glyphs import brief, one_line, visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -56,7 +56,7 @@ def similarity_grid(
         ValueError: an unknown scale, no query token, or vectors of different sizes.
     """
     if not isinstance(scale, str) or scale not in SCALES:
-        raise ValueError(f"scale={scale!r:.80}: it must be one of {', '.join(map(repr, SCALES))}.")
+        raise ValueError(f"scale={brief(scale)}: it must be one of {', '.join(map(repr, SCALES))}.")
     values = maxsim.similarity(query, document)
     ax = _axes(ax, 1 + 0.16 * len(document), 1.4 + 0.22 * len(query))
     ax.set_title(f"MaxSim {maxsim.score(query, document):.3f}")
@@ -91,7 +91,7 @@ def rank_board(
             different sizes.
     """
     if not isinstance(bars, str) or bars not in BARS:
-        raise ValueError(f"bars={bars!r:.80}: it must be one of {', '.join(map(repr, BARS))}.")
+        raise ValueError(f"bars={brief(bars)}: it must be one of {', '.join(map(repr, BARS))}.")
     names, documents = _named(documents, names)
     parts = np.array([maxsim.contributions(query, each) for each in documents], np.float64)
     parts = parts.reshape(len(documents), len(query))
@@ -122,7 +122,7 @@ def versus(
     the top.
     """
     if not isinstance(names, (tuple, list)) or len(names) != 2:
-        raise TypeError(f"names={names!r:.80}: give two texts, of a and of b.")
+        raise TypeError(f"names={brief(names)}: give two texts, of a and of b.")
     ours, theirs = (maxsim.contributions(query, each).astype(np.float64) for each in (a, b))
     by = ours - theirs
     order = np.argsort(-by, kind="stable")
@@ -187,7 +187,7 @@ def seed_fan(fan: SeedFan, ax: Axes | None = None) -> Axes:
     from matplotlib.ticker import MaxNLocator
 
     if not hasattr(fan, "survival"):
-        raise TypeError(f"fan={fan!r:.80}: it must be what seed_fan() gives.")
+        raise TypeError(f"fan={brief(fan)}: it must be what seed_fan() gives.")
     ax = _axes(ax, 7, 3.2)
     table = fan.survival
     steps = np.arange(len(table) + 1)
@@ -301,7 +301,7 @@ def _colours(name: str) -> Any:
     if isinstance(name, Colormap):
         return name
     if not isinstance(name, str) or name not in matplotlib.colormaps:
-        raise ValueError(f"cmap={name!r:.80}: matplotlib has no colour map of that name.")
+        raise ValueError(f"cmap={brief(name)}: matplotlib has no colour map of that name.")
     return matplotlib.colormaps[name]
 
 

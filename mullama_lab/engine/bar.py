@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from mullama_lab.glyphs import brief
+
 if TYPE_CHECKING:
     from tqdm import tqdm
 
@@ -22,7 +24,7 @@ def bar(what: str, total: int, unit: str, *, shown: bool = True) -> tqdm:
     try:
         is_shown = bool(shown)
     except (TypeError, ValueError):  # an array
-        raise TypeError(f"progress={shown!r:.80}: it must be True or False.") from None
+        raise TypeError(f"progress={brief(shown)}: it must be True or False.") from None
     return tqdm(
         total=total,
         desc=what,

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mullama_lab.glyphs import brief
+
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
 
@@ -53,7 +55,7 @@ class NoiseFloor:
         (True, False, True)
         """
         if measure not in MEASURES:
-            raise ValueError(f"measure={measure!r:.80}: it must be one of {', '.join(MEASURES)}.")
+            raise ValueError(f"measure={brief(measure)}: it must be one of {', '.join(MEASURES)}.")
         return abs(difference) <= getattr(self, measure)
 
     def same(self, a: NDArray[np.float32], b: NDArray[np.float32]) -> bool:

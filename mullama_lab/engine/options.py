@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine._native import RANDOM_SEED
 from mullama_lab.engine._native_context import KV_TYPES
+from mullama_lab.glyphs import brief
 
 Stop: TypeAlias = str | int | Iterable[str | int]  # strings, and tokens by id
 
@@ -33,14 +34,13 @@ T = TypeVar("T")
 def whole(name: str, value: Any, low: int, high: int, way_out: str = "") -> int:
     """A whole number from `low` to `high`."""
     if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TypeError(f"{name}={value!r:.80}: it must be a whole number.{way_out}")
+        raise TypeError(f"{name}={brief(value)}: it must be a whole number.{way_out}")
     try:
         number = value.__index__()
     except TypeError:  # an array
-        raise TypeError(f"{name}={value!r:.80}: it must be one whole number.") from None
+        raise TypeError(f"{name}={brief(value)}: it must be one whole number.") from None
     if not low <= number <= high:
-        shown = number if number.bit_length() < 200 else f"about 2**{number.bit_length()}"
-        raise ValueError(f"{name}={shown}: it must be from {low} to {high}.{way_out}")
+        raise ValueError(f"{name}={brief(number)}: it must be from {low} to {high}.{way_out}")
     return number
 
 
@@ -49,23 +49,34 @@ def flag(name: str, value: Any) -> bool:
     try:
         return bool(value)
     except (TypeError, ValueError):
-        raise TypeError(f"{name}={value!r:.80}: it must be True or False.") from None
+        raise TypeError(f"{name}={brief(value)}: it must be True or False.") from None
 
 
 def listed(name: str, values: Any, of: str) -> list[Any]:
     """Several values in order; one that is no collection, or one text, is refused."""
     one = isinstance(values, (str, bytes, bytearray, type)) or getattr(values, "ndim", 1) == 0
     if one or not isinstance(values, Iterable):
-        raise TypeError(f"{name}={values!r:.80}: it must be a list of {of}.")
-    if isinstance(values, Sized) and len(values) > LONGEST_LIST:
-        raise ValueError(f"{name}={values!r:.80}: it has more than {LONGEST_LIST} {of}.")
+        raise TypeError(f"{name}={brief(values)}: it must be a list of {of}.")
+    must_not_be_endless(name, values, of)
     return list(values)
+
+
+def must_not_be_endless(name: str, values: Any, of: str) -> None:
+    """Refuse what has more values than anybody means, before it is gone through."""
+    try:
+        n = len(values)
+    except (TypeError, AttributeError):  # one that says when it ends
+        return
+    except OverflowError:  # a range of more than 2**63
+        n = LONGEST_LIST + 1
+    if n > LONGEST_LIST:
+        raise ValueError(f"{name}={brief(values)}: it has more than {LONGEST_LIST} {of}.")
 
 
 def instance(name: str, value: Any, kind: type[T], way_out: str = "") -> T:
     """One of our own objects."""
     if not isinstance(value, kind):
-        raise TypeError(f"{name}={value!r:.80}: it must be a {kind.__name__}.{way_out}")
+        raise TypeError(f"{name}={brief(value)}: it must be a {kind.__name__}.{way_out}")
     return value
 
 
@@ -74,9 +85,9 @@ def seconds(name: str, value: Any) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{name}={value!r:.80}: it must be a number of seconds, or None.")
+        raise TypeError(f"{name}={brief(value)}: it must be a number of seconds, or None.")
     if not value <= LONGEST_WAIT:  # a NaN neither
-        raise ValueError(f"{name}={value!r:.80}: it must be at most {LONGEST_WAIT} seconds.")
+        raise ValueError(f"{name}={brief(value)}: it must be at most {LONGEST_WAIT} seconds.")
     return float(value)
 
 
@@ -91,6 +102,7 @@ def exact(name: str, values: Any, kind: type[np.integer]) -> NDArray[Any]:
     >>> exact("ids", [1, 2], np.int32).dtype.name
     'int32'
     """
+    must_not_be_endless(name, values, "whole numbers")
     given = np.asarray(values)
     if given.dtype == kind:
         return given
@@ -99,7 +111,7 @@ def exact(name: str, values: Any, kind: type[np.integer]) -> NDArray[Any]:
         given.dtype.kind in "iu" and ends.min <= int(given.min()) and int(given.max()) <= ends.max
     ):
         raise ValueError(
-            f"{name}={values!r:.80}: they must be whole numbers from {ends.min} to {ends.max}."
+            f"{name}={brief(values)}: they must be whole numbers from {ends.min} to {ends.max}."
         )
     return given.astype(kind)
 
@@ -120,7 +132,7 @@ def threads(n_threads: Any) -> int:
 def one_of(name: str, value: Any, known: Iterable[str]) -> str:
     """One of some names."""
     if not isinstance(value, str) or value not in known:
-        raise ValueError(f"{name}={value!r:.80}: it must be one of {', '.join(known)}.")
+        raise ValueError(f"{name}={brief(value)}: it must be one of {', '.join(known)}.")
     return value
 
 
@@ -129,7 +141,7 @@ def kv_types(value: Any) -> tuple[str, str]:
     names = (value, value) if isinstance(value, str) else value
     if not isinstance(names, (tuple, list)) or len(names) != 2:
         raise ValueError(
-            f"kv_type={value!r:.80}: it must be one name, or one for keys and one for values."
+            f"kv_type={brief(value)}: it must be one name, or one for keys and one for values."
         )
     keys, values = (one_of("kv_type", name, KV_TYPES) for name in names)
     return keys, values
@@ -151,16 +163,17 @@ def stop_strings_and_tokens(stop: Stop | None) -> tuple[list[str], list[int]]:
     one = isinstance(stop, str) or hasattr(stop, "__index__")
     stops: Any = [stop] if one else () if stop is None else stop
     if not isinstance(stops, Iterable) or isinstance(stops, (bytes, dict)):
-        raise TypeError(f"stop={stop!r:.80}: {rule}")
+        raise TypeError(f"stop={brief(stop)}: {rule}")
+    must_not_be_endless("stop", stops, "texts and token ids")
     strings: list[str] = []
     tokens: list[int] = []
     for item in stops:
         if not isinstance(item, str):
             if isinstance(item, bool) or not hasattr(item, "__index__"):
-                raise TypeError(f"stop={stop!r:.80}: {item!r:.80} is no text and no token id.")
+                raise TypeError(f"stop={brief(stop)}: {brief(item)} is no text and no token id.")
             tokens.append(whole("a stop token", item, 0, (1 << 31) - 1))
         elif not item:
-            raise ValueError(f"stop={stop!r:.80}: a stop string has at least one character.")
+            raise ValueError(f"stop={brief(stop)}: a stop string has at least one character.")
         elif len(item) > LONGEST_STOP:
             raise ValueError(
                 f"stop={item[:40]!r}…: it has {len(item)} characters, and a stop string has at "

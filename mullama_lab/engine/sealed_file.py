@@ -24,6 +24,7 @@ from mullama_lab.errors import SessionFileError, SessionNotSaved
 from mullama_lab.files.path import in_full
 from mullama_lab.files.replacing import must_not_be_a_device, replacing
 from mullama_lab.files.stamp import WatchedFile
+from mullama_lab.glyphs import brief
 
 LONGEST_HEADER = 100_000_000  # as safetensors itself has it
 CHUNK = 1 << 20  # bytes read at a time
@@ -61,7 +62,7 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], Mapping[str, Any]]:
         SessionFileError: there is no such file, or it is not what was written.
     """
     if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"{path!r:.80} is no path. Give a text or a pathlib.Path.")
+        raise TypeError(f"{brief(path)} is no path. Give a text or a pathlib.Path.")
     try:
         path = in_full(path)
         must_not_be_a_device(path)

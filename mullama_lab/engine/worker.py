@@ -20,6 +20,7 @@ from mullama_lab.engine.bar import waiting
 from mullama_lab.engine.leaving import end_daemon_thread, wait_at_exit
 from mullama_lab.engine.options import seconds
 from mullama_lab.errors import ClosedError, SessionError, Stopped
+from mullama_lab.glyphs import brief
 
 T = TypeVar("T")
 WAIT_STEP = 0.2  # seconds
@@ -129,7 +130,7 @@ class Job(Generic[T]):
     def when_done(self, call: Callable[[], object]) -> None:
         """Call something once it has ended, on whichever thread ends it; at once if it has."""
         if not callable(call):
-            raise TypeError(f"{call!r:.80} is no function that can be called at the end.")
+            raise TypeError(f"{brief(call)} is no function that can be called at the end.")
         self._future.add_done_callback(lambda _: call())
 
     def run(self) -> None:

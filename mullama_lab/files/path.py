@@ -6,6 +6,8 @@ import errno
 import os
 from pathlib import Path
 
+from mullama_lab.glyphs import brief
+
 
 def in_full(path: str | os.PathLike[str]) -> Path:
     """An absolute path; `~` is the home of whoever runs this, and a link stays a link.
@@ -18,7 +20,7 @@ def in_full(path: str | os.PathLike[str]) -> Path:
         OSError: no file can have such a name.
     """
     if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"{path!r:.80} is no path. Give a text or a pathlib.Path.")
+        raise TypeError(f"{brief(path)} is no path. Give a text or a pathlib.Path.")
     text = os.fsdecode(path)
     if "\0" in text:
         raise OSError(errno.EINVAL, "a path cannot have a NUL")
@@ -32,7 +34,7 @@ def in_full(path: str | os.PathLike[str]) -> Path:
         return Path(text).expanduser().absolute()
     except RuntimeError:
         user = Path(text).parts[0]
-        raise OSError(errno.EINVAL, f"nobody here is called {user[1:]!r:.80}") from None
+        raise OSError(errno.EINVAL, f"nobody here is called {brief(user[1:])}") from None
 
 
 def behind_links(path: Path) -> Path:

@@ -26,6 +26,7 @@ from filelock import FileLock
 
 from mullama_lab.errors import HubError, ModelNotFound
 from mullama_lab.files.path import behind_links, in_full
+from mullama_lab.glyphs import brief
 from mullama_lab.hub.checked import forget, is_as_fetched, remember, sha256_of
 from mullama_lab.hub.entries import CATALOGUE, CatalogueEntry
 from mullama_lab.hub.hugging_face import from_hugging_face
@@ -149,7 +150,7 @@ def remove(name: str) -> bool:
 
 def _entry(name: str) -> CatalogueEntry:
     if not isinstance(name, str):
-        raise TypeError(f"{name!r:.80} is no name of a model: it must be a text.")
+        raise TypeError(f"{brief(name)} is no name of a model: it must be a text.")
     try:
         return CATALOGUE[name]
     except KeyError:

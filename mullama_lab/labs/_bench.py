@@ -11,6 +11,7 @@ from mullama_lab.engine.model import Model
 from mullama_lab.engine.sampling.chain import Chain
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.trace import Trace
+from mullama_lab.glyphs import brief
 from mullama_lab.labs._lab import Lab
 from mullama_lab.studies.fate import fate
 from mullama_lab.widgets import RunPanel, TokenStrip
@@ -32,7 +33,7 @@ class Bench(Lab, ABC):
     def __init__(self, model: Model | Session, views: Sequence[View], shelf: Shelf) -> None:
         if not isinstance(model, (Model, Session)):
             raise TypeError(
-                f"{type(self).__name__} takes a Model or a Session, not {model!r}. "
+                f"{type(self).__name__} takes a Model or a Session, not {brief(model)}. "
                 "Load one first: Model.load(...)."
             )
         super().__init__(views, shelf)

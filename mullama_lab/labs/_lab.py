@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 import traitlets
 
 from mullama_lab.errors import ClosedError, MullamaError
+from mullama_lab.glyphs import brief
 from mullama_lab.widgets import _cells
 from mullama_lab.widgets._kept import Shelf
 from mullama_lab.widgets._view import View, still_forms
@@ -58,7 +59,11 @@ class Lab:
 
         What it made, such as traces, stays as long as somebody holds it. Where the lab is on a
         page it says there that it was closed.
+
+        Raises:
+            TypeError: `why` is no text.
         """
+        must_be_text("why", why)
         self._closed = self._closed or why
         while self._undo:
             self._undo.pop()()
@@ -156,3 +161,9 @@ def set_together(values: Iterable[tuple[object, str, object]]) -> None:
         if isinstance(error, traitlets.TraitError):
             raise ValueError(str(error)) from None
         raise
+
+
+def must_be_text(name: str, value: object) -> None:
+    """Refuse what is no text; TypeError."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name}={brief(value)}: it must be a text.")

@@ -12,6 +12,7 @@ from mullama_lab.engine.encoder import MultiVectorEncoder
 from mullama_lab.engine.index import MultiVectorIndex
 from mullama_lab.engine.index.part import Name
 from mullama_lab.engine.multivector import MultiVector
+from mullama_lab.glyphs import brief
 
 CHARACTERS = 4000  # read at a time: about a second of encoding
 AROUND = 16  # tokens that an encoder may put around a text
@@ -47,15 +48,15 @@ class Reading:
         for name, document in documents.items():
             if name in self._left or name in self.index:
                 raise ValueError(
-                    f"there is a document {name!r:.80} already; give each its own name."
+                    f"there is a document {brief(name)} already; give each its own name."
                 )
             if not isinstance(document, (str, MultiVector)):
                 raise TypeError(
-                    f"the document {name!r:.80} is {document!r:.80}; it must be a text."
+                    f"the document {brief(name)} is {brief(document)}; it must be a text."
                 )
             if isinstance(document, str) and _has_lone_surrogate(document):
                 raise ValueError(
-                    f"the document {name!r:.80} has a lone surrogate, which is no character. Pass "
+                    f"the document {brief(name)} has a lone surrogate, which is no character. Pass "
                     "text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')."
                 )
         self._left.update(documents)

@@ -12,6 +12,7 @@ from mullama_lab.engine.encoder import MultiVectorEncoder
 from mullama_lab.engine.index import MultiVectorIndex
 from mullama_lab.engine.index.index import Storage
 from mullama_lab.engine.multivector.ragged import STORAGES
+from mullama_lab.glyphs import brief
 from mullama_lab.labs._reading import Reading
 
 
@@ -30,7 +31,7 @@ class Rivals:
     def __init__(self, own: Reading, encoders: Mapping[str, MultiVectorEncoder]) -> None:
         self._own = own
         if not isinstance(encoders, Mapping):
-            raise TypeError(f"rivals={encoders!r:.80}: it must be a dict of encoders by name.")
+            raise TypeError(f"rivals={brief(encoders)}: it must be a dict of encoders by name.")
         self._encoders = dict(encoders)
         self.names = [*(s for s in STORAGES if s != own.index.storage), *self._encoders]
         self.chosen = ""
@@ -47,8 +48,8 @@ class Rivals:
         Raises:
             ValueError: there is no such rival.
         """
-        if name not in ("", *self.names):
-            raise ValueError(f"{name!r} is none of {', '.join(self.names)}.")
+        if not isinstance(name, str) or name not in ("", *self.names):
+            raise ValueError(f"{brief(name)} is none of {', '.join(self.names)}.")
         if name and name not in self._readings:
             encoder = self._encoders.get(name, self._own.encoder)
             index = MultiVectorIndex(encoder, storage=_storage(name))

@@ -26,10 +26,11 @@ from mullama_lab.engine.tree import Tree
 from mullama_lab.engine.tree.nodes import ROOT, Branch
 from mullama_lab.engine.worker import WAIT_STEP
 from mullama_lab.errors import MullamaError
+from mullama_lab.glyphs import brief
 from mullama_lab.labs import _branch_code
 from mullama_lab.labs._bench import Bench
 from mullama_lab.labs._exploring import Exploring
-from mullama_lab.labs._lab import CLOSED
+from mullama_lab.labs._lab import CLOSED, must_be_text
 from mullama_lab.labs._room import Room, to_prune
 from mullama_lab.labs._trees import Trees, ending_of
 from mullama_lab.studies.explore import Exploration
@@ -79,7 +80,7 @@ class BranchLab(Bench):
         tree: Tree | None = None,
     ) -> None:
         if tree is not None and not isinstance(tree, Tree):
-            raise TypeError(f"tree={tree!r:.80}: give a Tree.")
+            raise TypeError(f"tree={brief(tree)}: give a Tree.")
         self.panel = RunPanel(prompt, seed=seed, max_tokens=max_tokens, listed=False)
         self.strip = TokenStrip()
         self.bar = ExploreBar()
@@ -257,6 +258,7 @@ class BranchLab(Bench):
         return _branch_code.code(self.tree, self.session, self.panel, self.chain)
 
     def close(self, why: str = CLOSED) -> None:
+        must_be_text("why", why)
         self.stop_exploring()
         self._exploring.join()
         self._unwatch()

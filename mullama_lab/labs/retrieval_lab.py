@@ -23,7 +23,8 @@ from mullama_lab.engine.index.index import Storage
 from mullama_lab.engine.index.part import Name
 from mullama_lab.engine.multivector import maxsim
 from mullama_lab.engine.options import listed, whole
-from mullama_lab.labs._lab import CLOSED, Lab
+from mullama_lab.glyphs import brief
+from mullama_lab.labs._lab import CLOSED, Lab, must_be_text
 from mullama_lab.labs._reading import Reading
 from mullama_lab.labs._results import Results
 from mullama_lab.labs._rivals import Rivals
@@ -74,13 +75,13 @@ class RetrievalLab(Lab):
         title: str = "",
     ) -> None:
         if not isinstance(encoder, MultiVectorEncoder):
-            raise TypeError(f"RetrievalLab takes a MultiVectorEncoder, not {encoder!r}.")
+            raise TypeError(f"RetrievalLab takes a MultiVectorEncoder, not {brief(encoder)}.")
         k = whole("k", k, 1, 1 << 31)
         given = isinstance(documents, MultiVectorIndex)
         self.encoder, self.k = encoder, k
         self.index = documents if given else MultiVectorIndex(encoder, storage=storage)
         self._own = Reading(encoder, self.index)
-        self._rivals = Rivals(self._own, rivals or {})
+        self._rivals = Rivals(self._own, {} if rivals is None else rivals)
         self._asked = 0  # searches from the browser; only the newest is done
         self._stopped = False
         self._reading = False
@@ -261,6 +262,7 @@ class RetrievalLab(Lab):
 
     def close(self, why: str = CLOSED) -> None:
         """Read no further and let go of the views. The encoder stays open."""
+        must_be_text("why", why)
         self.stop()
         super().close(why)
 

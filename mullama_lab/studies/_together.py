@@ -11,6 +11,7 @@ from mullama_lab.engine.generation.run import Runs
 from mullama_lab.engine.options import whole
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import MullamaError
+from mullama_lab.glyphs import brief
 
 LOOK_EVERY = 0.05  # seconds
 MOST_SEEDS = 4096
@@ -68,7 +69,7 @@ def mean(values: Sequence[float]) -> float:
 def listed_seeds(seeds: int | Iterable[int]) -> list[int]:
     """The seeds: how many are wanted, counted from 0, or the seeds themselves."""
     if isinstance(seeds, str):
-        raise TypeError(f"seeds={seeds!r:.80}: give how many, or a list of whole numbers.")
+        raise TypeError(f"seeds={brief(seeds)}: give how many, or a list of whole numbers.")
     if isinstance(seeds, Iterable):
         numbers = list(seeds)
     else:

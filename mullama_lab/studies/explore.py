@@ -29,6 +29,7 @@ from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
 from mullama_lab.engine.worker import Job
 from mullama_lab.errors import ContextFull, Stopped
+from mullama_lab.glyphs import brief
 from mullama_lab.studies._prefixes import Prefix, tied
 from mullama_lab.studies._together import Bar
 
@@ -115,7 +116,9 @@ class Exploration(Sequence[Prefix]):
         into: Tree | None = None,
     ) -> None:
         if not isinstance(on, Session):
-            raise TypeError(f"paths are explored in a Session, not {on!r:.80}: on=model.session().")
+            raise TypeError(
+                f"paths are explored in a Session, not {brief(on)}: on=model.session()."
+            )
         self.session = on
         self.budget = whole("budget", budget, 1, MOST_BUDGET)
         most = on.n_seq_max
@@ -374,7 +377,7 @@ def _length(max_tokens: int | None, n_before: int, n_ctx: int) -> int:
 
 def _fitting(tree: Tree | None, start: Trace) -> Tree | None:
     if tree is not None and not isinstance(tree, Tree):
-        raise TypeError(f"into={tree!r:.80}: give a Tree.")
+        raise TypeError(f"into={brief(tree)}: give a Tree.")
     theirs = [] if tree is None else tree.prompt_tokens.tolist()
     if tree is not None and theirs and theirs != start.prompt_tokens.tolist():
         raise ValueError(

@@ -15,6 +15,7 @@ import pandas as pd
 from mullama_lab.engine.multivector import MultiVector, maxsim
 from mullama_lab.engine.multivector.maxsim import ScoreKind
 from mullama_lab.engine.options import listed
+from mullama_lab.glyphs import brief
 
 
 def rank(
@@ -62,7 +63,7 @@ def top_k(
 ) -> pd.DataFrame:
     """The first `k` rows of `rank`."""
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
-        raise ValueError(f"k={k!r:.80}: it must be a whole number of at least 1.")
+        raise ValueError(f"k={brief(k)}: it must be a whole number of at least 1.")
     return rank(query, documents, kind=kind, n_threads=n_threads).head(int(k))
 
 

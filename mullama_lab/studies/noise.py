@@ -21,6 +21,7 @@ from mullama_lab.engine.model import Model
 from mullama_lab.engine.noise_floor import MEASURES, ROUNDING, NoiseFloor, remember, row_differences
 from mullama_lab.engine.options import listed, whole
 from mullama_lab.engine.session import Session
+from mullama_lab.glyphs import brief
 from mullama_lab.studies._together import Bar
 
 if TYPE_CHECKING:
@@ -153,7 +154,7 @@ def noise(
     True
     """
     if not isinstance(on, (Session, Model)):
-        raise TypeError(f"on={on!r:.80}: give a Session, or a Model.")
+        raise TypeError(f"on={brief(on)}: give a Session, or a Model.")
     model = on if isinstance(on, Model) else on.model
     settings = {} if isinstance(on, Model) else _settings(on)
     sizes = [

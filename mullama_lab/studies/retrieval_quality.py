@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine.multivector import MultiVector
 from mullama_lab.engine.options import instance, listed, whole
+from mullama_lab.glyphs import brief
 
 Rankings = Sequence[Sequence[str]]  # one a question, best first
 
@@ -142,7 +143,7 @@ def mean_pooled(
 
 def _by_name(name: str, given: Any, of: str) -> Mapping[str, Any]:
     if not isinstance(given, Mapping):
-        raise TypeError(f"{name}={given!r:.80}: it must be a dict of {of} by name.")
+        raise TypeError(f"{name}={brief(given)}: it must be a dict of {of} by name.")
     return given
 
 
@@ -154,14 +155,14 @@ def _names(name: str, given: Any) -> list[str]:
     """Names of documents, which may be numbers too; also from a set."""
     found = listed(name, given, "names of documents")
     if wrong := [each for each in found if not isinstance(each, (str, int, np.integer))]:
-        raise TypeError(f"{name}: {wrong[0]!r:.80} is no name of a document.")
+        raise TypeError(f"{name}: {brief(wrong[0])} is no name of a document.")
     return found
 
 
 def _texts(name: str, given: Any) -> list[str]:
     found = listed(name, given, "texts")
     if wrong := [each for each in found if not isinstance(each, str)]:
-        raise TypeError(f"{name}: {wrong[0]!r:.80} is no text.")
+        raise TypeError(f"{name}: {brief(wrong[0])} is no text.")
     return found
 
 

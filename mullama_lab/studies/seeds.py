@@ -20,6 +20,7 @@ from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
+from mullama_lab.glyphs import brief
 from mullama_lab.studies._together import Bar, listed_seeds, mean, wait_for
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def seed_fan(
     (1, True)
     """
     if not isinstance(on, Session):
-        raise TypeError(f"seeds are tried in a Session, not {on!r:.80}: on=model.session().")
+        raise TypeError(f"seeds are tried in a Session, not {brief(on)}: on=model.session().")
     max_tokens = whole("max_tokens", max_tokens, 1, 1 << 20)
     numbers = listed_seeds(seeds)
     chain, tokens = Chain.of(chain), on.prompt_tokens(prompt)
@@ -192,7 +193,7 @@ class SeedFan:
             within: from 0, the same n-grams, to 1, anything.
         """
         if not 0 <= within <= 1:
-            raise ValueError(f"within={within!r}: a distance is from 0 to 1.")
+            raise ValueError(f"within={brief(within)}: a distance is from 0 to 1.")
         apart = self.distances(n)
         linked = apart <= within
         cluster = np.arange(len(self))

@@ -19,10 +19,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from mullama_lab import hub
 from mullama_lab.engine.generation.spread import Chains, ForAll, Prompt, chains_given, prompts_given
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.options import Stop, seed_or_random, stop_strings_and_tokens, whole
+from mullama_lab.engine.options import (
+    Stop,
+    must_not_be_endless,
+    seed_or_random,
+    stop_strings_and_tokens,
+    whole,
+)
 from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.session import Session
 from mullama_lab.files.path import in_full
+from mullama_lab.glyphs import brief
 from mullama_lab.studies._tasks import Item, Limits, Row, Task, do, failed, work
 from mullama_lab.studies._together import Bar, listed_seeds
 
@@ -83,9 +90,9 @@ def grid(chain: Chain | Stage | Iterable[Stage], **settings: Iterable[Any]) -> l
 def _values(name: str, given: Iterable[Any], known: Iterable[str]) -> list[Any]:
     if name not in known:
         names = ", ".join(known) or "none at all"
-        raise ValueError(f"the chain has no setting {name!r:.80}; its settings are {names}.")
+        raise ValueError(f"the chain has no setting {brief(name)}; its settings are {names}.")
     if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
-        raise TypeError(f"{name}={given!r:.80}: give a list of values, such as [{given!r:.80}].")
+        raise TypeError(f"{name}={brief(given)}: give a list of values, such as [{brief(given)}].")
     if not (values := list(given)):
         raise ValueError(f"{name}=[]: give at least one value.")
     return values
@@ -173,7 +180,7 @@ def sweep(
     1      b     0         4        length
     """
     if executor is not None and not hasattr(executor, "submit"):
-        raise TypeError(f"executor={executor!r:.80}: give a concurrent.futures.Executor.")
+        raise TypeError(f"executor={brief(executor)}: give a concurrent.futures.Executor.")
     plan = _plan(prompts, chains, seeds)
     limits = _limits(max_tokens, stop)
     rows: dict[int, Row] = {}
@@ -196,7 +203,7 @@ def sweep(
 
 def _options(name: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
     if given is not None and not isinstance(given, Mapping):
-        raise TypeError(f"{name}={given!r:.80}: it must be a dict of options.")
+        raise TypeError(f"{name}={brief(given)}: it must be a dict of options.")
     return dict(given or {})
 
 
@@ -252,6 +259,7 @@ def _as_value(prompt: Any) -> str | tuple[int, ...]:
         return prompt
     if isinstance(prompt, (bytes, dict)) or not isinstance(prompt, Iterable):
         raise TypeError(f"a prompt is a text or a list of token ids, not {type(prompt).__name__}.")
+    must_not_be_endless("a prompt", prompt, "token ids")
     return tuple(whole("a token id", token, -(1 << 31), 1 << 31) for token in prompt)
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from mullama_lab.engine.sampling.catalogue import catalogue
 from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.sampling.samplers import Custom
+from mullama_lab.glyphs import brief
 
 MAX_CARDS = 32
 MAX_TEXT = 1000  # characters of a list that is edited as text; a longer one is shown, not edited
@@ -92,7 +93,8 @@ def _read_strings(text: str) -> list[str]:
         strings = None
     if strings is None or not all(isinstance(s, str) for s in strings):
         raise ValueError(
-            f'{text!r:.80} is not a list of quoted texts. Write them with commas, as in "\\n", ":".'
+            f"{brief(text)} is not a list of quoted texts. Write them with commas, "
+            'as in "\\n", ":".'
         )
     return strings
 

@@ -17,6 +17,7 @@ import anywidget
 import traitlets
 
 from mullama_lab.errors import MullamaError
+from mullama_lab.glyphs import brief
 from mullama_lab.widgets import _static
 from mullama_lab.widgets._kept import Kept
 
@@ -187,7 +188,9 @@ def whole_number(args: dict[str, Any], name: str, *, low: int, high: int) -> int
     """A whole number out of a request, or a ValueError that names the range."""
     value = args.get(name)
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ValueError(f"{name} is {value!r:.80}; it must be a whole number from {low} to {high}")
+        raise ValueError(
+            f"{name} is {brief(value)}; it must be a whole number from {low} to {high}"
+        )
     return value
 
 
@@ -195,7 +198,7 @@ def short_text(args: dict[str, Any], name: str) -> str:
     """A text of 1 to 64 characters out of a request, such as a key."""
     value = args.get(name)
     if not isinstance(value, str) or not 0 < len(value) <= 64:
-        raise ValueError(f"{name} is {value!r:.80}; it must be a text of 1 to 64 characters")
+        raise ValueError(f"{name} is {brief(value)}; it must be a text of 1 to 64 characters")
     return value
 
 
@@ -203,14 +206,14 @@ def true_or_false(args: dict[str, Any], name: str) -> bool:
     """A truth value out of a request."""
     value = args.get(name)
     if not isinstance(value, bool):
-        raise ValueError(f"{name} is {value!r:.80}; it must be true or false")
+        raise ValueError(f"{name} is {brief(value)}; it must be true or false")
     return value
 
 
 def must_be_function(name: str, callback: object) -> None:
     """A TypeError for what cannot be called."""
     if not callable(callback):
-        raise TypeError(f"{name} takes a function, not {callback!r}")
+        raise TypeError(f"{name} takes a function, not {brief(callback)}")
 
 
 def _keep_the_browsers_subshell(comm: Any) -> None:

@@ -18,6 +18,7 @@ from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.divergence import n_shared
 from mullama_lab.engine.tree import Tree
 from mullama_lab.engine.tree.nodes import Node
+from mullama_lab.glyphs import brief
 from mullama_lab.widgets import _front_end, _tree_rows
 from mullama_lab.widgets._compare import Compared, Comparison, compare
 from mullama_lab.widgets._kept import CLOSED, weakly
@@ -179,7 +180,7 @@ class BranchTree(View):
         if op == "compare":
             numbers = args.get("numbers")
             if not isinstance(numbers, list) or len(numbers) > 4:
-                raise ValueError(f"numbers is {numbers!r:.80}; it must be two to four branches")
+                raise ValueError(f"numbers is {brief(numbers)}; it must be two to four branches")
             if len(numbers) < 2:
                 self.compared = [_branch_number({"n": n}, "n") for n in numbers]
                 return {}

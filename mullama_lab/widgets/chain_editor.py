@@ -18,6 +18,7 @@ import traitlets
 from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.sampling.presets import Presets
 from mullama_lab.errors import PresetError
+from mullama_lab.glyphs import brief
 from mullama_lab.widgets import _front_end, _static
 from mullama_lab.widgets._cards import (
     MAX_CARDS,
@@ -201,7 +202,7 @@ class ChainEditor(View):
     def _request_set(self, args: dict[str, Any]) -> dict[str, Any]:
         value = args.get("value")
         if isinstance(value, bool) or not isinstance(value, (int, float, str)):
-            raise TypeError(f"a setting is a number or a text, not {value!r:.80}")
+            raise TypeError(f"a setting is a number or a text, not {brief(value)}")
         if isinstance(value, str) and len(value) > MAX_TEXT:
             raise ValueError(f"a text of {len(value)} characters; at most {MAX_TEXT} can be edited")
         seq = whole_number(args, "seq", low=0, high=2**53)
@@ -257,9 +258,11 @@ class ChainEditor(View):
             raise ValueError(f"there is no card {which}; there are {len(cards)}, from 0")
         found = [i for i, card in enumerate(cards) if which in (card.key, names[i])]
         if not found:
-            raise ValueError(f"no card is {which!r}; there are {', '.join(names) or 'none'}")
+            raise ValueError(f"no card is {brief(which)}; there are {', '.join(names) or 'none'}")
         if len(found) > 1:
-            raise ValueError(f"{len(found)} cards are {which!r}; say which by its place: {found}")
+            raise ValueError(
+                f"{len(found)} cards are {brief(which)}; say which by its place: {found}"
+            )
         return found[0]
 
     def _change(self, edit: Callable[[Cards], Cards]) -> None:
@@ -329,7 +332,7 @@ def _without(cards: Cards, i: int) -> Cards:
 
 def _place(to: int, n: int) -> int:
     if isinstance(to, bool) or not isinstance(to, int) or not -n - 1 <= to <= n:
-        raise ValueError(f"a place is a whole number from 0 to {n}, not {to!r}")
+        raise ValueError(f"a place is a whole number from 0 to {n}, not {brief(to)}")
     return to if to >= 0 else n + 1 + to
 
 

@@ -13,6 +13,7 @@ from xml.etree.ElementTree import Element
 import traitlets
 
 from mullama_lab.errors import MullamaError
+from mullama_lab.glyphs import brief
 from mullama_lab.widgets import _front_end, _static
 from mullama_lab.widgets._view import Undo, View, whole_number
 
@@ -39,7 +40,9 @@ class ExploreBar(View):
     message = traitlets.Unicode("", help="What was refused or failed, and why.").tag(sync=True)
     origin = traitlets.Unicode("", help="The end of the text it would go on from.").tag(sync=True)
     found = traitlets.Dict(help="expanded, prefixes, leaves, mass.").tag(sync=True)
-    room = traitlets.List([0, 0], help="Tokens of the tree, and of the context.").tag(sync=True)
+    room = traitlets.List(
+        traitlets.Int(), [0, 0], help="Tokens of the tree, and of the context."
+    ).tag(sync=True)
     note = traitlets.Unicode("", help="How new branches are drawn.").tag(sync=True)
 
     def __init__(self, *, budget: int = 64, length: int = 8, note: str = "") -> None:
@@ -89,7 +92,7 @@ class ExploreBar(View):
         if op == "set":
             name = args.get("name")
             if name not in ("budget", "length"):
-                raise ValueError(f"an explore bar has no setting {name!r:.80}")
+                raise ValueError(f"an explore bar has no setting {brief(name)}")
             most = MOST_BUDGET if name == "budget" else MOST_LENGTH
             value = whole_number({str(name): args.get("value")}, str(name), low=1, high=most)
             setattr(self, str(name), value)

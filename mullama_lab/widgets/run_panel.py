@@ -18,6 +18,7 @@ import traitlets
 from mullama_lab.engine.generation.run import Run
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import MullamaError
+from mullama_lab.glyphs import brief
 from mullama_lab.widgets import _front_end, _static
 from mullama_lab.widgets._compare import MOST_SIDES, Compared, Comparison, compare
 from mullama_lab.widgets._kept import CLOSED
@@ -192,7 +193,7 @@ class RunPanel(View):
         if op == "compare":
             numbers = args.get("numbers")
             if not isinstance(numbers, list) or len(numbers) > MOST_SIDES:
-                raise ValueError(f"numbers is {numbers!r:.80}; it must be two to four runs")
+                raise ValueError(f"numbers is {brief(numbers)}; it must be two to four runs")
             most = self._count
             known = [whole_number({"number": n}, "number", low=1, high=most) for n in numbers]
             return self.compare(*known).to_dict()
@@ -201,13 +202,13 @@ class RunPanel(View):
     def _request_set(self, args: dict[str, Any]) -> dict[str, Any]:
         name = args.get("name")
         if name not in ("prompt", "seed", "max_tokens"):
-            raise ValueError(f"a run panel has no setting {name!r:.80}")
+            raise ValueError(f"a run panel has no setting {brief(name)}")
         value = args.get("value")
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, str if name == "prompt" else int):
             kind = "a text" if name == "prompt" else "a whole number"
-            raise ValueError(f"{name} must be {kind}, not {value!r:.80}")
+            raise ValueError(f"{name} must be {kind}, not {brief(value)}")
         try:
             setattr(self, name, value)
         except traitlets.TraitError as error:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine.multivector import MultiVector, maxsim
 from mullama_lab.engine.multivector.scales import SCALES, raw_ends
+from mullama_lab.glyphs import brief
 from mullama_lab.widgets import _columns, _front_end, _grid_forms, _tokens_in_text
 from mullama_lab.widgets._view import View, whole_number
 
@@ -200,7 +201,7 @@ def _similarities(query: Any, document: Any) -> NDArray[np.float32]:
     """Every query token against every document token, or a ValueError that says what is wrong."""
     for tokens, side in ((query, "query"), (document, "document")):
         if not isinstance(tokens, MultiVector):
-            raise TypeError(f"the {side} is {tokens!r}; give a MultiVector.")
+            raise TypeError(f"the {side} is {brief(tokens)}; give a MultiVector.")
     if query.dim != document.dim:
         raise ValueError(
             f"the query has vectors of {query.dim} numbers, the document of {document.dim}; "

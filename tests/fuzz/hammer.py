@@ -98,9 +98,12 @@ def changed(b, chance):
 def looked_at(b, chance):
     for each in (b.model, b.session, b.encoder, b.index, b.run, b.talk, b.trace):
         repr(each)
-    b.session.sequences, b.session.ledger, b.session.tokens, b.session.n_cells
-    b.run.state, b.run.error, b.run.trace.text, b.index.ids, b.talk.messages
-    b.model.card(), b.encoder.card(), b.session.closed
+    for name in ("sequences", "ledger", "tokens", "n_cells", "n_decoded", "closed"):
+        getattr(b.session, name)
+    for name in ("state", "error", "chain", "progress"):
+        getattr(b.run, name)
+    for each in (b.model.card(), b.encoder.card(), b.run.trace.text, b.index.ids, b.talk.messages):
+        str(each)
 
 
 WORK = {

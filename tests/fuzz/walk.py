@@ -280,6 +280,11 @@ def part_chain(b: Bench) -> Iterator[Call]:
                 if not method.startswith("_"):
                     yield from calls_of(f"{name}.{method}", found, b)
     yield from methods("Chain", ml.Chain.default, b)
+    for name, value in (("Chain", ml.Chain.default()), ("Stage", ml.TopK(5))):
+        yield f"{name} | (", lambda other, value=value: value | other
+        yield f"({name} | ", lambda other, value=value: other | value
+    yield "Chain[", lambda value: ml.Chain.default()[value]
+    yield "(in Chain ", lambda value: value in ml.Chain.default()
 
 
 def part_retrieval(b: Bench) -> Iterator[Call]:

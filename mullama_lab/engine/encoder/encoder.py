@@ -28,6 +28,7 @@ from mullama_lab.engine.multivector import MultiVector
 from mullama_lab.engine.options import flag, listed, one_of, threads, whole
 from mullama_lab.engine.worker import Job
 from mullama_lab.errors import DecodeError, Stopped
+from mullama_lab.glyphs import brief
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
@@ -328,7 +329,7 @@ def _settings(preset: Preset, given: dict[str, Any]) -> Preset:
         if name == "query_length":
             value = whole(name, value, 1, 1 << 16)
         elif name.endswith("prefix") and not isinstance(value, str):
-            raise TypeError(f"{name}={value!r:.80}: it must be a text.")
+            raise TypeError(f"{name}={brief(value)}: it must be a text.")
         elif not name.endswith("prefix"):
             value = flag(name, value)
         values[name] = value
@@ -341,7 +342,7 @@ def _texts(texts: Iterable[str]) -> list[str]:
     found = listed("texts", texts, "texts")
     for number, text in enumerate(found):
         if not isinstance(text, str):
-            raise TypeError(f"document {number} is {text!r:.80}; it must be a text.")
+            raise TypeError(f"document {number} is {brief(text)}; it must be a text.")
     return found
 
 

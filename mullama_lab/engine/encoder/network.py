@@ -19,6 +19,7 @@ from mullama_lab.engine.gguf import projection
 from mullama_lab.engine.model.encoder_presets import is_causal
 from mullama_lab.engine.options import whole
 from mullama_lab.errors import ModelLoadError
+from mullama_lab.glyphs import brief
 
 if TYPE_CHECKING:
     from mullama_lab.engine.encoder.input import Input
@@ -109,7 +110,7 @@ class Network:
 def must_encode(model: Model) -> None:
     """Refuse models whose tokens have no vectors, or that llama.cpp would abort on."""
     if not hasattr(model, "must_be_open") or isinstance(model, type):
-        raise TypeError(f"model={model!r:.80}: it must be a Model.")
+        raise TypeError(f"model={brief(model)}: it must be a Model.")
     model.must_be_open()
     if model.vocab_only:
         raise ModelLoadError(

@@ -12,6 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.step import Step
 from mullama_lab.engine.worker import WAIT_STEP
+from mullama_lab.glyphs import brief
 
 T = TypeVar("T")
 Result = TypeVar("Result", covariant=True)
@@ -118,4 +119,4 @@ def call_logged(callback: Callable[[T], object], news: T) -> None:
 def must_be_callable(callback: object, of: str) -> None:
     """Refuse what cannot be called; TypeError."""
     if not callable(callback):
-        raise TypeError(f"callback={callback!r:.80}: it must be a function of a {of}.")
+        raise TypeError(f"callback={brief(callback)}: it must be a function of a {of}.")

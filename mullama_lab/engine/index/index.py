@@ -29,6 +29,7 @@ from mullama_lab.engine.multivector.maxsim import ScoreKind
 from mullama_lab.engine.multivector.ragged import STORAGES
 from mullama_lab.engine.options import listed, one_of, whole
 from mullama_lab.errors import IndexFileError, WrongEncoder
+from mullama_lab.glyphs import brief
 
 if TYPE_CHECKING:
     from mullama_lab.engine.encoder import MultiVectorEncoder
@@ -210,21 +211,21 @@ class MultiVectorIndex:
                 first, self._next = self._next, self._next + n
             return list(range(first, first + n))
         if isinstance(ids, str):
-            raise TypeError(f"ids={ids!r:.80} is one text; give a list of ids.")
+            raise TypeError(f"ids={brief(ids)} is one text; give a list of ids.")
         names = [checked_name(name) for name in ids]
         if len(names) != n:
             raise ValueError(f"{len(names)} ids for {n} documents: give one for each.")
         self._must_be_new(names)
         if len(set(names)) < n:
             twice = next(name for place, name in enumerate(names) if name in names[:place])
-            raise ValueError(f"the id {twice!r:.80} comes twice; each document needs its own.")
+            raise ValueError(f"the id {brief(twice)} comes twice; each document needs its own.")
         return names
 
     def _must_be_new(self, names: Iterable[Name]) -> None:
         for name in names:
             if name in self._parts:
                 raise ValueError(
-                    f"there is a document {name!r:.80} already. Use update() to replace it, or "
+                    f"there is a document {brief(name)} already. Use update() to replace it, or "
                     "give another id."
                 )
 
@@ -358,4 +359,4 @@ class MultiVectorIndex:
 
 def _must_be_encoder(encoder: Any) -> None:
     if not hasattr(encoder, "fingerprint") or isinstance(encoder, type):
-        raise TypeError(f"encoder={encoder!r:.80}: it must be a MultiVectorEncoder.")
+        raise TypeError(f"encoder={brief(encoder)}: it must be a MultiVectorEncoder.")

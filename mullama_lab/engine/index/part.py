@@ -17,6 +17,7 @@ from mullama_lab.engine.index.file import MappedFile
 from mullama_lab.engine.multivector import MultiVector
 from mullama_lab.engine.multivector.ragged import Ragged
 from mullama_lab.errors import IndexFileError
+from mullama_lab.glyphs import brief
 
 Name: TypeAlias = "str | int"
 Run: TypeAlias = "tuple[Part, int, int]"  # a part, and from which document to which
@@ -122,7 +123,7 @@ class Part:
             if self.file is None:
                 raise
             raise IndexFileError(
-                f"document {self.names[place]!r:.80} of {self.file.path} is not what an index "
+                f"document {brief(self.names[place])} of {self.file.path} is not what an index "
                 f"saves: {error}. The file was made by another program; make the index again."
             ) from error
 
@@ -211,7 +212,8 @@ def is_name(name: object) -> bool:
 def checked_name(name: Any) -> Name:
     """An id as it is kept; TypeError if it is none."""
     if not is_name(name):
-        raise TypeError(f"the id {name!r:.80} is {type(name).__name__}: give a string or a number.")
+        kind = type(name).__name__
+        raise TypeError(f"the id {brief(name)} is {kind}: give a string or a number.")
     return name if isinstance(name, str) else int(name)
 
 

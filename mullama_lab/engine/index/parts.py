@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mullama_lab.engine.index.part import Name, Part, Run, is_name, joined, runs_of
 from mullama_lab.engine.multivector.ragged import Chosen
 from mullama_lab.errors import UnknownDocument
+from mullama_lab.glyphs import brief
 
 MOST_JOINED = 1 << 20  # tokens of a part that grows by joining
 SEARCHED = 1 << 14  # documents whose contributions are held at a time
@@ -45,7 +46,7 @@ class Parts:
         found = self.where.get(name) if is_name(name) else None
         if found is None:
             raise UnknownDocument(
-                f"there is no document {name!r:.80} in the index; it was never added, or was "
+                f"there is no document {brief(name)} in the index; it was never added, or was "
                 "removed. index.ids has those that are there."
             )
         return found

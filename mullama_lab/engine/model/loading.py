@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from mullama_lab.engine._native import log as llama_log
 from mullama_lab.engine.bar import bar
+from mullama_lab.glyphs import brief
 from mullama_lab.warned import warn
 
 Progress = Callable[[float], "bool | None"]
@@ -50,7 +51,7 @@ def reporter(progress: bool | Progress | None, name: str) -> Iterator[Progress |
             yield lambda done: shown.update(round(100 * done) - shown.n) and None
     else:
         raise TypeError(
-            f"progress={progress!r:.80} must be None, True or a function of one number."
+            f"progress={brief(progress)} must be None, True or a function of one number."
         )
 
 

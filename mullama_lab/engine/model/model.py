@@ -26,7 +26,7 @@ from mullama_lab.engine.options import flag, whole
 from mullama_lab.engine.probe import must_survive
 from mullama_lab.engine.worker import WAIT_STEP
 from mullama_lab.errors import ClosedError
-from mullama_lab.glyphs import one_line, visible
+from mullama_lab.glyphs import brief, one_line, visible
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model.chat import RenderedChat
@@ -369,7 +369,7 @@ class Model(Handle):
                 raise TypeError
             token = token.__index__()
         except (AttributeError, TypeError):  # an array has __index__ and refuses
-            raise TypeError(f"a token id must be a whole number, not {token!r:.80}.") from None
+            raise TypeError(f"a token id must be a whole number, not {brief(token)}.") from None
         if not 0 <= token < self.n_vocab:
             raise ValueError(
                 f"token {token} is outside the vocabulary of {self.name}: "

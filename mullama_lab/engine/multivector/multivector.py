@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.engine.options import exact
+from mullama_lab.glyphs import brief
 
 Vectors: TypeAlias = NDArray[np.floating[Any]]  # (n_tokens, dim), float32 or float16
 Kind: TypeAlias = Literal["query", "document"]
@@ -98,9 +99,9 @@ class MultiVector:
         try:
             positions = np.arange(self.n_tokens)[np.asarray(keep)]
         except (IndexError, TypeError, ValueError, OverflowError) as error:
-            raise ValueError(f"keep={keep!r:.80}: {error}. Give positions, or a mask.") from None
+            raise ValueError(f"keep={brief(keep)}: {error}. Give positions, or a mask.") from None
         if positions.ndim != 1:
-            raise ValueError(f"keep={keep!r:.80}: it must be a list of positions, or a mask.")
+            raise ValueError(f"keep={brief(keep)}: it must be a list of positions, or a mask.")
         return MultiVector(
             vectors=self.vectors[positions],
             ids=self.ids[positions],
@@ -139,7 +140,7 @@ class MultiVector:
         """
         if not isinstance(values, Mapping):
             raise TypeError(
-                f"a MultiVector is made from a dict, not {values!r:.80}. See to_dict()."
+                f"a MultiVector is made from a dict, not {brief(values)}. See to_dict()."
             )
         missing = _FIELDS - set(values)
         if missing:
@@ -157,7 +158,7 @@ class MultiVector:
 
 def _checked(vectors: NDArray[Any], kind: str) -> int:
     if kind not in KINDS:
-        raise ValueError(f'kind={kind!r:.80}: it must be "query" or "document".')
+        raise ValueError(f'kind={brief(kind)}: it must be "query" or "document".')
     if vectors.ndim != 2 or vectors.shape[1] == 0:
         raise ValueError(
             f"vectors of shape {vectors.shape}: the shape must be (n_tokens, dim), dim at least 1."

@@ -19,6 +19,7 @@ from mullama_lab.engine.per_model import once_per_model
 from mullama_lab.engine.sampling.chain import Stage
 from mullama_lab.engine.sampling.spellings import MARGIN, Spellings, is_rest
 from mullama_lab.engine.sampling.token_texts import token_texts
+from mullama_lab.glyphs import brief
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
@@ -57,7 +58,7 @@ class Ban(Stage):
         words: Any = self.words
         single = isinstance(words, (str, bytes)) or getattr(words, "ndim", 1) == 0
         if single or not isinstance(words, Iterable):
-            raise TypeError(f"Ban(words={words!r:.80}): words must be a list of texts")
+            raise TypeError(f"Ban(words={brief(words)}): words must be a list of texts")
         words = tuple(words)
         for word in words:
             _check(word)
@@ -75,11 +76,11 @@ class Ban(Stage):
 
 def _check(word: Any) -> None:
     if not isinstance(word, str):
-        raise TypeError(f"Ban: {word!r:.80} is not a text. Mask(ban=[...]) takes token ids.")
+        raise TypeError(f"Ban: {brief(word)} is not a text. Mask(ban=[...]) takes token ids.")
     lone = any("\ud800" <= c <= "\udfff" for c in word)
     size = len(word.encode("utf-8", "surrogatepass"))
     if lone or not 1 <= size <= MAX_WORD:
-        raise ValueError(f"Ban: {word!r:.80} must be 1 to {MAX_WORD} bytes of UTF-8")
+        raise ValueError(f"Ban: {brief(word)} must be 1 to {MAX_WORD} bytes of UTF-8")
 
 
 class BannedTokens:

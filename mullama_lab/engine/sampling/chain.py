@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import inspect
 import numbers
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, overload
+
+from mullama_lab.engine.options import must_not_be_endless
+from mullama_lab.glyphs import brief
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
@@ -44,19 +47,14 @@ class Setting:
         wanted = numbers.Integral if self.kind == "int" else numbers.Real
         if isinstance(value, bool) or not isinstance(value, wanted):
             kind = "a whole number" if self.kind == "int" else "a number"
-            raise TypeError(f"{owner}({name}={value!r:.80}): {name} must be {kind}. {self.help}")
+            raise TypeError(f"{owner}({name}={brief(value)}): {name} must be {kind}. {self.help}")
         number: Any = value
         if not self.low <= number <= self.high:  # a NaN is neither
             raise ValueError(
-                f"{owner}({name}={shown(value)}): {name} must be from {_plain(self.low)} to "
+                f"{owner}({name}={brief(value)}): {name} must be from {_plain(self.low)} to "
                 f"{_plain(self.high)}. {self.help}"
             )
         return int(number) if self.kind == "int" else float(number) + 0.0  # -0.0 becomes 0.0
-
-
-def shown(value: Any) -> str:
-    huge = isinstance(value, int) and value.bit_length() > 200
-    return f"about 2**{value.bit_length()}" if huge else repr(value)
 
 
 def _settings_as_text(kind: type[Stage]) -> str:
@@ -148,12 +146,12 @@ class Stage:
             TypeError: a value of another kind, such as a text for a number.
         """
         if not isinstance(data, Mapping) or not isinstance(data.get("stage"), str):
-            raise ValueError(f"a stage is a dict with a 'stage' name, not {data!r:.80}")
+            raise ValueError(f"a stage is a dict with a 'stage' name, not {brief(data)}")
         name = data["stage"]
         kind = Stage.kinds.get(name)
         if kind is None:
             known = ", ".join(sorted(Stage.kinds))
-            raise ValueError(f"unknown stage {name!r:.80}; known are {known}")
+            raise ValueError(f"unknown stage {brief(name)}; known are {known}")
         return kind._from_settings({k: v for k, v in data.items() if k != "stage"})
 
     @classmethod
@@ -161,7 +159,7 @@ class Stage:
         known = {f.name: f for f in fields(cls)}
         if unknown := sorted(set(values) - set(known), key=str):
             names = ", ".join(known) or "none"
-            raise ValueError(f"{cls.__name__} has no setting {unknown[0]!r:.80}; it has {names}")
+            raise ValueError(f"{cls.__name__} has no setting {brief(unknown[0])}; it has {names}")
         required = [
             n for n, f in known.items() if f.default is MISSING and f.default_factory is MISSING
         ]
@@ -211,13 +209,14 @@ class Chain(Sequence[Stage]):
 
     def __init__(self, stages: Iterable[Stage] = ()) -> None:
         if not isinstance(stages, Iterable) or getattr(stages, "ndim", 1) == 0:
-            raise TypeError(f"a Chain holds a list of stages such as TopK(40), not {stages!r:.80}")
-        if isinstance(stages, Sized) and len(stages) > MOST_STAGES:
-            raise ValueError(f"a Chain has at most {MOST_STAGES} stages, not {len(stages)}.")
+            raise TypeError(f"a Chain holds a list of stages such as TopK(40), not {brief(stages)}")
+        must_not_be_endless("a Chain's stages", stages, "stages")
         stages = tuple(stages)
+        if len(stages) > MOST_STAGES:
+            raise ValueError(f"a Chain has at most {MOST_STAGES} stages, not {len(stages)}.")
         for stage in stages:
             if not isinstance(stage, Stage):
-                raise TypeError(f"a Chain holds stages such as TopK(40), not {stage!r:.80}")
+                raise TypeError(f"a Chain holds stages such as TopK(40), not {brief(stage)}")
         object.__setattr__(self, "stages", stages)
 
     @classmethod
@@ -251,7 +250,7 @@ class Chain(Sequence[Stage]):
             return value
         if isinstance(value, type) or not isinstance(value, (Stage, Iterable)):
             raise TypeError(
-                f"a chain is stages such as TopK(40) | Temperature(0.8), not {value!r:.80}"
+                f"a chain is stages such as TopK(40) | Temperature(0.8), not {brief(value)}"
             )
         return cls([value] if isinstance(value, Stage) else value)
 
@@ -348,7 +347,7 @@ class Chain(Sequence[Stage]):
         """The chain a dict describes; ValueError or TypeError names what is wrong with it."""
         stages = data.get("stages") if isinstance(data, Mapping) else None
         if not isinstance(stages, (list, tuple)):
-            raise ValueError(f"a chain is a dict with a list of 'stages', not {data!r:.80}")
+            raise ValueError(f"a chain is a dict with a list of 'stages', not {brief(data)}")
         return cls(Stage.from_dict(stage) for stage in stages)
 
     def __or__(self, other: Stage | Chain) -> Chain:

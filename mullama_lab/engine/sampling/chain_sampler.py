@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.engine import _native as native
+from mullama_lab.engine.options import must_not_be_endless
 from mullama_lab.engine.sampling import samplers as s
 from mullama_lab.engine.sampling.capture import must_be_sound
 from mullama_lab.engine.sampling.chain import Chain, Stage
@@ -19,6 +20,7 @@ from mullama_lab.engine.sampling.randomness import Draws
 from mullama_lab.engine.sampling.shortlist import shortlist
 from mullama_lab.engine.sampling.stage_samplers import Inert, State, build
 from mullama_lab.errors import NoCandidates
+from mullama_lab.glyphs import brief
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
@@ -41,7 +43,7 @@ def check(chain: Chain, model: Model) -> None:
         ValueError: it names a token outside the vocabulary, or needs what the model has not.
     """
     if not hasattr(model, "vocab_type"):
-        raise TypeError(f"model={model!r:.80}: it must be a Model.")
+        raise TypeError(f"model={brief(model)}: it must be a Model.")
     for stage in chain:
         if stage.why_inert():
             continue
@@ -92,7 +94,8 @@ class ChainSampler:
         check(chain, model)
         self.chain = chain
         if not isinstance(state, Sequence):
-            raise TypeError(f"state={state!r:.80}: it must be what trace.state(step) gives.")
+            raise TypeError(f"state={brief(state)}: it must be what trace.state(step) gives.")
+        must_not_be_endless("state", state, "states of stages")
         states = [*state, *[()] * len(chain)]
         self._build = lambda place, stage: build(
             stage, model, history, seed, _xtcs_before(self.chain, place), states[place]

@@ -18,11 +18,13 @@ from typing import Any
 import platformdirs
 from filelock import FileLock, Timeout
 
+from mullama_lab.engine.options import flag
 from mullama_lab.engine.sampling import samplers as s
 from mullama_lab.engine.sampling.chain import Chain
 from mullama_lab.errors import PresetError
 from mullama_lab.files.path import in_full
 from mullama_lab.files.replacing import must_not_be_a_device, replacing
+from mullama_lab.glyphs import brief
 from mullama_lab.warned import warn
 
 LONGEST_NAME = 40
@@ -113,7 +115,7 @@ def save(chain: Chain, name: str, *, replace: bool = False) -> None:
     if name in BUILT_IN:
         raise ValueError(f"{name!r} is the name of a built-in chain. Save it by another name.")
     with _changing() as saved:
-        if name in saved and not replace:
+        if name in saved and not flag("replace", replace):
             raise ValueError(
                 f"there is a chain {name!r} already. Save it by another name, or replace that one "
                 f"with chain.save({name!r}, replace=True)."
@@ -134,12 +136,12 @@ def delete(name: str) -> None:
 
 def _checked(name: Any) -> str:
     if not isinstance(name, str):
-        raise TypeError(f"the name of a chain is a text, not {name!r:.80}.")
+        raise TypeError(f"the name of a chain is a text, not {brief(name)}.")
     name = unicodedata.normalize("NFC", name)
     right = all(c.isalnum() or c in " -_" for c in name) and name == name.strip()
     if not right or not 1 <= len(name) <= LONGEST_NAME:
         raise ValueError(
-            f"{name!r:.80} is no name for a chain: 1 to {LONGEST_NAME} letters, digits, spaces, "
+            f"{brief(name)} is no name for a chain: 1 to {LONGEST_NAME} letters, digits, spaces, "
             "- and _, without a space at either end."
         )
     return name

@@ -22,6 +22,7 @@ from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.sampling.chain_sampler import ChainSampler
 from mullama_lab.engine.sampling.randomness import uniform
 from mullama_lab.errors import ClosedError
+from mullama_lab.glyphs import brief
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
@@ -240,7 +241,7 @@ def row_and_history(
         TypeError: no row, no token ids or no Model.
     """
     if not hasattr(model, "n_vocab"):
-        raise TypeError(f"model={model!r:.80}: give the Model, such as session.model.")
+        raise TypeError(f"model={brief(model)}: give the Model, such as session.model.")
     checked = _checked_row(row, model.n_vocab)
     rule = "history is token ids in order, such as trace.history(step)"
     return checked, model._check_tokens(history, rule)
@@ -248,7 +249,7 @@ def row_and_history(
 
 def _checked_row(row: ArrayLike, n_vocab: int) -> Logits:
     if isinstance(row, range):  # numpy would write all of it out
-        raise TypeError(f"a row of logits is an array of {n_vocab} numbers, not {row!r:.80}.")
+        raise TypeError(f"a row of logits is an array of {n_vocab} numbers, not {brief(row)}.")
     try:
         with np.errstate(over="ignore"):
             checked = np.ascontiguousarray(row, np.float32)

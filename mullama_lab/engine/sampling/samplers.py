@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from mullama_lab.engine.sampling.ban import Ban
 from mullama_lab.engine.sampling.chain import Chain, Setting, Stage, min_keep, setting
 from mullama_lab.engine.sampling.token_samplers import DRY, LogitBias, Mask, Penalties
+from mullama_lab.glyphs import brief
 
 __all__ = [
     "DRY",
@@ -188,7 +189,7 @@ def _refuse_tiny_temperature(stage: Stage, name: str, value: float) -> None:
     # A logit divided by 1e-38 is infinite, and infinities end in NaN, which sorting cannot bear.
     if 0 < value < COLDEST:
         raise ValueError(
-            f"{type(stage).__name__}({name}={value!r}): {name} must be 0 (greedy) or at least "
+            f"{type(stage).__name__}({name}={brief(value)}): {name} must be 0 (greedy) or at least "
             f"{COLDEST}. Use 0."
         )
 
@@ -338,7 +339,7 @@ class Custom(Stage):
     def __post_init__(self) -> None:
         if not callable(self.function):
             raise TypeError(
-                f"Custom takes a function (logits, history) -> logits, not {self.function!r:.80}"
+                f"Custom takes a function (logits, history) -> logits, not {brief(self.function)}"
             )
 
     def _arguments(self) -> Any:

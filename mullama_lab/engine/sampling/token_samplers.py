@@ -11,8 +11,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mullama_lab.engine.sampling.chain import Stage, setting, shown
+from mullama_lab.engine.options import must_not_be_endless
+from mullama_lab.engine.sampling.chain import Stage, setting
 from mullama_lab.engine.sampling.words import biases_of_words
+from mullama_lab.glyphs import brief
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
@@ -101,15 +103,16 @@ class DRY(Stage):
         super().__post_init__()
         breakers = self.breakers
         if isinstance(breakers, str) or not isinstance(breakers, Iterable):
-            raise TypeError(f"DRY(breakers={breakers!r:.80}): breakers must be a list of strings")
+            raise TypeError(f"DRY(breakers={brief(breakers)}): breakers must be a list of strings")
+        must_not_be_endless("DRY: breakers", breakers, "strings")
         breakers = tuple(breakers)
         for text in breakers:
             if not isinstance(text, str):
-                raise TypeError(f"DRY(breakers=...): {text!r:.80} is not a string")
+                raise TypeError(f"DRY(breakers=...): {brief(text)} is not a string")
             size = len(text.encode("utf-8", "surrogatepass"))
             if not 1 <= size <= 40 or "\0" in text or not _is_utf8(text):
                 raise ValueError(
-                    f"DRY(breakers=...): {text!r:.80} must be 1 to 40 bytes of UTF-8 without NUL"
+                    f"DRY(breakers=...): {brief(text)} must be 1 to 40 bytes of UTF-8 without NUL"
                 )
         if len(breakers) > 64:
             raise ValueError(f"DRY takes at most 64 breakers, not {len(breakers)}")
@@ -145,7 +148,7 @@ class LogitBias(Stage):
         try:
             pairs = dict(biases.items() if isinstance(biases, Mapping) else biases)
         except (TypeError, ValueError):
-            raise TypeError(f"LogitBias takes {{token: bias}}, not {biases!r:.80}") from None
+            raise TypeError(f"LogitBias takes {{token: bias}}, not {brief(biases)}") from None
         checked = {_token("LogitBias", t): _bias(t, b) for t, b in pairs.items()}
         object.__setattr__(self, "biases", tuple(sorted(checked.items())))
 
@@ -193,7 +196,8 @@ class Mask(Stage):
                 continue
             single = isinstance(value, (str, bytes)) or getattr(value, "ndim", 1) == 0
             if single or not isinstance(value, Iterable):
-                raise TypeError(f"Mask({name}={value!r:.80}): {name} must be token ids")
+                raise TypeError(f"Mask({name}={brief(value)}): {name} must be token ids")
+            must_not_be_endless(f"Mask: {name}", value, "token ids")
             ids = tuple(sorted({_token("Mask", token) for token in value}))
             object.__setattr__(self, name, ids)
         if self.allow == ():
@@ -208,24 +212,26 @@ class Mask(Stage):
 def _token(owner: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(
-            f"{owner}: {value!r:.80} is not a token id. `model.tokenize(text, add_special=False)` "
+            f"{owner}: {brief(value)} is not a token id. `model.tokenize(text, add_special=False)` "
             "gives the ids of a text."
         )
     token = int(value)
     if not 0 <= token < 2**31:
         raise ValueError(
-            f"{owner}: token id {shown(token)} must be from 0 to the vocabulary's size"
+            f"{owner}: token id {brief(token)} must be from 0 to the vocabulary's size"
         )
     return token
 
 
 def _bias(token: Any, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise TypeError(f"LogitBias: the bias of token {token} must be a number, not {value!r:.80}")
+        raise TypeError(
+            f"LogitBias: the bias of token {token} must be a number, not {brief(value)}"
+        )
     number: Any = value
     if number != -math.inf and not -1e6 <= number <= 1e6:
         raise ValueError(
-            f"LogitBias: the bias of token {token} is {shown(value)}; it must be from -1e6 to "
+            f"LogitBias: the bias of token {token} is {brief(value)}; it must be from -1e6 to "
             "1e6, or float('-inf') to ban the token."
         )
     return float(number)

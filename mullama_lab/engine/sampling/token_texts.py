@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from mullama_lab.engine import _native_model as native
 from mullama_lab.engine.per_model import once_per_model
+from mullama_lab.glyphs import brief
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
@@ -49,7 +50,7 @@ def token_texts(model: Model) -> TokenTexts:
         ValueError: the model has no vocabulary.
     """
     if not hasattr(model, "vocab_type"):
-        raise TypeError(f"model={model!r:.80}: it must be a Model.")
+        raise TypeError(f"model={brief(model)}: it must be a Model.")
     if model.vocab_type == "NONE":
         raise ValueError(f"{model.name} has no vocabulary, so its tokens have no text. Use ids.")
     return _read(model)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from mullama_lab.engine.sampling.token_texts import TokenTexts, token_texts
+from mullama_lab.glyphs import brief
 from mullama_lab.warned import warn
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ def biases_of_words(model: Model, biases: Any) -> dict[int, float]:
     """See `LogitBias.of`; the biases by token id."""
     if not isinstance(biases, Mapping) or not all(isinstance(word, str) for word in biases):
         raise TypeError(
-            f"LogitBias.of takes {{word: bias}} with texts for words, not {biases!r:.80}. "
+            f"LogitBias.of takes {{word: bias}} with texts for words, not {brief(biases)}. "
             "LogitBias({token: bias}) takes ids."
         )
     texts = token_texts(model)
@@ -28,8 +29,9 @@ def biases_of_words(model: Model, biases: Any) -> dict[int, float]:
             if theirs != bias:
                 piece = texts.pieces[token].decode("utf-8", "replace")
                 raise ValueError(
-                    f"LogitBias.of: {other!r:.40} and {word!r:.40} give the token {piece!r} two "
-                    f"biases, {theirs} and {bias}. Leave one of them out: case does not matter."
+                    f"LogitBias.of: {brief(other, 40)} and {brief(word, 40)} give the token "
+                    f"{piece!r} two biases, {theirs} and {bias}. Leave one of them out: case does "
+                    "not matter."
                 )
     return {token: bias for token, (_, bias) in found.items()}
 
@@ -40,13 +42,13 @@ def _tokens_of(word: str, texts: TokenTexts, *, forbids: bool) -> list[int]:
     missing = [form for form in with_space if not texts.spelled(_bytes(form))]
     if not plain or len(missing) == len(with_space):
         raise ValueError(
-            f"LogitBias.of: {word!r:.80} is not one token of this model. "
-            f"Ban([{word!r:.80}]) keeps out what is cut into several."
+            f"LogitBias.of: {brief(word)} is not one token of this model. "
+            f"Ban([{brief(word)}]) keeps out what is cut into several."
         )
     if forbids and missing:
         warn(
-            f"LogitBias.of: {missing[0]!r:.80} is no token of its own, so a bias of minus infinity "
-            f"does not keep it out. Ban([{word!r:.80}]) does."
+            f"LogitBias.of: {brief(missing[0])} is no token of its own, so a bias of minus "
+            f"infinity does not keep it out. Ban([{brief(word)}]) does."
         )
     cases = dict.fromkeys([plain, plain.lower(), plain.capitalize(), plain.upper()])
     spaces = [" "] if plain != word else ["", " "]

@@ -16,6 +16,7 @@ from mullama_lab.engine.sampling.schedule import ChainOrSchedule, Schedule
 from mullama_lab.engine.session.scoring import SessionScoring
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.worker import Job, Part
+from mullama_lab.glyphs import brief
 
 Fork = tuple[Trace, int, "int | str"]  # (trace, step, token)
 
@@ -183,7 +184,7 @@ class SessionBranches(SessionScoring):
     ) -> Run:
         self.must_be_open()
         if not isinstance(fork, (tuple, list)) or len(fork) != 3:
-            raise TypeError(f"a branch is (trace, step, token), not {fork!r:.80}.")
+            raise TypeError(f"a branch is (trace, step, token), not {brief(fork)}.")
         parent, step, name = fork
         model = self.model
         step, token = self._check_fork(parent, step, name)

@@ -16,7 +16,7 @@ from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
 from mullama_lab.errors import SessionFileError
 from mullama_lab.files.path import in_full
-from mullama_lab.glyphs import visible
+from mullama_lab.glyphs import brief, visible
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
@@ -61,7 +61,7 @@ class SavedSession:
 def save(session: Session, path: str | Path, tree: Tree | None) -> SavedSession:
     """What `Session.save` does."""
     if tree is not None and not isinstance(tree, Tree):
-        raise TypeError(f"tree={tree!r:.80}: it must be a Tree.")
+        raise TypeError(f"tree={brief(tree)}: it must be a Tree.")
     tree = session.tree if tree is None else tree
     model = _about(session.model)
     contents, n_cells, began = session._do(lambda: _contents(session, model))

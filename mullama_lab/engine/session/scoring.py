@@ -21,6 +21,7 @@ from mullama_lab.engine.session.runs import SessionRuns
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.worker import Job
 from mullama_lab.errors import ContextFull
+from mullama_lab.glyphs import brief
 
 
 class SessionScoring(SessionRuns):
@@ -149,7 +150,7 @@ def _spelled(session: SessionScoring, tokens: Iterable[int]) -> bytes:
 def _checked(candidates: Iterable[Prompt]) -> list[Prompt]:
     if isinstance(candidates, (str, bytes)) or not isinstance(candidates, Iterable):
         raise TypeError(
-            f"candidates={candidates!r:.80}: it must be a list of texts (or of lists of token ids)."
+            f"candidates={brief(candidates)}: it must be a list of texts, or of lists of token ids."
         )
     given = listed("candidates", candidates, "texts")
     if not given:
@@ -170,6 +171,6 @@ def _must_differ(given: Sequence[Prompt], texts: Sequence[Sequence[int]]) -> Non
         before = first.setdefault(tuple(tokens), place)
         if before != place:
             raise ValueError(
-                f"candidates {before} and {place} are the same: {given[place]!r:.80}. "
+                f"candidates {before} and {place} are the same: {brief(given[place])}. "
                 "Leave one of them out."
             )

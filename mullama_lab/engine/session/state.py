@@ -21,6 +21,7 @@ from mullama_lab.engine.options import flag, kv_types, whole
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
 from mullama_lab.errors import SessionFileError, SessionMismatch
+from mullama_lab.glyphs import brief
 
 KIND, FORMAT = "mullama_lab session", 1
 TOKENS = "tokens."  # and the id of the sequence
@@ -180,12 +181,12 @@ def settings_for(name: str, saved: Mapping[str, Any], wanted: Mapping[str, Any])
         elif isinstance(was, int):
             value = whole(key, value, 1, 1 << 24)
         elif isinstance(was, str) and not isinstance(value, str):
-            raise TypeError(f"{key}={value!r:.80}: it must be a text such as {was!r}.")
+            raise TypeError(f"{key}={brief(value)}: it must be a text such as {was!r}.")
         if key in grows and isinstance(value, int) and isinstance(was, int):
             if value < was:
-                bad.append(f"{key}={value!r} is less than the {was!r} it was saved with")
+                bad.append(f"{key}={brief(value)} is less than the {was!r} it was saved with")
         elif _same(key, value) != was:
-            bad.append(f"{key}={value!r} is not the {was!r} it was saved with")
+            bad.append(f"{key}={brief(value)} is not the {was!r} it was saved with")
     if bad:
         raise SessionMismatch(
             f"{name} does not fit these settings: {'; '.join(bad)}. "

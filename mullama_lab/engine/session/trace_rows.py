@@ -23,6 +23,7 @@ from mullama_lab.engine.sampling.tail import Uncovered, log_total
 from mullama_lab.engine.session.session import Session
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import DecodeError, NoCandidates
+from mullama_lab.glyphs import brief
 
 N_CHECKED = 8  # drawn steps that must come out as the trace has them
 FAR = 3.0  # nats; rounding moves a log-probability by less than one
@@ -46,7 +47,7 @@ class TraceRows:
             raise TypeError(f"a {type(trace).__name__} is not a Trace; session.generate gives one.")
         if not isinstance(on, (Model, Session)):
             raise TypeError(
-                f"on={on!r:.80}: give the Model that made the trace, or a Session of it."
+                f"on={brief(on)}: give the Model that made the trace, or a Session of it."
             )
         self.session = on if isinstance(on, Session) else None
         self.model = on.model if isinstance(on, Session) else on

@@ -10,6 +10,7 @@ from mullama_lab.engine.sampling.chain import Chain
 from mullama_lab.engine.trace import arrays as trace_arrays
 from mullama_lab.engine.trace.arrays import COLUMNS, TABLES
 from mullama_lab.engine.trace.step_texts import StepTexts
+from mullama_lab.glyphs import brief
 
 if TYPE_CHECKING:
     from mullama_lab.engine.trace.trace import Trace
@@ -19,7 +20,7 @@ MOST = 2**31 - 1
 
 def _name(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r:.80} is no text")
+        raise TypeError(f"{brief(value)} is no text")
     return value
 
 
@@ -29,7 +30,7 @@ def _count(value: Any) -> int:
 
 def _seconds(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-        raise ValueError(f"{value!r:.80} are no seconds")
+        raise ValueError(f"{brief(value)} are no seconds")
     return float(value)
 
 
@@ -74,7 +75,7 @@ def all_but_chains(trace: Trace) -> dict[str, Any]:
 def unpacked(data: Mapping[str, Any], kind: type[Trace]) -> Trace:
     """The trace that `packed` gave; ValueError if it gave no such thing."""
     if not isinstance(data, Mapping):
-        raise ValueError(f"{data!r:.80} is not a dict that Trace.to_dict made.")
+        raise ValueError(f"{brief(data)} is not a dict that Trace.to_dict made.")
     try:
         top = whole("top", data["top"], 0, MAX_TOP)
         prompt = [whole("a prompt token", token, 0, MOST) for token in data["prompt_tokens"]]

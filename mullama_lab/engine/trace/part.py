@@ -12,6 +12,7 @@ import numpy as np
 
 from mullama_lab.engine.trace import arrays as trace_arrays
 from mullama_lab.engine.trace.file import FACTS
+from mullama_lab.glyphs import brief
 
 if TYPE_CHECKING:
     from mullama_lab.engine.trace.trace import Trace
@@ -22,7 +23,7 @@ def sliced(trace: Trace, index: slice) -> Trace:
     n = len(trace)  # it may grow meanwhile
     steps = range(n)[index]
     if steps.step != 1:
-        raise ValueError(f"a Trace is cut in runs of steps, not by {index!r:.80}: use step 1")
+        raise ValueError(f"a Trace is cut in runs of steps, not by {brief(index)}: use step 1")
     a, b = steps.start, max(steps.start, steps.stop)
     part = type(trace)(
         prompt_tokens=trace.history(a),

@@ -22,6 +22,7 @@ from mullama_lab.engine.trace.arrays import COLUMNS, TABLES
 from mullama_lab.engine.trace.step import Facts, Step
 from mullama_lab.engine.trace.step_texts import StepTexts, decoded
 from mullama_lab.errors import ClosedError
+from mullama_lab.glyphs import brief
 
 if TYPE_CHECKING:
     import pandas
@@ -162,7 +163,7 @@ class Trace(Sequence[Step]):
             view = self._arrays[name][: self._n]
             view.flags.writeable = False
             return view
-        raise AttributeError(f"a Trace has no {name!r:.80}; its arrays are in trace.columns()")
+        raise AttributeError(f"a Trace has no {brief(name)}; its arrays are in trace.columns()")
 
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *COLUMNS, *TABLES})
@@ -273,7 +274,7 @@ class Trace(Sequence[Step]):
             ValueError: a token is not in the model's vocabulary, or is another text there.
         """
         if not hasattr(model, "n_vocab"):
-            raise TypeError(f"model={model!r:.80}: it must be a Model.")
+            raise TypeError(f"model={brief(model)}: it must be a Model.")
         n = self._n
         tokens = self.history(n)
         fits = bool(np.all((tokens >= 0) & (tokens < model.n_vocab)))

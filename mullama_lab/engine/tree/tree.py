@@ -22,6 +22,7 @@ from mullama_lab.engine.trace.divergence import n_shared
 from mullama_lab.engine.tree import file as tree_file
 from mullama_lab.engine.tree import text as tree_text
 from mullama_lab.engine.tree.nodes import Branch, Node, checked_name, nodes_of, shortened
+from mullama_lab.glyphs import brief
 
 if TYPE_CHECKING:
     import pandas
@@ -132,7 +133,7 @@ class Tree:
     def find(self, trace: Trace) -> Branch | None:
         """The branch whose path is that of a trace, if there is one."""
         if not isinstance(trace, Trace):
-            raise TypeError(f"trace={trace!r:.80}: it must be a Trace.")
+            raise TypeError(f"trace={brief(trace)}: it must be a Trace.")
         if self._prompt is None or not np.array_equal(self._prompt, trace.prompt_tokens):
             return None
         paths = (b for b in self.branches if np.array_equal(b.trace.tokens, trace.tokens))

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mullama_lab.glyphs import brief
+
 Message = Mapping[str, Any]
 
 _LIST_OF_MESSAGES = 'Write [{"role": "user", "content": "..."}].'
@@ -43,7 +45,7 @@ def checked_tools(tools: Sequence[Mapping[str, Any]] | None) -> list[Any] | None
     for i, tool in enumerate(tools):
         if not isinstance(tool, Mapping):
             raise TypeError(
-                f"tools[{i}] is {tool!r:.80}; a tool is a mapping with its JSON schema: "
+                f"tools[{i}] is {brief(tool)}; a tool is a mapping with its JSON schema: "
                 '{"type": "function", "function": {"name": "...", "parameters": {...}}}.'
             )
     return plain(tools, "tools")
@@ -63,15 +65,15 @@ def plain(value: Any, name: str, depth: int = 0) -> Any:
     if isinstance(value, Mapping):
         for key in value:
             if not isinstance(key, str):
-                raise TypeError(f"{name} has the key {key!r:.80}; a key must be a text.")
+                raise TypeError(f"{name} has the key {brief(key)}; a key must be a text.")
         return {
-            _characters(str(key), name): plain(item, f"{name}[{key!r:.40}]", depth + 1)
+            _characters(str(key), name): plain(item, f"{name}[{brief(key, 40)}]", depth + 1)
             for key, item in value.items()
         }
     if isinstance(value, (list, tuple)):
         return [plain(v, f"{name}[{i}]", depth + 1) for i, v in enumerate(value)]
     raise TypeError(
-        f"{name} is {value!r:.80}, of type {type(value).__name__}. A chat template gets texts, "
+        f"{name} is {brief(value)}, of type {type(value).__name__}. A chat template gets texts, "
         "numbers, booleans, None, and lists and mappings of them."
     )
 
@@ -105,7 +107,7 @@ def texts_in(data: Any) -> Iterator[str]:
 def _checked(i: int, message: Message) -> dict[str, Any]:
     if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
         raise TypeError(
-            f"message {i} must be a mapping with a role, not {message!r:.80}. "
+            f"message {i} must be a mapping with a role, not {brief(message)}. "
             'Write {"role": "user", "content": "..."}.'
         )
     name = f"message {i} ({message['role'][:40]})"
@@ -121,7 +123,7 @@ def _text_of(content: Any, whose: str) -> str:
         return str(content)
     if not isinstance(content, (list, tuple)):
         raise TypeError(
-            f"{whose}: its content is {content!r:.80}. A content is a text, None, or a list of "
+            f"{whose}: its content is {brief(content)}. A content is a text, None, or a list of "
             'parts such as {"type": "text", "text": "..."}.'
         )
     texts = []
@@ -133,8 +135,8 @@ def _text_of(content: Any, whose: str) -> str:
         text = part.get("text") if isinstance(part, Mapping) else None
         if kind != "text" or not isinstance(text, str):
             raise ValueError(
-                f"{whose}: part {number} of its content is of the type {kind!r:.40}. Only text is "
-                'read here: {"type": "text", "text": "..."}. Leave the part out.'
+                f"{whose}: part {number} of its content is of the type {brief(kind, 40)}. Only "
+                'text is read here: {"type": "text", "text": "..."}. Leave the part out.'
             )
         texts.append(str(text))
     return "\n".join(texts)
