@@ -194,7 +194,7 @@ def test_huge_windows_are_refused_or_work(tiny_path, outcomes):
     for length in (0, 1, 2999, 1 << 20):
         attempt(f"length {length}", lambda: Chain([DRY(multiplier=1, last_n=-1,
             allowed_length=length)]).preview(row, model=model, history=history))
-    attempt("many stages", lambda: Chain([TopK(250)] * 2000).preview(row, model=model))
+    attempt("many stages", lambda: Chain([TopK(250)] * 1000).preview(row, model=model))
     attempt("last step", lambda: Chain().preview(row, model=model, step=1 << 20))
     """
     found = outcomes(code, tiny_path)
