@@ -73,6 +73,18 @@ def must_not_be_endless(name: str, values: Any, of: str) -> None:
         raise ValueError(f"{name}={brief(values)}: it has more than {LONGEST_LIST} {of}.")
 
 
+def utf8(what: str, text: str) -> bytes:
+    """A text in UTF-8, which has no word for half a character; `what` names it in the message."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{what} has a lone surrogate, {text[error.start]!a}, at {error.start}, which is no "
+            "character. Pass text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace') "
+            "to have it repaired or replaced."
+        ) from None
+
+
 def instance(name: str, value: Any, kind: type[T], way_out: str = "") -> T:
     """One of our own objects."""
     if not isinstance(value, kind):

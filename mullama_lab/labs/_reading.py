@@ -12,6 +12,7 @@ from mullama_lab.engine.encoder import MultiVectorEncoder
 from mullama_lab.engine.index import MultiVectorIndex
 from mullama_lab.engine.index.part import Name
 from mullama_lab.engine.multivector import MultiVector
+from mullama_lab.engine.options import utf8
 from mullama_lab.glyphs import brief
 
 CHARACTERS = 4000  # read at a time: about a second of encoding
@@ -54,11 +55,8 @@ class Reading:
                 raise TypeError(
                     f"the document {brief(name)} is {brief(document)}; it must be a text."
                 )
-            if isinstance(document, str) and _has_lone_surrogate(document):
-                raise ValueError(
-                    f"the document {brief(name)} has a lone surrogate, which is no character. Pass "
-                    "text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')."
-                )
+            if isinstance(document, str):
+                utf8(f"the document {brief(name)}", document)
         self._left.update(documents)
 
     def keep_only(self, names: Iterable[Name]) -> None:
@@ -105,11 +103,3 @@ def beginning(encoder: MultiVectorEncoder, text: str) -> str:
 
 def _n_tokens(encoder: MultiVectorEncoder, text: str) -> int:
     return len(encoder.model.tokenize(text, add_special=False))
-
-
-def _has_lone_surrogate(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mullama_lab.engine import _native_model as native
 from mullama_lab.engine.model.ends import ends_of, with_ends
 from mullama_lab.engine.model.long_text import longest_run, with_room
+from mullama_lab.engine.options import utf8
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model.model import Model
@@ -41,14 +42,7 @@ def _encoded(model: Model, text: str) -> bytes:
         raise TypeError(f"text must be a str, not {type(text).__name__}.")
     if model.vocab_type == "NONE":
         raise ValueError(f"{model.name} has no vocabulary. Give token ids instead of text.")
-    try:
-        data = text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"the text has a lone surrogate, {text[error.start]!a}, at {error.start}, which is "
-            "no character. Pass text.encode('utf-16', 'surrogatepass')"
-            ".decode('utf-16', 'replace') to have it repaired or replaced."
-        ) from None
+    data = utf8("the text", text)
     if len(data) >= native.LONGEST_TEXT:
         raise ValueError(
             f"the text has {len(data)} bytes; llama.cpp takes less than 2**31. Cut it in parts."

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from mullama_lab.engine.options import must_not_be_endless
+from mullama_lab.engine.options import listed
 from mullama_lab.engine.sampling.chain import Stage, setting
 from mullama_lab.engine.sampling.words import biases_of_words
 from mullama_lab.glyphs import brief
@@ -101,11 +101,7 @@ class DRY(Stage):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        breakers = self.breakers
-        if isinstance(breakers, str) or not isinstance(breakers, Iterable):
-            raise TypeError(f"DRY(breakers={brief(breakers)}): breakers must be a list of strings")
-        must_not_be_endless("DRY: breakers", breakers, "strings")
-        breakers = tuple(breakers)
+        breakers = tuple(listed("DRY.breakers", self.breakers, "texts"))
         for text in breakers:
             if not isinstance(text, str):
                 raise TypeError(f"DRY(breakers=...): {brief(text)} is not a string")
@@ -194,11 +190,8 @@ class Mask(Stage):
             value = getattr(self, name)
             if value is None and name == "allow":
                 continue
-            single = isinstance(value, (str, bytes)) or getattr(value, "ndim", 1) == 0
-            if single or not isinstance(value, Iterable):
-                raise TypeError(f"Mask({name}={brief(value)}): {name} must be token ids")
-            must_not_be_endless(f"Mask: {name}", value, "token ids")
-            ids = tuple(sorted({_token("Mask", token) for token in value}))
+            given = listed(f"Mask.{name}", value, "token ids")
+            ids = tuple(sorted({_token("Mask", token) for token in given}))
             object.__setattr__(self, name, ids)
         if self.allow == ():
             raise ValueError(

@@ -148,11 +148,7 @@ def _spelled(session: SessionScoring, tokens: Iterable[int]) -> bytes:
 
 
 def _checked(candidates: Iterable[Prompt]) -> list[Prompt]:
-    if isinstance(candidates, (str, bytes)) or not isinstance(candidates, Iterable):
-        raise TypeError(
-            f"candidates={brief(candidates)}: it must be a list of texts, or of lists of token ids."
-        )
-    given = listed("candidates", candidates, "texts")
+    given = listed("candidates", candidates, "texts, or of lists of token ids")
     if not given:
         raise ValueError("candidates=[]: there must be at least one text to choose from.")
     for place, one in enumerate(given):

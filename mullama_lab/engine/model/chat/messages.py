@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from mullama_lab.engine.options import utf8
 from mullama_lab.glyphs import brief
 
 Message = Mapping[str, Any]
@@ -80,14 +81,7 @@ def plain(value: Any, name: str, depth: int = 0) -> Any:
 
 def _characters(text: str, name: str) -> str:
     """A text that has no half of a character, which would not reach the template as it is."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"{name} has a lone surrogate, {text[error.start]!a}, at {error.start}, which is no "
-            "character. Pass text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace') "
-            "to have it repaired or replaced."
-        ) from None
+    utf8(name, text)
     return text
 
 
