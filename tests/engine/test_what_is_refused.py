@@ -135,10 +135,6 @@ def test_chains_are_asked_by_steps_from_0(trace):
         trace.chain_at(-1)
 
 
-def test_a_trace_without_steps_has_no_last_text():
-    assert ml.Trace().last_text == b""
-
-
 def test_a_part_counts_and_times_its_own_steps(session, trace):
     branch = session.branch(trace, 10, 60, max_tokens=8)
     assert branch.n_copied == 11

@@ -227,11 +227,6 @@ class Trace(Sequence[Step]):
         return n if self.finish_reason else self._texts.n_settled(n)
 
     @property
-    def last_text(self) -> bytes:
-        """The bytes that the newest step adds to the text."""
-        return self._texts.part(self._n - 1) if self._n else b""
-
-    @property
     def tokens_per_second(self) -> float:
         """Tokens by the seconds after the first that was drawn; 0 for fewer than two."""
         spent = self.seconds - (self.seconds_to_first_token or 0.0)
