@@ -6,6 +6,7 @@ own: some of the values are names of files, which are written there.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -37,6 +38,7 @@ def test_nasty_values_give_results_or_errors_in_our_words(
     done = subprocess.run(
         [sys.executable, str(script), part, str(folder), str(n), str(fuzz_seed)],
         cwd=tmp_path,
+        env={**os.environ, "XDG_CONFIG_HOME": str(tmp_path / "config")},  # it saves chains by name
         capture_output=True,
         text=True,
         timeout=SECONDS * (1 + n // 4),
