@@ -118,6 +118,21 @@ def test_no_head_is_cut_off_and_what_a_run_changes_is_near_it(lab, width):
         assert places == sorted(places)
 
 
+def test_no_output_has_a_scroll_bar_and_each_run_shows_its_text(lab):
+    page = lab("lab.trace", width=1400, height=757)  # with the file browser beside it
+    press(page, "Run")
+    page.page.locator(".mll-wi-now:visible").wait_for(timeout=30_000)
+    page.run_cell(2)
+    page.page.locator(".mll-strip").nth(1).wait_for()
+    outputs = page.page.locator(".jp-OutputArea-output:has(.mll)")
+    assert outputs.count() == 2
+    fits = "(node) => [node.scrollWidth - node.clientWidth, node.scrollHeight - node.clientHeight]"
+    assert [outputs.nth(i).evaluate(fits) for i in (0, 1)] == [[0, 0], [0, 0]]
+    runs = page.page.locator(".mll-rp-scroll").first
+    assert runs.evaluate("(node) => node.scrollWidth <= node.clientWidth")
+    assert runs.locator("tbody td:last-child").bounding_box()["width"] > 60
+
+
 def test_stop_ends_a_long_run_and_the_lab_runs_again(lab):
     page = lab("lab.set(max_tokens=3000)", "lab.set(max_tokens=5)")
     page.run_cell(2)
