@@ -41,7 +41,7 @@ class Ban(Stage):
 
     Nothing is taken back: a token that ends just where the word does is not drawn, since the word
     might end there. So "assume" is written as one token or as "assu" and "me", not as "ass" and
-    "ume". Ban("cat") leaves "cats" alone: list the forms you mean.
+    "ume". Ban(["cat"]) leaves "cats" alone: list the forms you mean.
 
     Args:
         words: texts of 1 to 200 bytes; a space in one is a space.
@@ -58,7 +58,9 @@ class Ban(Stage):
         words: Any = self.words
         single = isinstance(words, (str, bytes)) or getattr(words, "ndim", 1) == 0
         if single or not isinstance(words, Iterable):
-            raise TypeError(f"Ban(words={brief(words)}): words must be a list of texts")
+            raise TypeError(
+                f'Ban(words={brief(words)}): words must be a list of texts, as in Ban(["delve"]).'
+            )
         words = tuple(words)
         for word in words:
             _check(word)

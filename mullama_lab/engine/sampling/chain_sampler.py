@@ -169,7 +169,7 @@ class ChainSampler:
         if top == -np.inf:
             raise NoCandidates(
                 f"no token is left after stage {place + 1}, {_brief(stage)}. "
-                "Loosen that stage, or take it out of the chain."
+                "Loosen that stage, move it up in the chain, or take it out."
             )
         if not top <= native.LARGEST_LOGIT:
             raise NoCandidates(

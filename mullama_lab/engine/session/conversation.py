@@ -208,7 +208,8 @@ class Conversation:
         )
 
     def __repr__(self) -> str:
-        lines = [f"<Conversation of {len(self)} turns in sequence {self.sequence}>"]
+        turns = "1 turn" if len(self) == 1 else f"{len(self)} turns"
+        lines = [f"<Conversation of {turns} in sequence {self.sequence}>"]
         lines += [f"{m['role']:10} {m['content']!r}" for m in self.messages]
         return "\n".join(lines)
 

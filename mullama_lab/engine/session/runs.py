@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -14,6 +14,7 @@ from mullama_lab.engine.generation.news import call_logged, must_be_callable
 from mullama_lab.engine.generation.run import Run, Runs
 from mullama_lab.engine.generation.spread import Chains, Prompt, Seeds, spread
 from mullama_lab.engine.generation.stream import Stream
+from mullama_lab.engine.model.chat import RenderedChat
 from mullama_lab.engine.model.ends import warn_of_two
 from mullama_lab.engine.model.opening import must_be_short, piece_of
 from mullama_lab.engine.options import MAX_TOP, Stop, listed, seed_or_random, whole
@@ -331,6 +332,7 @@ class SessionRuns(SessionCache):
             must_be_short(self.model, prompt, self.n_ctx)
             tokens = self.model.tokenize(prompt, add_special=True, parse_special=True)
         else:
+            _must_be_no_chat(prompt)
             tokens = self.model._check_tokens(prompt, "a prompt is a text or a list of token ids")
         if not tokens and self.model.bos is not None:
             tokens = [self.model.bos]
@@ -362,4 +364,14 @@ class SessionRuns(SessionCache):
             top=min(whole("top", top, 1, MAX_TOP), self.model.n_vocab),
             piece=piece_of(self.model),
             model_name=self.model.source,
+        )
+
+
+def _must_be_no_chat(prompt: object) -> None:
+    """Refuse messages, and a chat rendered from them, where a prompt is meant."""
+    first = prompt[0] if isinstance(prompt, list) and prompt else None
+    if isinstance(prompt, RenderedChat) or isinstance(first, Mapping):
+        raise TypeError(
+            "a prompt is a text or a list of token ids, and this is a chat. "
+            "session.chat answers one, and model.render_chat(messages).tokens is its prompt."
         )

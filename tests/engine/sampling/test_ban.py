@@ -195,7 +195,7 @@ def test_a_ban_is_a_value_that_prints_as_code():
 @pytest.mark.parametrize(
     ("words", "error", "message"),
     [
-        ("delve", TypeError, "must be a list of texts"),
+        ("delve", TypeError, r"must be a list of texts, as in Ban\(\[\"delve\"\]\)"),
         (7, TypeError, "must be a list of texts"),
         ([5], TypeError, r"5 is not a text. Mask\(ban=\[...\]\) takes token ids"),
         ([""], ValueError, "'' must be 1 to 200 bytes"),

@@ -205,6 +205,8 @@ def test_the_messages_a_caller_gets_are_a_copy(session):
     talk.messages[0]["content"] = "Be long."
     assert talk.messages == [{"role": "system", "content": "Be brief."}]
     assert repr(talk) == "<Conversation of 0 turns in sequence 0>\nsystem     'Be brief.'"
+    talk.say("Hi", max_tokens=1)
+    assert repr(talk).startswith("<Conversation of 1 turn in sequence 0>")
 
 
 def test_a_real_model_decodes_only_what_is_new(smollm2, cost):

@@ -9,6 +9,7 @@ import pytest
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
+from mullama_lab.engine.model.chat import RenderedChat
 from mullama_lab.engine.sampling.samplers import Chain, Custom, LogitBias, Mask, Temperature, TopK
 from mullama_lab.errors import ClosedError, ModelLoadError, NoCandidates, StageFailed
 
@@ -107,6 +108,8 @@ def test_a_network_that_predicts_no_next_token_opens_no_session(tmp_path, keys, 
         ({"prompt": 5}, TypeError, "not int"),
         ({"prompt": {"a": 1}}, TypeError, "not dict"),
         ({"prompt": ["a"]}, TypeError, "a token id must be a whole number, not 'a'"),
+        ({"prompt": [{"role": "user"}]}, TypeError, "this is a chat. session.chat answers one"),
+        ({"prompt": RenderedChat("", [], ())}, TypeError, "this is a chat. session.chat answers"),
         ({"prompt": [1.0]}, TypeError, "must be a whole number"),
         ({"prompt": [259]}, ValueError, "token 259 is outside the vocabulary.*from 0 to 258"),
         ({"prompt": [-1]}, ValueError, "token -1 is outside the vocabulary"),

@@ -60,7 +60,9 @@ class RenderedChat:
         return table.rename_axis("message")
 
     def __repr__(self) -> str:
-        lines = [f"<RenderedChat: {len(self.messages)} messages, {len(self.tokens)} tokens>"]
+        n = len(self.messages)
+        messages = "1 message" if n == 1 else f"{n} messages"
+        lines = [f"<RenderedChat: {messages}, {len(self.tokens)} tokens>"]
         for m in self.messages:
             where = "not in the prompt" if m.start is None else f"tokens {m.start} to {m.end}"
             said = m.text if len(m.text) <= MOST_SHOWN else m.text[: MOST_SHOWN - 1] + "…"
