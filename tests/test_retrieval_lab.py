@@ -279,7 +279,7 @@ def test_settings_change_together_or_not_at_all(lab):
 
 
 def test_wrong_arguments_are_refused(lab, encoder):
-    with pytest.raises(TypeError, match="takes a MultiVectorEncoder, not 'colbert-small'"):
+    with pytest.raises(TypeError, match="takes a MultiVectorEncoder, not 'colbert-small'. Write"):
         ml.labs.RetrievalLab("colbert-small", DOCUMENTS)
     with pytest.raises(ValueError, match="k=0: it must be from 1"):
         ml.labs.RetrievalLab(encoder, DOCUMENTS, k=0)

@@ -75,7 +75,10 @@ class RetrievalLab(Lab):
         title: str = "",
     ) -> None:
         if not isinstance(encoder, MultiVectorEncoder):
-            raise TypeError(f"RetrievalLab takes a MultiVectorEncoder, not {brief(encoder)}.")
+            raise TypeError(
+                f"RetrievalLab takes a MultiVectorEncoder, not {brief(encoder)}. Write "
+                "RetrievalLab(encoder, documents), or RetrievalLab(index.encoder, index)."
+            )
         k = whole("k", k, 1, 1 << 31)
         given = isinstance(documents, MultiVectorIndex)
         self.encoder, self.k = encoder, k

@@ -20,14 +20,17 @@ def in_text(tokens: MultiVector) -> tuple[list[str], list[str]]:
     """What to show for each token, and the text before each and after the last.
 
     A token that stands nowhere in the text (`[CLS]`, `[MASK]`) is shown by its name. Of tokens
-    that share a character, the first shows it.
+    that share a character, the first shows it. What ends a text (`[SEP]`) stands behind all of it.
     """
     text, at = tokens.text, 0
+    spans = _spans(tokens)
+    last = max((i for i, (start, end) in enumerate(spans) if end > start), default=len(spans))
     shown: list[str] = []
     gaps: list[str] = []
-    for (start, end), piece in zip(_spans(tokens), tokens.pieces, strict=True):
+    for i, ((start, end), piece) in enumerate(zip(spans, tokens.pieces, strict=True)):
         if end <= start:
-            gaps.append("")
+            gaps.append(text[at:] if i > last else "")
+            at = len(text) if i > last else at
             shown.append(visible_piece(piece) if start < 0 else "")
             continue
         gaps.append(text[at : max(at, start)])

@@ -136,6 +136,12 @@ def test_what_stands_between_tokens_is_kept(by_hand):
     assert words(tokens).tolist() == [0, 1]
 
 
+def test_what_ends_a_text_stands_behind_the_mark_that_has_no_vector(by_hand):
+    spans = np.array([[-1, -1], [0, 4], [-1, -1]])
+    tokens = replace(by_hand(["[CLS]", "file", "[SEP]"], np.eye(3)), text="file.", spans=spans)
+    assert in_text(tokens) == (["[CLS]", "file", "[SEP]"], ["", "", ".", ""])
+
+
 def test_tokens_that_share_a_character_show_it_once(by_hand):
     spans = np.array([[0, 1], [0, 1]])
     tokens = replace(by_hand(["x", "y"], np.eye(2)), text="😀", spans=spans)
