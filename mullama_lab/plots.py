@@ -270,7 +270,9 @@ def _named(
     documents = listed("documents", documents, "MultiVectors")
     if names is None:
         names = [str(k + 1) for k in range(len(documents))]
-    names = [str(name) for name in listed("names", names, "texts")]
+    names = [
+        name if isinstance(name, str) else brief(name) for name in listed("names", names, "texts")
+    ]
     if len(names) != len(documents):
         raise ValueError(f"{len(names)} names for {len(documents)} documents; give one each.")
     return names, documents

@@ -293,6 +293,12 @@ def test_wrong_arguments_are_refused(lab, encoder):
         lab.add({"gcd": "again"})
     with pytest.raises(ValueError, match="'int4' is none of float16, int8, other"):
         lab.compare("int4")
+    with pytest.raises(ValueError, match=r"array\(\[0., 0.\]\) is none of float16"):
+        lab.compare(np.zeros(2))
+    with pytest.raises(TypeError, match="it must be a dict of encoders by name"):
+        ml.labs.RetrievalLab(encoder, DOCUMENTS, rivals=np.zeros(2))
+    with pytest.raises(TypeError, match=r"why=array\(\[0., 0.\]\): it must be a text"):
+        lab.close(np.zeros(2))
     with pytest.raises(ValueError, match="no setting 'k'; it has off, bars, scale, unit"):
         lab.set(k=3)
     with pytest.raises(ValueError, match="nothing was searched for yet"):

@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from mullama_lab.engine.bar import bar
 from mullama_lab.engine.generation.run import Runs
-from mullama_lab.engine.options import whole
+from mullama_lab.engine.options import listed, whole
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import MullamaError
 from mullama_lab.glyphs import brief
@@ -71,7 +71,7 @@ def listed_seeds(seeds: int | Iterable[int]) -> list[int]:
     if isinstance(seeds, str):
         raise TypeError(f"seeds={brief(seeds)}: give how many, or a list of whole numbers.")
     if isinstance(seeds, Iterable):
-        numbers = list(seeds)
+        numbers = listed("seeds", seeds, "seeds")
     else:
         numbers = list(range(whole("seeds", seeds, 1, MOST_SEEDS)))
     if not 1 <= len(numbers) <= MOST_SEEDS:

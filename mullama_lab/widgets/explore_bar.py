@@ -111,7 +111,7 @@ class ExploreBar(View):
         name, value = proposal["trait"].name, proposal["value"]
         most = MOST_BUDGET if name == "budget" else MOST_LENGTH
         if isinstance(value, bool) or not 1 <= value <= most:
-            raise traitlets.TraitError(f"{name} is {value}; it must be from 1 to {most}")
+            raise traitlets.TraitError(f"{name} is {brief(value)}; it must be from 1 to {most}")
         return value
 
     def _call(self, event: str) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine.multivector import MultiVector, maxsim
 from mullama_lab.engine.multivector.scales import BARS
+from mullama_lab.glyphs import brief
 from mullama_lab.widgets import _board_forms, _columns, _front_end, _tokens_in_text
 from mullama_lab.widgets._view import Undo, View, whole_number
 
@@ -222,7 +223,7 @@ class RankBoard(View):
         wrong = [place for place in places if not 0 <= place < many]
         if wrong or (name == "pair" and len(places) not in (0, 2)):
             raise traitlets.TraitError(
-                f"{name} is {places}; "
+                f"{name} is {brief(places)}; "
                 + ("two documents, or none, " if name == "pair" else "query tokens ")
                 + f"go from 0 to {many - 1}"
             )
@@ -233,7 +234,7 @@ class RankBoard(View):
         most = len(self._hits) - 1
         if not -1 <= proposal["value"] <= most:
             raise traitlets.TraitError(
-                f"selected is {proposal['value']}; documents go from 0 to {most}, -1 is none"
+                f"selected is {brief(proposal['value'])}; documents go from 0 to {most}, -1 is none"
             )
         return proposal["value"]
 

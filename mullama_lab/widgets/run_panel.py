@@ -241,7 +241,7 @@ class RunPanel(View):
         name, value = proposal["trait"].name, proposal["value"]
         most = MAX_SEED if name == "seed" else MAX_TOKENS
         if isinstance(value, bool) or not 0 <= value <= most:
-            raise traitlets.TraitError(f"{name} is {value}; it must be from 0 to {most}")
+            raise traitlets.TraitError(f"{name} is {brief(value)}; it must be from 0 to {most}")
         return value
 
     def _past(self, number: int) -> PastRun:

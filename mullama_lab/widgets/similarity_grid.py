@@ -155,7 +155,7 @@ class SimilarityGrid(View):
         places = sorted(set(proposal["value"]))
         if places and not 0 <= places[0] <= places[-1] < max(0, self.n_query):
             raise traitlets.TraitError(
-                f"off is {proposal['value']}; query tokens go from 0 to {self.n_query - 1}"
+                f"off is {brief(proposal['value'])}; query tokens go from 0 to {self.n_query - 1}"
             )
         return places
 

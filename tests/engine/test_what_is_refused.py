@@ -255,3 +255,63 @@ def test_a_message_holds_no_more_of_a_big_value_than_tells_it(session, trace, wh
     with pytest.raises((ValueError, TypeError, AttributeError, MullamaError)) as raised:
         OF_A_BIG_VALUE[what](session, trace)
     assert 10 < len(str(raised.value)) < 1000
+
+
+class Mute:
+    def __repr__(self):
+        raise OSError("no words")
+
+
+DEEP = []
+for _ in range(2000):
+    DEEP = [DEEP]
+UNWRITABLE = {"<list>": DEEP, r"about 2\*\*70000": 2**70_000, "<Mute>": Mute()}
+
+
+@pytest.mark.parametrize("said", UNWRITABLE)
+def test_a_message_tells_a_value_that_python_itself_cannot_write(session, said):
+    value = UNWRITABLE[said]
+    for call in (
+        lambda: ml.TopK(value),
+        lambda: ml.Mask(ban=[value]),
+        lambda: session.generate("a", seed=value),
+        lambda: session.model.session(n_ctx=value),
+    ):
+        with pytest.raises((ValueError, TypeError), match=said):
+            call()
+
+
+@pytest.mark.parametrize("n", [10**9, 10**30])
+def test_a_list_that_nobody_means_is_refused_before_it_is_gone_through(session, n):
+    for call in (
+        lambda: ml.Mask(allow=range(n)),
+        lambda: ml.DRY(breakers=range(n)),
+        lambda: ml.Chain(range(n)),
+        lambda: session.generate("a", stop=range(n)),
+        lambda: CHAIN.preview(session.logits("a"), model=session.model, state=range(n)),
+        lambda: ml.studies.seeds.seed_fan("a", on=session, seeds=range(n)),
+        lambda: ml.studies.sweeps.sweep([range(n)], CHAIN, on=session),
+    ):
+        with pytest.raises((ValueError, TypeError), match="has more than|must be"):
+            call()
+
+
+@pytest.mark.parametrize("value", [np.zeros(3), np.array([None, "a"], object), np.float64(1), "a"])
+def test_what_is_no_stage_neither_joins_a_chain_nor_is_in_it(value):
+    for join in (
+        lambda: CHAIN | value,
+        lambda: value | CHAIN,
+        lambda: CHAIN[0] | value,
+        lambda: value | CHAIN[0],
+    ):
+        with pytest.raises(TypeError, match="unsupported operand|does not support ufuncs"):
+            join()
+    assert value not in CHAIN
+    assert np.zeros(2, [("a", "i4"), ("b", "f4")]) not in CHAIN
+
+
+def test_a_stage_is_found_by_its_place():
+    assert CHAIN[-1] == ml.Temperature(0.8) and CHAIN[:1] == ml.Chain([ml.TopK(40)])
+    for wrong in ("a", 0.5, np.zeros(2), slice("a", None)):
+        with pytest.raises(TypeError, match="a stage is found by its place, from 0 to 1"):
+            CHAIN[wrong]

@@ -34,6 +34,7 @@ from mullama_lab.errors import MullamaError
 PACKAGE = str(Path(ml.__file__).parent)
 SECONDS = 10  # that any call may take
 MEMORY = 6 << 30  # bytes, beyond what is in use when the walk begins
+NO_OPERAND = ("unsupported operand type", "does not support ufuncs")  # Python's and numpy's words
 KNOWN = (ValueError, TypeError, IndexError, TimeoutError)  # the last two for places and waits
 
 
@@ -345,6 +346,10 @@ def wrong(error: BaseException) -> str:
     if isinstance(error, (MullamaError, Hostile, traitlets.TraitError)):
         return ""
     kind = type(error)
+    if kind is RecursionError and _is_in(error, "traitlets"):  # in a message of its own
+        return ""
+    if kind is TypeError and any(said in str(error) for said in NO_OPERAND):
+        return ""
     if kind in KNOWN and (_is_ours(error) or _is_in(error, "traitlets")):
         return ""
     return kind.__name__

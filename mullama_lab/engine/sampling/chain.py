@@ -108,6 +108,7 @@ def min_keep() -> Any:
 class Stage:
     """One sampler with its settings. `TopK(40) | MinP(0.05)` makes a Chain."""
 
+    __array_ufunc__ = None  # or numpy would take `array | stage` for numbers
     label: ClassVar[str] = ""
     source: ClassVar[str] = ""
     kinds: ClassVar[dict[str, type[Stage]]] = {}
@@ -205,6 +206,7 @@ class Chain(Sequence[Stage]):
     """
 
     __slots__ = ("stages",)
+    __array_ufunc__ = None  # or numpy would go through the stages of `array | chain`
     stages: tuple[Stage, ...]
 
     def __init__(self, stages: Iterable[Stage] = ()) -> None:
@@ -362,7 +364,17 @@ class Chain(Sequence[Stage]):
     @overload
     def __getitem__(self, index: slice) -> Chain: ...
     def __getitem__(self, index: int | slice) -> Stage | Chain:
-        return Chain(self.stages[index]) if isinstance(index, slice) else self.stages[index]
+        try:
+            found = self.stages[index]
+        except TypeError:
+            raise TypeError(
+                f"a stage is found by its place, from 0 to {len(self) - 1}, or by a slice, "
+                f"not by {brief(index)}."
+            ) from None
+        return found if isinstance(found, Stage) else Chain(found)
+
+    def __contains__(self, value: object) -> bool:
+        return isinstance(value, Stage) and value in self.stages
 
     def __iter__(self) -> Iterator[Stage]:
         return iter(self.stages)

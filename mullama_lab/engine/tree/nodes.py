@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.divergence import n_shared
+from mullama_lab.glyphs import brief
 
 ROOT = "root"
 LONGEST_NAME = 80  # characters
@@ -135,7 +136,7 @@ def checked_name(name: Any) -> str:
 
 def shortened(value: object) -> str:
     """A value as code, cut to fit a message."""
-    text = repr(value)
+    text = brief(value)
     return text if len(text) <= 40 else f"{text[:39]}…"
 
 
