@@ -6,7 +6,7 @@ mask of those tokens whose text, put behind the text so far, would complete a wo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.engine import _native as native
+from mullama_lab.engine.options import listed
 from mullama_lab.engine.per_model import once_per_model
 from mullama_lab.engine.sampling.chain import Stage
 from mullama_lab.engine.sampling.spellings import MARGIN, Spellings, is_rest
@@ -55,16 +56,10 @@ class Ban(Stage):
     words: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        words: Any = self.words
-        single = isinstance(words, (str, bytes)) or getattr(words, "ndim", 1) == 0
-        if single or not isinstance(words, Iterable):
-            raise TypeError(
-                f'Ban(words={brief(words)}): words must be a list of texts, as in Ban(["delve"]).'
-            )
-        words = tuple(words)
-        for word in words:
+        given = listed("Ban.words", self.words, 'texts, as in Ban(["delve"])')
+        for word in given:
             _check(word)
-        words = tuple(dict.fromkeys(words))
+        words = tuple(dict.fromkeys(given))
         if len(words) > MAX_WORDS:
             raise ValueError(f"Ban takes at most {MAX_WORDS} words, not {len(words)}")
         object.__setattr__(self, "words", words)
