@@ -6,6 +6,7 @@ import math
 import pickle
 import signal
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -202,7 +203,14 @@ def test_a_kept_sequence_stays_as_it_is(session):
 
 def test_ctrl_c_stops_a_choice_and_the_session_stays_usable(session):
     texts = [byte(f"{i:04}" + "x" * 40) for i in range(4000)]
-    threading.Timer(0.3, signal.raise_signal, [signal.SIGINT]).start()
+    before = session.ledger.batches
+
+    def interrupt():
+        while session.ledger.batches == before:  # it waits for the session from then on
+            time.sleep(0.01)
+        signal.raise_signal(signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         session.choose("once", texts)
     np.testing.assert_allclose(
