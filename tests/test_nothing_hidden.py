@@ -106,6 +106,7 @@ def engine_objects(model, session, trace, encoder, folder):
     tree = ml.Tree([trace, session.generate(HOSTILE, ml.TopK(5), max_tokens=4, seed=1)])
     yield from (tree, *tree.branches, *tree.nodes)
     yield from (ml.LogitBias({5: 1.0}), ml.Ban([HOSTILE]), session.start(HOSTILE, max_tokens=1))
+    yield session.choose(HOSTILE, [HOSTILE, "a"])
     said = [{"role": "user", "content": HOSTILE}, {"role": HOSTILE, "content": HOSTILE}]
     with Model.load(tiny.write(folder / "chat.gguf", chat_template=tiny.CHATML)) as other:
         yield other.render_chat(said)
