@@ -17,6 +17,7 @@ import signal
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from mullama_lab import hub
@@ -88,6 +89,37 @@ def until():
             time.sleep(0.001)
 
     return wait
+
+
+@pytest.fixture
+def cell(monkeypatch):
+    """A function that begins a run of a cell, which what is made and displayed then belongs to."""
+    from mullama_lab.labs import _lab
+    from mullama_lab.widgets import _cells, _kept
+
+    count = iter(range(1000))
+
+    def begin(name):
+        here = _cells.CellRun(name, str(next(count)))
+        monkeypatch.setattr(_cells, "current_run", lambda: here)
+
+    yield begin
+    _kept._shown.discard(lambda _: True)
+    _lab._newest.discard(lambda _: True)
+
+
+@pytest.fixture(scope="session")
+def parting():
+    """A function of two traces: the step at which the second has another token, or stops short."""
+
+    def step(a, b):
+        n = min(len(a), len(b))
+        other = np.flatnonzero(a.tokens[:n] != b.tokens[:n])
+        if len(other):
+            return int(other[0])
+        return n if b.finish_reason == "failed" and n < len(a) else None
+
+    return step
 
 
 class RunningKernel:

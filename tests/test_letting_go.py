@@ -14,8 +14,7 @@ import mullama_lab as ml
 from mullama_lab.engine.encoder import MultiVectorEncoder
 from mullama_lab.errors import ClosedError
 from mullama_lab.labs import _lab
-from mullama_lab.widgets import _cells, _kept
-from mullama_lab.widgets._cells import CellRun
+from mullama_lab.widgets import _kept
 
 TEXTS = ["Remove any common leading whitespace.", "Fill a paragraph.", "Delete a directory tree."]
 
@@ -116,20 +115,6 @@ def test_a_closed_lab_begins_nothing_and_keeps_what_it_made(name, used):
     assert set(lab._repr_mimebundle_()[0]) == {"text/plain", "text/html"}
     if name != "RetrievalLab":
         assert len(lab.trace) > 0
-
-
-@pytest.fixture
-def cell(monkeypatch):
-    """A function that begins a run of a cell."""
-    count = iter(range(1000))
-
-    def begin(name):
-        here = CellRun(name, str(next(count)))
-        monkeypatch.setattr(_cells, "current_run", lambda: here)
-
-    yield begin
-    _kept._shown.discard(lambda _: True)
-    _lab._newest.discard(lambda _: True)
 
 
 @pytest.mark.parametrize("name", ml.labs.__all__)

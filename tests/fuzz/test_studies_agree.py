@@ -145,15 +145,6 @@ def generated(session, chain, seed):
         return session.last_trace
 
 
-def parts(a, b):
-    """Where two traces part: the step at which one has another token, or stops short."""
-    n = min(len(a), len(b))
-    other = np.flatnonzero(a.tokens[:n] != b.tokens[:n])
-    if len(other):
-        return int(other[0])
-    return n if b.finish_reason == "failed" and n < len(a) else None
-
-
 def asked(study, *arguments, **options):
     """What a study says; None where it may refuse: Infill, and rows of which a part was kept."""
     try:
@@ -172,7 +163,7 @@ def test_every_stage_but_custom_is_tried():
     assert set(STAGES) | {s.Custom} == set(Stage.kinds.values())
 
 
-def test_views_of_one_run_agree(session, attack, counts):
+def test_views_of_one_run_agree(session, attack, parting, counts):
     model = session.model
 
     def attempt(case):
@@ -190,7 +181,7 @@ def test_views_of_one_run_agree(session, attack, counts):
         counts["runs whose chain changed"] += trace.schedule.changes
         as_drawn(trace, model, counts)
         at_each_step(trace, case, model, counts)
-        against_another(trace, case, session, counts)
+        against_another(trace, case, session, parting, counts)
         effects(trace, model, counts)
         decoded_again(trace, case, session, counts)
         for chain in (None, case.other):
@@ -289,7 +280,7 @@ def at_each_step(trace, case, model, counts):
             assert (stage.after > -np.inf) == (case.token in given.ids), (other, given)
 
 
-def against_another(trace, case, session, counts):
+def against_another(trace, case, session, parting, counts):
     """A replay of another chain says where a rerun differs, and a fate under it agrees."""
     seen = asked(replay, trace, case.other, on=session.model, allow_unknown=True)
     if seen is None:
@@ -297,7 +288,7 @@ def against_another(trace, case, session, counts):
     if seen.first_is_sure:
         counts["reruns"] += 1
         again = generated(session, case.other, case.seed)
-        assert seen.first == parts(trace, again), (seen, again)
+        assert seen.first == parting(trace, again), (seen, again)
         if seen.first is not None and len(again) > seen.first:
             assert seen.choices[seen.first] == again.tokens[seen.first]
     step = len(trace) - 1

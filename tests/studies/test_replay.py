@@ -60,24 +60,17 @@ def run(session, chain, seed, n=N):
         return session.last_trace
 
 
-def parts(a, b):
-    """Where two traces part: the step at which one has another token, or stops short."""
-    n = min(len(a), len(b))
-    other = np.flatnonzero(a.tokens[:n] != b.tokens[:n])
-    if len(other):
-        return int(other[0])
-    return n if b.finish_reason == "failed" and n < len(a) else None
-
-
 @settings(deadline=None, max_examples=80)
 @given(first=CHAINS, other=CHAINS, seed=st.integers(0, 1000))
-def test_replay_finds_the_step_where_a_real_rerun_first_differs(first, other, seed, session):
+def test_replay_finds_the_step_where_a_real_rerun_first_differs(
+    first, other, seed, session, parting
+):
     trace = run(session, first, seed)
     if len(trace) == 0:
         return
     seen = replay(trace, other, on=session.model)
     again = run(session, other, seed)
-    assert seen.first == parts(trace, again)
+    assert seen.first == parting(trace, again)
     if seen.first is not None and len(again) > seen.first:
         assert seen.choices[seen.first] == again.tokens[seen.first]
 
@@ -95,7 +88,7 @@ def test_replay_finds_the_step_where_a_real_rerun_first_differs(first, other, se
     ],
     ids=repr,
 )
-def test_so_does_a_replay_of_what_a_large_vocabulary_kept(other, smollm2):
+def test_so_does_a_replay_of_what_a_large_vocabulary_kept(other, smollm2, parting):
     with smollm2.session(n_ctx=512) as session:
         trace = session.generate("Once upon a time", Chain.default(), max_tokens=40, seed=5)
         seen = replay(trace, other, on=smollm2, allow_unknown=True)
@@ -103,7 +96,7 @@ def test_so_does_a_replay_of_what_a_large_vocabulary_kept(other, smollm2):
         assert len(trace.kept(0)[0]) < smollm2.n_vocab
         session.reset()
         again = session.generate("Once upon a time", other, max_tokens=40, seed=5)
-        first, unknown = parts(trace, again), np.flatnonzero(~seen.known)
+        first, unknown = parting(trace, again), np.flatnonzero(~seen.known)
         if other == Chain([s.Temperature(0.8)]):  # may draw what was not kept, and says so then
             end = len(trace) if seen.first is None else seen.first
             assert seen.first_is_sure == (not len(unknown) or unknown[0] > end)

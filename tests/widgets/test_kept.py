@@ -23,19 +23,6 @@ def registered():
     return len(registry._instances), len(registry.comm.get_comm_manager().comms)
 
 
-@pytest.fixture
-def cell(monkeypatch):
-    """A function that begins a run of a cell: what is displayed from then on shows in it."""
-    count = iter(range(1000))
-
-    def begin(name):
-        here = CellRun(name, str(next(count)))
-        monkeypatch.setattr(_cells, "current_run", lambda: here)
-
-    yield begin
-    _kept._shown.discard(lambda _: True)
-
-
 @pytest.fixture(autouse=True)
 def no_collector():
     """What a test says of last references must not depend on when Python's collector runs."""
