@@ -130,7 +130,8 @@ def test_no_object_of_the_engine_shows_a_hidden_character(model, session, trace,
         kinds -= {kind for kind in kinds if isinstance(thing, kind)}
         for name, text in forms(thing).items():
             assert not hidden(text), (type(thing), name)
-    assert all(issubclass(kind, Stage) for kind in kinds), kinds  # those have numbers to show
+    unseen = {kind for kind in kinds if not issubclass(kind, Stage)}  # those have numbers to show
+    assert not unseen
     for subject in (model, encoder):
         for name, text in model_card.bundle(subject).items():
             assert not hidden(text), (subject, name)
