@@ -121,7 +121,8 @@ def versus(
     The bars add up to the difference of the scores in the title; what speaks most for A is at
     the top.
     """
-    if not isinstance(names, (tuple, list)) or len(names) != 2:
+    two = isinstance(names, (tuple, list)) and len(names) == 2
+    if not two or not all(isinstance(name, str) for name in names):
         raise TypeError(f"names={brief(names)}: give two texts, of a and of b.")
     ours, theirs = (maxsim.contributions(query, each).astype(np.float64) for each in (a, b))
     by = ours - theirs

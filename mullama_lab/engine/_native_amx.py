@@ -19,9 +19,10 @@ from contextlib import contextmanager, suppress
 from functools import cache
 
 from mullama_lab.engine._native import C
+from mullama_lab.engine.leaving import usable_in_forks
 
 _SMALL = 8192  # bytes; the tiles alone take as many
-_one_at_a_time = threading.Lock()
+_one_at_a_time = usable_in_forks(threading.Lock())
 
 
 class _SignalStack(ctypes.Structure):

@@ -19,7 +19,7 @@ import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 PATIENCE = 2.0  # seconds; a Jupyter server kills a kernel that takes 5
 
@@ -37,10 +37,13 @@ class Ending(Protocol):
         ...
 
     def renew(self) -> None:
-        """This is a fork: the threads that used it are the parent's, and so may be its locks."""
+        """This is a fork: the threads that used it are the parent's."""
 
 
 _endings: weakref.WeakSet[Ending] = weakref.WeakSet()
+_locks: weakref.WeakSet[Any] = weakref.WeakSet()
+
+L = TypeVar("L")
 
 
 def wait_at_exit(ending: Ending) -> None:
@@ -69,7 +72,8 @@ class Users:
 
     def __init__(self) -> None:
         self._closed = False
-        self.renew()
+        self._n = 0
+        self._state = usable_in_forks(threading.Condition())
         wait_at_exit(self)
 
     def enter(self) -> bool:
@@ -101,7 +105,6 @@ class Users:
 
     def renew(self) -> None:
         self._n = 0
-        self._state = threading.Condition()
 
 
 class NativeMemory(Users):
@@ -157,7 +160,15 @@ def _keep_what_native_code_stands_on() -> None:
         libc.on_exit(libc._exit, None)
 
 
+def usable_in_forks(lock: L) -> L:
+    """Have a Lock, RLock or Condition be free in a fork, whose parent's threads may hold it."""
+    _locks.add(lock)
+    return lock
+
+
 def _renew() -> None:
+    for lock in list(_locks):
+        lock._at_fork_reinit()  # as Python's own modules do with theirs
     endings = list(_endings)
     _endings.clear()  # a fork leaves its parent's memory alone
     for ending in endings:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mullama_lab.engine.options import must_not_be_endless
 from mullama_lab.glyphs import brief
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ def row_differences(a: NDArray[np.float32], b: NDArray[np.float32]) -> dict[str,
 
     Tokens that both rows mask count nothing; one that only one of them masks is infinitely far.
     """
+    must_not_be_endless("a row", a, "logits")
+    must_not_be_endless("a row", b, "logits")
     x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if x.shape != y.shape or x.ndim != 1 or not len(x):
         raise ValueError(f"rows of shapes {x.shape} and {y.shape}: give two of one vocabulary.")

@@ -8,6 +8,8 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary
 
+from mullama_lab.engine.leaving import usable_in_forks
+
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
 
@@ -26,7 +28,7 @@ def once_per_model(
     one out.
     """
     known: WeakKeyDictionary[Model, dict[Any, T]] = WeakKeyDictionary()
-    lock = threading.Lock()
+    lock = usable_in_forks(threading.Lock())
 
     @wraps(function)
     def remembered(model: Model, *key: P.args, **no_names: P.kwargs) -> T:

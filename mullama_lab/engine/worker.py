@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 from mullama_lab.engine._native_context import StopFlag
 from mullama_lab.engine.bar import waiting
-from mullama_lab.engine.leaving import end_daemon_thread, wait_at_exit
+from mullama_lab.engine.leaving import end_daemon_thread, usable_in_forks, wait_at_exit
 from mullama_lab.engine.options import seconds
 from mullama_lab.errors import ClosedError, SessionError, Stopped
 from mullama_lab.glyphs import brief
@@ -40,6 +40,12 @@ class Job(Generic[T]):
         self.claimed = False  # by the worker, or by a stop before it started
         self._stop_requested = False
 
+    def __reduce__(self) -> NoReturn:  # what copy and pickle ask
+        raise TypeError(
+            "a Job is work in flight, so it cannot be copied or pickled. Its result can: "
+            "job.result()."
+        )
+
     @property
     def stop_requested(self) -> bool:
         """Whether it was asked to end."""
@@ -47,16 +53,26 @@ class Job(Generic[T]):
 
     @property
     def done(self) -> bool:
-        return self._future.done()
+        return self._future.done() or self._lost is not None
 
     @property
     def error(self) -> BaseException | None:
         """What it raised, once done."""
-        return self._future.exception() if self._future.done() else None
+        return self._future.exception() if self._future.done() else self._lost
+
+    @property
+    def _lost(self) -> ClosedError | None:
+        """Why it will never end here: this is a fork, and its worker is the parent's."""
+        worker = self._worker
+        if worker is None or not worker.is_lost or self._future.done():
+            return None
+        return ClosedError(worker.lost_text)
 
     def stop(self) -> None:
         """Ask it to end as soon as it can. Stopping what has ended does nothing."""
         self._stop_requested = True
+        if self._lost is not None:
+            return
         if self._worker is not None:
             self._worker.interrupt(self)
         elif not self.done:  # nobody was ever asked to do it
@@ -68,6 +84,7 @@ class Job(Generic[T]):
         timeout = seconds("timeout", timeout)
         if not self._ended_within(timeout):
             raise TimeoutError(f"it still runs after {timeout} seconds. Wait longer, or stop it.")
+        self._must_not_be_lost()
         if self._future.exception() is not None:
             end_daemon_thread()
         return self._future.result()
@@ -112,7 +129,8 @@ class Job(Generic[T]):
         return "" if worker is None or self.claimed else worker.busy_text
 
     def must_not_wait_here(self) -> None:
-        """Refuse to wait for a job on the very thread that is to do it."""
+        """Refuse to wait for a job on the very thread that is to do it, or in a fork."""
+        self._must_not_be_lost()
         if self._is_done_here and not self.done:
             what, caller = ("session", "a Custom stage")
             if self._worker is not None:
@@ -121,6 +139,10 @@ class Job(Generic[T]):
                 f"{caller} cannot wait for the {what} that is running it. "
                 f"Use a second {what} of the same model."
             )
+
+    def _must_not_be_lost(self) -> None:
+        if (lost := self._lost) is not None:
+            raise lost
 
     @property
     def _is_done_here(self) -> bool:
@@ -184,6 +206,10 @@ class Part(Job[None]):
             self._future.set_exception(error)
 
     @property
+    def _lost(self) -> ClosedError | None:
+        return None if self._future.done() else self._whole._lost
+
+    @property
     def _behind(self) -> str:
         return self._whole._behind
 
@@ -230,13 +256,18 @@ class Worker:
         caller: str = "a Custom stage",
     ) -> None:
         self.what, self.caller = what, caller
+        self.lost_text = (
+            f"the {what} belongs to the process that opened it, and this is a fork of that. "
+            "Load the model and open another one in the new process."
+        )
+        self.is_lost = False  # in a fork, which has none of the threads
         self.closed_text = f"the {what} is closed. Open another one with {opened_by}."
         self.busy_text = (
             f"Waiting for the {what}'s earlier work. To end that: interrupt, then {what}.stop()"
         )
         self._queue: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
         self._stop = stop
-        self._lock = threading.Lock()
+        self._lock = usable_in_forks(threading.Lock())
         self._current: Job[Any] | None = None
         self._closed = False
         self._at_end = at_end
@@ -253,11 +284,8 @@ class Worker:
         with self._lock:
             closed = self._closed
             if not closed:
-                if not self._thread.is_alive():
-                    raise ClosedError(
-                        f"the {self.what} belongs to the process that opened it, and this is a "
-                        "fork of that. Load the model and open another one in the new process."
-                    )
+                if self.is_lost:
+                    raise ClosedError(self.lost_text)
                 job._worker = self
                 self._queue.put(job)
         if closed:
@@ -297,8 +325,7 @@ class Worker:
         return not self._thread.is_alive()
 
     def renew(self) -> None:
-        """In a fork there is no such thread, but there may be a lock that it held."""
-        self._lock = threading.Lock()
+        self.is_lost = True
 
     def _loop(self) -> None:
         _here.worker = self

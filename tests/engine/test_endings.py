@@ -258,3 +258,92 @@ def test_a_forked_child_is_told_to_open_its_own_session(tiny_path):
     print(len(session.generate("abc", chain, max_tokens=2)))
     """
     assert in_a_process(code, tiny_path) == ["ClosedError", "True", "2"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+def test_what_the_parent_has_in_flight_is_an_error_in_a_fork_and_no_wait(tiny_path):
+    code = """
+    import asyncio
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    run = session.start("abc", chain, max_tokens=60000)
+    runs = session.start_many(["abc", "abd"], chain, max_tokens=5)
+    job = session.start_logits("abc")
+    async def awaited():
+        await run
+    WAYS = dict(
+        wait=lambda: run.wait(), read=lambda: list(run), many=lambda: runs.wait(),
+        part=lambda: runs[1].wait(), as_ended=lambda: list(runs.as_ended()),
+        result=lambda: job.result(), awaited=lambda: asyncio.run(awaited()),
+        step=lambda: run.step_or_end(59999), generate=lambda: session.generate("abc"),
+    )
+    def told(name):
+        try:
+            WAYS[name]()
+        except Exception as error:
+            return f"{type(error).__name__} {'fork' in str(error)} {run.state}".replace(" ", "-")
+
+    def stopped(_):
+        run.stop_and_wait(), runs.stop(), job.stop(), session.close(), model.close()
+        return f"{run.state}-{run.done}"
+
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
+        print(*pool.map(told, WAYS), *pool.map(stopped, [1]))
+    print(run.state, run.done, runs[0].state)
+    run.stop_and_wait()
+    print(len(runs.wait()), len(job.result()))
+    """
+    *told, stopped, state, done, waits, n, _ = in_a_process(code, tiny_path)
+    assert told == ["ClosedError-True-failed"] * 9
+    assert (stopped, state, done, waits, n) == ("failed-True", "running", "False", "queued", "2")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+def test_no_lock_that_a_thread_holds_is_held_in_a_fork(tiny_path, tmp_path):
+    tiny.write(tmp_path / "bpe.gguf", vocabulary="bpe")
+    code = f"""
+    from contextlib import ExitStack
+    from mullama_lab.engine.model import long_text
+
+    long, run = Model.load({str(tmp_path / "bpe.gguf")!r}), session.start("abc", max_tokens=0)
+    run.wait()
+    held, fork = threading.Event(), threading.Event()
+    def hold():
+        with ExitStack() as stack:
+            for lock in (
+                long_text._one_at_a_time, model._memory._state, session._worker._lock,
+                run._news._changed,
+            ):
+                stack.enter_context(lock)
+            held.set()
+            fork.wait()
+    threading.Thread(target=hold).start()
+    held.wait()
+    child = os.fork()
+    if child == 0:
+        print(len(long.tokenize("a" * 9000)) > 0, len(model.tokenize("abc")) > 0, flush=True)
+        run._news.tell()
+        session.stop()
+        os._exit(0)
+    status = os.waitpid(child, 0)[1]
+    fork.set()
+    print(status)
+    """
+    assert in_a_process(code, tiny_path) == ["True", "True", "0"]
+
+
+def test_a_thread_that_outlives_the_main_one_still_searches(tiny_path):
+    code = """
+    import numpy as np
+    from mullama_lab.engine.multivector import maxsim
+    rng = np.random.default_rng(0)
+    documents = [rng.standard_normal((100, 64)).astype(np.float32) for _ in range(40)]
+    query = documents[0][:32]
+    alone = maxsim.scores(query, documents, n_threads=1)
+    def search():
+        threading.main_thread().join()
+        print((maxsim.scores(query, documents, n_threads=2) == alone).all())
+    threading.Thread(target=search).start()
+    """
+    assert in_a_process(code, tiny_path) == ["True"]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator
 from contextlib import suppress
 from typing import Any, Generic, Protocol, TypeVar
 
+from mullama_lab.engine.leaving import usable_in_forks
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.step import Step
 from mullama_lab.engine.worker import WAIT_STEP
@@ -23,7 +24,7 @@ class News:
     """Wakes whoever waits for a condition, each time that something is new."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
+        self._changed = usable_in_forks(threading.Condition())
         self._sleepers: list[Callable[[], None]] = []  # in event loops, each woken once
 
     def tell(self) -> None:
@@ -98,7 +99,7 @@ class StepWatcher:
     def __init__(self, callback: Callable[[Step], object]) -> None:
         self._callback = callback
         self._seen = 0
-        self._turn = threading.RLock()
+        self._turn = usable_in_forks(threading.RLock())
 
     def tell(self, trace: Trace, n: int) -> None:
         """Tell of the first n steps, as far as it was not told yet."""

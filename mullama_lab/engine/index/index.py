@@ -24,6 +24,7 @@ from mullama_lab.engine.index.file import MappedFile
 from mullama_lab.engine.index.hits import Best, Hits
 from mullama_lab.engine.index.part import Name, Pieces, StorageLoss, checked_name, stored
 from mullama_lab.engine.index.parts import Parts
+from mullama_lab.engine.leaving import usable_in_forks
 from mullama_lab.engine.multivector import MultiVector, maxsim
 from mullama_lab.engine.multivector.maxsim import ScoreKind
 from mullama_lab.engine.multivector.ragged import STORAGES
@@ -63,7 +64,7 @@ class MultiVectorIndex:
         self._parts = Parts()
         self._pieces = Pieces()
         self._next = 0  # the id of a document that comes without
-        self._lock = threading.RLock()
+        self._lock = usable_in_forks(threading.RLock())
 
     # What is in it.
 

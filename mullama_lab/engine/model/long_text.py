@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from mullama_lab.engine.leaving import usable_in_forks
+
 Result = TypeVar("Result")
 
 SHORT = 4000  # characters of one run that any stack has room for
@@ -24,7 +26,7 @@ _SPARE = 16 << 20
 _WORD_BEGINS = re.compile(r"(?<=\s)(?=\w)")
 _CROSSES_SPACES = {"exaone-moe"}  # ... but those of these pre-tokenizers
 
-_one_at_a_time = threading.Lock()
+_one_at_a_time = usable_in_forks(threading.Lock())
 
 
 def longest_run(text: str, pre_tokenizer: object) -> int:

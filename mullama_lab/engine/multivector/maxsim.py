@@ -18,6 +18,7 @@ import importlib.util
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from types import ModuleType
 from typing import Any, Literal, TypeAlias
 
@@ -280,7 +281,13 @@ def _side_by_side(run: Run, lengths: NDArray[np.int64], cost: int, n_threads: in
     bounds = np.unique([0, *np.searchsorted(ends, goals), len(lengths)]).tolist()
     pool = ThreadPoolExecutor(n_threads)
     try:
-        for _ in pool.map(run, bounds[:-1], bounds[1:]):
-            pass
+        begun = []
+        for start, end in pairwise(bounds):
+            try:
+                begun.append(pool.submit(run, start, end))
+            except RuntimeError:  # the main thread has ended, and no pool takes anything any more
+                run(start, end)
+        for part in begun:
+            part.result()
     finally:  # also when interrupted: what has not begun does not begin
         pool.shutdown(cancel_futures=True)

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.options import exact
+from mullama_lab.engine.options import exact, must_not_be_endless
 from mullama_lab.glyphs import brief
 
 Vectors: TypeAlias = NDArray[np.floating[Any]]  # (n_tokens, dim), float32 or float16
@@ -52,6 +52,7 @@ class MultiVector:
     kind: Kind
 
     def __post_init__(self) -> None:
+        must_not_be_endless("vectors", self.vectors, "vectors")
         vectors = np.asarray(self.vectors)
         if vectors.dtype != np.float16:
             vectors = np.asarray(vectors, np.float32)
@@ -96,6 +97,7 @@ class MultiVector:
 
     def select(self, keep: Sequence[int] | NDArray[Any]) -> MultiVector:
         """The same text with some tokens only: positions, or a mask of shape (n_tokens,)."""
+        must_not_be_endless("keep", keep, "positions")
         try:
             positions = np.arange(self.n_tokens)[np.asarray(keep)]
         except (IndexError, TypeError, ValueError, OverflowError) as error:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.engine.multivector.multivector import MultiVector
+from mullama_lab.engine.options import must_not_be_endless
 
 Rows: TypeAlias = NDArray[np.float32]  # (n_tokens, dim)
 
@@ -161,6 +162,7 @@ def vectors_of(tokens: Any, name: str) -> NDArray[Any]:
     """The vectors of a MultiVector, or an array checked as one checks itself."""
     if isinstance(tokens, MultiVector):
         return tokens.vectors
+    must_not_be_endless(name, tokens, "vectors")
     try:
         vectors = np.asarray(tokens)
     except ValueError as error:
@@ -188,6 +190,7 @@ def rising(offsets: Any, end: int, of: str) -> NDArray[np.int64]:
     >>> rising([0, 2, 2, 5], 5, "rows").tolist()
     [0, 2, 2, 5]
     """
+    must_not_be_endless("offsets", offsets, of)
     given = np.asarray(offsets)
     fits = given.dtype.kind in "iu" and given.ndim == 1 and given.size > 0
     # Compared, not subtracted: the difference of two numbers may be more than their type holds.
