@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from mullama_lab.engine import _native_model as native
 from mullama_lab.engine.model.ends import ends_of, with_ends
 from mullama_lab.engine.model.long_text import longest_run, with_room
+from mullama_lab.engine.model.text_parts import parts_of
 from mullama_lab.engine.options import utf8
 
 if TYPE_CHECKING:
@@ -17,14 +18,19 @@ _SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # how SentencePiece writes a space
 
 def tokenize(model: Model, text: str, add_special: bool, parse_special: bool) -> list[int]:
     """Token ids of a text; see `Model.tokenize`."""
-    data = _encoded(model, text)
+    _must_be_text(model, text)
     _must_be_known(model, text)
     ends = ends_of(model) if add_special else None
-    adds = ends is not None and not parse_special  # llama.cpp, which may add what is there
+    parts = parts_of(model, text, parse_special)
+    # llama.cpp, which may add what is there
+    adds = ends is not None and not parse_special and len(parts) == 1
 
     def run() -> list[int]:
-        with model._in_use() as vocabulary:
-            return native.tokenize(vocabulary, data, adds, parse_special)
+        tokens: list[int] = []
+        for part in parts:
+            with model._in_use() as vocabulary:
+                tokens += native.tokenize(vocabulary, part.encode(), adds, parse_special)
+        return tokens
 
     pre_tokenizer = model.metadata.get("tokenizer.ggml.pre")
     split = model.vocab_type == "BPE"
@@ -34,10 +40,12 @@ def tokenize(model: Model, text: str, add_special: bool, parse_special: bool) ->
             f"{model.name} has no token for a part of {text[:40]!r}, and none for unknown text. "
             "Leave that part out."
         )
-    return tokens if ends is None or adds else with_ends(tokens, ends)
+    if ends is None or adds:
+        return tokens
+    return with_ends(tokens, ends) if parse_special else [*ends[0], *tokens, *ends[1]]
 
 
-def _encoded(model: Model, text: str) -> bytes:
+def _must_be_text(model: Model, text: str) -> None:
     if not isinstance(text, str):
         raise TypeError(f"text must be a str, not {type(text).__name__}.")
     if model.vocab_type == "NONE":
@@ -47,7 +55,6 @@ def _encoded(model: Model, text: str) -> bytes:
         raise ValueError(
             f"the text has {len(data)} bytes; llama.cpp takes less than 2**31. Cut it in parts."
         )
-    return data
 
 
 def _must_be_known(model: Model, text: str) -> None:
