@@ -41,7 +41,7 @@ function render({ model, el }) {
   const about = h("p", { class: "mll-quiet mll-ce-about" });
   const root = h("section", { class: "mll mll-ce", "aria-label": "Chain editor" },
     h("header", { class: "mll-ce-bar" }, h("h3", { class: "mll-title" }, "Chain"), sum,
-      h("span", { class: "mll-ce-gap" }), named.pick, named.open, reset),
+      h("div", { class: "mll-ce-tools" }, named.pick, named.open, reset)),
     named.line, gone, list, empty, problem,
     h("div", { class: "mll-ce-bar mll-live" }, pick, add, about),
     h("div", { class: "mll-ce-codebar" }, code, copy), voice.node);

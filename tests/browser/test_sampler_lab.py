@@ -106,6 +106,9 @@ def test_no_head_is_cut_off_and_what_a_run_changes_is_near_it(lab, width):
     cut = """[...document.querySelectorAll('.mll-nt thead th:not([data-inert]) > .mll-nt-headline')]
         .filter((line) => line.scrollWidth > line.clientWidth).map((line) => line.textContent)"""
     assert page.page.evaluate(cut) == []
+    tools = page.page.locator(".mll-ce-tools > *")
+    tops = {tools.nth(i).bounding_box()["y"] for i in range(tools.count())}
+    assert tools.count() == 3 and max(tops) - min(tops) < 4  # on one line
     scroll = page.page.locator(".mll-nt-scroll")
     assert scroll.evaluate("(node) => node.scrollWidth <= node.clientWidth")
     if width == 700:
