@@ -31,13 +31,14 @@ def once_per_model(
     lock = usable_in_forks(threading.Lock())
 
     @wraps(function)
-    def remembered(model: Model, *key: P.args, **no_names: P.kwargs) -> T:
+    def remembered(model: Model, *values: P.args, **named: P.kwargs) -> T:
+        key = values, tuple(named.items())
         with lock:
             results = known.setdefault(model, {})
             if key not in results:
                 if len(results) >= MOST:
                     results.pop(next(iter(results)))
-                results[key] = function(model, *key, **no_names)
+                results[key] = function(model, *values, **named)
             return results[key]
 
     return remembered

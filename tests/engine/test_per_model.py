@@ -1,0 +1,45 @@
+"""What is worked out for a model is worked out once, and is gone when the model is."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+from mullama_lab.engine import per_model
+from mullama_lab.engine.model import Model
+
+
+class Result:
+    """Something that a weak reference can follow."""
+
+
+def test_a_result_is_worked_out_once_for_each_model_and_value(tiny_path):
+    done = []
+
+    @per_model.once_per_model
+    def work(model, value, *, times=1):
+        done.append((model.n_vocab, value, times))
+        return value * times
+
+    with Model.load(tiny_path) as one, Model.load(tiny_path) as other:
+        assert [work(m, v) for m in (one, other) for v in (2, 3, 2)] == [2, 3, 2] * 2
+        assert work(one, 2, times=5) == work(one, 2, times=5) == 10
+    assert len(done) == 5
+
+
+def test_the_oldest_result_gives_way(tiny_model):
+    done = []
+    work = per_model.once_per_model(lambda model, value: done.append(value))
+    for value in (*range(per_model.MOST + 1), 1, 0):
+        work(tiny_model, value)
+    assert done == [*range(per_model.MOST + 1), 0]
+
+
+def test_a_result_goes_with_its_model(tiny_path):
+    work = per_model.once_per_model(lambda model: Result())
+    with Model.load(tiny_path) as model:
+        result = weakref.ref(work(model))
+        assert result() is work(model)
+    del model
+    gc.collect()
+    assert result() is None
