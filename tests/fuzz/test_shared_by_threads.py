@@ -60,4 +60,4 @@ def test_threads_that_share_what_another_closes_meet_documented_errors_only(atta
         ended = hammer(case)
         assert (ended["code"], ended["said"]) == (0, ""), ended["said"]
 
-    attack(CASES, attempt, few=20)
+    attack(CASES, attempt, few=8)
