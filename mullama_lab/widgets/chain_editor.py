@@ -255,8 +255,9 @@ class ChainEditor(View):
         if isinstance(which, int) and not isinstance(which, bool):
             if -len(cards) <= which < len(cards):
                 return which % len(cards)
-            raise ValueError(f"there is no card {which}; there are {len(cards)}, from 0")
-        found = [i for i, card in enumerate(cards) if which in (card.key, names[i])]
+            raise ValueError(f"there is no card {brief(which)}; there are {len(cards)}, from 0")
+        known = enumerate(cards) if isinstance(which, str) else ()
+        found = [i for i, card in known if which in (card.key, names[i])]
         if not found:
             raise ValueError(f"no card is {brief(which)}; there are {', '.join(names) or 'none'}")
         if len(found) > 1:

@@ -249,7 +249,7 @@ class RunPanel(View):
             if past.number == number:
                 return past
         known = ", ".join(str(past.number) for past in self.runs) or "none"
-        raise ValueError(f"there is no run {number}; there are {known}")
+        raise ValueError(f"there is no run {brief(number)}; there are {known}")
 
     def _report(self, run: Run) -> None:
         self.progress = list(run.progress)

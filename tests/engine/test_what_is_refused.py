@@ -275,6 +275,7 @@ def test_a_message_tells_a_value_that_python_itself_cannot_write(session, said):
         lambda: ml.TopK(value),
         lambda: ml.Mask(ban=[value]),
         lambda: session.generate("a", seed=value),
+        lambda: session.model.piece(value),
         lambda: session.model.session(n_ctx=value),
     ):
         with pytest.raises((ValueError, TypeError), match=said):

@@ -379,3 +379,9 @@ def test_a_damaged_file_leaves_the_built_in_chains_and_is_named(config):
 def test_a_chain_of_more_stages_than_the_editor_holds_is_not_taken(config, editor):
     Chain([TopK(9)] * 40).save("long")
     assert "40 stages; the editor holds 32" in ask(editor, "load_preset", name="long")["error"]
+
+
+@pytest.mark.parametrize("which", [np.zeros(2), 0.5, None, ["TopK"]])
+def test_a_card_is_named_by_a_text_or_a_place(which):
+    with pytest.raises(ValueError, match="no card is .*; there are TopK"):
+        ChainEditor(TopK(40)).remove(which)

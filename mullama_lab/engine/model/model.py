@@ -372,7 +372,7 @@ class Model(Handle):
             raise TypeError(f"a token id must be a whole number, not {brief(token)}.") from None
         if not 0 <= token < self.n_vocab:
             raise ValueError(
-                f"token {token} is outside the vocabulary of {self.name}: "
+                f"token {brief(token)} is outside the vocabulary of {self.name}: "
                 f"ids go from 0 to {self.n_vocab - 1}."
             )
         return token

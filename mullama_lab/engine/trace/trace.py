@@ -198,7 +198,7 @@ class Trace(Sequence[Step]):
     def chain_at(self, step: int) -> Chain:
         """The chain that chose the token of a step."""
         if (step := whole("step", step, -MAX_STEP, MAX_STEP)) < 0:
-            raise IndexError(f"step {step}: steps count from 0.")
+            raise IndexError(f"step {brief(step)}: steps count from 0.")
         return next(chain for first, chain in reversed(self.chains) if first <= step)
 
     @property
@@ -303,7 +303,7 @@ class Trace(Sequence[Step]):
             return range(self._n)[step]
         except IndexError:
             there = f"it has steps 0 to {self._n - 1}" if self._n else "it has no steps"
-            raise IndexError(f"there is no step {step} in the trace: {there}.") from None
+            raise IndexError(f"there is no step {brief(step)} in the trace: {there}.") from None
 
     @overload
     def __getitem__(self, index: int) -> Step: ...

@@ -119,7 +119,7 @@ class Tree:
         for branch in self.branches:
             if branch.number == number:
                 return branch
-        raise ValueError(f"there is no branch {number}. There are {self._numbers()}.")
+        raise ValueError(f"there is no branch {brief(number)}. There are {self._numbers()}.")
 
     def node(self, key: str) -> Node:
         """The node with a key such as "2.14" or "root"; ValueError if there is none."""
