@@ -76,10 +76,18 @@ def preset_file() -> Path:
     """The file that saved chains are in.
 
     It is in the platform's configuration folder, or in MULLAMA_LAB_CONFIG if that is set.
+
+    Raises:
+        PresetError: MULLAMA_LAB_CONFIG names a place that cannot be.
     """
     root = os.environ.get("MULLAMA_LAB_CONFIG")
     folder = root or platformdirs.user_config_dir("mullama-lab", appauthor=False)
-    return in_full(folder) / "presets.json"
+    try:
+        return in_full(folder) / "presets.json"
+    except OSError as error:
+        raise PresetError(
+            f"MULLAMA_LAB_CONFIG={brief(root)} is no folder: {_reason(error)}. Set it to one."
+        ) from error
 
 
 def presets() -> Presets:
@@ -88,9 +96,10 @@ def presets() -> Presets:
     own = {}
     for name, data in _read(path).items():
         try:
+            _must_be_name(name)
             own[name] = Chain.from_dict(data)
         except (ValueError, TypeError) as error:
-            warn(f"{path}: the chain {name!r} is left out: {error}")
+            warn(f"{path}: the chain {brief(name)} is left out: {error}")
     return Presets({name: chain for name, chain in own.items() if name not in BUILT_IN})
 
 
@@ -138,17 +147,26 @@ def _checked(name: Any) -> str:
     if not isinstance(name, str):
         raise TypeError(f"the name of a chain is a text, not {brief(name)}.")
     name = unicodedata.normalize("NFC", name)
-    right = all(c.isalnum() or c in " -_" for c in name) and name == name.strip()
-    if not right or not 1 <= len(name) <= LONGEST_NAME:
+    _must_be_name(name)
+    return name
+
+
+def _must_be_name(name: str) -> None:
+    if not _is_name(name):
         raise ValueError(
             f"{brief(name)} is no name for a chain: 1 to {LONGEST_NAME} letters, digits, spaces, "
             "- and _, without a space at either end."
         )
-    return name
+
+
+def _is_name(name: str) -> bool:
+    """Whether a chain can have this name; one in a file may be anything."""
+    right = all(c.isalnum() or c in " -_" for c in name) and name == name.strip()
+    return right and 1 <= len(name) <= LONGEST_NAME
 
 
 def _unknown(name: str, saved: Mapping[str, Any]) -> ValueError:
-    known = [*BUILT_IN, *sorted(saved)]
+    known = [*BUILT_IN, *sorted(filter(_is_name, saved))]
     near = difflib.get_close_matches(name, known, 1)
     hint = f"Did you mean {near[0]!r}? " if near else ""
     return ValueError(f"there is no chain {name!r}. {hint}There are {', '.join(known)}.")

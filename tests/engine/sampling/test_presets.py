@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import mullama_lab as ml
 from mullama_lab.engine.sampling import presets
 from mullama_lab.errors import PresetError
+from mullama_lab.glyphs import visible
 
 
 @pytest.fixture(autouse=True)
@@ -227,3 +228,26 @@ def test_whatever_the_file_holds_it_is_refused_or_read_and_never_changed(data, f
             except PresetError as error:
                 assert str(path) in str(error)
         assert path.read_text("utf-8") == text
+
+
+@pytest.mark.parametrize("name", ["\x1b[2J\u202e", "\ud800", "n" * 5000, "", "a\nb"])
+def test_a_name_in_the_file_that_nobody_could_save_is_left_out_and_kept(name, folder):
+    file = folder / "presets.json"
+    folder.mkdir(exist_ok=True)
+    chain = ml.Chain([ml.TopK(3)])
+    file.write_text(json.dumps({"format": 1, "chains": {name: chain.to_dict()}}))
+    with pytest.warns(UserWarning, match="left out") as said:
+        listed = repr(ml.Chain.presets())
+    with pytest.raises(ValueError, match="there is no chain 'x'") as unknown:
+        ml.Chain.preset("x")
+    for text in (listed, str(unknown.value), str(said[0].message)):
+        assert visible(text) == text
+        assert max(map(len, text.splitlines())) < 600
+    assert file.exists()
+
+
+def test_a_folder_of_nobody_is_an_error_of_its_own(monkeypatch):
+    monkeypatch.setenv("MULLAMA_LAB_CONFIG", "~nobody-is-called-so/x")
+    for call in (ml.Chain.presets, lambda: ml.Chain([ml.TopK(2)]).save("a")):
+        with pytest.raises(PresetError, match="MULLAMA_LAB_CONFIG"):
+            call()
