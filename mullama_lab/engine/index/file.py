@@ -175,8 +175,11 @@ class MappedFile(WatchedFile):
             )
 
 
-def read(path: Path, *, verify: bool) -> tuple[dict[str, NDArray[Any]], MappedFile]:
+def read(path: Path, *, verify: bool) -> tuple[dict[str, NDArray[Any]], MappedFile, dict[str, str]]:
     """The arrays of a file whose `about` is fine, mapped and not read; read once if to `verify`.
+
+    Returns:
+        the arrays, the file, and its metadata: another file may be there since `about` was asked.
 
     Raises:
         IndexFileError: it was altered.
@@ -186,7 +189,8 @@ def read(path: Path, *, verify: bool) -> tuple[dict[str, NDArray[Any]], MappedFi
         length = int.from_bytes(file.read(8), "little")
         head = file.read(length)
         entries = json.loads(head)
-        digest = entries.pop("__metadata__").get("digest", "")
+        metadata = entries.pop("__metadata__")
+        digest = metadata.get("digest", "")
         if verify and _digest(head, digest, file) != digest:
             raise IndexFileError(
                 f"{path} was altered since it was saved: its SHA-256 is not the one it names. "
@@ -202,7 +206,7 @@ def read(path: Path, *, verify: bool) -> tuple[dict[str, NDArray[Any]], MappedFi
             raise IndexFileError(f"{path} has an array {name} of {entry['dtype']}; no index has.")
         array = memory[start:end].view(kind).reshape(entry["shape"])
         arrays[name] = np.require(array, requirements="A")
-    return arrays, mapped
+    return arrays, mapped, metadata
 
 
 def _digest(head: bytes, digest: str, file: IO[bytes]) -> str:

@@ -338,7 +338,9 @@ class MultiVectorIndex:
                 f"{getattr(encoder, 'name', 'this encoder')}. Open it with the encoder that made "
                 "it, or add the documents to a new index."
             )
-        arrays, file = index_file.read(path, verify=verify)
+        arrays, file, read_about = index_file.read(path, verify=verify)
+        if read_about != about:  # saved anew between the two looks at it
+            return cls.open(path, encoder, verify=verify)
         try:
             index = cls(encoder, storage=about["storage"])  # type: ignore[arg-type]
             index._open(arrays, file, about)
@@ -355,6 +357,9 @@ class MultiVectorIndex:
         if len(self) != len(part.vectors):
             raise ValueError("its ids do not name each document once")
         self._next = int(about["next"])
+        taken = max((name for name in part.names if isinstance(name, int)), default=-1)
+        if self._next <= taken:
+            raise ValueError(f"the next id would be {self._next}, and {taken} is in use")
         self._loss = StorageLoss(**json.loads(about["loss"]))
 
 

@@ -21,6 +21,7 @@ from safetensors import safe_open
 from mullama_lab import errors
 from mullama_lab.engine.encoder import MultiVectorEncoder
 from mullama_lab.engine.index import MultiVectorIndex
+from mullama_lab.engine.index import file as index_file
 
 STORAGES = ("float32", "float16", "int8")
 
@@ -374,3 +375,37 @@ def test_offsets_that_wrap_are_refused_though_the_checksum_is_right(
         errors.IndexFileError, match="is no whole index: offsets .* that rise from 0 to"
     ):
         MultiVectorIndex.open(path, by_hand(), verify=verify)
+
+
+@pytest.mark.parametrize("following", [-1, 0, 1])
+def test_a_next_id_that_is_taken_or_none_is_refused_though_the_checksum_is_right(
+    encoder, tmp_path, following
+):
+    path = tmp_path / "index"
+    index = MultiVectorIndex(encoder)
+    index.add(["one", "two"], progress=False)
+    index._next = following
+    index.save(path)
+    with pytest.raises(errors.IndexFileError, match="next id"):
+        MultiVectorIndex.open(path, encoder)
+
+
+def test_an_index_that_is_saved_anew_while_it_is_opened_is_one_of_the_two(
+    encoder, tmp_path, monkeypatch
+):
+    path = tmp_path / "index"
+    index = MultiVectorIndex(encoder)
+    index.add(["one", "two"], progress=False)
+    index.save(path)
+    about = index_file.about
+
+    def and_then_saved_anew(asked):
+        monkeypatch.setattr(index_file, "about", about)
+        found = about(asked)
+        index.add(["three"], progress=False)
+        index.save(path)
+        return found
+
+    monkeypatch.setattr(index_file, "about", and_then_saved_anew)
+    opened = MultiVectorIndex.open(path, encoder)
+    assert opened.add(["four"], progress=False) == [3]
