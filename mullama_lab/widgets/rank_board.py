@@ -80,7 +80,9 @@ class RankBoard(View):
     pair = traitlets.List(traitlets.Int(), help="The two documents compared.").tag(sync=True)
     selected = traitlets.Int(-1, help="The document opened last.").tag(sync=True)
     state = traitlets.Enum(STATES, "empty", help="What is going on.").tag(sync=True)
-    progress = traitlets.List([0, 0], help="Documents read, in all.").tag(sync=True)
+    progress = traitlets.List(traitlets.Int(), [0, 0], help="Documents read, in all.").tag(
+        sync=True
+    )
     baseline = traitlets.Unicode("", help="What the moves are measured against.").tag(sync=True)
     rivals = traitlets.List(traitlets.Unicode(), help="What one can compare with.").tag(sync=True)
     rival = traitlets.Unicode("", help="Which of them; empty for none.").tag(sync=True)

@@ -52,7 +52,9 @@ class TokenStrip(View):
     state = traitlets.Enum(STATES, "empty", help="What is going on.").tag(sync=True)
     finish = traitlets.Unicode("", help="Why the generation ended.").tag(sync=True)
     note = traitlets.Unicode("", help="What went wrong.").tag(sync=True)
-    progress = traitlets.List([0, 0], help="Prompt tokens done, in all.").tag(sync=True)
+    progress = traitlets.List(traitlets.Int(), [0, 0], help="Prompt tokens done, in all.").tag(
+        sync=True
+    )
     layer = traitlets.Enum(LAYERS, "probability", help="What the colours show.").tag(sync=True)
     title = traitlets.Unicode("", help="A line above the strip.").tag(sync=True)
     epoch = traitlets.Int(0, help="Counts the traces shown.").tag(sync=True)
