@@ -146,7 +146,7 @@ def studied(session, trace):
     yield studies.flips.flip_map(plain, ml.TopK, on=session)
     yield studies.fate.fate(plain, 1, int(plain.tokens[1]), on=session)
     yield studies.replay.stage_effects(plain, ml.TopK(2) | ml.Temperature(0.5), on=session)
-    yield studies.seeds.seed_fan(HOSTILE, ml.TopK(5), on=session, seeds=3, max_tokens=4)
+    yield studies.seeds.seed_fan(HOSTILE, ml.TopK(5), on=session, seeds=range(3), max_tokens=4)
 
 
 def test_no_study_shows_a_hidden_character(session, trace):

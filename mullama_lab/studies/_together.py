@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from mullama_lab.engine.bar import bar
 from mullama_lab.engine.generation.run import Runs
-from mullama_lab.engine.options import listed, whole
+from mullama_lab.engine.options import MAX_SEED, listed, whole
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import MullamaError
 from mullama_lab.glyphs import brief
@@ -67,13 +67,13 @@ def mean(values: Sequence[float]) -> float:
 
 
 def listed_seeds(seeds: int | Iterable[int]) -> list[int]:
-    """The seeds: how many are wanted, counted from 0, or the seeds themselves."""
+    """A seed or a list of them, as a list."""
     if isinstance(seeds, str):
-        raise TypeError(f"seeds={brief(seeds)}: give how many, or a list of whole numbers.")
+        raise TypeError(f"seeds={brief(seeds)}: give a whole number, or a list of them.")
     if isinstance(seeds, Iterable):
         numbers = listed("seeds", seeds, "seeds")
     else:
-        numbers = list(range(whole("seeds", seeds, 1, MOST_SEEDS)))
+        numbers = [whole("seeds", seeds, 0, MAX_SEED)]
     if not 1 <= len(numbers) <= MOST_SEEDS:
         raise ValueError(f"{len(numbers)} seeds are given: give from 1 to {MOST_SEEDS}.")
     return numbers

@@ -36,7 +36,7 @@ def seed_fan(
     chain: Chain | Stage | Iterable[Stage] | None = None,
     *,
     on: Session,
-    seeds: int | Iterable[int] = 16,
+    seeds: Iterable[int] = range(16),
     max_tokens: int = 64,
     stop: Stop = (),
     top: int = 64,
@@ -49,7 +49,7 @@ def seed_fan(
 
     Args:
         on: the session to work in; as many runs go at once as it has sequences.
-        seeds: how many, counted from 0, or the seeds themselves.
+        seeds: the seeds, such as range(24).
         max_tokens, stop, top: as in `session.generate`, for each run.
         progress: show a bar when it takes longer than two seconds.
 
@@ -62,7 +62,7 @@ def seed_fan(
     >>> from mullama_lab.engine import tiny
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     with Model.load(tiny.write(folder + "/tiny.gguf")) as model:
-    ...         fan = seed_fan("Hi", Greedy(), on=model.session(), seeds=4, max_tokens=8)
+    ...         fan = seed_fan("Hi", Greedy(), on=model.session(), seeds=range(4), max_tokens=8)
     >>> fan.survival["share"].tolist()
     [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
     >>> len(fan.outcomes()), fan.distinct(1) <= 8 / 32
@@ -72,6 +72,8 @@ def seed_fan(
         raise TypeError(f"seeds are tried in a Session, not {brief(on)}: on=model.session().")
     max_tokens = whole("max_tokens", max_tokens, 1, 1 << 20)
     numbers = listed_seeds(seeds)
+    if not isinstance(seeds, Iterable):
+        raise ValueError(f"seeds={seeds}: a fan has several. Give them, such as range(16).")
     chain, tokens = Chain.of(chain), on.prompt_tokens(prompt)
     with Bar("seeds", len(numbers) * max_tokens, "token", shown=progress) as bar:
         runs = on.start_many(

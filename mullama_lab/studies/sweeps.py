@@ -127,7 +127,7 @@ def sweep(
     chains: Chains | Mapping[str, Chain | Stage] = None,
     *,
     on: Session | Model | str | Path,
-    seeds: int | Iterable[int] = 1,
+    seeds: int | Iterable[int] = 0,
     max_tokens: int = 128,
     stop: Stop = (),
     executor: Executor | None = None,
@@ -149,7 +149,7 @@ def sweep(
         chains: a chain, a list of them (see `grid`), or a dict with a name for each. A list of
             stages is a list of chains of one stage; `TopK(40) | MinP(0.1)` is one chain.
         on: a Session; or a Model, or what `Model.load` takes, for which sessions are opened.
-        seeds: how many, counted from 0, or the seeds themselves.
+        seeds: a seed, or a list of them, such as range(24).
         max_tokens, stop: as in `session.generate`, for each run.
         executor: any `concurrent.futures.Executor`, such as a pool of processes or Dask's
             `client.get_executor()`. It is sent the model's name or path, which must mean the

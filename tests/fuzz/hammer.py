@@ -134,7 +134,7 @@ WORK = {
     "render": lambda b, c: b.model.render_chat([{"role": "user", "content": "hello"}]),
     "replay": lambda b, c: replay(b.trace, OTHER, on=b.session),
     "sweep": lambda b, c: sweep(
-        "abc", TopK(3), on=b.session, seeds=2, max_tokens=5, progress=False
+        "abc", TopK(3), on=b.session, seeds=range(2), max_tokens=5, progress=False
     ),
     "encode": lambda b, c: b.encoder.encode_documents(["a text"] * 9, progress=False),
     "encode and stop": lambda b, c: b.encoder.start_documents(["a text"] * 9).stop(),

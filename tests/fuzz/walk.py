@@ -128,7 +128,7 @@ class Bench:
             "fan": lambda: self.once(
                 "fan",
                 lambda: studies.seeds.seed_fan(
-                    "abc", on=self.session, seeds=3, max_tokens=4, progress=False
+                    "abc", on=self.session, seeds=range(3), max_tokens=4, progress=False
                 ),
             ),
             "modules": lambda: ["json"],

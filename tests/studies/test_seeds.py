@@ -44,7 +44,7 @@ def _tokens(text):
 
 
 def test_runs_are_those_that_each_seed_gives_alone(session):
-    fan = seed_fan("Hello", FEW, on=session, seeds=6, max_tokens=7)
+    fan = seed_fan("Hello", FEW, on=session, seeds=range(6), max_tokens=7)
     alone = [session.generate("Hello", FEW, max_tokens=7, seed=seed) for seed in range(6)]
     assert [t.tokens.tolist() for t in fan.traces] == [t.tokens.tolist() for t in alone]
     assert fan.to_pandas()["seed"].tolist() == list(range(6))
@@ -56,7 +56,7 @@ def test_runs_are_those_that_each_seed_gives_alone(session):
 def test_the_prompt_is_decoded_once_for_all_seeds(session):
     session.reset()
     before = session.ledger
-    seed_fan([1, *range(10, 50)], NO_END, on=session, seeds=4, max_tokens=3)
+    seed_fan([1, *range(10, 50)], NO_END, on=session, seeds=range(4), max_tokens=3)
     assert (session.ledger - before).decoded == 41 + 4 * 2
 
 
@@ -71,7 +71,7 @@ def test_survival_counts_the_runs_with_the_most_common_prefix(session):
 
 
 def test_survival_equals_the_plain_way_on_random_runs(session):
-    fan = seed_fan("ab", FEW, on=session, seeds=20, max_tokens=9)
+    fan = seed_fan("ab", FEW, on=session, seeds=range(20), max_tokens=9)
     for step, row in fan.survival.iterrows():
         prefixes = [tuple(t.tokens[: step + 1].tolist()) for t in fan.traces]
         assert row["together"] == max(map(prefixes.count, prefixes))
@@ -109,7 +109,7 @@ def test_distance_is_the_share_of_ngrams_that_only_one_of_two_has(session):
 
 
 def test_distances_do_not_depend_on_how_many_ngrams_are_counted_at_once(session, monkeypatch):
-    fan = seed_fan("ab", NO_END, on=session, seeds=9, max_tokens=12)
+    fan = seed_fan("ab", NO_END, on=session, seeds=range(9), max_tokens=12)
     grams = [{tuple(t.tokens[i : i + 2].tolist()) for i in range(11)} for t in fan.traces]
     plain = [[1 - len(a & b) / len(a | b) for b in grams] for a in grams]
     np.testing.assert_allclose(fan.distances(), plain)
@@ -129,7 +129,7 @@ def test_clusters_join_what_is_near_and_what_is_near_to_that(session):
 
 
 def test_clusters_are_the_connected_parts_whatever_the_order(session):
-    fan = seed_fan("ab", FEW | s.Temperature(2), on=session, seeds=24, max_tokens=9)
+    fan = seed_fan("ab", FEW | s.Temperature(2), on=session, seeds=range(24), max_tokens=9)
     linked = fan.distances() <= 0.4
     reached = np.linalg.matrix_power(linked.astype(float), len(fan)) > 0
     parts = {tuple(np.flatnonzero(row).tolist()) for row in reached}
@@ -186,21 +186,21 @@ def test_ctrl_c_keeps_what_there_is_and_the_session_works(tiny_model):
         threading.Thread(target=interrupt).start()
         with pytest.raises(KeyboardInterrupt):
             chain = NO_END | s.Custom(slow)
-            seed_fan("x", chain, on=session, seeds=5, max_tokens=8000)
+            seed_fan("x", chain, on=session, seeds=range(5), max_tokens=8000)
         fan = SeedFan(session.last_traces)
         assert 1 <= len(fan) <= 2
         assert {t.finish_reason for t in fan.traces} == {"stopped"}
         assert f"{len(fan)} not at their end" in repr(fan)
-        assert len(seed_fan("x", NO_END, on=session, seeds=3, max_tokens=3)) == 3
+        assert len(seed_fan("x", NO_END, on=session, seeds=range(3), max_tokens=3)) == 3
 
 
 def test_a_bar_is_shown_after_a_while_unless_it_is_not_wanted(session, monkeypatch, capsys):
     monkeypatch.setattr("mullama_lab.engine.bar.SHOWN_AFTER", 1e-9)
     monkeypatch.setattr("tqdm.auto.tqdm", partial(tqdm, mininterval=0))
     monkeypatch.setattr("mullama_lab.studies._together.LOOK_EVERY", 0.001)
-    seed_fan("x", NO_END, on=session, seeds=2, max_tokens=200)
+    seed_fan("x", NO_END, on=session, seeds=range(2), max_tokens=200)
     assert "/400" in capsys.readouterr().err
-    seed_fan("x", NO_END, on=session, seeds=2, max_tokens=200, progress=False)
+    seed_fan("x", NO_END, on=session, seeds=range(2), max_tokens=200, progress=False)
     assert capsys.readouterr().err == ""
 
 
@@ -211,17 +211,17 @@ def test_a_chain_that_fails_is_an_error_that_leaves_the_traces(session):
         return logits
 
     with pytest.raises(StageFailed, match="boom"):
-        seed_fan("x", NO_END | s.Custom(boom), on=session, seeds=2, max_tokens=9)
+        seed_fan("x", NO_END | s.Custom(boom), on=session, seeds=range(2), max_tokens=9)
     assert len(SeedFan(session.last_traces)) == 2
 
 
 @pytest.mark.parametrize(
     ("prompt", "options", "error", "said"),
     [
-        ("x", {"seeds": 0}, ValueError, "seeds=0: it must be from 1 to 4096"),
+        ("x", {"seeds": 24}, ValueError, "seeds=24: a fan has several. Give them, such as range"),
         ("x", {"seeds": []}, ValueError, "0 seeds are given: give from 1 to 4096"),
         ("x", {"seeds": [-1]}, ValueError, "seed=-1"),
-        ("x", {"seeds": "12"}, TypeError, "seeds='12': give how many"),
+        ("x", {"seeds": "12"}, TypeError, "seeds='12': give a whole number, or a list"),
         ("x", {"seeds": 2.5}, TypeError, "seeds=2.5: it must be a whole number"),
         ("x", {"max_tokens": 0}, ValueError, "max_tokens=0: it must be from 1"),
         (["a", "b"], {}, TypeError, "a token id must be a whole number, not 'a'"),

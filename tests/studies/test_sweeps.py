@@ -30,7 +30,7 @@ ABC = s.Mask(allow=[ord(c) + 3 for c in "abc"])
 CHAINS = grid(ABC | s.MinP(0) | s.Temperature(1.0), min_p=[0, 0.01], temperature=[0.5, 1.5])
 PROMPTS = ["Hello", [1, 50, 60]]
 OPTIONS = {"n_ctx": 512, "n_threads": 1}
-RUNS = {"seeds": 3, "max_tokens": 4}
+RUNS = {"seeds": range(3), "max_tokens": 4}
 TIMES = ["tokens_per_second"]
 
 
@@ -148,7 +148,7 @@ def test_a_list_of_stages_is_a_chain_for_each(session):
 def test_a_prompt_is_decoded_once_for_the_runs_that_have_it(session):
     session.reset()
     before = session.ledger
-    sweep([[1, *range(10, 50)]], NO_END, on=session, seeds=4, max_tokens=3)
+    sweep([[1, *range(10, 50)]], NO_END, on=session, seeds=range(4), max_tokens=3)
     assert (session.ledger - before).decoded == 41 + 4 * 2
 
 
@@ -201,7 +201,7 @@ def test_a_session_that_is_closed_on_the_way_leaves_the_rows_before(tiny_model, 
 
     threading.Thread(target=lambda: second.wait(20) and session.close()).start()
     chain = NO_END | s.Custom(watched)
-    table = sweep([[5], [7], [8]], chain, on=session, seeds=8, max_tokens=50)
+    table = sweep([[5], [7], [8]], chain, on=session, seeds=range(8), max_tokens=50)
     assert (table["error"] == "").tolist()[:8] == [True] * 8
     assert table["n_tokens"].tolist()[:8] == [50] * 8
     assert set(table["finish_reason"][8:16]) == {"stopped"}
@@ -221,7 +221,7 @@ def test_a_session_that_is_closed_on_the_way_leaves_the_rows_before(tiny_model, 
         (("a", []), {}, ValueError, "no chain is given"),
         (("a", {}), {}, ValueError, "no chain is given"),
         (("a", "TopK"), {}, TypeError, "TopK"),
-        (("a",), {"seeds": 0}, ValueError, "seeds=0"),
+        (("a",), {"seeds": -1}, ValueError, "seeds=-1"),
         (("a",), {"seeds": [-1]}, ValueError, "seed=-1"),
         (("a",), {"max_tokens": 0}, ValueError, "max_tokens=0"),
         (("a",), {"stop": [""]}, ValueError, "at least one character"),
@@ -338,9 +338,9 @@ def test_a_bar_is_shown_after_a_while_unless_it_is_not_wanted(
     with ThreadPoolExecutor(1) as pool:
         options = {"on": tiny_model, "session_options": OPTIONS, "max_tokens": 200}
         options |= {"executor": pool} if where == "there" else {}
-        sweep("x", NO_END, seeds=2, **options)
+        sweep("x", NO_END, seeds=range(2), **options)
         assert "sweep:" in (said := capsys.readouterr().err) and "/400" in said
-        sweep("x", NO_END, seeds=2, progress=False, **options)
+        sweep("x", NO_END, seeds=range(2), progress=False, **options)
         assert capsys.readouterr().err == ""
 
 
@@ -389,8 +389,14 @@ def test_ctrl_c_cancels_what_an_executor_has_not_begun(tiny_path):
     executor = Gated()
     with pytest.raises(SweepStopped) as stopped:
         sweep(
-            "x", NO_END, on=tiny_path, seeds=24, max_tokens=3, executor=executor,
+            "x", NO_END, on=tiny_path, seeds=range(24), max_tokens=3, executor=executor,
             session_options=OPTIONS,
         )  # fmt: skip
     assert stopped.value.table["seed"].tolist() == list(range(8))
     assert [future.cancelled() for future in executor.sent] == [False, True, True]
+
+
+def test_one_seed_is_that_seed_as_everywhere(session):
+    table = sweep("x", NO_END, on=session, seeds=7, max_tokens=3)
+    (alone,) = session.generate_many("x", NO_END, seeds=7, max_tokens=3)
+    assert table["seed"].tolist() == [7] and table["text"].tolist() == [alone.text]
