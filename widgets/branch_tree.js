@@ -19,6 +19,7 @@ function render({ model, el }) {
   let state = { rows: [], nodes: 0, prompt: "", prompt_tokens: 0, prompt_shown: 0, mass: 0, revision: -1 };
   let naming = null;
   let asking = false;
+  let wanted = null; // what is ticked, until the kernel has answered
   const get = (name) => model.get(name);
   const voice = announcer();
   const help = keyHelp(HELP);
@@ -95,14 +96,20 @@ function render({ model, el }) {
   }
   function compare(row = tree.at) {
     if (!row?.branch) return;
-    attempt("compare", { numbers: ticked(get("compared"), row.branch) }).then(drawCompared);
+    const numbers = (wanted = ticked(wanted ?? get("compared"), row.branch));
+    attempt("compare", { numbers }).then((reply) => {
+      if (wanted !== numbers) return; // a newer tick is under way
+      wanted = null;
+      drawCompared(reply);
+    });
   }
   function drawCompared(reply) {
-    const boxes = new Set(get("compared"));
+    const boxes = new Set(wanted ?? get("compared"));
     for (const row of state.rows) {
       const box = row.branch && tree.item(row.key)?.querySelector("input[type=checkbox]");
       if (box) box.checked = boxes.has(row.branch);
     }
+    if (wanted) return;
     if (boxes.size < 2) return compared.replaceChildren();
     if (reply?.sides) compared.replaceChildren(comparisonView(reply));
     else attempt("compare", { numbers: [...boxes] }).then((again) => again?.sides && drawCompared(again));

@@ -140,8 +140,10 @@ def test_a_name_that_cannot_be_says_why_and_leaves_the_old_one(page) -> None:
 
 
 def test_branches_are_compared_side_by_side(page) -> None:
-    for n in (1, 2, 3):
-        page.view.get_by_label(f"Compare branch {n}").click()
+    page.page.evaluate(  # faster than any answer
+        """() => [1, 2, 3].forEach((n) =>
+            document.querySelector(`input[aria-label='Compare branch ${n}']`).click())"""
+    )
     page.view.locator(".mll-cmp-side").nth(2).wait_for()
     text = page.view.locator(".mll-cmp").inner_text()
     assert "parts from branch 1 at token" in text and "row is the same there" in text
