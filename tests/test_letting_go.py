@@ -110,6 +110,8 @@ def test_a_view_of_a_lab_that_somebody_holds_keeps_the_lab_open(tiny_model):
 def test_a_closed_lab_begins_nothing_and_keeps_what_it_made(name, used):
     lab, _ = used(name)
     lab.close()
+    with pytest.raises(ClosedError, match="lab was closed"):
+        lab.set()
     with pytest.raises(ClosedError, match="lab (was|is) closed"):
         lab.search("a") if name == "RetrievalLab" else lab.run()
     assert set(lab._repr_mimebundle_()[0]) == {"text/plain", "text/html"}

@@ -98,7 +98,9 @@ class Lab:
 
         Raises:
             ValueError, TypeError: there is no such setting, or what is wrong with its value.
+            ClosedError: the lab was closed.
         """
+        self._must_be_open()
         if unknown := sorted(set(settings) - set(known)):
             raise ValueError(
                 f"a {type(self).__name__} has no setting {unknown[0]!r}; it has "
