@@ -49,7 +49,9 @@ def values(session, encoder, folder):
     yield studies.replay.stage_effects(a, CHAIN, on=session)
     yield studies.flips.flip_map(a, ml.TopK, on=session)
     yield studies.fate.fate(a, 1, token, on=session)
-    yield studies.seeds.seed_fan("a", CHAIN, on=session, seeds=range(3), max_tokens=4, progress=False)
+    yield studies.seeds.seed_fan(
+        "a", CHAIN, on=session, seeds=range(3), max_tokens=4, progress=False
+    )
 
 
 def test_a_value_is_the_same_after_it_was_copied_or_pickled(session, encoder, tmp_path):

@@ -55,7 +55,9 @@ def _seeds(session: Session) -> Row:
     """Many seeds in one batch, against one run after another, each begun on the same prompt."""
 
     def together() -> int:
-        fan = seed_fan(PROMPT, TURNED, on=session, seeds=range(N_SEEDS), max_tokens=N_EACH, progress=False)
+        fan = seed_fan(
+            PROMPT, TURNED, on=session, seeds=range(N_SEEDS), max_tokens=N_EACH, progress=False
+        )
         return sum(map(len, fan.traces))
 
     what = f"{N_SEEDS} seeds of {N_EACH} tokens at once against one by one, tokens/s"
@@ -80,7 +82,9 @@ def _sweep(session: Session) -> Row:
     chains = grid(TURNED, temperature=[0.5, 1.0], top_k=[20, 40])
 
     def together() -> int:
-        table = sweep(PROMPTS, chains, on=session, seeds=range(2), max_tokens=N_SWEPT, progress=False)
+        table = sweep(
+            PROMPTS, chains, on=session, seeds=range(2), max_tokens=N_SWEPT, progress=False
+        )
         return int(table["n_tokens"].sum())
 
     runs = [(prompt, chain, seed) for prompt in PROMPTS for chain in chains for seed in range(2)]

@@ -94,7 +94,9 @@ WORK = {
     "stream": lambda: list(own_session().stream("abc", ENDLESS, max_tokens=2000)),
     "start": lambda: own_session().start("abc", ENDLESS, max_tokens=2000),
     "many": lambda: own_session().generate_many(["abc"] * 4, ENDLESS, max_tokens=50),
-    "sweep": lambda: sweep("abc", TopK(3), on=own_session(), seeds=range(2), max_tokens=5, progress=False),
+    "sweep": lambda: sweep(
+        "abc", TopK(3), on=own_session(), seeds=range(2), max_tokens=5, progress=False
+    ),
     "encode": lambda: encoder().encode_documents(["a text"] * 30, progress=False),
     "search": search,
     "save": save,
