@@ -213,3 +213,15 @@ def test_the_template_alone_decides_about_bos_and_its_absence_is_said_once(chat_
     assert tokens[0][0] == ord("H") + 3
     assert [str(w.message)[:42] for w in said] == ["the chat template of tiny does not write '"]
     assert said[0].filename == __file__
+
+
+def test_what_a_template_does_not_read_is_said(chat_model):
+    tool = {"type": "function", "function": {"name": "add"}}
+    with pytest.warns(UserWarning, match="does not read tools, enable_thinkin, so giving") as said:
+        chat_model(ALL_TEXT).render_chat(HELLO, tools=[tool], enable_thinkin=False)
+    assert said[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        chat_model("{{ bos_token }}{{ enable_thinking }}{{ tools }}" + ALL_TEXT).render_chat(
+            HELLO, tools=[tool], enable_thinking=False
+        )

@@ -6,6 +6,7 @@ guarded. What comes back is the prompt as text; its tokens are worked out when t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -144,6 +145,7 @@ class Chat:
             ValueError: the template refuses these messages.
             ModelError: the template failed, or took more time or memory than it is given.
         """
+        self._tell_what_is_not_read()
         marks = () if self.parse_special else marks_of(self.model)
         said = self.said
         letters = private_letters(3, said + self.template)
@@ -158,6 +160,16 @@ class Chat:
         if self.continue_final:
             rendered = self._cut(rendered, letters[2])
         return Layout(self.model, *unguarded(rendered, marks, letters[:2]))
+
+    def _tell_what_is_not_read(self) -> None:
+        given = [*(["tools"] if self.tools else []), *self.variables]
+        unread = [x for x in given if not re.search(rf"\b{re.escape(x)}\b", self.template)]
+        if unread:
+            names = ", ".join(shown(name)[:40] for name in unread[:8])
+            warn(
+                f"the chat template of {self.model.name} does not read {names}, so giving that "
+                "changes nothing. Check the name, or say it in a message."
+            )
 
     def rendered(
         self, messages: list[dict[str, Any]], tools: Any = None, variables: Any = None
