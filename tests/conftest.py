@@ -10,6 +10,7 @@ files. Those of the probe itself turn it on.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -190,6 +191,15 @@ def chromium() -> str:
     if program is None:
         pytest.skip("Chromium is not installed")
     return program
+
+
+@pytest.fixture
+def no_event_loop():
+    """Hides the event loop that Playwright keeps running on this thread after browser tests."""
+    loop = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    yield
+    asyncio._set_running_loop(loop)
 
 
 @pytest.fixture(scope="session")

@@ -116,6 +116,7 @@ def test_an_interrupt_before_the_tokens_show_stops_the_generation_too(shell, ses
     assert session.run.done and session.run.stop_requested
 
 
+@pytest.mark.usefixtures("no_event_loop")
 def test_a_cell_awaits_a_run_and_reads_a_stream(shell, session):
     cell = """
     trace = await session.start("abc", max_tokens=3, seed=1)

@@ -37,6 +37,8 @@ stops = st.lists(
     max_size=3,
 )
 
+pytestmark = pytest.mark.usefixtures("no_event_loop")
+
 
 @pytest.fixture(scope="module")
 def session(tmp_path_factory):

@@ -14,6 +14,8 @@ from mullama_lab.engine import tiny
 from mullama_lab.engine.sampling.samplers import Chain, Custom, Mask
 from mullama_lab.errors import SessionError, StageFailed
 
+pytestmark = pytest.mark.usefixtures("no_event_loop")
+
 NO_END = Chain([Mask(ban=[tiny.EOS])])
 FAILS = Custom(lambda logits, history: logits if len(history) < 6 else 0)
 

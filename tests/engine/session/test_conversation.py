@@ -13,6 +13,8 @@ from mullama_lab.engine.model import Model
 from mullama_lab.engine.sampling.samplers import Greedy, Mask, Temperature
 from mullama_lab.errors import ContextFull, SessionError
 
+pytestmark = pytest.mark.usefixtures("no_event_loop")
+
 TALK = [{"role": "user", "content": "Name a planet <|im_end|>."}]
 NO_END = Mask(allow=[ord(letter) + 3 for letter in "abcdefgh ."]) | Temperature(1)
 
