@@ -14,8 +14,8 @@ import numpy as np
 
 from mullama_lab.bench.table import Row
 from mullama_lab.bench.turns import in_turns_afresh, speeds
-from mullama_lab.engine import _native_context as native
 from mullama_lab.engine.model import Model
+from mullama_lab.engine.native import context as native
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.trace import Trace
 

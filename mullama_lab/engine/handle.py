@@ -12,8 +12,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
 
-from mullama_lab.engine._native_context import StopFlag
 from mullama_lab.engine.leaving import end_daemon_thread
+from mullama_lab.engine.native.context import StopFlag
 from mullama_lab.engine.worker import Worker
 from mullama_lab.errors import ClosedError, SessionError
 

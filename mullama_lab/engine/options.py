@@ -15,8 +15,8 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from mullama_lab.engine._native import RANDOM_SEED
-from mullama_lab.engine._native_context import KV_TYPES
+from mullama_lab.engine.native.context import KV_TYPES
+from mullama_lab.engine.native.library import RANDOM_SEED
 from mullama_lab.glyphs import brief
 
 Stop: TypeAlias = str | int | Iterable[str | int]  # strings, and tokens by id

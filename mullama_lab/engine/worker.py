@@ -15,9 +15,9 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Generic, NoReturn, TypeVar
 
-from mullama_lab.engine._native_context import StopFlag
 from mullama_lab.engine.bar import waiting
 from mullama_lab.engine.leaving import end_daemon_thread, usable_in_forks, wait_at_exit
+from mullama_lab.engine.native.context import StopFlag
 from mullama_lab.engine.options import seconds
 from mullama_lab.errors import ClosedError, SessionError, Stopped
 from mullama_lab.glyphs import brief

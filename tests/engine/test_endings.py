@@ -12,8 +12,10 @@ import weakref
 
 import pytest
 
-from mullama_lab.engine import _native_context, _native_model, tiny
+from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
+from mullama_lab.engine.native import context as native_context
+from mullama_lab.engine.native import model as native_model
 from mullama_lab.engine.sampling.samplers import Chain, Mask
 from mullama_lab.errors import ClosedError
 
@@ -50,7 +52,7 @@ def test_a_context_is_freed_before_its_model_even_when_both_are_garbage(
     tiny_path, monkeypatch, until
 ):
     freed = []
-    for module, name in ((_native_context, "free_context"), (_native_model, "free_model")):
+    for module, name in ((native_context, "free_context"), (native_model, "free_model")):
         free = getattr(module, name)
         call = lambda pointer, free=free, name=name: (freed.append(name), free(pointer))  # noqa: E731
         monkeypatch.setattr(module, name, call)
@@ -191,7 +193,7 @@ def test_sessions_and_models_may_go_in_any_order(tiny_path):
 def test_the_interpreter_waits_for_a_context_that_its_own_thread_frees(tiny_path):
     code = """
     import weakref
-    from mullama_lab.engine import _native_context as native
+    from mullama_lab.engine.native import context as native
     real = native.free_context
     def slowly(handle):
         time.sleep(0.5)

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine import _native_context as native
 from mullama_lab.engine.context.ledger import Counts, Ledger
 from mullama_lab.engine.context.sequences import Sequences, n_common
+from mullama_lab.engine.native import context as native
 from mullama_lab.errors import ContextFull, SessionError, Stopped
 
 Logits = NDArray[np.float32]  # (n_vocab,)

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine._native_context import StopFlag
 from mullama_lab.engine.bar import bar
 from mullama_lab.engine.encoder.input import Input, Reader
 from mullama_lab.engine.encoder.network import Network, must_encode
@@ -25,6 +24,7 @@ from mullama_lab.engine.gguf.check import parts
 from mullama_lab.engine.handle import ContextOwner
 from mullama_lab.engine.model.encoder_presets import PRESETS, Preset, notes, preset_of
 from mullama_lab.engine.multivector import MultiVector
+from mullama_lab.engine.native.context import StopFlag
 from mullama_lab.engine.options import flag, listed, one_of, threads, whole
 from mullama_lab.engine.worker import Job
 from mullama_lab.errors import DecodeError, Stopped

@@ -13,10 +13,10 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from mullama_lab.engine._native_context import StopFlag
-from mullama_lab.engine._native_encoder import MOST_SEQUENCES, TokenVectors, vector_width
 from mullama_lab.engine.gguf import projection
 from mullama_lab.engine.model.encoder_presets import is_causal
+from mullama_lab.engine.native.context import StopFlag
+from mullama_lab.engine.native.vectors import MOST_SEQUENCES, TokenVectors, vector_width
 from mullama_lab.engine.options import whole
 from mullama_lab.errors import ModelLoadError
 from mullama_lab.glyphs import brief

@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from mullama_lab.engine._native import log as llama_log
 from mullama_lab.engine.bar import bar
+from mullama_lab.engine.native.log import logger as llama_log
 from mullama_lab.glyphs import brief
 from mullama_lab.warned import warn
 

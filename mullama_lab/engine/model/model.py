@@ -14,7 +14,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from mullama_lab.engine import _native_model as native
 from mullama_lab.engine.gguf.check import CheckedFile, check, parts
 from mullama_lab.engine.handle import Handle
 from mullama_lab.engine.leaving import NativeMemory, end_daemon_thread
@@ -22,6 +21,7 @@ from mullama_lab.engine.model.card import in_words, model_card
 from mullama_lab.engine.model.loading import Progress, printed_log, reporter, say_warnings
 from mullama_lab.engine.model.tokenizing import tokenize
 from mullama_lab.engine.model.weights import WeightFiles
+from mullama_lab.engine.native import model as native
 from mullama_lab.engine.options import flag, whole
 from mullama_lab.engine.probe import must_survive
 from mullama_lab.engine.worker import WAIT_STEP

@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from mullama_lab.engine import _native_model as native
 from mullama_lab.engine.model.chat.marks import Mark, fragments, marks_of
+from mullama_lab.engine.native import model as native
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model.model import Model

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mullama_lab.engine import _native_model as native
 from mullama_lab.engine.model.ends import ends_of, with_ends
 from mullama_lab.engine.model.long_text import longest_run, with_room
 from mullama_lab.engine.model.text_parts import parts_of
+from mullama_lab.engine.native import model as native
 from mullama_lab.engine.options import utf8
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import mullama_lab.engine._native_model as native
+import mullama_lab.engine.native.model as native
 from mullama_lab.engine.encoder import MultiVectorEncoder
 from mullama_lab.engine.gguf.check import check, parts
 from mullama_lab.engine.model import Model

@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from mullama_lab import hub
-from mullama_lab.engine._native import VERSION
 from mullama_lab.engine.gguf.file import read_header
+from mullama_lab.engine.native.library import VERSION
 from mullama_lab.files.replacing import replacing
 
 MOST = 1000  # files remembered

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine import _native as native
+from mullama_lab.engine import native
 from mullama_lab.engine.options import listed
 from mullama_lab.engine.per_model import once_per_model
 from mullama_lab.engine.sampling.chain import Stage

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine import _native as native
+from mullama_lab.engine import native
 from mullama_lab.engine.options import must_not_be_endless
 from mullama_lab.engine.sampling import samplers as s
 from mullama_lab.engine.sampling.capture import must_be_sound

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mullama_lab.engine import _native as native
+from mullama_lab.engine import native
 from mullama_lab.engine.options import MAX_SEED, MAX_STEP, whole
 from mullama_lab.engine.sampling.capture import largest
 from mullama_lab.engine.sampling.chain import Chain, Stage

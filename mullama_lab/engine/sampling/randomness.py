@@ -11,7 +11,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from mullama_lab.engine import _native as native
+from mullama_lab.engine import native
 
 
 class Draws:

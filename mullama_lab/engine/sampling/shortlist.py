@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine._native import LARGEST_LOGIT
+from mullama_lab.engine.native.library import LARGEST_LOGIT
 
 HAND = 64  # tokens
 

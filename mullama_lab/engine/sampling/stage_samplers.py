@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine import _native as native
+from mullama_lab.engine import native
 from mullama_lab.engine.per_model import once_per_model
 from mullama_lab.engine.sampling import samplers as s
 from mullama_lab.engine.sampling.ban import BanSampler

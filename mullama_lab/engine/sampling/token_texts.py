@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import TYPE_CHECKING
 
-from mullama_lab.engine import _native_model as native
+from mullama_lab.engine.native import model as native
 from mullama_lab.engine.per_model import once_per_model
 from mullama_lab.glyphs import brief
 

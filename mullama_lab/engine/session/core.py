@@ -8,12 +8,12 @@ from time import monotonic
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mullama_lab.engine import _native_context as native
 from mullama_lab.engine.context import Context
 from mullama_lab.engine.context.context import MOMENT
 from mullama_lab.engine.generation.run import Run
 from mullama_lab.engine.handle import ContextOwner
 from mullama_lab.engine.model.opening import must_fit_memory, must_generate, warn_past_training
+from mullama_lab.engine.native import context as native
 from mullama_lab.engine.options import flag, kv_types, one_of, threads, whole
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.worker import Job

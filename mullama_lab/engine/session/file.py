@@ -8,9 +8,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mullama_lab.engine import _native_state as native
 from mullama_lab.engine import sealed_file
 from mullama_lab.engine.gguf.fingerprint import fingerprint
+from mullama_lab.engine.native import state as native
 from mullama_lab.engine.session.state import Contents, must_be_of, settings_for, unpacked
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree

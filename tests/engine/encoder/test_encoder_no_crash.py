@@ -15,8 +15,8 @@ from mullama_lab.engine import tiny
 
 PRELUDE = """
 import sys, threading
-from mullama_lab.engine import _native_context as native
-from mullama_lab.engine._native_encoder import TokenVectors
+from mullama_lab.engine.native import context as native
+from mullama_lab.engine.native.vectors import TokenVectors
 from mullama_lab.engine.encoder import MultiVectorEncoder
 from mullama_lab.engine.model import Model
 

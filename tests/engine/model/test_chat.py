@@ -6,7 +6,8 @@ import warnings
 
 import pytest
 
-from mullama_lab.engine import _native_model, tiny
+from mullama_lab.engine import tiny
+from mullama_lab.engine.native import model as native
 from mullama_lab.errors import ModelError
 
 TALK = [
@@ -25,9 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:the chat template of tiny does n
 def test_chatml_equals_llama_cpps_own_rendering(smollm2, length, add_generation_prompt):
     talk = [{**message, "content": message["content"].replace("\0", "")} for message in TALK]
     pairs = [(message["role"], message["content"]) for message in talk[:length]]
-    expected = _native_model.apply_builtin_template(
-        smollm2.chat_template, pairs, add_generation_prompt
-    )
+    expected = native.apply_builtin_template(smollm2.chat_template, pairs, add_generation_prompt)
     got = smollm2.render_chat(talk[:length], add_generation_prompt=add_generation_prompt)
     assert got.text == expected
     assert got.tokens == smollm2.tokenize(expected, add_special=False, parse_special=True)

@@ -7,8 +7,9 @@ import warnings
 import numpy as np
 import pytest
 
-from mullama_lab.engine import _native_model, tiny
+from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
+from mullama_lab.engine.native import model as native
 
 TEXTS = ["", " ", "Hello world", "Grüße 中文 😀", " a", "a\0b", "a</s>b", "x<s>", " <s>y"]
 
@@ -28,7 +29,7 @@ def any_vocabulary(request, tmp_path):
 
 def of_llama_cpp(model, text, *, add_special):
     with model._in_use() as vocabulary:
-        return _native_model.tokenize(vocabulary, text.encode(), add_special, True)
+        return native.tokenize(vocabulary, text.encode(), add_special, True)
 
 
 def test_what_is_added_around_a_text_is_what_llama_cpp_adds(any_vocabulary):

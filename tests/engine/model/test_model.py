@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from mullama_lab import hub
-from mullama_lab.engine import _native_amx, tiny
+from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
+from mullama_lab.engine.native import amx
 from mullama_lab.errors import (
     ClosedError,
     LoadCancelled,
@@ -397,9 +398,9 @@ def test_what_cannot_generate_opens_no_session(tmp_path):
     ],
 )
 def test_kernels_that_gcc_miscompiles_get_no_weights(said, layouts, safe, monkeypatch, capfd):
-    monkeypatch.setattr(_native_amx.C, "llama_print_system_info", lambda: said)
-    monkeypatch.setattr(_native_amx, "_extra_layouts", lambda: layouts)
-    assert _native_amx.extra_layouts_are_safe.__wrapped__() is safe
+    monkeypatch.setattr(amx.C, "llama_print_system_info", lambda: said)
+    monkeypatch.setattr(amx, "_extra_layouts", lambda: layouts)
+    assert amx.extra_layouts_are_safe.__wrapped__() is safe
     os.write(2, b"heard")  # standard error is there again
     assert capfd.readouterr().err == "heard"
 
@@ -408,18 +409,18 @@ def test_a_ggml_without_its_functions_is_not_trusted(monkeypatch):
     def missing():
         raise AttributeError("undefined symbol: ggml_backend_reg_by_name")
 
-    monkeypatch.setattr(_native_amx.C, "llama_print_system_info", lambda: b"AMX_INT8 = 1")
-    monkeypatch.setattr(_native_amx, "_extra_layouts", missing)
-    assert not _native_amx.extra_layouts_are_safe.__wrapped__()
+    monkeypatch.setattr(amx.C, "llama_print_system_info", lambda: b"AMX_INT8 = 1")
+    monkeypatch.setattr(amx, "_extra_layouts", missing)
+    assert not amx.extra_layouts_are_safe.__wrapped__()
 
 
 def test_a_quantised_model_reads_a_long_prompt_and_lives(attempts):
     """Where the processor has AMX, llama.cpp's own settings end the process here."""
     code = """
     import mullama_lab as ml
-    from mullama_lab.engine import _native_model
+    from mullama_lab.engine.native import model as native
     session = ml.Model.load("smollm2-135m").session(n_ctx=512)
     attempt("prompt", lambda: session.logits("Once upon a time " * 40))
-    attempt("repacked", lambda: 1 / _native_model.model_params().use_extra_bufts)
+    attempt("repacked", lambda: 1 / native.model_params().use_extra_bufts)
     """
     assert attempts(textwrap.dedent(code)) == {"prompt": "fine", "repacked": "fine"}

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from mullama_lab.engine import tiny
-from mullama_lab.engine._native import Candidates, sampler
 from mullama_lab.engine.model import Model
+from mullama_lab.engine.native.samplers import Candidates, sampler
 from mullama_lab.engine.sampling.randomness import Draws
 from mullama_lab.engine.sampling.samplers import (
     DRY,

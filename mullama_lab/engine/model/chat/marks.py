@@ -15,7 +15,7 @@ from contextlib import suppress
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from mullama_lab.engine import _native_model as native
+from mullama_lab.engine.native import model as native
 from mullama_lab.engine.per_model import once_per_model
 from mullama_lab.glyphs import one_line, visible
 

@@ -1,6 +1,6 @@
 """Checked calls of llama.cpp on contexts that give a vector for each token.
 
-The rules are those of `_native`. A network with a memory decodes, one without (a BERT) encodes;
+The rules are those of the package. A network with a memory decodes, one without (a BERT) encodes;
 llama.cpp aborts when it is asked for the other, or for more tokens than a batch has room for.
 """
 
@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine._native import C, captured_log, last_error
-from mullama_lab.engine._native_context import Batch, StopFlag, clear_memory
+from mullama_lab.engine.native.context import Batch, StopFlag, clear_memory
+from mullama_lab.engine.native.library import C
+from mullama_lab.engine.native.log import captured_log, last_error
 from mullama_lab.errors import ClosedError, DecodeError, ModelLoadError
 
 MOST_SEQUENCES = 256  # of one batch, in llama.cpp

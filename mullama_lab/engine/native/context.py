@@ -1,6 +1,6 @@
 """Checked calls of llama.cpp on contexts: a KV cache, and what is decoded into it.
 
-The rules are those of `_native`. A context belongs to one thread; only its stop flag may be set
+The rules are those of the package. A context belongs to one thread; only its stop flag may be set
 by another.
 """
 
@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine._native import C, captured_log, last_error
+from mullama_lab.engine.native.library import C
+from mullama_lab.engine.native.log import captured_log, last_error
 from mullama_lab.errors import DecodeError, ModelLoadError
 
 KV_TYPES = {

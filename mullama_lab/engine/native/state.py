@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine._native import C, captured_log, last_error
+from mullama_lab.engine.native.library import C
+from mullama_lab.engine.native.log import captured_log, last_error
 from mullama_lab.errors import SessionError, SessionFileError
 
 STATE_VERSION: int = C.LLAMA_SESSION_VERSION  # llama.cpp raises it when the layout changes

@@ -1,6 +1,6 @@
 """Checked calls of llama.cpp on models and vocabularies.
 
-The rules are those of `_native`. Nothing here needs a context, and everything only reads, so any
+The rules are those of the package. Nothing here needs a context, and everything only reads, so any
 number of threads may call it on one model.
 """
 
@@ -15,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from mullama_lab.engine._native import C, captured_log, last_error
-from mullama_lab.engine._native_amx import extra_layouts_are_safe
 from mullama_lab.engine.leaving import Users, end_daemon_thread, has_begun
+from mullama_lab.engine.native.amx import extra_layouts_are_safe
+from mullama_lab.engine.native.library import C
+from mullama_lab.engine.native.log import captured_log, last_error
 from mullama_lab.errors import LoadCancelled, ModelLoadError
 
 VOCABULARY_TYPES = {

@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 
-from mullama_lab.engine._native import C
 from mullama_lab.engine.leaving import usable_in_forks
+from mullama_lab.engine.native.library import C
 
 _SMALL = 8192  # bytes; the tiles alone take as many
 _one_at_a_time = usable_in_forks(threading.Lock())
