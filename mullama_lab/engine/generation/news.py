@@ -18,6 +18,7 @@ from mullama_lab.glyphs import brief
 T = TypeVar("T")
 Result = TypeVar("Result", covariant=True)
 log = logging.getLogger(__name__)
+LOGGED = "what watches a generation failed"
 
 
 class News:
@@ -26,6 +27,7 @@ class News:
     def __init__(self) -> None:
         self._changed = usable_in_forks(threading.Condition())
         self._sleepers: list[Callable[[], None]] = []  # in event loops, each woken once
+        self._listeners: tuple[Callable[[], object], ...] = ()
 
     def tell(self) -> None:
         """Have all of them look again."""
@@ -34,6 +36,25 @@ class News:
             sleepers, self._sleepers = self._sleepers, []
         for wake in sleepers:
             wake()
+        for listener in self._listeners:
+            try:
+                listener()
+            except Exception:
+                log.exception(LOGGED)
+
+    def listen(self, callback: Callable[[], object]) -> Callable[[], None]:
+        """Call `callback()` at each `tell`; returns what undoes it, also twice."""
+
+        def listener() -> object:  # of its own, so that each undo takes back its own
+            return callback()
+
+        def undo() -> None:
+            with self._changed:
+                self._listeners = tuple(one for one in self._listeners if one is not listener)
+
+        with self._changed:
+            self._listeners = (*self._listeners, listener)
+        return undo
 
     def wait_until(self, ready: Callable[[], bool], each: Callable[[], None]) -> None:
         """Wait on this thread; `each` is called about five times a second."""
@@ -114,10 +135,11 @@ def call_logged(callback: Callable[[T], object], news: T) -> None:
     try:
         callback(news)
     except Exception:
-        log.exception("what watches a generation failed")
+        log.exception(LOGGED)
 
 
-def must_be_callable(callback: object, of: str) -> None:
+def must_be_callable(callback: object, of: str = "") -> None:
     """Refuse what cannot be called; TypeError."""
     if not callable(callback):
-        raise TypeError(f"callback={brief(callback)}: it must be a function of a {of}.")
+        takes = f"a {of}" if of else "no arguments"
+        raise TypeError(f"callback={brief(callback)}: it must be a function of {takes}.")

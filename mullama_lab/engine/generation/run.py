@@ -178,6 +178,22 @@ class Run(Awaitable[Trace]):
         self._job.when_done(lambda: [call_logged(call, self) for call in wanted])
         return wanted.clear
 
+    def on_news(self, callback: Callable[[], object]) -> Callable[[], None]:
+        """Call `callback()` whenever something is new: prompt tokens are done, a step, the end.
+
+        It is called on a thread of the session, between two tokens, so it must take microseconds:
+        wake a thread of yours that looks at the run. Of a run that has ended nothing is new, so
+        look once after you asked for it. What it raises is logged.
+
+        Returns:
+            what undoes it, however often it is called.
+
+        Raises:
+            TypeError: it cannot be called.
+        """
+        must_be_callable(callback)
+        return self._news.listen(callback)
+
     def __iter__(self) -> Iterator[Step]:
         seen = 0
         while (step := self.step_or_end(seen)) is not None:
@@ -235,6 +251,7 @@ class Run(Awaitable[Trace]):
     def _read_prompt(self, done: int, total: int) -> None:
         self._started = True
         self.progress = (done, total)
+        self._news.tell()
 
     def _made_step(self) -> None:
         self._tell_watchers()

@@ -304,6 +304,20 @@ def test_callbacks_are_told_each_step_once_and_then_the_end(session, writes):
     assert late[-1] is run
 
 
+def test_what_listens_for_news_hears_of_the_prompt_of_each_step_and_of_the_end(session, gate):
+    first = session.start("abc", NO_END | Custom(gate), max_tokens=1)
+    run = session.start("xyz", NO_END, max_tokens=4)  # waits for the first
+    news = []
+    run.on_news(lambda: news.append((run.state, run.progress[0], len(run.trace))))
+    gate.open.set()
+    run.wait()
+    session.generate("a", max_tokens=0)  # the end was told by now
+    n_prompt = len(run.trace.prompt_tokens)
+    assert first.done and ("prompt", n_prompt, 0) in news
+    assert {n for _, _, n in news} == {0, 1, 2, 3, 4} and news == sorted(news, key=lambda x: x[2])
+    assert news[-1] == ("finished", n_prompt, 4)
+
+
 def test_every_step_was_told_when_a_run_is_done(session):
     for _ in range(20):
         told = []
@@ -316,7 +330,8 @@ def test_every_step_was_told_when_a_run_is_done(session):
 def test_a_callback_that_is_undone_is_not_called(session, gate):
     told = []
     run = session.start("abc", NO_END | Custom(gate), max_tokens=3)
-    for undo in (run.on_step(told.append), run.on_end(told.append)):
+    news = run.on_news(lambda: told.append(run))
+    for undo in (run.on_step(told.append), run.on_end(told.append), news):
         undo()
         undo()
     gate.open.set()
@@ -331,6 +346,7 @@ def test_what_a_callback_raises_is_logged_and_stops_nothing(session, gate, caplo
     run = session.start("abc", NO_END | Custom(gate), max_tokens=3)
     run.on_step(fails)
     run.on_end(fails)
+    run.on_news(lambda: fails(run))
     with caplog.at_level(logging.ERROR):
         gate.open.set()
         assert len(run.wait()) == 3
@@ -340,6 +356,8 @@ def test_what_a_callback_raises_is_logged_and_stops_nothing(session, gate, caplo
         run.on_step(3)
     with pytest.raises(TypeError, match="a function of a Run"):
         run.on_end(None)
+    with pytest.raises(TypeError, match="a function of no arguments"):
+        run.on_news(None)
 
 
 @pytest.mark.parametrize("n_threads", [1, 512])
