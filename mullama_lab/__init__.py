@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from mullama_lab.engine.index import MultiVectorIndex
     from mullama_lab.engine.model import Model
     from mullama_lab.engine.model.chat import RenderedChat
-    from mullama_lab.engine.sampling.preview import Preview, StageView
-    from mullama_lab.engine.sampling.samplers import (
+    from mullama_lab.engine.session import Session
+    from mullama_lab.engine.session.conversation import Conversation
+    from mullama_lab.engine.stages import (
         DRY,
         XTC,
         AdaptiveP,
@@ -46,8 +47,7 @@ if TYPE_CHECKING:
         TopP,
         Typical,
     )
-    from mullama_lab.engine.session import Session
-    from mullama_lab.engine.session.conversation import Conversation
+    from mullama_lab.engine.stages.preview import Preview, StageView
     from mullama_lab.engine.trace import Trace
     from mullama_lab.engine.trace.step import Step
     from mullama_lab.engine.tree import Tree
@@ -107,11 +107,11 @@ _HOMES = {
     "Model": "engine.model",
     "MultiVectorEncoder": "engine.encoder",
     "MultiVectorIndex": "engine.index",
-    "Preview": "engine.sampling.preview",
+    "Preview": "engine.stages.preview",
     "RenderedChat": "engine.model.chat",
     "Run": "engine.generation.run",
     "Session": "engine.session",
-    "StageView": "engine.sampling.preview",
+    "StageView": "engine.stages.preview",
     "Step": "engine.trace.step",
     "Trace": "engine.trace",
     "Tree": "engine.tree",
@@ -128,7 +128,7 @@ def __getattr__(name: str) -> Any:
     elif name in _MODULES:
         value = importlib.import_module(f"{__name__}.{name}")
     elif name in __all__:  # what has no home of its own is a stage or the chain
-        home = importlib.import_module(f"{__name__}.{_HOMES.get(name, 'engine.sampling.samplers')}")
+        home = importlib.import_module(f"{__name__}.{_HOMES.get(name, 'engine.stages')}")
         value = getattr(home, name)
     else:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

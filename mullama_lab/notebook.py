@@ -17,7 +17,7 @@ from IPython.core.magic_arguments import argument, magic_arguments, parse_argstr
 from IPython.display import display
 
 from mullama_lab import hub
-from mullama_lab.engine.sampling.samplers import Chain, Temperature
+from mullama_lab.engine.stages import Chain, Temperature
 from mullama_lab.errors import MullamaError
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from mullama_lab.engine.encoder import MultiVectorEncoder
     from mullama_lab.engine.generation.run import Run
     from mullama_lab.engine.model import Model
-    from mullama_lab.engine.sampling.preview import Preview
     from mullama_lab.engine.session import Session
+    from mullama_lab.engine.stages.preview import Preview
     from mullama_lab.engine.trace import Trace
 
 Bundle = Any  # what _repr_mimebundle_ returns
@@ -41,7 +41,7 @@ def register_displays(shell: InteractiveShell) -> None:
         ("model.model", "Model", _show_model),
         ("trace.trace", "Trace", _show_trace),
         ("generation.run", "Run", _show_run),
-        ("sampling.preview", "Preview", _show_preview),
+        ("stages.preview", "Preview", _show_preview),
         ("encoder.encoder", "MultiVectorEncoder", _show_encoder),
     ):
         formatter.for_type_by_name(f"mullama_lab.engine.{module}", name, show)

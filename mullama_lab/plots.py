@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from mullama_lab.engine.multivector import MultiVector, maxsim
 from mullama_lab.engine.multivector.scales import BARS, SCALES, raw_ends
 from mullama_lab.engine.options import instance, listed, whole
-from mullama_lab.engine.sampling.preview import Preview
+from mullama_lab.engine.stages.preview import Preview
 from mullama_lab.engine.trace import Trace
 from mullama_lab.glyphs import brief, one_line, visible
 

@@ -14,7 +14,7 @@ import mullama_lab as ml
 from mullama_lab import studies
 from mullama_lab.engine.encoder import MultiVectorEncoder
 from mullama_lab.engine.index import MultiVectorIndex
-from mullama_lab.engine.sampling.moment import moment_of_row
+from mullama_lab.engine.stages.moment import moment_of_row
 from mullama_lab.engine.tiny import write
 from mullama_lab.engine.trace.divergence import divergence
 

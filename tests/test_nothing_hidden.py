@@ -19,8 +19,8 @@ from mullama_lab.engine import tiny
 from mullama_lab.engine.encoder import MultiVectorEncoder
 from mullama_lab.engine.index import MultiVectorIndex
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.sampling.chain import Stage
 from mullama_lab.engine.session import Session
+from mullama_lab.engine.stages import Stage
 from mullama_lab.errors import MullamaError
 from mullama_lab.glyphs import visible
 from mullama_lab.widgets import model_card

@@ -20,8 +20,8 @@ from llama_cpp import llama_cpp as _llama_cpp
 from mullama_lab.bench.table import Row
 from mullama_lab.bench.turns import in_turns, in_turns_afresh, speeds
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.sampling.samplers import Chain
 from mullama_lab.engine.session import Session
+from mullama_lab.engine.stages import Chain
 
 C: Any = _llama_cpp  # its annotations do not allow what ctypes does
 

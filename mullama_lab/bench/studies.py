@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from mullama_lab.bench.table import Row
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.sampling.chain import Chain, Stage
-from mullama_lab.engine.sampling.samplers import MinP, Penalties, Temperature, TopK, TopP
 from mullama_lab.engine.session import Session
+from mullama_lab.engine.stages import Chain, MinP, Penalties, Stage, Temperature, TopK, TopP
 from mullama_lab.engine.trace import Trace
 from mullama_lab.studies.explore import explore
 from mullama_lab.studies.flips import flip_map

@@ -15,8 +15,7 @@ import numpy as np
 
 from mullama_lab.engine.generation.run import Run
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.sampling.chain import Chain
-from mullama_lab.engine.sampling.samplers import Temperature
+from mullama_lab.engine.stages import Chain, Temperature
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.worker import WAIT_STEP
 from mullama_lab.errors import MullamaError

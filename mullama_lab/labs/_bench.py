@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 
 from mullama_lab.engine.generation.run import Run
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.sampling.chain import Chain
 from mullama_lab.engine.session import Session
+from mullama_lab.engine.stages import Chain
 from mullama_lab.engine.trace import Trace
 from mullama_lab.glyphs import brief
 from mullama_lab.labs._lab import Lab

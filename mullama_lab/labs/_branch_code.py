@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from mullama_lab.engine.sampling.chain import Chain
-from mullama_lab.engine.sampling.schedule import Schedule
 from mullama_lab.engine.session import Session
+from mullama_lab.engine.stages import Chain
+from mullama_lab.engine.stages.schedule import Schedule
 from mullama_lab.engine.tree import Tree
 from mullama_lab.widgets import RunPanel
 from mullama_lab.widgets._trace_code import run_code, trace_code

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine.generation.run import Run
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.session import Session
+from mullama_lab.engine.stages import Chain, Stage
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.worker import WAIT_STEP, Job
 from mullama_lab.errors import MullamaError

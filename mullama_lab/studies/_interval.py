@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mullama_lab.engine.sampling.chain import Setting
-from mullama_lab.engine.sampling.tail import Uncovered
+from mullama_lab.engine.rows.tail import Uncovered
+from mullama_lab.engine.stages import Setting
 
 Chosen = Callable[[float], int]  # the token at a value; `Uncovered` where that is not known
 Ways = tuple[Sequence[float], Sequence[float]]  # values from the one in force down, and up

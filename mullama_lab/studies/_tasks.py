@@ -13,9 +13,9 @@ from typing import Any
 
 from mullama_lab.engine.generation.run import Run
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.sampling.chain import Chain
-from mullama_lab.engine.sampling.chain_sampler import check
 from mullama_lab.engine.session import Session
+from mullama_lab.engine.stages import Chain
+from mullama_lab.engine.stages.chain_sampler import check
 from mullama_lab.errors import ClosedError, MullamaError
 from mullama_lab.studies._together import Bar, mean, wait_for
 

@@ -23,7 +23,7 @@ from mullama_lab.engine.generation.expand import given_trace
 from mullama_lab.engine.generation.spread import Prompt
 from mullama_lab.engine.noise_floor import known_floor
 from mullama_lab.engine.options import whole
-from mullama_lab.engine.sampling.capture import RowFacts, RowReader, largest
+from mullama_lab.engine.rows.capture import RowFacts, RowReader, largest
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree

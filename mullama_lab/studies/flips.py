@@ -25,19 +25,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.sampling.chain import Chain, Setting, Stage
-from mullama_lab.engine.sampling.chain_sampler import ChainSampler
-from mullama_lab.engine.sampling.moment import Moment
-from mullama_lab.engine.sampling.schedule import (
+from mullama_lab.engine.rows.tail import Uncovered
+from mullama_lab.engine.session import Session
+from mullama_lab.engine.session.trace_rows import TraceRows, ever_learning, rows_and_schedule
+from mullama_lab.engine.stages import Chain, Setting, Stage
+from mullama_lab.engine.stages.chain_sampler import ChainSampler
+from mullama_lab.engine.stages.moment import Moment
+from mullama_lab.engine.stages.schedule import (
     ChainOrSchedule,
     Schedule,
     ScheduleSampler,
     StageName,
     names_of,
 )
-from mullama_lab.engine.sampling.tail import Uncovered
-from mullama_lab.engine.session import Session
-from mullama_lab.engine.session.trace_rows import TraceRows, ever_learning, rows_and_schedule
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import NoCandidates, StageFailed
 from mullama_lab.studies._interval import (

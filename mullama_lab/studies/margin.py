@@ -14,8 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.sampling import samplers as s
-from mullama_lab.engine.sampling.chain import Stage
+from mullama_lab.engine import stages as s
+from mullama_lab.engine.stages import Stage
 
 # The setting that decides what each stage removes, and whether more of it keeps more.
 LOOSENED_BY = {

@@ -16,11 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.sampling.chain import Chain, Stage
-from mullama_lab.engine.sampling.moment import Moment
-from mullama_lab.engine.sampling.samplers import Custom
-from mullama_lab.engine.sampling.schedule import ChainOrSchedule, Schedule, ScheduleSampler
-from mullama_lab.engine.sampling.tail import Uncovered
+from mullama_lab.engine.rows.tail import Uncovered
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.session.trace_rows import (
     TraceRows,
@@ -29,6 +25,9 @@ from mullama_lab.engine.session.trace_rows import (
     learning,
     rows_and_schedule,
 )
+from mullama_lab.engine.stages import Chain, Custom, Stage
+from mullama_lab.engine.stages.moment import Moment
+from mullama_lab.engine.stages.schedule import ChainOrSchedule, Schedule, ScheduleSampler
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import NoCandidates, StageFailed
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine.generation.spread import Prompt
 from mullama_lab.engine.options import Stop, whole
-from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.session import Session
+from mullama_lab.engine.stages import Chain, Stage
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
 from mullama_lab.glyphs import brief

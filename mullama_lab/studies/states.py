@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mullama_lab.engine import stages as s
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.options import whole
-from mullama_lab.engine.sampling import samplers as s
-from mullama_lab.engine.sampling.chain import Chain, Stage
-from mullama_lab.engine.sampling.moment import Moment
-from mullama_lab.engine.sampling.schedule import ChainOrSchedule, Schedule, ScheduleSampler
-from mullama_lab.engine.sampling.tail import Uncovered
+from mullama_lab.engine.rows.tail import Uncovered
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.session.trace_rows import TraceRows, rows_and_schedule
+from mullama_lab.engine.stages import Chain, Stage
+from mullama_lab.engine.stages.moment import Moment
+from mullama_lab.engine.stages.schedule import ChainOrSchedule, Schedule, ScheduleSampler
 from mullama_lab.engine.trace import Trace
 
 if TYPE_CHECKING:

@@ -26,8 +26,8 @@ from mullama_lab.engine.options import (
     stop_strings_and_tokens,
     whole,
 )
-from mullama_lab.engine.sampling.chain import Chain, Stage
 from mullama_lab.engine.session import Session
+from mullama_lab.engine.stages import Chain, Stage
 from mullama_lab.files.path import in_full
 from mullama_lab.glyphs import brief
 from mullama_lab.studies._tasks import Item, Limits, Row, Task, do, failed, work

@@ -15,9 +15,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mullama_lab.engine.sampling.catalogue import catalogue
-from mullama_lab.engine.sampling.chain import Chain, Stage
-from mullama_lab.engine.sampling.samplers import Custom
+from mullama_lab.engine.stages import Chain, Custom, Stage
+from mullama_lab.engine.stages.catalogue import catalogue
 from mullama_lab.glyphs import brief
 
 MAX_CARDS = 32

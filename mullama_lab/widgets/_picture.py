@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mullama_lab.engine.sampling.preview import Preview, StageView
+    from mullama_lab.engine.stages.preview import Preview, StageView
 
 N_ROWS = 20
 N_FIRST = 14  # rows that only the raw row decides; the others also follow the chain

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mullama_lab.engine.sampling.schedule import Schedule
+from mullama_lab.engine.stages.schedule import Schedule
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.divergence import n_shared
 from mullama_lab.engine.tree.nodes import Branch

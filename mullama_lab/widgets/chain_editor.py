@@ -15,8 +15,8 @@ from xml.etree.ElementTree import Element
 
 import traitlets
 
-from mullama_lab.engine.sampling.chain import Chain, Stage
-from mullama_lab.engine.sampling.presets import Presets
+from mullama_lab.engine.stages import Chain, Stage
+from mullama_lab.engine.stages.presets import Presets
 from mullama_lab.errors import PresetError
 from mullama_lab.glyphs import brief
 from mullama_lab.widgets import _front_end, _static
@@ -34,7 +34,7 @@ from mullama_lab.widgets._cards import (
 from mullama_lab.widgets._view import View, short_text, true_or_false, whole_number
 
 if TYPE_CHECKING:
-    from mullama_lab.engine.sampling.preview import Preview
+    from mullama_lab.engine.stages.preview import Preview
 
 Cards = tuple[Card, ...]
 
@@ -42,7 +42,7 @@ Cards = tuple[Card, ...]
 class ChainEditor(View):
     """Edit a chain, by hand or from Python.
 
-    >>> from mullama_lab.engine.sampling.samplers import MinP, TopK
+    >>> from mullama_lab.engine.stages import MinP, TopK
     >>> editor = ChainEditor(TopK(40) | MinP(0.05))
     >>> editor.set("TopK", k=20)
     >>> editor.toggle("MinP", on=False)

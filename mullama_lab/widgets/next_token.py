@@ -17,7 +17,7 @@ from mullama_lab.widgets._picture import GONE, REMOVED, UNLISTED, picture
 from mullama_lab.widgets._view import View, must_be_function, whole_number
 
 if TYPE_CHECKING:
-    from mullama_lab.engine.sampling.preview import Preview
+    from mullama_lab.engine.stages.preview import Preview
 
 MAX_AFTER = 80  # characters of the prompt's end
 MAX_TEXT = 600  # characters of a note or a message

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 SETUP = """
-from mullama_lab.engine.sampling.samplers import MinP, Temperature, TopK
+from mullama_lab.engine.stages import MinP, Temperature, TopK
 from mullama_lab.widgets import ChainEditor
 editor = ChainEditor(TopK(40) | MinP(0.05) | Temperature(0.8))
 seen = []

@@ -9,7 +9,7 @@ import pathlib, tempfile
 import numpy as np
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.sampling.samplers import Chain, MinP, Penalties, Temperature, TopK
+from mullama_lab.engine.stages import Chain, MinP, Penalties, Temperature, TopK
 from mullama_lab.widgets import NextToken
 model = Model.load(tiny.write(pathlib.Path(tempfile.mkdtemp()) / "tiny.gguf"))
 row = np.full(model.n_vocab, -30.0, np.float32)

@@ -8,7 +8,7 @@ SETUP = """
 import pathlib, tempfile, time
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.sampling.samplers import Custom, Temperature
+from mullama_lab.engine.stages import Custom, Temperature
 from mullama_lab.widgets import RunPanel
 model = Model.load(tiny.write(pathlib.Path(tempfile.mkdtemp()) / "tiny.gguf"))
 session = model.session(n_ctx=512)
@@ -111,7 +111,7 @@ NOISY = """
 import pathlib, tempfile
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.sampling.samplers import Temperature
+from mullama_lab.engine.stages import Temperature
 from mullama_lab.widgets import RunPanel
 model = Model.load(tiny.write(pathlib.Path(tempfile.mkdtemp()) / "tiny.gguf"))
 panel = RunPanel("Once upon a time there was a lighthouse")

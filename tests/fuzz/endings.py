@@ -20,8 +20,8 @@ from pathlib import Path
 from mullama_lab.engine.encoder import MultiVectorEncoder
 from mullama_lab.engine.index import MultiVectorIndex
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.sampling.samplers import DRY, Chain, Custom, Infill, Mask, TopK
 from mullama_lab.engine.session import Session
+from mullama_lab.engine.stages import DRY, Chain, Custom, Infill, Mask, TopK
 from mullama_lab.studies.sweeps import sweep
 
 FOLDER = Path(sys.argv[1])  # with tiny.gguf, bpe.gguf and bert.gguf

@@ -22,8 +22,8 @@ from pathlib import Path
 from mullama_lab.engine.encoder import MultiVectorEncoder
 from mullama_lab.engine.index import MultiVectorIndex
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.sampling.samplers import DRY, Chain, Mask, TopK
 from mullama_lab.engine.session import Session
+from mullama_lab.engine.stages import DRY, Chain, Mask, TopK
 from mullama_lab.errors import ClosedError, ContextFull, SessionError, Stopped, UnknownDocument
 from mullama_lab.studies.replay import replay
 from mullama_lab.studies.sweeps import sweep

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.sampling.samplers import Mask
+from mullama_lab.engine.stages import Mask
 from mullama_lab.errors import ContextFull, SessionError
 
 NO_END = Mask(ban=[tiny.EOS])

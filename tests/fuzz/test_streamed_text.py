@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.sampling.samplers import Custom
+from mullama_lab.engine.stages import Custom
 
 PIECES = ["a😀", "é, ", "STOP", "ab"]
 X = [ord("x") + 3]

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from mullama_lab.engine import stages as s
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.sampling import samplers as s
-from mullama_lab.engine.sampling.chain import Chain, Stage
-from mullama_lab.engine.sampling.schedule import Schedule, names_of
+from mullama_lab.engine.stages import Chain, Stage
+from mullama_lab.engine.stages.schedule import Schedule, names_of
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import NoCandidates
 from mullama_lab.labs import _asking

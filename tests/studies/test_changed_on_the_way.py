@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mullama_lab.engine import stages as s
 from mullama_lab.engine import tiny
-from mullama_lab.engine.sampling import samplers as s
-from mullama_lab.engine.sampling.chain import Chain
-from mullama_lab.engine.sampling.schedule import Schedule, StageName
+from mullama_lab.engine.stages import Chain
+from mullama_lab.engine.stages.schedule import Schedule, StageName
 from mullama_lab.engine.trace import Trace
 from mullama_lab.studies.fate import fate
 from mullama_lab.studies.flips import flip_map

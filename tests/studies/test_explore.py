@@ -11,10 +11,10 @@ import threading
 import numpy as np
 import pytest
 
+from mullama_lab.engine import stages as s
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.noise_floor import NoiseFloor, known_floor, remember
-from mullama_lab.engine.sampling import samplers as s
 from mullama_lab.engine.tree import Tree
 from mullama_lab.errors import ClosedError, ContextFull
 from mullama_lab.studies import explore as study

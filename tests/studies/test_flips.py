@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mullama_lab.engine.sampling import samplers as s
-from mullama_lab.engine.sampling.chain import Chain
+from mullama_lab.engine import stages as s
+from mullama_lab.engine.stages import Chain
 from mullama_lab.engine.trace import Trace
 from mullama_lab.studies.flips import N_STOPS, PRECISION, flip_map
 from mullama_lab.studies.replay import replay

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mullama_lab.engine import stages as s
 from mullama_lab.engine.noise_floor import jensen_shannon
-from mullama_lab.engine.sampling import samplers as s
-from mullama_lab.engine.sampling.chain import Chain
+from mullama_lab.engine.stages import Chain
 from mullama_lab.studies.order import orders, orders_in_row
 
 CHAIN = s.TopP(0.7) | s.Temperature(1.8) | s.MinP(0.2)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from tqdm.auto import tqdm
 
+from mullama_lab.engine import stages as s
 from mullama_lab.engine import tiny
-from mullama_lab.engine.sampling import samplers as s
-from mullama_lab.engine.sampling.chain import Chain
+from mullama_lab.engine.stages import Chain
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import ClosedError, ContextFull, StageFailed
 from mullama_lab.studies import seeds as study

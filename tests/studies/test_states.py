@@ -7,8 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from mullama_lab.engine.sampling import samplers as s
-from mullama_lab.engine.sampling.chain import Chain
+from mullama_lab.engine import stages as s
+from mullama_lab.engine.stages import Chain
 from mullama_lab.studies.states import repeated, stage_states
 
 TEXT = "abcabxabcabyab"

@@ -16,10 +16,10 @@ import pytest
 from distributed import Client, LocalCluster
 from tqdm.auto import tqdm
 
+from mullama_lab.engine import stages as s
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.sampling import samplers as s
-from mullama_lab.engine.sampling.chain import Chain
+from mullama_lab.engine.stages import Chain
 from mullama_lab.errors import ClosedError, ModelNotFound
 from mullama_lab.studies import _tasks, sweeps
 from mullama_lab.studies.sweeps import SweepStopped, grid, sweep

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mullama_lab.engine.sampling.samplers import Mask, Temperature
+from mullama_lab.engine.stages import Mask, Temperature
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
 from mullama_lab.widgets import BranchTree, _front_end, _tree_rows

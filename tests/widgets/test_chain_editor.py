@@ -12,8 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mullama_lab.engine.sampling.catalogue import catalogue
-from mullama_lab.engine.sampling.samplers import (
+from mullama_lab.engine.stages import (
     DRY,
     Ban,
     Chain,
@@ -25,6 +24,7 @@ from mullama_lab.engine.sampling.samplers import (
     TopK,
     TopP,
 )
+from mullama_lab.engine.stages.catalogue import catalogue
 from mullama_lab.widgets import ChainEditor, _front_end
 from mullama_lab.widgets._cards import TEXTS, edited, fresh
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mullama_lab.engine.noise_floor import NoiseFloor, known_floor, remember
-from mullama_lab.engine.sampling.samplers import Chain, Mask, Temperature, TopK
+from mullama_lab.engine.stages import Chain, Mask, Temperature, TopK
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.divergence import divergence
 from mullama_lab.widgets._compare import BEFORE, MOST_ROWS, Compared, compare

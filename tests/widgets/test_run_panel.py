@@ -13,8 +13,8 @@ import pytest
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.sampling.samplers import Chain, Greedy, Temperature
 from mullama_lab.engine.session import Session
+from mullama_lab.engine.stages import Chain, Greedy, Temperature
 from mullama_lab.engine.trace.divergence import divergence, where_they_part
 from mullama_lab.glyphs import visible_piece
 from mullama_lab.widgets import RunPanel, _front_end

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mullama_lab.engine import stages as s
 from mullama_lab.engine.context import Context
 from mullama_lab.engine.generation.generate import Controls, FirstRow, Lane, Limits, Logits
-from mullama_lab.engine.sampling import samplers as s
-from mullama_lab.engine.sampling.chain import Chain
-from mullama_lab.engine.sampling.chain_sampler import ChainSampler
+from mullama_lab.engine.stages import Chain
+from mullama_lab.engine.stages.chain_sampler import ChainSampler
 from mullama_lab.engine.trace import Trace
 
 if TYPE_CHECKING:

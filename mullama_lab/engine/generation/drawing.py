@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.sampling.capture import RowFacts, RowReader
-from mullama_lab.engine.sampling.chain import Chain
-from mullama_lab.engine.sampling.chain_sampler import ChainSampler, SurvivorCount, carried
-from mullama_lab.engine.sampling.stage_samplers import State
+from mullama_lab.engine.rows.capture import RowFacts, RowReader
+from mullama_lab.engine.stages import Chain, State
+from mullama_lab.engine.stages.chain_sampler import ChainSampler, SurvivorCount, carried
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.step import Facts
 

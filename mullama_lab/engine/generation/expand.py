@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from mullama_lab.engine.context import Context
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.model.opening import piece_of
-from mullama_lab.engine.sampling.capture import RowFacts
-from mullama_lab.engine.sampling.chain import Chain
+from mullama_lab.engine.rows.capture import RowFacts
+from mullama_lab.engine.stages import Chain
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.step import Facts
 from mullama_lab.errors import ContextFull

@@ -26,7 +26,7 @@ from mullama_lab.engine.context import Context
 from mullama_lab.engine.generation.drawing import Draw, Drawing, Learnt
 from mullama_lab.engine.generation.stops import Stops, StopSearch
 from mullama_lab.engine.options import Stop, token_limit
-from mullama_lab.engine.sampling.chain import Chain
+from mullama_lab.engine.stages import Chain
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.worker import helping_here
 from mullama_lab.errors import MullamaError, Stopped

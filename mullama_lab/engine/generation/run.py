@@ -15,8 +15,8 @@ from mullama_lab.engine.generation.news import (
     until_or_stopped,
 )
 from mullama_lab.engine.options import MAX_STEP, whole
-from mullama_lab.engine.sampling.chain import Chain, Stage
-from mullama_lab.engine.sampling.schedule import Schedule
+from mullama_lab.engine.stages import Chain, Stage
+from mullama_lab.engine.stages.schedule import Schedule
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.step import Step
 from mullama_lab.engine.worker import Job, Part, as_ended

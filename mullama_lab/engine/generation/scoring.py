@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from mullama_lab.engine.context import Context
 from mullama_lab.engine.generation.drawing import facts_of
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.sampling.capture import RowReader, must_be_sound
-from mullama_lab.engine.sampling.tail import log_total
+from mullama_lab.engine.rows.capture import RowReader, must_be_sound
+from mullama_lab.engine.rows.tail import log_total
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import ContextFull, Stopped
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.engine.options import listed, seed_or_random
-from mullama_lab.engine.sampling.chain import Chain, Stage
+from mullama_lab.engine.stages import Chain, Stage
 
 T = TypeVar("T")
 Prompt: TypeAlias = "str | Sequence[int] | NDArray[np.integer[Any]]"

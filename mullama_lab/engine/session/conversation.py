@@ -20,7 +20,7 @@ from mullama_lab.engine.model.chat import Chat, Layout, RenderedChat
 from mullama_lab.engine.model.chat.marks import marks_of
 from mullama_lab.engine.model.opening import must_be_short
 from mullama_lab.engine.options import Stop
-from mullama_lab.engine.sampling.schedule import ChainOrSchedule
+from mullama_lab.engine.stages.schedule import ChainOrSchedule
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import MullamaError
 

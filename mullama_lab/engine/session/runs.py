@@ -18,10 +18,10 @@ from mullama_lab.engine.model.chat import RenderedChat
 from mullama_lab.engine.model.ends import warn_of_two
 from mullama_lab.engine.model.opening import must_be_short, piece_of
 from mullama_lab.engine.options import MAX_TOP, Stop, listed, seed_or_random, whole
-from mullama_lab.engine.sampling.chain import Chain
-from mullama_lab.engine.sampling.chain_sampler import check
-from mullama_lab.engine.sampling.schedule import ChainOrSchedule, Schedule
 from mullama_lab.engine.session.cache import SessionCache
+from mullama_lab.engine.stages import Chain
+from mullama_lab.engine.stages.chain_sampler import check
+from mullama_lab.engine.stages.schedule import ChainOrSchedule, Schedule
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.worker import Job, Part
 from mullama_lab.errors import ContextFull

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mullama_lab.engine.generation.run import Run
 from mullama_lab.engine.generation.stream import Stream
 from mullama_lab.engine.options import Stop
-from mullama_lab.engine.sampling.schedule import ChainOrSchedule
 from mullama_lab.engine.session import file
 from mullama_lab.engine.session.branches import SessionBranches
 from mullama_lab.engine.session.conversation import Conversation, Messages, chat_tokens
 from mullama_lab.engine.session.file import SavedSession
+from mullama_lab.engine.stages.schedule import ChainOrSchedule
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
 

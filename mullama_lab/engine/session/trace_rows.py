@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.engine import native
+from mullama_lab.engine import stages as s
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.options import whole
-from mullama_lab.engine.sampling import samplers as s
-from mullama_lab.engine.sampling.chain import Chain, Stage
-from mullama_lab.engine.sampling.moment import Moment
-from mullama_lab.engine.sampling.schedule import ChainOrSchedule, Schedule
-from mullama_lab.engine.sampling.tail import Uncovered, log_total
+from mullama_lab.engine.rows.tail import Uncovered, log_total
 from mullama_lab.engine.session.session import Session
+from mullama_lab.engine.stages import Chain, Stage
+from mullama_lab.engine.stages.moment import Moment
+from mullama_lab.engine.stages.schedule import ChainOrSchedule, Schedule
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import DecodeError, NoCandidates
 from mullama_lab.glyphs import brief

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.sampling.samplers import XTC, Custom
+from mullama_lab.engine.stages import XTC, Custom
 from mullama_lab.engine.trace.trace import Trace
 
 SLACK = 1e-6  # probability that rounding may leave over

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from mullama_lab.engine.options import MAX_SEED, MAX_TOP, whole
-from mullama_lab.engine.sampling.chain import Chain
+from mullama_lab.engine.stages import Chain
 from mullama_lab.engine.trace import arrays as trace_arrays
 from mullama_lab.engine.trace.arrays import COLUMNS, TABLES
 from mullama_lab.engine.trace.step_texts import StepTexts

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.sampling.capture import RowFacts
-from mullama_lab.engine.sampling.chain import Chain
+from mullama_lab.engine.rows.capture import RowFacts
+from mullama_lab.engine.stages import Chain
 
 
 @dataclass(slots=True)

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.engine.options import MAX_STEP, exact, whole
-from mullama_lab.engine.sampling.chain import Chain
-from mullama_lab.engine.sampling.schedule import Schedule
+from mullama_lab.engine.stages import Chain
+from mullama_lab.engine.stages.schedule import Schedule
 from mullama_lab.engine.trace import arrays as trace_arrays
 from mullama_lab.engine.trace import file, part
 from mullama_lab.engine.trace.arrays import COLUMNS, TABLES

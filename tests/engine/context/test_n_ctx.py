@@ -8,8 +8,8 @@ import pytest
 
 from mullama_lab.engine import sealed_file, tiny
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.sampling.samplers import Chain, Mask
 from mullama_lab.engine.session import Session
+from mullama_lab.engine.stages import Chain, Mask
 from mullama_lab.errors import ContextFull, SessionFileError
 
 NO_END = Chain([Mask(ban=[2])])

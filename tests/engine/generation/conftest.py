@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from mullama_lab.engine import tiny
-from mullama_lab.engine.sampling.samplers import Mask, TopK
+from mullama_lab.engine.stages import Mask, TopK
 
 
 class Gate:

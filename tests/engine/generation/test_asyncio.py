@@ -11,7 +11,7 @@ import time
 import pytest
 
 from mullama_lab.engine import tiny
-from mullama_lab.engine.sampling.samplers import Chain, Custom, Mask
+from mullama_lab.engine.stages import Chain, Custom, Mask
 from mullama_lab.errors import SessionError, StageFailed
 
 pytestmark = pytest.mark.usefixtures("no_event_loop")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mullama_lab.engine import tiny
-from mullama_lab.engine.sampling.samplers import Mask
+from mullama_lab.engine.stages import Mask
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import ClosedError, ContextFull
 

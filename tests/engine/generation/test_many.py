@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mullama_lab.engine import tiny
-from mullama_lab.engine.sampling.samplers import (
+from mullama_lab.engine.stages import (
     Chain,
     Custom,
     Mask,

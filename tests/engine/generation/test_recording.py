@@ -7,7 +7,7 @@ import pytest
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.generation.drawing import Drawing
-from mullama_lab.engine.sampling.samplers import Mask, Penalties, Temperature, TopK
+from mullama_lab.engine.stages import Mask, Penalties, Temperature, TopK
 from mullama_lab.errors import DecodeError
 
 CHAIN = Mask(ban=(tiny.EOS,)) | Penalties(repeat=1.2) | TopK(30) | Temperature(1.1)

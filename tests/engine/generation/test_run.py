@@ -11,7 +11,7 @@ import pytest
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.sampling.samplers import (
+from mullama_lab.engine.stages import (
     Chain,
     Custom,
     LogitBias,

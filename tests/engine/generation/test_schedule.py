@@ -7,9 +7,9 @@ import threading
 import numpy as np
 import pytest
 
+from mullama_lab.engine import stages as s
 from mullama_lab.engine import tiny
-from mullama_lab.engine.sampling import samplers as s
-from mullama_lab.engine.sampling.chain import Chain
+from mullama_lab.engine.stages import Chain
 from mullama_lab.errors import NoCandidates
 
 NO_END = s.Mask(ban=[tiny.EOS])

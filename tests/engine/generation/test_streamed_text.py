@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.sampling.samplers import Chain, Custom, Mask
+from mullama_lab.engine.stages import Chain, Custom, Mask
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.step_texts import StepTexts, decoded
 from mullama_lab.errors import StageFailed

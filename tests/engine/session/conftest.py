@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mullama_lab.engine import tiny
-from mullama_lab.engine.sampling.samplers import Mask, Temperature, TopK
+from mullama_lab.engine.stages import Mask, Temperature, TopK
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.sampling.samplers import Greedy, Mask, Temperature
+from mullama_lab.engine.stages import Greedy, Mask, Temperature
 from mullama_lab.errors import ContextFull, SessionError
 
 pytestmark = pytest.mark.usefixtures("no_event_loop")

@@ -8,7 +8,7 @@ import pytest
 from mullama_lab.engine import tiny
 from mullama_lab.engine.context.ledger import Ledger
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.sampling.samplers import Mask
+from mullama_lab.engine.stages import Mask
 from mullama_lab.errors import ClosedError, ContextFull, SessionError
 
 NO_END = Mask(ban=[tiny.EOS])

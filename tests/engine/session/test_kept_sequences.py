@@ -12,8 +12,8 @@ import pytest
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.sampling.samplers import Mask
 from mullama_lab.engine.session import Session
+from mullama_lab.engine.stages import Mask
 from mullama_lab.errors import ContextFull
 
 NO_END = Mask(ban=[tiny.EOS])

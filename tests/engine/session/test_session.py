@@ -11,7 +11,7 @@ import pytest
 from mullama_lab.engine import tiny
 from mullama_lab.engine.context.context import MOMENT
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.sampling.samplers import Greedy, LogitBias, Mask
+from mullama_lab.engine.stages import Greedy, LogitBias, Mask
 from mullama_lab.errors import ContextFull
 
 EOS = tiny.EOS

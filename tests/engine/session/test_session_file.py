@@ -16,8 +16,8 @@ from safetensors.numpy import load_file
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.sampling.samplers import Custom, Mask, Temperature, TopK
 from mullama_lab.engine.session import Session
+from mullama_lab.engine.stages import Custom, Mask, Temperature, TopK
 from mullama_lab.engine.tree import Tree
 from mullama_lab.errors import ClosedError, SessionFileError, SessionMismatch, SessionNotSaved
 

@@ -10,7 +10,7 @@ import pytest
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.model.chat import RenderedChat
-from mullama_lab.engine.sampling.samplers import Chain, Custom, LogitBias, Mask, Temperature, TopK
+from mullama_lab.engine.stages import Chain, Custom, LogitBias, Mask, Temperature, TopK
 from mullama_lab.errors import ClosedError, ModelLoadError, NoCandidates, StageFailed
 
 NO_END = Mask(ban=[tiny.EOS])

@@ -12,7 +12,7 @@ import pytest
 import mullama_lab
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.sampling.samplers import Chain, Custom, Mask
+from mullama_lab.engine.stages import Chain, Custom, Mask
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import ClosedError, ContextFull, StageFailed
 

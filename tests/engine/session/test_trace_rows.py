@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from mullama_lab.engine import tiny
-from mullama_lab.engine.sampling.samplers import Mask
 from mullama_lab.engine.session.trace_rows import TraceRows
+from mullama_lab.engine.stages import Mask
 from mullama_lab.engine.trace import Trace
 
 

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from mullama_lab.engine import bar, tiny
-from mullama_lab.engine.sampling.samplers import Chain, Custom, Mask
+from mullama_lab.engine.stages import Chain, Custom, Mask
 from mullama_lab.errors import ClosedError
 
 NO_END = Chain([Mask(ban=[tiny.EOS])])

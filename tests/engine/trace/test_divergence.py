@@ -9,7 +9,7 @@ import pytest
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.sampling.samplers import XTC, Chain, Mask, Temperature, TopK
+from mullama_lab.engine.stages import XTC, Chain, Mask, Temperature, TopK
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.divergence import Divergence, as_noisy, divergence, where_they_part
 

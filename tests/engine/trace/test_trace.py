@@ -14,8 +14,8 @@ import pytest
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.sampling.capture import KEEP_LEAST
-from mullama_lab.engine.sampling.samplers import (
+from mullama_lab.engine.rows.capture import KEEP_LEAST
+from mullama_lab.engine.stages import (
     Chain,
     Custom,
     Greedy,

@@ -10,7 +10,7 @@ import threading
 import numpy as np
 import pytest
 
-from mullama_lab.engine.sampling.capture import RowFacts
+from mullama_lab.engine.rows.capture import RowFacts
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.step import Facts
 from mullama_lab.engine.tree import Tree

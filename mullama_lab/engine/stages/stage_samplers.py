@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine import native
 from mullama_lab.engine.per_model import once_per_model
-from mullama_lab.engine.sampling import samplers as s
-from mullama_lab.engine.sampling.ban import BanSampler
-from mullama_lab.engine.sampling.chain import Stage
-from mullama_lab.engine.sampling.randomness import addressed_seed
+from mullama_lab.engine.stages import samplers as s
+from mullama_lab.engine.stages.ban import BanSampler
+from mullama_lab.engine.stages.chain import Stage
+from mullama_lab.engine.stages.randomness import addressed_seed
 from mullama_lab.errors import StageFailed
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import mullama_lab as ml
-from mullama_lab.engine.sampling import presets
+from mullama_lab.engine.stages import presets
 from mullama_lab.errors import PresetError
 from mullama_lab.glyphs import visible
 

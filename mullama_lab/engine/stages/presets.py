@@ -19,8 +19,8 @@ import platformdirs
 from filelock import FileLock, Timeout
 
 from mullama_lab.engine.options import flag
-from mullama_lab.engine.sampling import samplers as s
-from mullama_lab.engine.sampling.chain import Chain
+from mullama_lab.engine.stages import samplers as s
+from mullama_lab.engine.stages.chain import Chain
 from mullama_lab.errors import PresetError
 from mullama_lab.files.path import in_full
 from mullama_lab.files.replacing import must_not_be_a_device, replacing

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mullama_lab.engine.options import listed
-from mullama_lab.engine.sampling.chain import Stage, setting
-from mullama_lab.engine.sampling.words import biases_of_words
+from mullama_lab.engine.stages.chain import Stage, setting
+from mullama_lab.engine.words.biases import biases_of_words
 from mullama_lab.glyphs import brief
 
 if TYPE_CHECKING:

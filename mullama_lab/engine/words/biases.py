@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mullama_lab.engine.sampling.token_texts import TokenTexts, token_texts
+from mullama_lab.engine.words.token_texts import TokenTexts, token_texts
 from mullama_lab.glyphs import brief
 from mullama_lab.warned import warn
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from mullama_lab.engine.sampling import samplers as s
-from mullama_lab.engine.sampling.chain import Stage
+from mullama_lab.engine.stages import samplers as s
+from mullama_lab.engine.stages.chain import Stage
 
 
 def catalogue() -> list[dict[str, Any]]:

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from mullama_lab.engine.sampling.randomness import addressed_seed
-from mullama_lab.engine.sampling.samplers import (
+from mullama_lab.engine.stages import (
     DRY,
     XTC,
     AdaptiveP,
@@ -33,6 +32,7 @@ from mullama_lab.engine.sampling.samplers import (
     TopP,
     Typical,
 )
+from mullama_lab.engine.stages.randomness import addressed_seed
 from mullama_lab.errors import NoCandidates
 
 N_VOCAB = 259

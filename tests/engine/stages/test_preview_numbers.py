@@ -10,8 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mullama_lab.engine.sampling.randomness import uniform
-from mullama_lab.engine.sampling.samplers import (
+from mullama_lab.engine.stages import (
     DRY,
     XTC,
     AdaptiveP,
@@ -29,6 +28,7 @@ from mullama_lab.engine.sampling.samplers import (
     TopP,
     Typical,
 )
+from mullama_lab.engine.stages.randomness import uniform
 from mullama_lab.errors import NoCandidates
 
 N_VOCAB = 259

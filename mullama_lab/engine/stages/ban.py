@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from mullama_lab.engine import native
 from mullama_lab.engine.options import listed
 from mullama_lab.engine.per_model import once_per_model
-from mullama_lab.engine.sampling.chain import Stage
-from mullama_lab.engine.sampling.spellings import MARGIN, Spellings, is_rest
-from mullama_lab.engine.sampling.token_texts import token_texts
+from mullama_lab.engine.stages.chain import Stage
+from mullama_lab.engine.words.spellings import MARGIN, Spellings, is_rest
+from mullama_lab.engine.words.token_texts import token_texts
 from mullama_lab.glyphs import brief
 
 if TYPE_CHECKING:

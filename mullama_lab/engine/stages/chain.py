@@ -1,7 +1,7 @@
 """What a stage and a chain are: immutable values that print as code and join with `|`.
 
 A Stage is one sampler with its settings; a Chain is stages in order. Neither owns native
-memory nor knows a model: `sampling.py` puts a chain to work.
+memory nor knows a model: `chain_sampler.py` puts a chain to work.
 
 Settings are dataclass fields made with `setting`, which carries the rule that a value must
 satisfy and what a slider for it looks like, so that the check, the error message and the
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from mullama_lab.engine.model import Model
-    from mullama_lab.engine.sampling.presets import Presets
-    from mullama_lab.engine.sampling.preview import Preview
+    from mullama_lab.engine.stages.presets import Presets
+    from mullama_lab.engine.stages.preview import Preview
 
 MOST_STAGES = 1000
 
@@ -198,7 +198,7 @@ class Chain(Sequence[Stage]):
     After the last stage llama.cpp's `dist` draws one of the candidates that are left, so an
     empty chain samples from the model's own distribution.
 
-    >>> from mullama_lab.engine.sampling.samplers import MinP, Temperature, TopK
+    >>> from mullama_lab.engine.stages import MinP, Temperature, TopK
     >>> TopK(40) | MinP(0.05) | Temperature(0.8)
     TopK(40) | MinP(0.05) | Temperature(0.8)
     >>> Chain.from_dict((TopK(40) | MinP(0.05)).to_dict()) == Chain([TopK(40), MinP(0.05)])
@@ -227,7 +227,7 @@ class Chain(Sequence[Stage]):
 
         Several of its stages do nothing at their default values; they are there to be turned.
         """
-        from mullama_lab.engine.sampling import samplers as s
+        from mullama_lab.engine.stages import samplers as s
 
         return cls(
             [
@@ -267,7 +267,7 @@ class Chain(Sequence[Stage]):
             ValueError: there is none of that name; the message lists those there are.
             PresetError: the file of saved chains is damaged; it is left as it is.
         """
-        from mullama_lab.engine.sampling import presets
+        from mullama_lab.engine.stages import presets
 
         return presets.preset(name)
 
@@ -278,7 +278,7 @@ class Chain(Sequence[Stage]):
         Raises:
             PresetError: the file of saved chains is damaged.
         """
-        from mullama_lab.engine.sampling import presets
+        from mullama_lab.engine.stages import presets
 
         return presets.presets()
 
@@ -294,7 +294,7 @@ class Chain(Sequence[Stage]):
                 value.
             PresetError: the file of saved chains is damaged, or could not be written.
         """
-        from mullama_lab.engine.sampling import presets
+        from mullama_lab.engine.stages import presets
 
         presets.save(self, name, replace=replace)
 
@@ -306,7 +306,7 @@ class Chain(Sequence[Stage]):
             ValueError: there is none of that name, or it is built in.
             PresetError: as in `save`.
         """
-        from mullama_lab.engine.sampling import presets
+        from mullama_lab.engine.stages import presets
 
         presets.delete(name)
 
@@ -334,7 +334,7 @@ class Chain(Sequence[Stage]):
             NoCandidates: a stage removed every token.
             StageFailed: a Custom stage raised or returned something unusable.
         """
-        from mullama_lab.engine.sampling.preview import preview
+        from mullama_lab.engine.stages.preview import preview
 
         return preview(
             self, row, model=model, history=history, seed=seed, step=step, top=top, state=state

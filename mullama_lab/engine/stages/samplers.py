@@ -15,9 +15,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.sampling.ban import Ban
-from mullama_lab.engine.sampling.chain import Chain, Setting, Stage, min_keep, setting
-from mullama_lab.engine.sampling.token_samplers import DRY, LogitBias, Mask, Penalties
+from mullama_lab.engine.stages.ban import Ban
+from mullama_lab.engine.stages.chain import Chain, Setting, Stage, min_keep, setting
+from mullama_lab.engine.stages.token_samplers import DRY, LogitBias, Mask, Penalties
 from mullama_lab.glyphs import brief
 
 __all__ = [

@@ -13,9 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mullama_lab.engine.sampling import samplers
-from mullama_lab.engine.sampling.catalogue import catalogue
-from mullama_lab.engine.sampling.samplers import (
+from mullama_lab.engine import stages
+from mullama_lab.engine.stages import (
     DRY,
     XTC,
     AdaptiveP,
@@ -38,9 +37,10 @@ from mullama_lab.engine.sampling.samplers import (
     TopP,
     Typical,
 )
+from mullama_lab.engine.stages.catalogue import catalogue
 
 NAN, INF = math.nan, math.inf
-NAMES = {name: getattr(samplers, name) for name in samplers.__all__}
+NAMES = {name: getattr(stages, name) for name in stages.__all__}
 NUMERIC = [
     (kind, name, rule)
     for kind in Stage.kinds.values()

@@ -17,10 +17,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from mullama_lab.engine import native
 from mullama_lab.engine.options import MAX_SEED, MAX_STEP, whole
-from mullama_lab.engine.sampling.capture import largest
-from mullama_lab.engine.sampling.chain import Chain, Stage
-from mullama_lab.engine.sampling.chain_sampler import ChainSampler
-from mullama_lab.engine.sampling.randomness import uniform
+from mullama_lab.engine.rows.capture import largest
+from mullama_lab.engine.stages.chain import Chain, Stage
+from mullama_lab.engine.stages.chain_sampler import ChainSampler
+from mullama_lab.engine.stages.randomness import uniform
 from mullama_lab.errors import ClosedError
 from mullama_lab.glyphs import brief
 

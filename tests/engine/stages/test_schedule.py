@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from mullama_lab.engine.sampling import samplers as s
-from mullama_lab.engine.sampling.chain import Chain
-from mullama_lab.engine.sampling.schedule import Schedule, ScheduleSampler, StageName, names_of
+from mullama_lab.engine import stages as s
+from mullama_lab.engine.stages import Chain
+from mullama_lab.engine.stages.schedule import Schedule, ScheduleSampler, StageName, names_of
 
 A, B = s.TopK(40) | s.Temperature(0.8), s.TopK(40) | s.MinP(0.1) | s.Temperature(1.2)
 

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mullama_lab.engine.sampling.chain_sampler import ChainSampler
-from mullama_lab.engine.sampling.samplers import Penalties, Temperature, TopK, TopP
-from mullama_lab.engine.sampling.shortlist import HAND, shortlist
+from mullama_lab.engine.rows.shortlist import HAND, shortlist
+from mullama_lab.engine.stages import Penalties, Temperature, TopK, TopP
+from mullama_lab.engine.stages.chain_sampler import ChainSampler
 from mullama_lab.errors import DecodeError
 
 
@@ -80,9 +80,7 @@ def test_a_chain_leaves_the_same_and_draws_the_same(chain, equal, monkeypatch):
             row = np.round(row, 1)
         token, left = outcome(row, step)
         with monkeypatch.context() as patch:
-            patch.setattr(
-                "mullama_lab.engine.sampling.chain_sampler.shortlist", lambda row, k: None
-            )
+            patch.setattr("mullama_lab.engine.stages.chain_sampler.shortlist", lambda row, k: None)
             expected, whole = outcome(row, step)
         assert token == expected
         assert left.tobytes() == whole.tobytes()

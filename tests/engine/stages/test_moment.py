@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mullama_lab.engine.sampling import samplers as s
-from mullama_lab.engine.sampling.chain import Chain
-from mullama_lab.engine.sampling.moment import moment_of_row
-from mullama_lab.engine.sampling.tail import Tail, Uncovered, log_total
+from mullama_lab.engine import stages as s
+from mullama_lab.engine.rows.tail import Tail, Uncovered, log_total
+from mullama_lab.engine.stages import Chain
+from mullama_lab.engine.stages.moment import moment_of_row
 from mullama_lab.errors import NoCandidates
 
 N_VOCAB = 259
@@ -170,7 +170,7 @@ def test_what_two_masks_ban_is_counted_once(tiny_model):
 
 
 def test_the_bounds_of_a_tail_hold_its_mass_also_when_it_is_heated():
-    from mullama_lab.engine.sampling.tail import tail_after
+    from mullama_lab.engine.stages.tail_rules import tail_after
 
     random = np.random.default_rng(0)
     for number_ in range(200):

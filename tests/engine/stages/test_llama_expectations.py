@@ -14,8 +14,7 @@ import pytest
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.native.samplers import Candidates, sampler
-from mullama_lab.engine.sampling.randomness import Draws
-from mullama_lab.engine.sampling.samplers import (
+from mullama_lab.engine.stages import (
     DRY,
     XTC,
     Chain,
@@ -29,6 +28,7 @@ from mullama_lab.engine.sampling.samplers import (
     TopP,
     Typical,
 )
+from mullama_lab.engine.stages.randomness import Draws
 
 SPM_KEYS = [
     "pre",

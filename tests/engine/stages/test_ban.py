@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 import mullama_lab as ml
 from mullama_lab.engine import tiny
-from mullama_lab.engine.sampling.ban import BanSampler
-from mullama_lab.engine.sampling.spellings import in_word, spelled
-from mullama_lab.engine.sampling.token_texts import token_texts
+from mullama_lab.engine.stages.ban import BanSampler
+from mullama_lab.engine.words.spellings import in_word, spelled
+from mullama_lab.engine.words.token_texts import token_texts
 from mullama_lab.errors import NoCandidates
 
 PIECES = ["a", "A", "ab", "Ab", " ab", " aB", "ba", "abc", "b a", " cab", "é", "aé", "É", "-ab-"]

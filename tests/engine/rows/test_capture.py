@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from mullama_lab.engine.sampling.capture import KEEP_LEAST, RowReader, largest
+from mullama_lab.engine.rows.capture import KEEP_LEAST, RowReader, largest
 from mullama_lab.errors import DecodeError
 
 N_VOCAB = 259

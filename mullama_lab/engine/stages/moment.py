@@ -17,14 +17,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from mullama_lab.engine import native
 from mullama_lab.engine.options import MAX_SEED, MAX_STEP, whole
-from mullama_lab.engine.sampling import samplers as s
-from mullama_lab.engine.sampling.ban import BanSampler
-from mullama_lab.engine.sampling.chain import Chain, Stage
-from mullama_lab.engine.sampling.chain_sampler import ChainSampler
-from mullama_lab.engine.sampling.preview import row_and_history
-from mullama_lab.engine.sampling.randomness import uniform
-from mullama_lab.engine.sampling.stage_samplers import State
-from mullama_lab.engine.sampling.tail import CLOSED, Tail, Uncovered, log_total, tail_after
+from mullama_lab.engine.rows.tail import CLOSED, Tail, Uncovered, log_total
+from mullama_lab.engine.stages import samplers as s
+from mullama_lab.engine.stages.ban import BanSampler
+from mullama_lab.engine.stages.chain import Chain, Stage
+from mullama_lab.engine.stages.chain_sampler import ChainSampler
+from mullama_lab.engine.stages.preview import row_and_history
+from mullama_lab.engine.stages.randomness import uniform
+from mullama_lab.engine.stages.stage_samplers import State
+from mullama_lab.engine.stages.tail_rules import tail_after
 from mullama_lab.errors import NoCandidates
 
 if TYPE_CHECKING:

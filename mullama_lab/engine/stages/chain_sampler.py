@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine import native
 from mullama_lab.engine.options import must_not_be_endless
-from mullama_lab.engine.sampling import samplers as s
-from mullama_lab.engine.sampling.capture import must_be_sound
-from mullama_lab.engine.sampling.chain import Chain, Stage
-from mullama_lab.engine.sampling.randomness import Draws
-from mullama_lab.engine.sampling.shortlist import shortlist
-from mullama_lab.engine.sampling.stage_samplers import Inert, State, build
+from mullama_lab.engine.rows.capture import must_be_sound
+from mullama_lab.engine.rows.shortlist import shortlist
+from mullama_lab.engine.stages import samplers as s
+from mullama_lab.engine.stages.chain import Chain, Stage
+from mullama_lab.engine.stages.randomness import Draws
+from mullama_lab.engine.stages.stage_samplers import Inert, State, build
 from mullama_lab.errors import NoCandidates
 from mullama_lab.glyphs import brief
 

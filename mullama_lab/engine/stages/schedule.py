@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from mullama_lab.engine import native
 from mullama_lab.engine.options import MAX_STEP, whole
-from mullama_lab.engine.sampling.chain import Chain, Stage
-from mullama_lab.engine.sampling.chain_sampler import ChainSampler, carried, check
+from mullama_lab.engine.stages.chain import Chain, Stage
+from mullama_lab.engine.stages.chain_sampler import ChainSampler, carried, check
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
@@ -24,7 +24,7 @@ ChainOrSchedule: TypeAlias = "Chain | Stage | Iterable[Stage] | Mapping[int, Any
 class Schedule(Mapping[int, Chain]):
     """Chains by the step from which each is in force: `{0: TopK(40), 12: TopK(40) | MinP(0.1)}`.
 
-    >>> from mullama_lab.engine.sampling.samplers import MinP, TopK
+    >>> from mullama_lab.engine.stages import MinP, TopK
     >>> Schedule.of({0: TopK(40), 12: MinP(0.1)}).at(11)
     Chain([TopK(40)])
     """

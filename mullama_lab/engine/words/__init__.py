@@ -1,0 +1,1 @@
+"""Words: how they are spelled, and which tokens of a model write them."""
