@@ -1,6 +1,7 @@
-"""Watch a Run from a thread of its own and tell a view what is new.
+"""The runs that a view shows while they go on.
 
-The thread holds the view weakly, never prints, and ends with the run.
+A run says when anything is new, which costs its session a microsecond; a thread of the view looks
+at the run and tells the browser. So a page that is slow to take messages slows no generation.
 """
 
 from __future__ import annotations
@@ -8,65 +9,96 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from typing import Any, Protocol
+from collections.abc import Callable
+from dataclasses import dataclass
 
+from mullama_lab.engine.generation.run import Run
+from mullama_lab.engine.latest_only import LatestOnly
+from mullama_lab.engine.leaving import usable_in_forks
 from mullama_lab.engine.worker import WAIT_STEP
 
 log = logging.getLogger(__name__)
 
-PERIOD_SECONDS = 0.04  # 25 messages a second
+MESSAGE_PERIOD = 0.04  # seconds: 25 messages a second
 MOST_FAILURES = 5
 
 
-class Watcher(Protocol):
-    """What a pump tells: that something may be new, and the last word."""
+@dataclass(eq=False)
+class _Followed:
+    stop_listening: Callable[[], None]
+    n_failures: int = 0
 
-    def _pump_once(self, run: Any) -> None: ...
 
+class FollowedRuns:
+    """Has a view show what is new of some runs, until each has ended.
 
-class Pump:
-    """Calls `watcher._pump_once(run)` every 40 ms until the run is done, and once after."""
+    Args:
+        show: a method of the view, which is held weakly. It is called with a run, on another
+            thread, at once when something is new of it but no more than 25 times a second, and
+            once more after its end.
+    """
 
-    def __init__(self, watcher: Watcher, run: Any) -> None:
-        self._stop = threading.Event()
-        self._done = threading.Event()
-        self._watcher = weakref.ref(watcher)
-        self._run = run
-        self._thread = threading.Thread(target=self._watch, name="mullama-view", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Tell nothing more."""
-        self._stop.set()
+    def __init__(self, show: Callable[[Run], object]) -> None:
+        self._show = weakref.WeakMethod(show)
+        self._changed = usable_in_forks(threading.Condition())
+        self._runs: dict[Run, _Followed] = {}
+        self._latest = LatestOnly("mullama-view", lambda error: None, rest=MESSAGE_PERIOD)
 
     @property
-    def running(self) -> bool:
-        """Whether the last word is still to come."""
-        return not self._done.is_set()
+    def in_flight(self) -> list[Run]:
+        """Those that have not ended, in the order in which they came."""
+        with self._changed:
+            return [run for run in self._runs if not run.done]
 
-    def join(self) -> None:
-        """Wait for the last word, in steps: not every interrupt ends a wait."""
-        while self._thread is not threading.current_thread() and not self._done.wait(WAIT_STEP):
-            pass
+    def follow(self, run: Run) -> None:
+        """Show it from now on; nothing happens if it is followed already."""
+        with self._changed:
+            if run not in self._runs:
+                self._runs[run] = _Followed(run.on_news(self._look_soon))
+        self._look_soon()
 
-    def _watch(self) -> None:
-        try:
-            self._tell_until_done()
-        finally:
-            self._done.set()
+    def forget(self, *runs: Run) -> None:
+        """Say nothing more of these runs, or, if none is given, of any."""
+        with self._changed:
+            for run in runs or tuple(self._runs):
+                if (followed := self._runs.pop(run, None)) is not None:
+                    followed.stop_listening()
+            self._changed.notify_all()
 
-    def _tell_until_done(self) -> None:
-        done = False
-        failures = 0
-        while not done and not self._stop.wait(PERIOD_SECONDS):
-            done = self._run.done
-            watcher = self._watcher()
-            if watcher is None:
-                return
+    def settle(self) -> None:
+        """Wait until the end of each run was shown; for code, not for callbacks."""
+        self._look_soon()
+        with self._changed:
+            while self._runs and not self._latest.is_this_thread:
+                self._changed.wait(WAIT_STEP)  # in steps: not every interrupt ends a wait
+
+    def close(self) -> None:
+        """Show the ends there are by now, and say nothing more."""
+        self._look()
+        self.forget()
+        self._latest.close()
+
+    def _look_soon(self) -> None:
+        self._latest.submit(self._look)
+
+    def _look(self) -> None:
+        with self._changed:
+            followed = list(self._runs.items())
+        for run, state in followed:
+            has_ended = run.done
             try:
-                watcher._pump_once(self._run)
+                self._show_one(run)
             except Exception:
                 log.exception("a view could not follow a run")
-                failures += 1
-                done = failures == MOST_FAILURES
-            del watcher
+                state.n_failures += 1
+                has_ended = state.n_failures >= MOST_FAILURES
+                self._look_soon()
+            if has_ended:
+                self.forget(run)
+
+    def _show_one(self, run: Run) -> None:
+        show = self._show()
+        if show is None:  # nobody holds the view any more
+            self.forget()
+        else:
+            show(run)

@@ -21,8 +21,8 @@ from mullama_lab.engine.tree.nodes import Node
 from mullama_lab.glyphs import brief
 from mullama_lab.widgets import _front_end, _tree_rows
 from mullama_lab.widgets._compare import Compared, Comparison, compare
+from mullama_lab.widgets._followed_runs import FollowedRuns
 from mullama_lab.widgets._kept import CLOSED, weakly
-from mullama_lab.widgets._pump import Pump
 from mullama_lab.widgets._view import Undo, View, short_text, whole_number
 
 MOST_GROWING = 40  # bytes of the text of a branch in the making
@@ -61,7 +61,7 @@ class BranchTree(View):
     def __init__(self, tree: Tree | None = None, *, title: str = "") -> None:
         self._tree = Tree()
         self._unwatch: Undo = lambda: None
-        self._pumps: dict[Run, Pump] = {}
+        self._followed = FollowedRuns(self._show_growing)
         self._lock = threading.RLock()
         super().__init__(title=title)
         self.tree = self._tree if tree is None else tree
@@ -105,14 +105,12 @@ class BranchTree(View):
 
     def follow(self, run: Run) -> None:
         """Show a branch in the making until its run ends."""
-        with self._lock:
-            self._pumps[run] = Pump(self, run)
-        self._show_growing()
+        self._followed.follow(run)
+        self._show_growing(run)
 
     def settle(self) -> None:
         """Wait until the runs that are followed have ended; for code, not for callbacks."""
-        for pump in list(self._pumps.values()):
-            pump.join()
+        self._followed.settle()
 
     def to_code(self) -> str:
         """Python that shows a tree, once `tree` is there."""
@@ -122,8 +120,7 @@ class BranchTree(View):
     def close(self, why: str = CLOSED) -> None:
         self._unwatch()
         self._unwatch = lambda: None
-        for pump in list(self._pumps.values()):
-            pump.stop()
+        self._followed.close()
         super().close(why)
 
     def __repr__(self) -> str:
@@ -144,15 +141,9 @@ class BranchTree(View):
                 self.selected = ""
             self.revision += 1
 
-    def _pump_once(self, run: Run) -> None:
-        if run.done:
-            with self._lock:
-                self._pumps.pop(run, None)
-        self._show_growing()
-
-    def _show_growing(self) -> None:
+    def _show_growing(self, _: Run) -> None:
         with self._lock:
-            self.growing = [_growing(self._tree, run) for run in self._pumps if not run.done]
+            self.growing = [_growing(self._tree, run) for run in self._followed.in_flight]
 
     def _comparison(self, numbers: Sequence[int]) -> Comparison:
         branches = [self._tree.branch(number) for number in dict.fromkeys(numbers)]

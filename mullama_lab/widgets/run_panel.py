@@ -21,8 +21,8 @@ from mullama_lab.errors import MullamaError
 from mullama_lab.glyphs import brief
 from mullama_lab.widgets import _front_end, _static
 from mullama_lab.widgets._compare import MOST_SIDES, Compared, Comparison, compare
+from mullama_lab.widgets._followed_runs import FollowedRuns
 from mullama_lab.widgets._kept import CLOSED
-from mullama_lab.widgets._pump import Pump
 from mullama_lab.widgets._runs import PastRun, meters, summary
 from mullama_lab.widgets._view import Undo, View, whole_number
 
@@ -74,7 +74,7 @@ class RunPanel(View):
     ) -> None:
         self.runs: list[PastRun] = []
         self._count = 0
-        self._pumps: list[Pump] = []
+        self._followed = FollowedRuns(self._show_run)
         self._following: Run | None = None
         self._lock = threading.RLock()  # the runs and what is said of them
         super().__init__(prompt=prompt, seed=seed, max_tokens=max_tokens, listed=listed)
@@ -117,12 +117,11 @@ class RunPanel(View):
                 self.shown = 0
                 self.message = ""
                 self._report(run)
-            self._pumps = [*(pump for pump in self._pumps if pump.running), Pump(self, run)]
+        self._followed.follow(run)
 
     def settle(self) -> None:
         """Wait until the runs that are followed are in the history; for code, not callbacks."""
-        for pump in self._pumps:
-            pump.join()
+        self._followed.settle()
 
     def add(self, trace: Trace, *, show: bool = True) -> int:
         """Add a finished trace to the history, and show its figures; returns its number.
@@ -168,8 +167,7 @@ class RunPanel(View):
         )
 
     def close(self, why: str = CLOSED) -> None:
-        for pump in self._pumps:
-            pump.stop()
+        self._followed.close()
         super().close(why)
 
     # From the browser
@@ -257,7 +255,8 @@ class RunPanel(View):
         if self.shown == 0:
             self.meters = meters(run.trace)
 
-    def _pump_once(self, run: Run) -> None:
+    def _show_run(self, run: Run) -> None:
+        """Show how a run goes on; once it has ended, list it."""
         with self._lock:
             done, current = run.done, run is self._following
             with self.hold_sync():
@@ -272,7 +271,7 @@ class RunPanel(View):
                 self._following = None
 
     def _has(self, trace: Trace) -> bool:
-        """Whether a trace is listed: a pump whose last word failed says it again."""
+        """Whether a trace is listed: an end that could not be shown is shown again."""
         return any(past.trace is trace for past in self.runs)
 
     # Without a browser

@@ -17,8 +17,8 @@ from mullama_lab.engine.generation.run import Run
 from mullama_lab.engine.options import instance
 from mullama_lab.engine.trace import Trace
 from mullama_lab.widgets import _columns, _front_end, _strip_forms
+from mullama_lab.widgets._followed_runs import FollowedRuns
 from mullama_lab.widgets._kept import CLOSED
-from mullama_lab.widgets._pump import Pump
 from mullama_lab.widgets._view import Undo, View, must_be_function, whole_number
 
 LAYERS = ("probability", "surprise", "entropy", "rank", "time")
@@ -71,9 +71,9 @@ class TokenStrip(View):
         title: str = "",
     ) -> None:
         self._trace: Trace | None = None
-        self._pump: Pump | None = None
+        self._followed = FollowedRuns(self._show_run)
         self._sent = 0
-        self._lock = threading.RLock()  # what is shown, against the pump of a run before
+        self._lock = threading.RLock()  # what is shown: a run before may still be told of
         self._explain: Callable[[Trace, int, int], str] | None = None
         super().__init__(layer=layer, title=title)
         if run is not None:
@@ -100,13 +100,11 @@ class TokenStrip(View):
         instance("run", run, Run)
         with self._lock:
             self._begin(run.trace)
-            self._pump = Pump(self, run)
+            self._followed.follow(run)
 
     def settle(self) -> None:
         """Wait until the end of the run that is followed is shown; for code, not for callbacks."""
-        pump = self._pump
-        if pump is not None:
-            pump.join()
+        self._followed.settle()
 
     def on_choose(self, callback: Callable[[int, int], object]) -> Undo:
         """Call `callback(step, token)` when a token is chosen; returns what undoes it."""
@@ -126,8 +124,7 @@ class TokenStrip(View):
         return _strip_forms.code(self._trace, layer=self.layer, title=self.title)
 
     def close(self, why: str = CLOSED) -> None:
-        if self._pump:
-            self._pump.stop()
+        self._followed.close()
         super().close(why)
 
     def __repr__(self) -> str:
@@ -137,9 +134,7 @@ class TokenStrip(View):
     # Showing
 
     def _begin(self, trace: Trace | None) -> None:
-        if self._pump:
-            self._pump.stop()
-            self._pump = None
+        self._followed.forget()
         self._trace = trace
         self._sent = 0
         with self.hold_sync():
@@ -159,7 +154,8 @@ class TokenStrip(View):
             self.note = note
             self.state = state
 
-    def _pump_once(self, run: Run) -> None:
+    def _show_run(self, run: Run) -> None:
+        """Send the steps that are new, and how far the run is."""
         with self._lock:
             if run.trace is not self._trace:
                 return

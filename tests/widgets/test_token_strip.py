@@ -166,7 +166,7 @@ def test_following_a_run_sends_every_step_once_and_ends_in_the_traits(session):
     assert (strip.state, strip.n, strip.finish) == ("finished", 100, "length")
 
 
-def test_what_a_pump_still_says_of_a_run_before_is_not_said_of_the_next(session, monkeypatch):
+def test_what_is_still_told_of_a_run_before_is_not_told_of_the_next(session, monkeypatch):
     held, go_on = threading.Event(), threading.Event()
     columns = _columns.steps
 
@@ -182,7 +182,6 @@ def test_what_a_pump_still_says_of_a_run_before_is_not_said_of_the_next(session,
     strip = TokenStrip()
     heard = listened(strip)
     strip.follow(first)
-    pump = strip._pump
     assert held.wait(5)
     second = session.start("Hello", ml.Custom(_slowly), max_tokens=100_000, seed=1)
     follow = threading.Thread(target=strip.follow, args=[second])
@@ -190,7 +189,6 @@ def test_what_a_pump_still_says_of_a_run_before_is_not_said_of_the_next(session,
     follow.join(0.2)
     go_on.set()
     follow.join(5)
-    pump.join()
     assert strip.trace is second.trace and not second.done and strip.state != "finished"
     while len(second.trace) < 3:
         time.sleep(0.005)
@@ -210,10 +208,16 @@ def _slowly(logits, history):
 def test_the_end_of_a_run_is_waited_for_in_steps(session):
     strip = TokenStrip(run=session.start("Hello", ml.Greedy(), max_tokens=3))
     strip.settle()
+    run = session.start("Hello", ml.Custom(_slowly), max_tokens=100_000)
+    strip.follow(run)
     waits = []
-    strip._pump._done.wait = lambda timeout: bool(waits.append(timeout)) or len(waits) == 3
+    followed = strip._followed
+    followed._changed.wait = lambda timeout: (
+        waits.append(timeout) or (followed.forget() if len(waits) == 3 else None)
+    )
     strip.settle()
     assert waits == [WAIT_STEP] * 3
+    run.stop()
 
 
 def test_a_run_that_fails_leaves_its_message(session):
@@ -222,18 +226,6 @@ def test_a_run_that_fails_leaves_its_message(session):
     strip.settle()
     assert strip.state == "failed"
     assert strip.note == str(run.error)
-
-
-def test_a_strip_that_is_forgotten_ends_its_thread(session):
-    run = session.start("Hello", ml.Mask(ban=[tiny.EOS]), max_tokens=200, seed=1)
-    strip = TokenStrip(run=run)
-    pump = strip._pump
-    strip.close()
-    pump.join()
-    pump._thread.join(5)
-    assert not any(thread is pump._thread for thread in threading.enumerate())
-    run.stop()
-    run.wait()
 
 
 def test_the_plain_form_is_the_same_each_time(session):
