@@ -1,42 +1,24 @@
-"""What a person sees of a model while it loads: a bar, llama.cpp's log, or what it warns of."""
+"""What a person sees of a model while it loads: a bar, and what llama.cpp warns of."""
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from mullama_lab.engine.bar import bar
-from mullama_lab.engine.native.log import logger as llama_log
 from mullama_lab.glyphs import brief
 from mullama_lab.warned import warn
 
 Progress = Callable[[float], "bool | None"]
 
-# Of all that is logged meanwhile, in other threads too: what its loading functions say.
+# A line begins with the function that says it.
 _OF_LOADING = re.compile(r"load\w*: (.*\w.*)")
 _NO_MATTER = re.compile(  # llama.cpp mends it, or it is a way to write "none"
     r"type will be overridden|attribute to USER_DEFINED|^removing .* from EOG list|^override '"
     r"|= 4294967295, using default id -1|^adding \d+ dummy tokens"
 )
 _NO_ENDING = re.compile(r"special_eo\w_id is not in special_eog_ids")
-
-
-@contextmanager
-def printed_log(verbose: bool) -> Iterator[None]:
-    """Send llama.cpp's log to the standard error stream, besides where logging sends it."""
-    if not verbose:
-        yield
-        return
-    handler, level = logging.StreamHandler(), llama_log.level
-    llama_log.addHandler(handler)
-    llama_log.setLevel(logging.DEBUG)
-    try:
-        yield
-    finally:
-        llama_log.removeHandler(handler)
-        llama_log.setLevel(level)
 
 
 @contextmanager

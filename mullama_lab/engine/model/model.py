@@ -18,7 +18,7 @@ from mullama_lab.engine.gguf.check import CheckedFile, check, parts
 from mullama_lab.engine.handle import Handle
 from mullama_lab.engine.leaving import NativeMemory, end_daemon_thread
 from mullama_lab.engine.model.card import in_words, model_card
-from mullama_lab.engine.model.loading import Progress, printed_log, reporter, say_warnings
+from mullama_lab.engine.model.loading import Progress, reporter, say_warnings
 from mullama_lab.engine.model.tokenizing import tokenize
 from mullama_lab.engine.model.weights import WeightFiles
 from mullama_lab.engine.native import model as native
@@ -152,7 +152,7 @@ class Model(Handle):
         file = check(path, vocab_only=vocab_only)
         if probe and source not in hub.catalogue():
             must_survive(file, vocab_only=bool(vocab_only))
-        with printed_log(verbose), reporter(progress, file.path.name) as report:
+        with reporter(progress, file.path.name) as report:
             handle, warned = native.load_model(
                 file.path,
                 n_gpu_layers=n_gpu_layers,
@@ -160,6 +160,7 @@ class Model(Handle):
                 mlock=bool(mlock),
                 vocab_only=bool(vocab_only),
                 progress=report,
+                print_log=bool(verbose),
             )
         model = cls(handle, file, weight_files, vocab_only=bool(vocab_only))
         model.source = str(source)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from mullama_lab.engine.native.arithmetic import dot, exp_shifted
 from mullama_lab.engine.native.library import LARGEST_LOGIT, RANDOM_SEED, VERSION, C
-from mullama_lab.engine.native.log import captured_log
+from mullama_lab.engine.native.log import complaints
 from mullama_lab.engine.native.samplers import (
     CANDIDATE,
     Candidates,
@@ -33,7 +33,7 @@ __all__ = [
     "C",
     "Candidates",
     "NativeSampler",
-    "captured_log",
+    "complaints",
     "dot",
     "dry_sampler",
     "exp_shifted",

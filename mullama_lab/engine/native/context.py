@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.engine.native.library import C
-from mullama_lab.engine.native.log import captured_log, last_error
+from mullama_lab.engine.native.log import complaints
 from mullama_lab.errors import DecodeError, ModelLoadError
 
 KV_TYPES = {
@@ -71,12 +71,12 @@ def new_context(
     params.kv_unified = kv_unified
     params.swa_full = True  # a pruned window could not be rewound
     params.abort_callback, params.abort_callback_data = stop.callback, stop.data
-    with captured_log() as lines:
+    with complaints() as heard:
         context = C.llama_init_from_model(model, params)
     if not context:
         raise ModelLoadError(
             "llama.cpp could not open a context: "
-            + (last_error(lines) or "it gave no reason")
+            + heard.reason()
             + ". Try a smaller n_ctx, or kv_type='f16'."
         )
     return context

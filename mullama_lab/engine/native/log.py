@@ -1,4 +1,8 @@
-"""llama.cpp's log: sent to `logging`, and collected while something is opened."""
+"""llama.cpp's log: sent to `logging`, and collected for whoever opens something.
+
+llama.cpp logs on the thread that called it, so what is said during an opening is what that
+thread said, and openings on other threads keep their own words.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +10,7 @@ import atexit
 import ctypes
 import logging
 import threading
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mullama_lab.engine.native.library import C
@@ -18,39 +21,78 @@ logger.addHandler(logging.NullHandler())  # what matters of it is in our excepti
 
 # As in ggml.h; the numbers in llama-cpp-python's own logger are out of date.
 _LEVELS = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}
-_recent: deque[tuple[int, str]] = deque(maxlen=400)
-_log_state = threading.local()
+_CONTINUATION = 5  # of the line before
 
 
-@C.llama_log_callback
-def _on_log(level: int, text: bytes, _user: object) -> None:
-    if level == 5:  # a continuation of the line before
-        level = getattr(_log_state, "level", 1)
-    _log_state.level = level
-    line = text.decode("utf-8", "replace").rstrip("\n")
-    if line.strip(" ."):
-        line = visible(line)  # it quotes the file
-        number = _LEVELS.get(level, logging.DEBUG)
-        _recent.append((number, line))
-        # Its information is our detail: a user who sets the root logger to INFO wants no dump.
-        logger.log(number if number >= logging.WARNING else logging.DEBUG, "%s", line)
+class Complaints:
+    """What llama.cpp warned of and failed at while one thing was opened.
+
+    Attributes:
+        warnings, errors: its lines, in order.
+    """
+
+    def __init__(self, printer: logging.Handler | None) -> None:
+        self.warnings: list[str] = []
+        self.errors: list[str] = []
+        self._printer = printer
+
+    def hear(self, level: int, line: str) -> None:
+        """Take in one line."""
+        if level == logging.WARNING:
+            self.warnings.append(line)
+        elif level == logging.ERROR:
+            self.errors.append(line)
+        if self._printer is not None:
+            self._printer.handle(logging.LogRecord(logger.name, level, "", 0, line, None, None))
+
+    def reason(self, otherwise: str = "it gave no reason") -> str:
+        """The last two errors, on one line."""
+        said = [line.strip() for line in self.errors if not line.endswith("failed to load model")]
+        return "; ".join(said[-2:]) or otherwise
+
+
+class _ThreadState(threading.local):
+    """What one thread's log lines belong to."""
+
+    def __init__(self) -> None:
+        self.level = logging.DEBUG  # of its newest line
+        self.openings: list[Complaints] = []  # the innermost last
+
+
+_thread = _ThreadState()
 
 
 @contextmanager
-def captured_log() -> Iterator[list[tuple[int, str]]]:
-    """Collect what llama.cpp logs inside the block, as (level, line)."""
-    _recent.clear()
-    lines: list[tuple[int, str]] = []
+def complaints(*, printed: bool = False) -> Iterator[Complaints]:
+    """Collect what llama.cpp complains of on this thread inside the block.
+
+    Blocks may lie in one another, as when a progress callback loads another model: a line
+    belongs to the innermost.
+
+    Args:
+        printed: also print all lines, whatever their level, to the standard error stream.
+    """
+    heard = Complaints(logging.StreamHandler() if printed else None)
+    _thread.openings.append(heard)
     try:
-        yield lines
+        yield heard
     finally:
-        lines.extend(_recent)
+        _thread.openings.pop()
 
 
-def last_error(lines: Sequence[tuple[int, str]]) -> str:
-    """The last things llama.cpp complained about, on one line."""
-    said = [line.strip() for level, line in lines if level >= logging.ERROR]
-    return "; ".join(said[-2:])
+@C.llama_log_callback
+def _on_log(ggml_level: int, text: bytes, _user: object) -> None:
+    if ggml_level != _CONTINUATION:
+        _thread.level = _LEVELS.get(ggml_level, logging.DEBUG)
+    level = _thread.level
+    line = text.decode("utf-8", "replace").rstrip("\n")
+    if not line.strip(" ."):
+        return
+    line = visible(line)  # it quotes the file
+    if _thread.openings:
+        _thread.openings[-1].hear(level, line)
+    # Its information is our detail: a user who sets the root logger to INFO wants no dump.
+    logger.log(level if level >= logging.WARNING else logging.DEBUG, "%s", line)
 
 
 C.llama_log_set(_on_log, ctypes.c_void_p(0))

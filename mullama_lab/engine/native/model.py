@@ -7,7 +7,6 @@ number of threads may call it on one model.
 from __future__ import annotations
 
 import ctypes
-import logging
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 from mullama_lab.engine.leaving import Users, end_daemon_thread, has_begun
 from mullama_lab.engine.native.amx import extra_layouts_are_safe
 from mullama_lab.engine.native.library import C
-from mullama_lab.engine.native.log import captured_log, last_error
+from mullama_lab.engine.native.log import complaints
 from mullama_lab.errors import LoadCancelled, ModelLoadError
 
 VOCABULARY_TYPES = {
@@ -73,6 +72,7 @@ def load_model(
     vocab_only: bool,
     progress: Callable[[float], bool | None] | None,
     no_weights: bool = False,
+    print_log: bool = False,
 ) -> tuple[Any, list[str]]:
     """Load a GGUF file that was checked before; the model, and what llama.cpp warned of.
 
@@ -81,6 +81,7 @@ def load_model(
             too), loading stops, as it does when the interpreter ends.
         no_weights: read the header alone. The network and contexts can be laid out, in no memory;
             to compute with them ends the process. Not with mmap or mlock.
+        print_log: print llama.cpp's log to the standard error stream.
     """
     raised: list[BaseException] = []
     cancelled = False
@@ -105,7 +106,7 @@ def load_model(
         end_daemon_thread()
         raise LoadCancelled(f"{path} was not loaded: the interpreter is ending.")
     try:
-        with captured_log() as lines:
+        with complaints(printed=print_log) as heard:
             model = C.llama_model_load_from_file(os.fsencode(path), params)
     finally:
         _loads.leave()
@@ -117,13 +118,12 @@ def load_model(
         end_daemon_thread()
         raise LoadCancelled(f"loading {path} was stopped by its progress callback.")
     if not model:
-        said = last_error([line for line in lines if not line[1].endswith("failed to load model")])
         raise ModelLoadError(
-            f"llama.cpp could not load {path}: {said or 'it gave no reason'}. "
+            f"llama.cpp could not load {path}: {heard.reason()}. "
             "Check that the file is a language model, and that this llama-cpp-python knows "
             "its architecture."
         )
-    return model, [line for level, line in lines if level == logging.WARNING]
+    return model, heard.warnings
 
 
 def facts(model: Any, *, vocab_only: bool) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.engine.native.library import C
-from mullama_lab.engine.native.log import captured_log, last_error
+from mullama_lab.engine.native.log import complaints
 from mullama_lab.errors import SessionError, SessionFileError
 
 STATE_VERSION: int = C.LLAMA_SESSION_VERSION  # llama.cpp raises it when the layout changes
@@ -23,14 +23,11 @@ _BYTES = ctypes.POINTER(ctypes.c_uint8)
 
 def state_of(context: Any) -> NDArray[np.uint8]:
     """The cells of every sequence; a cell that sequences share is there once."""
-    with captured_log() as lines:
+    with complaints() as heard:
         state = np.empty(C.llama_state_get_size(context), np.uint8)
         n = C.llama_state_get_data(context, state.ctypes.data_as(_BYTES), state.nbytes)
     if n == 0 or n > state.nbytes:
-        raise SessionError(
-            "llama.cpp could not give the state of the context: "
-            f"{last_error(lines) or 'it gave no reason'}."
-        )
+        raise SessionError(f"llama.cpp could not give the state of the context: {heard.reason()}.")
     return state[:n]
 
 
@@ -42,13 +39,13 @@ def set_state(context: Any, state: NDArray[np.uint8]) -> None:
     """
     state = np.ascontiguousarray(state)
     _must_begin_alike(state, state_of(context))
-    with captured_log() as lines:
+    with complaints() as heard:
         n = C.llama_state_set_data(context, state.ctypes.data_as(_BYTES), state.nbytes)
         is_whole = n == state.nbytes and C.llama_state_get_size(context) == n
     if not is_whole:
         raise SessionFileError(
             "llama.cpp does not take the cache in this file: "
-            f"{last_error(lines) or f'it read {n} of {state.nbytes} bytes'}. "
+            f"{heard.reason(otherwise=f'it read {n} of {state.nbytes} bytes')}. "
             "It was made by another program or version; save the session again."
         )
 
@@ -77,7 +74,7 @@ def keep_windows(context: Any, lengths: Mapping[int, int], free: Sequence[int]) 
     """
     memory, (holder, last), (s, n) = C.llama_get_memory(context), free, next(iter(lengths.items()))
     C.llama_memory_seq_cp(memory, s, last, n - 1, n)
-    with captured_log():  # it complains where no cell is empty, and then none can be overwritten
+    with complaints():  # it complains where no cell is empty, and then none can be overwritten
         cell = np.empty(C.llama_state_seq_get_size(context, last), np.uint8)
         place = cell.ctypes.data_as(_BYTES)
         size = C.llama_state_seq_get_data(context, place, cell.nbytes, last)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine.native.context import Batch, StopFlag, clear_memory
 from mullama_lab.engine.native.library import C
-from mullama_lab.engine.native.log import captured_log, last_error
+from mullama_lab.engine.native.log import complaints
 from mullama_lab.errors import ClosedError, DecodeError, ModelLoadError
 
 MOST_SEQUENCES = 256  # of one batch, in llama.cpp
@@ -56,12 +56,12 @@ class TokenVectors:
         params.embeddings, params.pooling_type = True, C.LLAMA_POOLING_TYPE_NONE
         params.kv_unified = params.swa_full = True
         params.abort_callback, params.abort_callback_data = stop.callback, stop.data
-        with captured_log() as lines:
+        with complaints() as heard:
             self._context = C.llama_init_from_model(model, params)
         if not self._context:
             raise ModelLoadError(
                 "llama.cpp could not open a context for vectors: "
-                + (last_error(lines) or "it gave no reason")
+                + heard.reason()
                 + ". Try a smaller batch_tokens."
             )
         self.width = vector_width(model)
