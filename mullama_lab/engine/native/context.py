@@ -56,12 +56,29 @@ def new_context(
     n_ubatch: int,
     n_threads: int,
     n_seq_max: int,
-    flash_attention: str,
-    kv_types: Sequence[str],
-    kv_unified: bool,
     stop: StopFlag,
+    flash_attention: str = "auto",
+    kv_types: Sequence[str] = ("f16", "f16"),
+    kv_unified: bool = True,
+    gives_vectors: bool = False,
 ) -> Any:
-    """Open a context on a model; `ModelLoadError` with llama.cpp's own words if it refuses."""
+    """Open a context on a model: the one place where that is done.
+
+    Args:
+        model: the native model; must stay open for as long as the context does.
+        n_ctx: tokens that its cache holds.
+        n_batch: most tokens of one `llama_decode`, which are computed `n_ubatch` at a time.
+        n_threads: CPU threads.
+        n_seq_max: most sequences.
+        stop: ends a batch early.
+        flash_attention: "auto", "on" or "off".
+        kv_types: of the keys and the values in the cache, each of `KV_TYPES`.
+        kv_unified: all sequences share one buffer, so that they can share cells.
+        gives_vectors: a vector for each token is wanted; else logits.
+
+    Raises:
+        ModelLoadError: llama.cpp refused, with its own words.
+    """
     params = C.llama_context_default_params()
     params.n_ctx, params.n_batch, params.n_ubatch = n_ctx, n_batch, n_ubatch
     params.n_seq_max = n_seq_max
@@ -70,14 +87,17 @@ def new_context(
     params.type_k, params.type_v = (KV_TYPES[name] for name in kv_types)
     params.kv_unified = kv_unified
     params.swa_full = True  # a pruned window could not be rewound
+    if gives_vectors:
+        params.embeddings, params.pooling_type = True, C.LLAMA_POOLING_TYPE_NONE
     params.abort_callback, params.abort_callback_data = stop.callback, stop.data
     with complaints() as heard:
         context = C.llama_init_from_model(model, params)
     if not context:
+        kind, way_out = "a context", "n_ctx, or kv_type='f16'"
+        if gives_vectors:
+            kind, way_out = "a context for vectors", "batch_tokens"
         raise ModelLoadError(
-            "llama.cpp could not open a context: "
-            + heard.reason()
-            + ". Try a smaller n_ctx, or kv_type='f16'."
+            f"llama.cpp could not open {kind}: {heard.reason()}. Try a smaller {way_out}."
         )
     return context
 

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.native.context import Batch, StopFlag, clear_memory
+from mullama_lab.engine.native.context import Batch, StopFlag, clear_memory, new_context
 from mullama_lab.engine.native.library import C
-from mullama_lab.engine.native.log import complaints
-from mullama_lab.errors import ClosedError, DecodeError, ModelLoadError
+from mullama_lab.errors import ClosedError, DecodeError
 
 MOST_SEQUENCES = 256  # of one batch, in llama.cpp
 
@@ -49,21 +48,16 @@ class TokenVectors:
         stop: StopFlag,
     ) -> None:
         n_texts = min(n_texts, n_batch, MOST_SEQUENCES)  # llama.cpp aborts on more
-        params = C.llama_context_default_params()
-        params.n_ctx, params.n_batch, params.n_ubatch = n_ctx, n_batch, n_batch
-        params.n_seq_max = n_texts
-        params.n_threads = params.n_threads_batch = n_threads
-        params.embeddings, params.pooling_type = True, C.LLAMA_POOLING_TYPE_NONE
-        params.kv_unified = params.swa_full = True
-        params.abort_callback, params.abort_callback_data = stop.callback, stop.data
-        with complaints() as heard:
-            self._context = C.llama_init_from_model(model, params)
-        if not self._context:
-            raise ModelLoadError(
-                "llama.cpp could not open a context for vectors: "
-                + heard.reason()
-                + ". Try a smaller batch_tokens."
-            )
+        self._context = new_context(
+            model,
+            n_ctx=n_ctx,
+            n_batch=n_batch,
+            n_ubatch=n_batch,
+            n_threads=n_threads,
+            n_seq_max=n_texts,
+            stop=stop,
+            gives_vectors=True,
+        )
         self.width = vector_width(model)
         self.n_texts = n_texts
         self.has_memory = bool(C.llama_get_memory(self._context))
