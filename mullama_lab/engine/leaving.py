@@ -12,7 +12,6 @@ everywhere else.
 from __future__ import annotations
 
 import atexit
-import ctypes
 import os
 import threading
 import weakref
@@ -20,6 +19,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
 from typing import Any, Protocol, TypeVar
+
+from mullama_lab.engine.c_library import c_function
 
 PATIENCE = 2.0  # seconds; a Jupyter server kills a kernel that takes 5
 
@@ -156,8 +157,7 @@ def _keep_what_native_code_stands_on() -> None:
     `on_exit` calls `_exit` with the exit code, before what was registered before it.
     """
     with suppress(AttributeError, OSError):  # not every C library has it
-        libc = ctypes.CDLL(None)
-        libc.on_exit(libc._exit, None)
+        c_function("on_exit")(c_function("_exit"), None)
 
 
 def usable_in_forks(lock: L) -> L:

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 
+from mullama_lab.engine.c_library import c_function
 from mullama_lab.engine.leaving import usable_in_forks
 from mullama_lab.engine.native.library import C
 
@@ -49,7 +50,7 @@ def _ask_without_amx(names: list[bytes]) -> None:
     """Add the extra layouts of ggml's CPU backend, in a thread that has a small signal stack."""
     small = ctypes.create_string_buffer(_SMALL)
     stack = _SignalStack(ctypes.addressof(small), 0, _SMALL)
-    ctypes.CDLL(None).sigaltstack(ctypes.byref(stack), None)
+    c_function("sigaltstack")(ctypes.byref(stack), None)
     # Another ggml may lack these functions, and standard error may be closed.
     with suppress(AttributeError, OSError), _one_at_a_time, _no_stderr():
         names.extend(_extra_layouts())

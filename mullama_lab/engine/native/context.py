@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mullama_lab.engine.c_library import c_function
 from mullama_lab.engine.native.library import C
 from mullama_lab.engine.native.log import complaints
 from mullama_lab.errors import DecodeError, ModelLoadError
@@ -28,14 +29,13 @@ FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}
 class StopFlag:
     """A flag that llama.cpp reads in C at every graph node, at no measurable cost.
 
-    libc's `strlen` serves as the abort callback: an empty string lets the decode go on, a
+    C's `strlen` serves as the abort callback: an empty string lets the decode go on, a
     string of one character stops it. llama.cpp asks it on CPU only.
     """
 
     def __init__(self) -> None:
         self._bytes = ctypes.create_string_buffer(2)
-        libc = ctypes.CDLL(None)
-        self.callback = ctypes.cast(libc.strlen, C.ggml_abort_callback)
+        self.callback = ctypes.cast(c_function("strlen"), C.ggml_abort_callback)
         self.data = ctypes.cast(self._bytes, ctypes.c_void_p)
 
     def set(self) -> None:

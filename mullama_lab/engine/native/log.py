@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from mullama_lab.engine.c_library import c_function
 from mullama_lab.engine.native.library import C
 from mullama_lab.glyphs import visible
 
@@ -96,6 +97,6 @@ def _on_log(ggml_level: int, text: bytes, _user: object) -> None:
 
 
 C.llama_log_set(_on_log, ctypes.c_void_p(0))
-# A thread that still logs when there is no Python left must not call it: libc's `abs` does nothing.
-_SILENCE = ctypes.cast(ctypes.CDLL(None).abs, C.llama_log_callback)
+# A thread that still logs when there is no Python left must not call it: C's `abs` does nothing.
+_SILENCE = ctypes.cast(c_function("abs"), C.llama_log_callback)
 atexit.register(C.llama_log_set, _SILENCE, ctypes.c_void_p(0))

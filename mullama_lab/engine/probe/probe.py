@@ -95,6 +95,7 @@ def _ending(task: dict[str, Any], said: IO[bytes], complained: IO[bytes], allowe
         stdout=said,
         stderr=complained,
         env={**os.environ, **_ENVIRONMENT},
+        creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
     )
     try:
         return _watched(child, time.monotonic() + SECONDS, allowed)
