@@ -1,6 +1,6 @@
 """Put the browser half of the widgets, and the notebooks, into the wheel.
 
-`widgets/*.js` and `widgets/*.css` live beside the package, where they are edited.
+The scripts and style sheets in `widgets/` live beside the package, where they are edited.
 An editable install reads them there, so this hook adds nothing to it. A wheel
 gets copies: `mullama_lab/widgets/static/` and `mullama_lab/_notebooks/`.
 """
@@ -14,6 +14,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 CARRIED = {
     "widgets": ("mullama_lab/widgets/static", ("*.js", "*.css")),
+    "widgets/shared": ("mullama_lab/widgets/static/shared", ("*.js", "*.css")),
     "notebooks": ("mullama_lab/_notebooks", ("*.ipynb",)),
     "notebooks/data": ("mullama_lab/_notebooks/data", ("*",)),
 }

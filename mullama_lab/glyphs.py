@@ -1,4 +1,4 @@
-"""Text in which nothing is invisible, as in `widgets/kit_text.js`; a caller's value, in brief.
+"""Text in which nothing is invisible, as in `widgets/shared/text.js`; a caller's value, in brief.
 
 Spaces, newlines and tabs stay what they are here; the browser half also marks those.
 """

@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import mullama_lab
+from mullama_lab.widgets import _front_end
 from mullama_lab.widgets._view import View
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -158,12 +159,10 @@ def test_the_conda_environment_names_what_the_lab_needs():
     assert declared("lab") <= {"matplotlib" if n == "matplotlib-base" else n for n in named}
 
 
-def scripts() -> list[Path]:
-    return sorted(WIDGETS.glob("*.js"))
-
-
-def is_kit(script: Path) -> bool:
-    return script.stem == "kit" or script.stem.startswith("kit_")
+def scripts() -> dict[str, Path]:
+    """The scripts of the browser half by their path below `widgets`, without the suffix."""
+    paths = [*WIDGETS.glob("*.js"), *WIDGETS.glob("shared/*.js")]
+    return {path.relative_to(WIDGETS).with_suffix("").as_posix(): path for path in sorted(paths)}
 
 
 def views() -> dict[str, type]:
@@ -172,17 +171,29 @@ def views() -> dict[str, type]:
     return {kind.__module__.rpartition(".")[2]: kind for kind in kinds if hasattr(kind, "_esm")}
 
 
+def home_of(name: str) -> str:
+    """The view that a script is part of, or "shared"."""
+    homes = ["shared", *views()]
+    found = [home for home in homes if re.match(rf"{home}(/|_|$)", name)]
+    assert len(found) == 1, f"widgets/{name}.js is not shared and begins with no view's name"
+    return found[0]
+
+
 def test_each_widget_has_two_halves_of_one_stem():
-    assert {path.stem for path in scripts() if not is_kit(path)} == set(views())
-    parts = {path.stem for path in scripts() if is_kit(path)}
-    sheets = {path.stem for path in WIDGETS.glob("*.css")}
-    assert {*views(), "kit"} <= sheets <= {*views(), *parts}
+    assert set(views()) <= set(scripts())
+    for name, script in scripts().items():
+        text = script.read_text(encoding="utf-8")
+        assert ("export default { render };" in text) == (home_of(name) == name), name
+    sheets = {path.relative_to(WIDGETS).as_posix() for path in WIDGETS.rglob("*.css")}
+    assert {f"{stem}.css" for stem in views()} <= sheets
+    assert sheets <= {"shared/theme.css", *(f"{name}.css" for name in scripts())}
 
 
 def test_both_halves_name_the_same_traits():
     inherited = set(View.class_trait_names())
     for stem, kind in views().items():
-        script = (WIDGETS / f"{stem}.js").read_text(encoding="utf-8")
+        parts = [path for name, path in scripts().items() if home_of(name) == stem]
+        script = "".join(path.read_text(encoding="utf-8") for path in parts)
         synced = set(kind.class_trait_names(sync=True))
         asked = set(re.findall(r"""model\.(?:get|set)\(\s*["'](\w+)["']""", script))
         assert asked <= synced, f"{stem}.js asks for {asked - synced}"
@@ -193,22 +204,48 @@ def test_both_halves_name_the_same_traits():
 IMPORT = re.compile(r"""^(?:(?:import|export)\s[^;'"=]*?\bfrom|import)\s*["']([^"']+)["']""", re.M)
 
 
-def test_the_browser_half_imports_only_the_kit_and_names_no_address():
-    parts = {f"./{path.name}" for path in scripts() if is_kit(path)}
-    for script in scripts():
+def test_a_script_imports_parts_of_its_own_view_and_shared_ones():
+    for name, script in scripts().items():
         text = script.read_text(encoding="utf-8")
-        imported = set(IMPORT.findall(text))
-        assert imported <= (parts if is_kit(script) else {"./kit.js"}), script.name
-        assert not re.search(r"\bimport\(", text), script.name
-        addresses = set(re.findall(r"""https?://[^\s"'`)]+""", text))
-        assert addresses <= {"http://www.w3.org/2000/svg"}, script.name
-    for style in WIDGETS.glob("*.css"):
+        assert not re.search(r"\bimport\(", text), name
+        for imported in IMPORT.findall(text):
+            target = (script.parent / imported).relative_to(WIDGETS)
+            assert home_of(target.with_suffix("").as_posix()) in ("shared", home_of(name)), name
+            assert target.with_suffix("").as_posix() not in views(), name
+
+
+def test_what_is_shared_is_used_by_more_than_one_view():
+    """Or it belongs beside the one view that uses it."""
+    users = {stem: set(_front_end._imported(stem)) for stem in views()}
+    for name in scripts():
+        if home_of(name) == "shared":
+            assert sum(name in parts for parts in users.values()) > 1, name
+
+
+def test_the_browser_half_names_no_address():
+    for name, script in scripts().items():
+        addresses = set(re.findall(r"""https?://[^\s"'`)]+""", script.read_text(encoding="utf-8")))
+        assert addresses <= {"http://www.w3.org/2000/svg"}, name
+    for style in WIDGETS.rglob("*.css"):
         assert not re.search(r"@import|url\((?!\s*['\"]?data:)", style.read_text(encoding="utf-8"))
 
 
 def test_the_browser_half_writes_text_never_markup():
-    for script in scripts():
+    for name, script in scripts().items():
         text = script.read_text(encoding="utf-8")
-        assert not re.search(r"\.(innerHTML|outerHTML|insertAdjacentHTML)\b|\beval\(", text), (
-            script.name
-        )
+        markup = r"\.(innerHTML|outerHTML|insertAdjacentHTML)\b|\beval\("
+        assert not re.search(markup, text), name
+
+
+def test_a_line_of_the_browser_half_is_at_most_120_wide():
+    for suffix in ("js", "css", "html"):
+        for path in WIDGETS.rglob(f"*.{suffix}"):
+            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+                assert len(line) <= 120, f"{path.relative_to(ROOT)}:{number} is {len(line)} wide"
+
+
+def test_no_comment_swallows_the_line_after_it():
+    """Where a line ends with a comma or an opening bracket, the module has no new line."""
+    for name, script in scripts().items():
+        found = re.search(r"\S.*//.*[{(\[,]$", script.read_text(encoding="utf-8"), re.MULTILINE)
+        assert not found, f"widgets/{name}.js: {found and found[0]!r}; end that comment otherwise"

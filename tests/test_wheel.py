@@ -87,8 +87,10 @@ def elsewhere(wheel, tmp_path_factory) -> Path:
 
 def test_the_wheel_carries_the_browser_half_and_the_notebooks(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
-    for source in [*ROOT.glob("widgets/*.js"), *ROOT.glob("widgets/*.css")]:
-        assert f"mullama_lab/widgets/static/{source.name}" in names
+    halves = ROOT / "widgets"
+    for source in [*halves.glob("*.*s"), *halves.glob("shared/*.*s")]:
+        path = source.relative_to(halves).as_posix()
+        assert f"mullama_lab/widgets/static/{path}" in names
     for source in ROOT.glob("notebooks/*.ipynb"):
         assert f"mullama_lab/_notebooks/{source.name}" in names
     assert "mullama_lab/_notebooks/00_tour.ipynb" in names

@@ -2,7 +2,11 @@
  * A chain as cards, in order. State lives in the model: `cards`, `catalogue`, `code`, `notes`,
  * `changed`, `presets`. Every change is a request; a refused one leaves its message below the setting.
  */
-import { announcer, button, connect, drag, goneNote, h, keys, presetBar, stageCard, watch } from "./kit.js";
+import { drag } from "./chain_editor_drag.js";
+import { presetBar } from "./chain_editor_presets.js";
+import { stageCard } from "./chain_editor_stage.js";
+import { announcer, button, h, keys } from "./shared/dom.js";
+import { connect, goneNote, watch } from "./shared/kernel.js";
 
 /** How many cards there are, how many act. */
 export function tally(cards) {
@@ -27,24 +31,46 @@ function render({ model, el }) {
   const gone = goneNote(model);
   const reset = button("Reset", "Back to the chain that was given from Python", () => act("reset"));
   const copy = button("Copy", "Copy the Python of this chain", () => copyCode());
-  const pick = h("select", { class: "mll-field mll-ce-pick", "aria-label": "Stage to add" },
-    get("catalogue").map((entry) => h("option", { value: entry.stage }, entry.label)));
+  const pick = h(
+    "select",
+    { class: "mll-field mll-ce-pick", "aria-label": "Stage to add" },
+    get("catalogue").map((entry) => h("option", { value: entry.stage }, entry.label)),
+  );
   const add = button("Add", "Add this stage at the end of the chain", () => addStage());
   const named = presetBar({
-    presets: () => get("presets"), code: () => get("code"), say: voice.say,
-    ask: (op, args) => link.ask(op, args), complain: (text) => (problem.textContent = text),
+    presets: () => get("presets"),
+    code: () => get("code"),
+    say: voice.say,
+    ask: (op, args) => link.ask(op, args),
+    complain: (text) => (problem.textContent = text),
   });
   const list = h("ol", { class: "mll-ce-list mll-live", "aria-label": "Stages, in the order they act" });
-  const empty = h("p", { class: "mll-note mll-ce-empty" },
-    "No stages. The next token is drawn from the model's own distribution. Add a stage below.");
+  const empty = h(
+    "p",
+    { class: "mll-note mll-ce-empty" },
+    "No stages. The next token is drawn from the model's own distribution. Add a stage below.",
+  );
   const code = h("code", { class: "mll-code mll-ce-code", tabindex: 0, "aria-label": "This chain as Python" });
   const about = h("p", { class: "mll-quiet mll-ce-about" });
-  const root = h("section", { class: "mll mll-ce", "aria-label": "Chain editor" },
-    h("header", { class: "mll-ce-bar" }, h("h3", { class: "mll-title" }, "Chain"), sum,
-      h("div", { class: "mll-ce-tools" }, named.pick, named.open, reset)),
-    named.line, gone, list, empty, problem,
+  const root = h(
+    "section",
+    { class: "mll mll-ce", "aria-label": "Chain editor" },
+    h(
+      "header",
+      { class: "mll-ce-bar" },
+      h("h3", { class: "mll-title" }, "Chain"),
+      sum,
+      h("div", { class: "mll-ce-tools" }, named.pick, named.open, reset),
+    ),
+    named.line,
+    gone,
+    list,
+    empty,
+    problem,
     h("div", { class: "mll-ce-bar mll-live" }, pick, add, about),
-    h("div", { class: "mll-ce-codebar" }, code, copy), voice.node);
+    h("div", { class: "mll-ce-codebar" }, code, copy),
+    voice.node,
+  );
 
   function act(op, args = {}) {
     problem.textContent = "";
@@ -79,7 +105,8 @@ function render({ model, el }) {
   }
   const held = (key) => get("cards").find((card) => card.key === key);
   let moves = Promise.resolve(); // a key may be pressed again before the kernel has moved the card
-  const shift = (key, by) => (moves = moves.then(() => held(key) && moveCard(key, get("cards").indexOf(held(key)) + by)));
+  const shift = (key, by) =>
+    (moves = moves.then(() => held(key) && moveCard(key, get("cards").indexOf(held(key)) + by)));
 
   async function copyCode() {
     const text = `import mullama_lab as ml\n\nchain = ${get("code")}\n`;
@@ -96,7 +123,9 @@ function render({ model, el }) {
 
   function startDrag(key, event) {
     if (event.button !== 0) return;
-    const others = get("cards").filter((card) => card.key !== key).map((card) => views.get(card.key).node);
+    const others = get("cards")
+      .filter((card) => card.key !== key)
+      .map((card) => views.get(card.key).node);
     drag(event, views.get(key).node, others, (to) => moveCard(key, to));
   }
 
@@ -150,7 +179,13 @@ function render({ model, el }) {
   };
   const unbind = keys(root, { "Alt+ArrowUp": near(-1), "Alt+ArrowDown": near(1) });
   pick.addEventListener("change", describePick);
-  const unwatch = watch(model, { cards: draw, notes: drawNotes, code: drawCode, changed: drawCode, presets: named.draw });
+  const unwatch = watch(model, {
+    cards: draw,
+    notes: drawNotes,
+    code: drawCode,
+    changed: drawCode,
+    presets: named.draw,
+  });
   draw();
   describePick();
   el.append(root);

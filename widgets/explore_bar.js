@@ -2,21 +2,31 @@
  * Explore: a budget, how far it is, and what the tree takes of the context. State lives in the
  * model: `budget`, `length`, `state`, `message`, `origin`, `found`, `room`, `note`.
  */
-import { announcer, button, connect, count, goneNote, h, kernelText, keys, percent, readable, watch } from "./kit.js";
+import { announcer, button, h, keys } from "./shared/dom.js";
+import { kernelText } from "./shared/field.js";
+import { connect, goneNote, watch } from "./shared/kernel.js";
+import { count, percent, readable } from "./shared/text.js";
 
 /** What came of it, in words. */
 export function foundText(state, found, budget) {
   if (state === "running") return `Exploring… ${count(found.expanded ?? 0)} of at most ${count(budget)}`;
-  if (!found.prefixes) return state === "stopped" ? "Stopped before anything was found." : "Finds the likeliest beginnings of what may follow, best first.";
+  if (!found.prefixes)
+    return state === "stopped"
+      ? "Stopped before anything was found."
+      : "Finds the likeliest beginnings of what may follow, best first.";
   const paths = `${count(found.leaves)} ${found.leaves === 1 ? "path" : "paths"}`;
-  const what = `the ${count(found.prefixes)} likeliest ${found.prefixes === 1 ? "beginning" : "beginnings"}, ${paths} with ${percent(found.mass)} of the probability there`;
+  const beginnings = `${count(found.prefixes)} likeliest ${found.prefixes === 1 ? "beginning" : "beginnings"}`;
+  const what = `the ${beginnings}, ${paths} with ${percent(found.mass)} of the probability there`;
   return `${state === "stopped" ? "Stopped: " : "Found "}${what}.`;
 }
 
 /** What the tree takes of the context; "" while it fits. */
 export function roomText([used, all]) {
   if (!all || used <= all) return "";
-  return `The tree has ${count(used)} tokens and the context room for ${count(all)}: paths that the cache has lost are decoded again when you branch off them. Prune what you need no more.`;
+  return [
+    `The tree has ${count(used)} tokens and the context room for ${count(all)}:`,
+    "paths that the cache has lost are decoded again when you branch off them. Prune what you need no more.",
+  ].join(" ");
 }
 
 function render({ model, el }) {
@@ -25,23 +35,56 @@ function render({ model, el }) {
   const voice = announcer();
   const problem = h("p", { class: "mll-problem", role: "alert" });
   const gone = goneNote(model);
-  const attempt = (op, args = {}) => link.ask(op, args).catch((error) => { if (link.alive) problem.textContent = error.message; });
+  const attempt = (op, args = {}) =>
+    link.ask(op, args).catch((error) => {
+      if (link.alive) problem.textContent = error.message;
+    });
   const explore = button("Explore", "Find the likeliest paths, best first", () => start());
   const stop = button("Stop", "Stop exploring; what was found stays (Esc)", () => attempt("stop"));
-  const trim = button("Prune the least likely", "Prune unnamed branches, the least likely per token first, until the tree fits", () => attempt("trim"));
-  const whole = (name, label) => kernelText({
-    name, label, title: "Explore", value: String(get(name)), held: () => String(get(name)),
-    send: (value) => link.ask("set", { name, value: /^\s*\d{1,9}\s*$/.test(value) ? Number(value) : value.slice(0, 40) }),
-  });
+  const trim = button(
+    "Prune the least likely",
+    "Prune unnamed branches, the least likely per token first, until the tree fits",
+    () => attempt("trim"),
+  );
+  const whole = (name, label) =>
+    kernelText({
+      name,
+      label,
+      title: "Explore",
+      value: String(get(name)),
+      held: () => String(get(name)),
+      send: (value) =>
+        link.ask("set", { name, value: /^\s*\d{1,9}\s*$/.test(value) ? Number(value) : value.slice(0, 40) }),
+    });
   const budget = whole("budget", "budget");
   const length = whole("length", "tokens a path");
   const from = h("span", { class: "mll-quiet mll-xb-from" });
   const line = h("span", { class: "mll-quiet mll-figures", "data-said": true });
-  const bar = h("div", { class: "mll-xb-progress", role: "progressbar", "aria-label": "Progress of the exploration", "aria-valuemin": 0, "aria-valuemax": 100 }, h("i"));
+  const bar = h(
+    "div",
+    {
+      class: "mll-xb-progress",
+      role: "progressbar",
+      "aria-label": "Progress of the exploration",
+      "aria-valuemin": 0,
+      "aria-valuemax": 100,
+    },
+    h("i"),
+  );
   const full = h("div", { class: "mll-note mll-xb-full", role: "status", hidden: true }, h("span"), trim);
   const note = h("p", { class: "mll-quiet mll-xb-note", dir: "auto" });
-  const root = h("section", { class: "mll mll-xb", "aria-label": "Explore" }, gone,
-    h("div", { class: "mll-xb-bar mll-live" }, explore, stop, budget.node, length.node, from), bar, line, problem, full, note, voice.node);
+  const root = h(
+    "section",
+    { class: "mll mll-xb", "aria-label": "Explore" },
+    gone,
+    h("div", { class: "mll-xb-bar mll-live" }, explore, stop, budget.node, length.node, from),
+    bar,
+    line,
+    problem,
+    full,
+    note,
+    voice.node,
+  );
 
   function start() {
     if (!explore.disabled) attempt("explore");
@@ -79,8 +122,17 @@ function render({ model, el }) {
   }
   const unbind = keys(root, { Escape: () => (get("state") === "running" ? void attempt("stop") : false) });
   const unwatch = watch(model, {
-    budget: () => { budget.show(String(get("budget"))); draw(); }, length: () => length.show(String(get("length"))),
-    state: draw, message: draw, origin: draw, found: draw, room: draw, note: draw,
+    budget: () => {
+      budget.show(String(get("budget")));
+      draw();
+    },
+    length: () => length.show(String(get("length"))),
+    state: draw,
+    message: draw,
+    origin: draw,
+    found: draw,
+    room: draw,
+    note: draw,
   });
   el.append(root);
   draw();

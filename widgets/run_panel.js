@@ -2,7 +2,12 @@
  * Prompt, Run and Stop, figures, and the runs so far. State lives in the model: `prompt`, `seed`,
  * `max_tokens`, `state`, `message`, `progress`, `meters`, `history`, `shown`, `listed`.
  */
-import { announcer, button, comparisonView, connect, count, duration, ENDINGS, fieldState, goneNote, h, icon, kernelText, keys, number, readable, ticked, watch } from "./kit.js";
+import { comparisonView, ticked } from "./shared/comparison.js";
+import { announcer, button, h, icon, keys } from "./shared/dom.js";
+import { fieldState, kernelText } from "./shared/field.js";
+import { connect, goneNote, watch } from "./shared/kernel.js";
+import { count, duration, number, readable } from "./shared/text.js";
+import { ENDINGS } from "./shared/tokens.js";
 
 const BUSY = new Set(["queued", "prompt", "running"]);
 
@@ -20,14 +25,19 @@ export function stateText(state, meters = {}, message = "") {
 /** How far a run is, 0 to 1, and in words. */
 export function progressOf(state, [done, all], tokens, most) {
   if (state === "prompt") return { share: all ? done / all : 0, text: `${count(done)} of ${count(all)} prompt tokens` };
-  if (state === "running") return { share: most ? Math.min(1, tokens / most) : 0, text: `${count(tokens)} of at most ${count(most)} tokens` };
+  if (state === "running")
+    return { share: most ? Math.min(1, tokens / most) : 0, text: `${count(tokens)} of at most ${count(most)} tokens` };
   return { share: 0, text: "" };
 }
 
 export const METERS = [
   ["tokens", "tokens", (m) => count(m.tokens)],
   ["tokens/s", "tokens_per_second", (m) => number(m.tokens_per_second)],
-  ["first token", "first_token_seconds", (m) => duration(m.first_token_seconds === null ? null : m.first_token_seconds * 1000)],
+  [
+    "first token",
+    "first_token_seconds",
+    (m) => duration(m.first_token_seconds === null ? null : m.first_token_seconds * 1000),
+  ],
   ["prompt decoded", "prompt_decoded", (m) => count(m.prompt_decoded)],
   ["reused from cache", "prompt_reused", (m) => count(m.prompt_reused)],
 ];
@@ -37,9 +47,25 @@ const HEADS = ["", "run", "stages with effect", "seed", "tokens", "tokens/s", "m
 function historyView({ select, choose }) {
   const body = h("tbody");
   const none = h("p", { class: "mll-quiet mll-rp-none" }, "No runs yet. Each gets a line here.");
-  const node = h("div", { class: "mll-rp-scroll mll-live" },
-    h("table", { role: "grid", "aria-label": "Runs so far" },
-      h("thead", {}, h("tr", {}, HEADS.map((text, i) => h("th", { scope: "col" }, i ? text : h("span", { class: "mll-spoken" }, "compare"))))), body), none);
+  const node = h(
+    "div",
+    { class: "mll-rp-scroll mll-live" },
+    h(
+      "table",
+      { role: "grid", "aria-label": "Runs so far" },
+      h(
+        "thead",
+        {},
+        h(
+          "tr",
+          {},
+          HEADS.map((text, i) => h("th", { scope: "col" }, i ? text : h("span", { class: "mll-spoken" }, "compare"))),
+        ),
+      ),
+      body,
+    ),
+    none,
+  );
   let at = 0;
   const rows = () => [...body.children];
   const go = (by) => (event) => {
@@ -49,19 +75,46 @@ function historyView({ select, choose }) {
     next?.focus();
   };
   const unbind = keys(node, {
-    ArrowUp: go(-1), ArrowDown: go(1),
+    ArrowUp: go(-1),
+    ArrowDown: go(1),
     Enter: (event) => (event.target.dataset?.run ? select(Number(event.target.dataset.run)) : false),
     " ": (event) => (event.target.dataset?.run ? choose(Number(event.target.dataset.run)) : false),
   });
   const row = (run, shown, ticks) => {
-    const box = h("input", { type: "checkbox", tabindex: -1, "aria-label": `Compare run ${run.number}`, on: { change: () => choose(run.number), click: (event) => event.stopPropagation() } });
+    const box = h("input", {
+      type: "checkbox",
+      tabindex: -1,
+      "aria-label": `Compare run ${run.number}`,
+      on: { change: () => choose(run.number), click: (event) => event.stopPropagation() },
+    });
     box.checked = ticks.includes(run.number);
-    const cells = [run.number, run.chain, run.seed ?? "n/a", count(run.tokens), number(run.speed), run.logprob === null ? "n/a" : run.logprob.toFixed(2).replace("-", "−"), run.finish, readable(run.text)];
-    return h("tr", { tabindex: -1, "data-run": run.number, "aria-selected": String(run.number === shown), on: { click: () => select(run.number), focus: () => (at = run.number) } },
-      h("td", {}, box), cells.map((text, i) => h("td", { title: i === 1 || i === 7 ? String(text) : null, dir: i === 7 ? "auto" : null }, String(text))));
+    const cells = [
+      run.number,
+      run.chain,
+      run.seed ?? "n/a",
+      count(run.tokens),
+      number(run.speed),
+      run.logprob === null ? "n/a" : run.logprob.toFixed(2).replace("-", "−"),
+      run.finish,
+      readable(run.text),
+    ];
+    return h(
+      "tr",
+      {
+        tabindex: -1,
+        "data-run": run.number,
+        "aria-selected": String(run.number === shown),
+        on: { click: () => select(run.number), focus: () => (at = run.number) },
+      },
+      h("td", {}, box),
+      cells.map((text, i) =>
+        h("td", { title: i === 1 || i === 7 ? String(text) : null, dir: i === 7 ? "auto" : null }, String(text)),
+      ),
+    );
   };
   return {
-    node, unbind,
+    node,
+    unbind,
     draw(history, shown, ticks) {
       const focused = node.contains(node.ownerDocument.activeElement) ? at : 0;
       body.replaceChildren(...[...history].reverse().map((run) => row(run, shown, ticks)));
@@ -85,31 +138,73 @@ function render({ model, el }) {
   const gone = goneNote(model);
   const attempt = (op, args = {}) => {
     problem.textContent = "";
-    return link.ask(op, args).catch((error) => { problem.textContent = error.message; });
+    return link.ask(op, args).catch((error) => {
+      problem.textContent = error.message;
+    });
   };
-  const area = h("textarea", { class: "mll-field mll-rp-prompt", rows: 3, maxlength: 100000, spellcheck: "false", dir: "auto", "aria-label": "Prompt", placeholder: "A prompt for the model to go on from", on: { input: () => typed(), change: () => sendPrompt() } });
-  const run = button("Run", "Run this prompt (Ctrl+Enter or Cmd+Enter in the prompt)", () => start(), { "data-main": true });
-  const stop = button("Stop", "Stop the run (Esc)", () => attempt("stop"));
-  const whole = (name, label) => kernelText({
-    name, label, title: "Run", value: String(get(name)), held: () => String(get(name)),
-    send: (value, seq) => link.ask("set", { name, value: /^\s*\d+\s*$/.test(value) ? Number(value) : value.slice(0, 40), seq }),
+  const area = h("textarea", {
+    class: "mll-field mll-rp-prompt",
+    rows: 3,
+    maxlength: 100000,
+    spellcheck: "false",
+    dir: "auto",
+    "aria-label": "Prompt",
+    placeholder: "A prompt for the model to go on from",
+    on: { input: () => typed(), change: () => sendPrompt() },
   });
+  const run = button("Run", "Run this prompt (Ctrl+Enter or Cmd+Enter in the prompt)", () => start(), {
+    "data-main": true,
+  });
+  const stop = button("Stop", "Stop the run (Esc)", () => attempt("stop"));
+  const whole = (name, label) =>
+    kernelText({
+      name,
+      label,
+      title: "Run",
+      value: String(get(name)),
+      held: () => String(get(name)),
+      send: (value, seq) =>
+        link.ask("set", { name, value: /^\s*\d+\s*$/.test(value) ? Number(value) : value.slice(0, 40), seq }),
+    });
   const seed = whole("seed", "seed");
   const most = whole("max_tokens", "max tokens");
   const dice = icon("⚄", "Another seed by chance", () => attempt("dice"));
   const line = h("span", { class: "mll-rp-state" });
   const far = h("span", { class: "mll-quiet mll-figures" });
-  const bar = h("div", { class: "mll-rp-progress", role: "progressbar", "aria-label": "Progress of the run", "aria-valuemin": 0, "aria-valuemax": 100 }, h("i"));
+  const bar = h(
+    "div",
+    {
+      class: "mll-rp-progress",
+      role: "progressbar",
+      "aria-label": "Progress of the run",
+      "aria-valuemin": 0,
+      "aria-valuemax": 100,
+    },
+    h("i"),
+  );
   const meters = METERS.map(([label]) => [label, h("span", { class: "mll-rp-figure" }, "n/a")]);
   const history = historyView({ select: (n) => attempt("select", { number: n }), choose: (n) => choose(n) });
   const hint = h("p", { class: "mll-quiet" }, "Choose a run to show it; tick two to four to compare them.");
   const compared = h("div");
-  const root = h("section", { class: "mll mll-rp", "aria-label": "Run" }, gone, area,
-    h("div", { class: "mll-rp-bar mll-live" }, run, stop, seed.node, dice, most.node), problem,
-    h("div", { class: "mll-rp-status" }, line, far), bar,
-    h("div", { class: "mll-rp-meters mll-figures", role: "group", "aria-label": "Figures of the run" },
-      meters.map(([label, value]) => h("div", {}, h("span", { class: "mll-quiet" }, label), " ", value))),
-    history.node, hint, compared, voice.node);
+  const root = h(
+    "section",
+    { class: "mll mll-rp", "aria-label": "Run" },
+    gone,
+    area,
+    h("div", { class: "mll-rp-bar mll-live" }, run, stop, seed.node, dice, most.node),
+    problem,
+    h("div", { class: "mll-rp-status" }, line, far),
+    bar,
+    h(
+      "div",
+      { class: "mll-rp-meters mll-figures", role: "group", "aria-label": "Figures of the run" },
+      meters.map(([label, value]) => h("div", {}, h("span", { class: "mll-quiet" }, label), " ", value)),
+    ),
+    history.node,
+    hint,
+    compared,
+    voice.node,
+  );
 
   // The prompt: the hand leads, the kernel follows a quarter of a second later.
   const prompt = fieldState(get("prompt"));
@@ -123,7 +218,9 @@ function render({ model, el }) {
     clearTimeout(timer);
     const seq = ++asked;
     prompt.sent(seq);
-    return attempt("set", { name: "prompt", value: area.value }).then((reply) => prompt.answered(seq, Boolean(reply)) && drawPrompt());
+    return attempt("set", { name: "prompt", value: area.value }).then(
+      (reply) => prompt.answered(seq, Boolean(reply)) && drawPrompt(),
+    );
   }
   function drawPrompt() {
     const now = get("prompt");
@@ -169,7 +266,9 @@ function render({ model, el }) {
   }
   function drawMeters() {
     const now = get("meters");
-    METERS.forEach(([, name, show], i) => { meters[i][1].textContent = name in now ? show(now) : "n/a"; });
+    METERS.forEach(([, name, show], i) => {
+      meters[i][1].textContent = name in now ? show(now) : "n/a";
+    });
     drawState();
   }
   function drawHistory() {
@@ -187,8 +286,16 @@ function render({ model, el }) {
   }
 
   const unwatch = watch(model, {
-    prompt: drawPrompt, seed: () => seed.show(String(get("seed"))), max_tokens: () => most.show(String(get("max_tokens"))),
-    state: drawState, message: drawState, progress: drawState, meters: drawMeters, history: drawHistory, shown: drawHistory, listed: drawHistory,
+    prompt: drawPrompt,
+    seed: () => seed.show(String(get("seed"))),
+    max_tokens: () => most.show(String(get("max_tokens"))),
+    state: drawState,
+    message: drawState,
+    progress: drawState,
+    meters: drawMeters,
+    history: drawHistory,
+    shown: drawHistory,
+    listed: drawHistory,
   });
   drawMeters();
   drawHistory();

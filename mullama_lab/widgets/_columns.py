@@ -1,6 +1,6 @@
 """Steps of a Trace as the binary columns of a message, and one step in full.
 
-The order of the buffers is the one `tokenColumns` reads in `widgets/kit_tokens.js`.
+The order of the buffers is the one `tokenColumns` reads, in `widgets/shared/tokens.js`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Numbers rounded so that the printed ones add up to the printed sum, as in `kit_matrix.js`."""
+"""Numbers rounded so that the printed ones add up to the printed sum.
+
+The browser half rounds the same way, in `widgets/shared/matrix.js`.
+"""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from mullama_lab.widgets._trace_code import has_learnt, n_given_of, trace_code
 MOST_TEXT = 1000  # characters of the plain form
 MOST_COLOURED = 72  # tokens of the static form; a saved notebook stays small
 MOST_ROWS = 25
-EDGES = (0.01, 0.05, 0.2, 0.5, 0.9)  # as LAYERS.probability in widgets/kit_tokens.js
+EDGES = (0.01, 0.05, 0.2, 0.5, 0.9)  # as LAYERS.probability in widgets/shared/tokens.js
 MARKS = ("≥ 90%", "≥ 50%", "≥ 20%", "≥ 5%", "≥ 1%", "< 1%")
 
 

@@ -258,5 +258,5 @@ def test_its_code_makes_the_same_grid(pair):
 
 
 def test_both_halves_round_alike():
-    kit = Path(_front_end.folder(), "kit_matrix.js").read_text(encoding="utf-8")
-    assert "Math.floor(x * unit)" in kit and "Math.round(" in kit
+    script = Path(_front_end.folder(), "shared/matrix.js").read_text(encoding="utf-8")
+    assert "Math.floor(x * unit)" in script and "Math.round(" in script

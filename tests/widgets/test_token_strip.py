@@ -338,8 +338,8 @@ def test_the_code_makes_the_same_trace_again(make, session, model, monkeypatch):
 
 
 def test_scale_and_levels_of_the_static_form_are_those_of_the_live_one():
-    kit = Path(_front_end.folder(), "kit_tokens.js").read_text(encoding="utf-8")
-    live = re.search(r"level: falling\(\[([\d., ]+)\]\),\s*marks: \[([^\]]+)\]", kit)
+    script = Path(_front_end.folder(), "shared/tokens.js").read_text(encoding="utf-8")
+    live = re.search(r"level: falling\(\[([\d., ]+)\]\),\s*marks: \[([^\]]+)\]", script)
     assert sorted(float(edge) for edge in live[1].split(",")) == list(_strip_forms.EDGES)
     assert re.findall('"([^"]+)"', live[2]) == list(_strip_forms.MARKS)
     assert [_strip_forms._level(p) for p in (0.95, 0.9, 0.5, 0.06, 0.01, 0.001)] == [

@@ -21,12 +21,8 @@ from mullama_lab.widgets import _front_end, _static
 from mullama_lab.widgets._view import View, _keep_the_browsers_subshell, whole_number
 
 ROOT = Path(__file__).parents[2]
-STEMS = sorted(
-    path.stem for path in (ROOT / "widgets").glob("*.js") if not path.stem.startswith("kit")
-)
-
-
 VIEWS = [getattr(widgets, name) for name in widgets.__all__ if name != "Hit"]
+STEMS = sorted(view.__module__.rpartition(".")[2] for view in VIEWS)
 
 
 class Echo(View):
@@ -259,10 +255,22 @@ def test_a_browser_half_loads_nothing_and_writes_no_markup(stem):
     assert not re.search(r"innerHTML|insertAdjacentHTML|@import|url\(|\beval\(|\bfetch\(", text)
 
 
-def test_a_name_that_the_kit_does_not_have_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(_front_end, "folder", lambda: ROOT / "widgets")
-    with pytest.raises(ValueError, match="exports no 'nothing'"):
-        _front_end._direct('import { h, nothing } from "./kit.js";\n')
+@pytest.mark.parametrize(
+    "files, why",
+    [
+        ({"a": 'import { b } from "./shared/b.js";\n', "shared/b": ""}, "b.js exports no such"),
+        ({"a": 'import { a } from "./a.js";\nexport const a = 1;\n'}, "a.js imports itself"),
+    ],
+)
+def test_an_import_that_cannot_be_met_is_refused(files, why, tmp_path, monkeypatch):
+    (tmp_path / "shared").mkdir()
+    for name, text in files.items():
+        (tmp_path / f"{name}.js").write_text(text, encoding="utf-8")
+    monkeypatch.setattr(_front_end, "folder", lambda: tmp_path)
+    _front_end._read.cache_clear()
+    with pytest.raises(ValueError, match=why):
+        _front_end.module("a")
+    _front_end._read.cache_clear()
 
 
 def test_what_one_thread_holds_back_is_not_sent_by_another(monkeypatch):

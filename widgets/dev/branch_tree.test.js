@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { alikeText, chance, labelOf, nats, noiseText, outlineMove, partingText, perToken, seenRows, segment, spoken, ticked } from "../kit.js";
+import { outlineMove, seenRows } from "../branch_tree_outline.js";
+import { chance, labelOf, perToken, segment, spoken } from "../branch_tree_row.js";
+import { alikeText, nats, noiseText, partingText, ticked } from "../shared/comparison.js";
 
 const hex = (text) => [...new TextEncoder().encode(text)].map((b) => b.toString(16).padStart(2, "0")).join("");
 const row = (key, parent, children = 0, more = {}) => ({ key, parent, children, ...more });
@@ -67,7 +69,17 @@ test("names are shown with what they hide", () => {
 });
 
 test("a screen reader hears the text, whose it is and how likely", () => {
-  const one = { parent: "root", branch: 2, name: "x", stop: 7, first: hex(" a"), rest: hex("b"), cut: true, logprob: Math.log(0.5), logprob_after: "-inf" };
+  const one = {
+    parent: "root",
+    branch: 2,
+    name: "x",
+    stop: 7,
+    first: hex(" a"),
+    rest: hex("b"),
+    cut: true,
+    logprob: Math.log(0.5),
+    logprob_after: "-inf",
+  };
   assert.equal(spoken(one), "·ab…, x, 7 tokens, path 50.0% before the chain, 0 after");
   assert.equal(spoken({ parent: null }, "Once"), "prompt: Once");
 });
@@ -89,12 +101,17 @@ test("a divergence says when it is infinite, a bound, or not known", () => {
   assert.equal(nats(null), "n/a");
 });
 
-const sides = (same_prompt, floor, kl, noise = null, kl_after = exact(0.25), noise_after = null) =>
-  ({ floor, sides: [side("run 1", null), { ...side("run 2", 11, kl, kl_after), noise, noise_after, same_prompt }] });
+const sides = (same_prompt, floor, kl, noise = null, kl_after = exact(0.25), noise_after = null) => ({
+  floor,
+  sides: [side("run 1", null), { ...side("run 2", 11, kl, kl_after), noise, noise_after, same_prompt }],
+});
 const parting = (...args) => partingText(sides(...args), sides(...args).sides[1]);
 
 test("where two part, rows of one history are called the same, others are measured", () => {
-  assert.equal(parting(true, null, exact(0)), "run 2 parts from run 1 at token 12. The model's row is the same there; after the chain KL is 0.250 nats.");
+  assert.equal(
+    parting(true, null, exact(0)),
+    "run 2 parts from run 1 at token 12. The model's row is the same there; after the chain KL is 0.250 nats.",
+  );
   assert.match(parting(false, null, exact(0)), /KL there: 0 nats before the chain, 0.250 nats after/);
   assert.match(parting(true, null, exact(0.5)), /KL there: 0.500 nats before/);
   assert.match(parting(true, null, null), /KL there: n\/a before/);
@@ -102,13 +119,24 @@ test("where two part, rows of one history are called the same, others are measur
 
 test("a divergence is noise only where noise was measured, and then no figure is given as one", () => {
   assert.match(parting(true, null, exact(2e-5)), /KL there: 0.00002 nats before the chain/);
-  assert.match(parting(true, 0.01, exact(2e-5), true), /row is the same there, within noise; after the chain KL is 0.250 nats/);
-  assert.match(parting(false, 0.01, exact(2e-5), true, exact(0.25), false), /KL there: within noise before the chain, 0.250 nats after/);
-  assert.match(parting(true, 0.01, exact(0.5), false, { nats: null, infinite: true, exact: true }, true), /0.500 nats before the chain, within noise after/);
+  assert.match(
+    parting(true, 0.01, exact(2e-5), true),
+    /row is the same there, within noise; after the chain KL is 0.250 nats/,
+  );
+  assert.match(
+    parting(false, 0.01, exact(2e-5), true, exact(0.25), false),
+    /KL there: within noise before the chain, 0.250 nats after/,
+  );
+  assert.match(
+    parting(true, 0.01, exact(0.5), false, { nats: null, infinite: true, exact: true }, true),
+    /0.500 nats before the chain, within noise after/,
+  );
 });
 
 test("the view says how large noise is, or how to measure it where a difference is shown", () => {
-  assert.deepEqual(noiseText(sides(true, 0.0123, exact(0.5), false)), ["Within noise: up to 0.012 nats, as measured with this model."]);
+  assert.deepEqual(noiseText(sides(true, 0.0123, exact(0.5), false)), [
+    "Within noise: up to 0.012 nats, as measured with this model.",
+  ]);
   assert.equal(noiseText(sides(true, null, exact(0.5)))[1], "ml.studies.noise.noise(model)");
   assert.deepEqual(noiseText(sides(true, null, exact(0), null, exact(0))), []);
   assert.deepEqual(noiseText(sides(true, null, null, null, null)), []);

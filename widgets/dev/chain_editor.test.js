@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { tally } from "../chain_editor.js";
-import { dropPlace, fieldState, noteOf, presetOf, savingAs } from "../kit.js";
+import { dropPlace } from "../chain_editor_drag.js";
+import { presetOf, savingAs } from "../chain_editor_presets.js";
+import { noteOf } from "../chain_editor_stage.js";
+import { fieldState } from "../shared/field.js";
 
 test("a card is dropped after the cards whose middle is above the pointer", () => {
   assert.equal(dropPlace([10, 30, 50], 5), 0);
@@ -18,7 +21,13 @@ test("a card says first that it is off, then why it has no effect, then what it 
 
 test("the tally counts what is off and what has no effect", () => {
   assert.equal(tally([{ on: true, inert: "" }]), "1 stage");
-  assert.equal(tally([{ on: true, inert: "x" }, { on: false, inert: "x" }]), "2 stages · 1 off · 1 without effect");
+  assert.equal(
+    tally([
+      { on: true, inert: "x" },
+      { on: false, inert: "x" },
+    ]),
+    "2 stages · 1 off · 1 without effect",
+  );
   assert.match(tally([]), /own distribution/);
 });
 

@@ -18,7 +18,10 @@ export function fakeModel(traits, answers = {}) {
       listeners.set(name, [...(listeners.get(name) ?? []), act]);
     },
     off(name, act) {
-      listeners.set(name, (listeners.get(name) ?? []).filter((other) => other !== act));
+      listeners.set(
+        name,
+        (listeners.get(name) ?? []).filter((other) => other !== act),
+      );
     },
     send(message) {
       model.sent.push(message);

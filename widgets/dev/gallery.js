@@ -1,33 +1,78 @@
 /** Every state of the views on made-up numbers, to look at without Jupyter. */
-import { h } from "../kit.js";
+import { h } from "../shared/dom.js";
 import strip from "../token_strip.js";
 import { bench } from "./gallery_bench.js";
 import { retrieval } from "./gallery_retrieval.js";
 import { fakeModel, pieceBuffers, stepBuffers } from "./fake_model.js";
 
-const WORDS = [" the", " quiet", " river", " ran", " past", " a", " house", ",", ".", "\n", " 😀", " שלום", "\u200b", "\t"];
+const WORDS = [
+  " the",
+  " quiet",
+  " river",
+  " ran",
+  " past",
+  " a",
+  " house",
+  ",",
+  ".",
+  "\n",
+  " 😀",
+  " שלום",
+  "\u200b",
+  "\t",
+];
 const wave = (i) => Math.abs(Math.sin(i * 12.9898) * 43758.5453) % 1;
-const steps = (n) => Array.from({ length: n }, (_, i) => ({
-  piece: WORDS[Math.floor(wave(i) * WORDS.length)], token: i, logprob: -6 * wave(i + 1) ** 2,
-  entropy: 5 * wave(i + 2), rank: Math.floor(200 * wave(i + 3) ** 6), ms: 5 + 5 * wave(i + 4) ** 8,
-}));
+const steps = (n) =>
+  Array.from({ length: n }, (_, i) => ({
+    piece: WORDS[Math.floor(wave(i) * WORDS.length)],
+    token: i,
+    logprob: -6 * wave(i + 1) ** 2,
+    entropy: 5 * wave(i + 2),
+    rank: Math.floor(200 * wave(i + 3) ** 6),
+    ms: 5 + 5 * wave(i + 4) ** 8,
+  }));
 const hex = (text) => [...new TextEncoder().encode(text)].map((b) => b.toString(16).padStart(2, "0")).join("");
 
 function stripModel(all, traits) {
-  const model = fakeModel({
-    n: all.length, state: "finished", finish: "length", note: "", progress: [0, 0],
-    layer: "probability", title: "", epoch: 1, ...traits,
-  }, {
-    prompt: () => [{ epoch: 1, skipped: 0 }, pieceBuffers(["Once", " upon", " a", " time"])],
-    steps: ({ from }) => [{ epoch: 1, from, n: all.length }, stepBuffers(all.slice(from))],
-    choose: () => ({}),
-    details: ({ step }) => ({
-      step, token: step, hex: hex(all[step].piece), p: Math.exp(all[step].logprob), after: 0.4, rank: all[step].rank,
-      entropy: all[step].entropy, remaining: 0.12, stages: [["TopK(40)", 40], ["MinP(0.05)", 7]],
-      top: WORDS.map((word, k) => ({ token: 1000 + k, hex: hex(word), p: 0.4 / (k + 1), after: k < 7 ? 0.5 / (k + 1) : 0 })),
-      ms: { decode: 5.3, sample: 0.08, constraint: 0, capture: 0.07 },
-    }),
-  });
+  const model = fakeModel(
+    {
+      n: all.length,
+      state: "finished",
+      finish: "length",
+      note: "",
+      progress: [0, 0],
+      layer: "probability",
+      title: "",
+      epoch: 1,
+      ...traits,
+    },
+    {
+      prompt: () => [{ epoch: 1, skipped: 0 }, pieceBuffers(["Once", " upon", " a", " time"])],
+      steps: ({ from }) => [{ epoch: 1, from, n: all.length }, stepBuffers(all.slice(from))],
+      choose: () => ({}),
+      details: ({ step }) => ({
+        step,
+        token: step,
+        hex: hex(all[step].piece),
+        p: Math.exp(all[step].logprob),
+        after: 0.4,
+        rank: all[step].rank,
+        entropy: all[step].entropy,
+        remaining: 0.12,
+        stages: [
+          ["TopK(40)", 40],
+          ["MinP(0.05)", 7],
+        ],
+        top: WORDS.map((word, k) => ({
+          token: 1000 + k,
+          hex: hex(word),
+          p: 0.4 / (k + 1),
+          after: k < 7 ? 0.5 / (k + 1) : 0,
+        })),
+        ms: { decode: 5.3, sample: 0.08, constraint: 0, capture: 0.07 },
+      }),
+    },
+  );
   return model;
 }
 
@@ -58,7 +103,15 @@ const states = [
   [strip, running()],
   [strip, stripModel([], { state: "empty", title: "empty" })],
   [strip, stripModel([], { state: "prompt", progress: [700, 2000], title: "reading the prompt" })],
-  [strip, stripModel(steps(9), { state: "failed", finish: "failed", note: "the prompt has 9000 tokens but 4096 are free. Open the session with a larger n_ctx.", title: "failed" })],
+  [
+    strip,
+    stripModel(steps(9), {
+      state: "failed",
+      finish: "failed",
+      note: "the prompt has 9000 tokens but 4096 are free. Open the session with a larger n_ctx.",
+      title: "failed",
+    }),
+  ],
   [strip, gone()],
 ];
 const main = document.querySelector("main");

@@ -1,18 +1,31 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { REMOVED, UNLISTED, barLength, fate, headLines, shareText } from "../kit_distribution.js";
+import { barLength, fate, headLines, REMOVED, shareText, UNLISTED } from "../next_token_row.js";
 import { drawText } from "../next_token.js";
 
 const view = {
-  seed: 7, step: 2, draw: 0.25, choice: 11, n_listed: 64,
-  rows: [{ id: 10, rank: 0 }, { id: 11, rank: 1 }, { id: 12, rank: null }],
+  seed: 7,
+  step: 2,
+  draw: 0.25,
+  choice: 11,
+  n_listed: 64,
+  rows: [
+    { id: 10, rank: 0 },
+    { id: 11, rank: 1 },
+    { id: 12, rank: null },
+  ],
   columns: [
     { name: "row", kept: 100, removed: 0, entropy: 2.5, changed: true },
     { name: "TopK(40)", kept: 40, removed: 0.123, entropy: 2, changed: true },
     { name: "MinP(0.05)", kept: 40, removed: 0, entropy: 2, changed: false },
     { name: "Temperature(0.5)", kept: 40, removed: 0, entropy: 1, changed: true },
   ],
-  cells: [[0.5, 0.25, UNLISTED], [REMOVED, 0.5, UNLISTED], [null, 0.5, null], [null, 0.75, null]],
+  cells: [
+    [0.5, 0.25, UNLISTED],
+    [REMOVED, 0.5, UNLISTED],
+    [null, 0.5, null],
+    [null, 0.75, null],
+  ],
 };
 
 test("a linear bar is the probability; a log bar has four decades", () => {

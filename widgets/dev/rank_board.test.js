@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { barsText, movesText, moveWords, searchText, verdict } from "../kit.js";
+import { barsText, movesText, searchText } from "../rank_board_ranking.js";
+import { moveWords } from "../rank_board_result.js";
+import { verdict } from "../rank_board_versus.js";
 
 test("each state has a line of its own", () => {
   const some = { listed: 50, all: 412, tokens: 7 };
@@ -18,18 +20,30 @@ test("moves say what they are measured against, and what was not ranked", () => 
   const some = { listed: 50, all: 412 };
   assert.equal(movesText({ moved: 3 }, [], "int8 storage", some), "3 moved against int8 storage");
   assert.equal(movesText({ moved: 3 }, [], "", some), "");
-  assert.equal(movesText({ moved: 3 }, [1], "", some), "3 moved against all query tokens on; ranked among these 50 only");
+  assert.equal(
+    movesText({ moved: 3 }, [1], "", some),
+    "3 moved against all query tokens on; ranked among these 50 only",
+  );
   assert.equal(movesText({ moved: 3 }, [1], "", { listed: 12, all: 12 }), "3 moved against all query tokens on");
 });
 
 test("bars say where they begin", () => {
-  assert.equal(barsText("whole", { start: 0, low: 0, high: 8.2 }), "bars: score from 0.000 to 8.200, one part a query token");
-  assert.match(barsText("difference", { start: 2.5, low: 2.5, high: 8 }), /from 2\.500, which every document of this list has, to 8\.000/);
+  assert.equal(
+    barsText("whole", { start: 0, low: 0, high: 8.2 }),
+    "bars: score from 0.000 to 8.200, one part a query token",
+  );
+  assert.match(
+    barsText("difference", { start: 2.5, low: 2.5, high: 8 }),
+    /from 2\.500, which every document of this list has, to 8\.000/,
+  );
 });
 
 test("a verdict adds up what speaks for and against", () => {
   const rows = [{ by: 0.5 }, { by: 0.25 }, { by: 0 }, { by: -0.125 }];
-  assert.equal(verdict({ rows, by: 0.625 }), "A is 0.625 ahead of B: +0.750 from 2 query tokens, −0.125 from 1 query token");
+  assert.equal(
+    verdict({ rows, by: 0.625 }),
+    "A is 0.625 ahead of B: +0.750 from 2 query tokens, −0.125 from 1 query token",
+  );
   assert.match(verdict({ rows: [{ by: -0.25 }], by: -0.25 }), /^A is 0\.250 behind B: −0\.250 from 1/);
   assert.equal(verdict({ rows: [], by: 0 }), "A and B have the same score");
 });

@@ -18,6 +18,15 @@ test("progress is of the prompt first, then of the tokens asked for", () => {
 });
 
 test("a figure that is not known is n/a", () => {
-  const none = { tokens: 0, tokens_per_second: null, first_token_seconds: null, prompt_decoded: null, prompt_reused: null };
-  assert.deepEqual(METERS.map(([, , show]) => show(none)), ["0", "n/a", "n/a", "n/a", "n/a"]);
+  const none = {
+    tokens: 0,
+    tokens_per_second: null,
+    first_token_seconds: null,
+    prompt_decoded: null,
+    prompt_reused: null,
+  };
+  assert.deepEqual(
+    METERS.map(([, , show]) => show(none)),
+    ["0", "n/a", "n/a", "n/a", "n/a"],
+  );
 });

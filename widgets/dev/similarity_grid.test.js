@@ -1,11 +1,16 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { cellSize, nothingText, scaleWords } from "../kit.js";
+import { cellSize } from "../similarity_grid_heat.js";
+import { nothingText, scaleWords } from "../similarity_grid_match.js";
 
 test("the scale says what it is measured on", () => {
   assert.deepEqual(scaleWords("raw", 0, 1), ["0", "1", "one scale for all rows, not stretched to the data"]);
-  assert.deepEqual(scaleWords("raw", -3.21, 17.5), ["-3.21", "17.5", "one scale for all rows, from the lowest to the highest value"]);
+  assert.deepEqual(scaleWords("raw", -3.21, 17.5), [
+    "-3.21",
+    "17.5",
+    "one scale for all rows, from the lowest to the highest value",
+  ]);
   assert.match(scaleWords("by query", 0, 1)[2], /compare colours within a row only/);
 });
 

@@ -1,11 +1,27 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { effectText, flippedAt, flipText, GIVEN, HIGH_FLIPS, intervalText, LOW_FLIPS, placeOf, UNSURE } from "../what_if.js";
+import {
+  effectText,
+  flippedAt,
+  flipText,
+  GIVEN,
+  HIGH_FLIPS,
+  intervalText,
+  LOW_FLIPS,
+  placeOf,
+  UNSURE,
+} from "../what_if.js";
 
 const MAP = {
-  label: "Temperature t", setting: "t", range: [0, 2], scale: "linear", was: 0.8,
-  low: [null, 0.5, 0, 0.2], high: [null, 1.5, 1.2, 2], texts: ["a", "b", "c", "d"],
+  label: "Temperature t",
+  setting: "t",
+  range: [0, 2],
+  scale: "linear",
+  was: 0.8,
+  low: [null, 0.5, 0, 0.2],
+  high: [null, 1.5, 1.2, 2],
+  texts: ["a", "b", "c", "d"],
   marks: [GIVEN, LOW_FLIPS | HIGH_FLIPS, HIGH_FLIPS, LOW_FLIPS | UNSURE],
 };
 

@@ -1,0 +1,110 @@
+/** Two documents side by side: what each query token adds to either, and the difference as a bar. */
+import { h } from "./shared/dom.js";
+import { badge } from "./shared/hues.js";
+import { shown } from "./shared/text.js";
+
+/** "A is 0.312 ahead of B: +0.551 from 6 query tokens, −0.239 from 4" */
+export function verdict({ rows, by }) {
+  if (by === 0) return "A and B have the same score";
+  const side = (test) => rows.filter(({ by: x }) => test(x));
+  const sum = (some) => some.reduce((total, { by: x }) => total + x, 0);
+  const [plus, minus] = [side((x) => x > 0), side((x) => x < 0)];
+  const tokens = (some) => `${some.length} query token${some.length === 1 ? "" : "s"}`;
+  const parts = [
+    plus.length ? `+${shown(sum(plus))} from ${tokens(plus)}` : "",
+    minus.length ? `${shown(sum(minus))} from ${tokens(minus)}` : "",
+  ];
+  return `A is ${shown(Math.abs(by))} ${by > 0 ? "ahead of" : "behind"} B: ${parts.filter(Boolean).join(", ")}`;
+}
+
+/** The panel. `fill` takes what `versus` gives, names, labels of query tokens, and what each matched. */
+export function versusView({ onClose = () => {} } = {}) {
+  const head = h("p", { class: "mll-versus-head" });
+  const names = h("div", { class: "mll-versus-names" });
+  const body = h("tbody");
+  const node = h(
+    "section",
+    { class: "mll-versus", "aria-label": "Two documents side by side", hidden: true },
+    h(
+      "button",
+      {
+        type: "button",
+        class: "mll-button mll-versus-close",
+        "data-plain": true,
+        "aria-label": "Close the comparison",
+        title: "Close (Esc)",
+        on: { click: onClose },
+      },
+      "✕",
+    ),
+    head,
+    names,
+    h(
+      "div",
+      { class: "mll-versus-scroll" },
+      h(
+        "table",
+        {},
+        h(
+          "thead",
+          {},
+          h(
+            "tr",
+            {},
+            ["query token", "A matched", "A", "B ahead · A ahead", "B", "B matched"].map((name) =>
+              h("th", { scope: "col" }, name),
+            ),
+          ),
+        ),
+        body,
+      ),
+    ),
+  );
+  const row = ({ i, a, b, by }, most, label, [inA, inB]) => {
+    const wide = most ? (Math.abs(by) / most) * 50 : 0;
+    return h(
+      "tr",
+      {},
+      h("th", { scope: "row" }, badge(i), h("span", { dir: "auto" }, label)),
+      h("td", { class: "mll-versus-piece", dir: "auto", title: inA }, inA),
+      h("td", {}, shown(a)),
+      h(
+        "td",
+        { class: "mll-versus-by" },
+        h("i", { "data-side": by < 0 ? "b" : "a", style: { width: `${wide}%`, [by < 0 ? "right" : "left"]: "50%" } }),
+        h("span", {}, `${by > 0 ? "+" : ""}${shown(by)}`),
+      ),
+      h("td", {}, shown(b)),
+      h("td", { class: "mll-versus-piece", dir: "auto", title: inB }, inB),
+    );
+  };
+  return {
+    node,
+    fill(result, { a, b, labels, matched }) {
+      node.hidden = false;
+      head.textContent = verdict(result);
+      names.replaceChildren(
+        h("span", {}, h("b", {}, "A "), h("span", { dir: "auto" }, a), ` ${shown(result.a)}`),
+        h("span", {}, h("b", {}, "B "), h("span", { dir: "auto" }, b), ` ${shown(result.b)}`),
+      );
+      body.replaceChildren(
+        ...result.rows.map((one) =>
+          row(one, result.most, labels[one.i], [matched.a[one.i] ?? "", matched.b[one.i] ?? ""]),
+        ),
+        h(
+          "tr",
+          { class: "mll-versus-total" },
+          h("th", { scope: "row" }, "score"),
+          h("td"),
+          h("td", {}, shown(result.a)),
+          h("td", { class: "mll-versus-by" }, h("span", {}, `${result.by > 0 ? "+" : ""}${shown(result.by)}`)),
+          h("td", {}, shown(result.b)),
+          h("td"),
+        ),
+      );
+    },
+    hide() {
+      node.hidden = true;
+    },
+  };
+}
