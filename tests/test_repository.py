@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import importlib
 import json
 import re
@@ -53,6 +54,30 @@ def test_pyright_has_nothing_to_say():
 def test_no_module_imports_a_layer_above_it():
     program = "from importlinter.cli import lint_imports_command; lint_imports_command()"
     check(sys.executable, "-c", program, "--no-cache")
+
+
+def imports_of(name: str, path: Path, modules: set[str]) -> set[str]:
+    """The modules of ours that one imports: anywhere in it, for the type checker too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {inner if inner in modules else str(node.module) for inner in names}
+    return (found & modules) - {name}
+
+
+@pytest.mark.parametrize("part", ["files", "hub", "labs", "plots", "studies", "widgets"])
+def test_no_module_imports_itself_by_way_of_another(part):
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in (ROOT / "mullama_lab").rglob("*.py")
+        if path.relative_to(ROOT / "mullama_lab").with_suffix("").parts[:1] == (part,)
+    }
+    assert modules
+    graph = {name: imports_of(name, path, set(modules)) for name, path in modules.items()}
+    graphlib.TopologicalSorter(graph).prepare()
 
 
 def test_the_browser_half_passes_its_own_tests(node):

@@ -1,17 +1,18 @@
-"""A RankBoard without a browser half: as text, as elements, as the code that makes it."""
+"""A RankBoard without a browser half: as text, as elements, as the code that makes it.
+
+It knows the values that the board shows, not the board.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
-from mullama_lab.glyphs import visible
-from mullama_lab.widgets import _tokens_in_text
-from mullama_lab.widgets._shares import adds_up
-from mullama_lab.widgets._static import FONT, QUIET, element, table
+from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    from mullama_lab.widgets.rank_board import RankBoard
+from mullama_lab.glyphs import visible
+from mullama_lab.widgets._shares import adds_up
+from mullama_lab.widgets._static import FONT, QUIET, element, in_columns, table
 
 MOST_ROWS = 10
 MOST_NAME = 60
@@ -19,64 +20,94 @@ DIGITS = 2
 COLUMNS = ("rank", "document", "score", "largest part")
 
 
-def plain(board: RankBoard) -> str:
-    head = [visible(line) for line in (board.title, board.note, board.problem) if line]
-    if not board.hits:
-        return "\n".join([*head, _nothing(board)])
-    rows = [list(COLUMNS), *_rows(board)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    return "\n".join([*head, _summary(board), *lines])
+@dataclass(frozen=True, eq=False)
+class Results:
+    """What a board shows.
+
+    Attributes:
+        title, note, problem: lines above the results; empty for none.
+        state: of the board, as in `rank_board.STATES`.
+        progress: documents read, of how many.
+        query: the query, as typed.
+        token_labels: a short text for each query token.
+        off: places of query tokens that are left out of the scores.
+        total: how many documents there are.
+        names: of the documents, best first.
+        contributions: shape (documents, query tokens), best first; 0 where a query token is off.
+    """
+
+    title: str
+    note: str
+    problem: str
+    state: str
+    progress: tuple[int, int]
+    query: str
+    token_labels: list[str]
+    off: list[int]
+    total: int
+    names: list[str]
+    contributions: NDArray
 
 
-def static(board: RankBoard) -> Element:
-    """The table, open, with a bar for each score."""
+def plain(results: Results) -> str:
+    """The table, in columns, below the lines that stand above the board."""
+    lines = (results.title, results.note, results.problem)
+    head = [visible(line) for line in lines if line]
+    if not results.names:
+        return "\n".join([*head, _no_results(results)])
+    return "\n".join([*head, _summary(results), *in_columns([COLUMNS, *_rows(results)])])
+
+
+def static(results: Results) -> Element:
+    """The table, open."""
     e = element
-    head = e("div", e("b", board.title)) if board.title else None
-    notes = [e("div", text, style=QUIET) for text in (board.note, board.problem) if text]
-    if not board.hits:
-        return e("div", head, *notes, e("div", _nothing(board)), style=FONT)
-    scores = table(COLUMNS, _rows(board), title="Results")
+    head = e("div", e("b", results.title)) if results.title else None
+    notes = [e("div", text, style=QUIET) for text in (results.note, results.problem) if text]
+    if not results.names:
+        return e("div", head, *notes, e("div", _no_results(results)), style=FONT)
+    scores = table(COLUMNS, _rows(results), title="Results")
     scores.set("open", "open")
-    return e("div", head, *notes, e("div", _summary(board), style=QUIET), scores, style=FONT)
+    return e("div", head, *notes, e("div", _summary(results), style=QUIET), scores, style=FONT)
 
 
-def code(board: RankBoard) -> str:
-    lines = [f"lab.search({board.query!r})"]
-    changed = [
-        f"{name}={getattr(board, name)!r}"
-        for name, usual in (("off", []), ("bars", "whole"))
-        if getattr(board, name) != usual
+def code(query: str, *, off: list[int], bars: str) -> str:
+    """Python that searches for the same, once `lab` is there."""
+    changed = [f"off={off!r}"] if off else []
+    changed += [f"bars={bars!r}"] if bars != "whole" else []
+    settings = [f"lab.set({', '.join(changed)})"] if changed else []
+    return "\n".join([f"lab.search({query!r})", *settings])
+
+
+def _no_results(results: Results) -> str:
+    done, total = results.progress
+    if results.state in ("indexing", "stopped"):
+        return f"RankBoard: {results.state}, {done} of {total} documents read"
+    return f"RankBoard: no results, {results.total} documents"
+
+
+def _summary(results: Results) -> str:
+    n, n_off = len(results.token_labels), len(results.off)
+    off = f", {n_off} of {n} query tokens off" if n_off else ""
+    return f"{visible(results.query)!r}: {len(results.names)} of {results.total} documents{off}"
+
+
+def _rows(results: Results) -> list[list[str]]:
+    """Rank, name, score and largest part of the first documents; then how many more there are."""
+    shown = zip(results.names[:MOST_ROWS], results.contributions, strict=False)
+    rows = [
+        [str(rank), *_row(results, visible(name), parts.tolist())]
+        for rank, (name, parts) in enumerate(shown, 1)
     ]
-    return "\n".join([*lines, *([f"lab.set({', '.join(changed)})"] if changed else [])])
-
-
-def _nothing(board: RankBoard) -> str:
-    done, total = board.progress
-    if board.state in ("indexing", "stopped"):
-        return f"RankBoard: {board.state}, {done} of {total} documents read"
-    return f"RankBoard: no results, {board.total} documents"
-
-
-def _summary(board: RankBoard) -> str:
-    off = f", {len(board.off)} of {board.n_query} query tokens off" if board.off else ""
-    return f"{visible(board.query)!r}: {len(board.hits)} of {board.total} documents{off}"
-
-
-def _rows(board: RankBoard) -> list[list[str]]:
-    names = [] if board._tokens is None else _tokens_in_text.labels(board._tokens)
-    values, order = board.contributions, board.order
-    rows = []
-    for rank, k in enumerate(order[:MOST_ROWS], 1):
-        parts, total = adds_up(values[k].tolist(), DIGITS)
-        on = [i for i in range(len(parts)) if i not in board.off]
-        best = max(on, key=lambda i: parts[i], default=None)
-        part = "" if best is None else f"{best + 1} {visible(names[best])} {parts[best]:.{DIGITS}f}"
-        name = visible(board.hits[k].name)
-        short = name if len(name) <= MOST_NAME else name[: MOST_NAME - 1] + "…"
-        rows.append([str(rank), short, f"{total:.{DIGITS}f}", part])
-    more = len(order) - len(rows)
+    more = len(results.names) - len(rows)
     return [*rows, ["…", f"{more} more", "", ""]] if more > 0 else rows
+
+
+def _row(results: Results, name: str, contributions: list[float]) -> list[str]:
+    parts, total = adds_up(contributions, DIGITS)
+    on = [i for i in range(len(parts)) if i not in results.off]
+    best = max(on, key=lambda i: parts[i], default=None)
+    part = ""
+    if best is not None:
+        part = f"{best + 1} {visible(results.token_labels[best])} {parts[best]:.{DIGITS}f}"
+    short = name if len(name) <= MOST_NAME else name[: MOST_NAME - 1] + "…"
+    return [short, f"{total:.{DIGITS}f}", part]

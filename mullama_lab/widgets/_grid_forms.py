@@ -1,17 +1,18 @@
-"""A SimilarityGrid without a browser half: as text, as elements, as the code that makes it."""
+"""A SimilarityGrid without a browser half: as text, as elements, as the code that makes it.
+
+It knows the values that the grid shows, not the grid.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
+from mullama_lab.engine.multivector import MultiVector
 from mullama_lab.glyphs import visible
 from mullama_lab.widgets import _tokens_in_text
 from mullama_lab.widgets._shares import adds_up
-from mullama_lab.widgets._static import FONT, QUIET, element, table
-
-if TYPE_CHECKING:
-    from mullama_lab.widgets.similarity_grid import SimilarityGrid
+from mullama_lab.widgets._static import FONT, QUIET, element, in_columns, table
 
 # A saved notebook stays small:
 MOST_ROWS = 10  # of the table
@@ -21,81 +22,104 @@ DIGITS = 2
 COLUMNS = ("", "query token", "adds", "best match in the document", "place")
 
 
-def plain(grid: SimilarityGrid) -> str:
+@dataclass(frozen=True, eq=False)
+class Match:
+    """A query and a document as a grid shows them.
+
+    Attributes:
+        query, document: their tokens.
+        off: places of query tokens that are left out of the score.
+        contributions: what each query token adds to the score; 0 for those that are off.
+        best: the document token that each query token matches best; -1 in an empty document.
+        score: the sum of the contributions.
+    """
+
+    query: MultiVector
+    document: MultiVector
+    off: list[int]
+    contributions: list[float]
+    best: list[int]
+    score: float
+
+
+def headline(n_query: int, n_document: int) -> str:
+    return f"SimilarityGrid({n_query} query × {n_document} document tokens)"
+
+
+def plain(match: Match | None, *, title: str, note: str) -> str:
     """The score and what it is made of, in columns."""
-    if nothing := _nothing(grid):
-        return f"SimilarityGrid: {nothing}"
-    rows = [COLUMNS, *_rows(grid)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
-    lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    ]
-    head = [visible(grid.title)] if grid.title else []
-    notes = [visible(grid.note)] if grid.note else []
-    return "\n".join([*head, *notes, repr(grid), *lines])
+    if empty := _why_empty(match):
+        return f"SimilarityGrid: {empty}"
+    assert match is not None
+    head = [visible(line) for line in (title, note) if line]
+    size = headline(len(match.query), len(match.document))
+    return "\n".join([*head, size, *in_columns([COLUMNS, *_rows(match)])])
 
 
-def static(grid: SimilarityGrid) -> Element:
+def static(match: Match | None, *, title: str, note: str) -> Element:
     """The table, open, and the document's text with the numbers of what matched best."""
-    head = element("div", element("b", grid.title)) if grid.title else None
-    note = element("div", grid.note, style=QUIET) if grid.note else None
-    if nothing := _nothing(grid):
-        return element("div", head, note, element("div", nothing), style=FONT)
-    sums = table(COLUMNS, _rows(grid), title="What each query token adds to the score")
+    head = element("div", element("b", title)) if title else None
+    said = element("div", note, style=QUIET) if note else None
+    if empty := _why_empty(match):
+        return element("div", head, said, element("div", empty), style=FONT)
+    assert match is not None
+    sums = table(COLUMNS, _rows(match), title="What each query token adds to the score")
     sums.set("open", "open")
     return element(
         "div",
         head,
-        note,
-        element("div", _summary(grid), style=QUIET),
-        element("div", *_marked(grid), dir="auto", style="white-space:pre-wrap;line-height:1.9"),
+        said,
+        element("div", _summary(match), style=QUIET),
+        element("div", *_marked(match), dir="auto", style="white-space:pre-wrap;line-height:1.9"),
         sums,
         style=FONT,
     )
 
 
-def code(grid: SimilarityGrid) -> str:
-    options = [f"{name}={getattr(grid, name)!r}" for name in _changed(grid)]
-    query, document = grid._query, grid._document
+def code(texts: tuple[str, str] | None, *, off: list[int], **options: str) -> str:
+    """Python that shows the same, once `encoder` is there.
+
+    Args:
+        texts: of the query and of the document; None where nothing is shown.
+        off: query tokens that are left out.
+        options: of the grid; those that are as usual are left out.
+    """
+    usual = {"scale": "raw", "unit": "pieces"}
+    given = [f"{name}={value!r}" for name, value in options.items() if value != usual.get(name, "")]
     head = "from mullama_lab.widgets import SimilarityGrid\n\n"
-    if query is None or document is None:
-        return f"{head}grid = SimilarityGrid({', '.join(options)})"
+    if texts is None:
+        return f"{head}grid = SimilarityGrid({', '.join(given)})"
+    query, document = texts
     lines = [
-        f"query = encoder.encode_query({query.text!r})",
-        f"document = encoder.encode_documents([{document.text!r}])[0]",
-        f"grid = SimilarityGrid({', '.join(['query', 'document', *options])})",
-        *([f"grid.off = {grid.off}"] if grid.off else []),
+        f"query = encoder.encode_query({query!r})",
+        f"document = encoder.encode_documents([{document!r}])[0]",
+        f"grid = SimilarityGrid({', '.join(['query', 'document', *given])})",
+        *([f"grid.off = {off}"] if off else []),
     ]
     return head + "\n".join(lines)
 
 
-def _changed(grid: SimilarityGrid) -> list[str]:
-    usual = {"scale": "raw", "unit": "pieces", "title": "", "note": ""}
-    return [name for name, value in usual.items() if getattr(grid, name) != value]
-
-
-def _nothing(grid: SimilarityGrid) -> str:
-    if grid.n_query < 0:
+def _why_empty(match: Match | None) -> str:
+    """Why there is nothing to show; empty if there is something."""
+    if match is None:
         return "no query and document yet"
-    if not grid.n_query:
+    if not len(match.query):
         return "the query has no tokens, so there is nothing to match"
-    return "" if grid.n_document else "the document has no tokens, so nothing can match it"
+    return "" if len(match.document) else "the document has no tokens, so nothing can match it"
 
 
-def _summary(grid: SimilarityGrid) -> str:
-    n = grid.n_query - len(grid.off)
-    off = f", {len(grid.off)} off" if grid.off else ""
-    return f"score {grid.score:.{DIGITS}f}: the best matches of {n} query tokens added up{off}"
+def _summary(match: Match) -> str:
+    n = len(match.query) - len(match.off)
+    off = f", {len(match.off)} off" if match.off else ""
+    return f"score {match.score:.{DIGITS}f}: the best matches of {n} query tokens added up{off}"
 
 
-def _rows(grid: SimilarityGrid) -> list[list[str]]:
-    query, document = grid._query, grid._document
-    assert query is not None and document is not None
-    names = _tokens_in_text.labels(query)
-    places = _tokens_in_text.labels(document)
-    on = [i for i in range(grid.n_query) if i not in set(grid.off)]
-    parts, total = adds_up(grid.contributions[on].tolist(), DIGITS)
+def _rows(match: Match) -> list[list[str]]:
+    """A row for each of the first query tokens, one for the rest, and their sum."""
+    names = _tokens_in_text.labels(match.query)
+    places = _tokens_in_text.labels(match.document)
+    on = [i for i in range(len(names)) if i not in set(match.off)]
+    parts, total = adds_up([match.contributions[i] for i in on], DIGITS)
     adds = dict(zip(on, parts, strict=True))
     rows = [
         [
@@ -105,23 +129,22 @@ def _rows(grid: SimilarityGrid) -> list[list[str]]:
             visible(places[column]),
             str(column + 1),
         ]
-        for i, column in enumerate(grid.best.tolist()[:MOST_ROWS])
+        for i, column in enumerate(match.best[:MOST_ROWS])
     ]
-    more = grid.n_query - len(rows)
+    more = len(names) - len(rows)
     if more > 0:
-        rest = sum(adds.get(i, 0.0) for i in range(len(rows), grid.n_query))
+        rest = sum(adds.get(i, 0.0) for i in range(len(rows), len(names)))
         rows.append(["…", f"{more} more", f"{rest:.{DIGITS}f}", "", ""])
     return [*rows, ["", "score", f"{total:.{DIGITS}f}", "", ""]]
 
 
-def _marked(grid: SimilarityGrid) -> list[Element | str]:
-    document = grid._document
-    assert document is not None
-    best: dict[int, list[int]] = {}
-    for i, column in enumerate(grid.best.tolist()):
-        if i not in grid.off:
-            best.setdefault(column, []).append(i + 1)
-    shown, gaps = _tokens_in_text.in_text(document)
+def _marked(match: Match) -> list[Element | str]:
+    """The document's text; what matches best is underlined and has its query tokens' numbers."""
+    matched_by: dict[int, list[int]] = {}
+    for i, column in enumerate(match.best):
+        if i not in match.off:
+            matched_by.setdefault(column, []).append(i + 1)
+    shown, gaps = _tokens_in_text.in_text(match.document)
     parts: list[Element | str] = []
     size = marks = 0
     for column, (gap, text) in enumerate(zip(gaps, shown, strict=False)):
@@ -129,10 +152,11 @@ def _marked(grid: SimilarityGrid) -> list[Element | str]:
         if size > MOST_TEXT or marks == MOST_MARKS:
             return [*parts, "…"]
         parts.append(gap)
-        if column not in best:
+        if column not in matched_by:
             parts.append(text)
             continue
-        numbers = " ".join(map(str, best[column][:3])) + ("+" if len(best[column]) > 3 else "")
+        rows = matched_by[column]
+        numbers = " ".join(map(str, rows[:3])) + ("+" if len(rows) > 3 else "")
         marks += 1
         parts.append(element("u", text, element("sup", numbers)))
     return [*parts, gaps[-1]]

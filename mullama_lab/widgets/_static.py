@@ -1,11 +1,12 @@
-"""Elements for the form of a view that needs no script: escaped, self-contained, light and dark.
+"""Elements and columns of text for the forms of a view that need no script.
 
+Elements are escaped, self-contained, and fit light and dark.
 Colours are translucent over whatever page they land on, so one form serves every theme.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from xml.etree import ElementTree as ET
 
 from mullama_lab.glyphs import visible
@@ -52,6 +53,15 @@ def table(
             style="font-size:12px;text-align:right;white-space:pre",
         ),
     )
+
+
+def in_columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A line of text for each row, its cells one below the other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
 
 
 def to_html(node: ET.Element) -> str:

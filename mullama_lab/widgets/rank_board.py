@@ -185,7 +185,7 @@ class RankBoard(View):
 
     def to_code(self) -> str:
         """Python that searches for the same, once `lab` is there."""
-        return _board_forms.code(self)
+        return _board_forms.code(self.query, off=self.off, bars=self.bars)
 
     # Listening
 
@@ -303,10 +303,28 @@ class RankBoard(View):
         return f"RankBoard({len(self._hits)} of {self.total} documents)"
 
     def _plain_text(self) -> str:
-        return _board_forms.plain(self)
+        return _board_forms.plain(self._results())
 
     def _static_html(self) -> Element:
-        return _board_forms.static(self)
+        return _board_forms.static(self._results())
+
+    def _results(self) -> _board_forms.Results:
+        parts = self.contributions
+        order = _order(_scores(parts))
+        done, all_documents = self.progress
+        return _board_forms.Results(
+            title=self.title,
+            note=self.note,
+            problem=self.problem,
+            state=self.state,
+            progress=(done, all_documents),
+            query=self.query,
+            token_labels=[] if self._tokens is None else _tokens_in_text.labels(self._tokens),
+            off=self.off,
+            total=self.total,
+            names=[self._hits[k].name for k in order],
+            contributions=parts[order],
+        )
 
 
 def _scores(parts: NDArray[np.float64]) -> list[float]:

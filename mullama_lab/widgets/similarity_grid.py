@@ -143,12 +143,20 @@ class SimilarityGrid(View):
 
     def to_code(self) -> str:
         """Python that shows the same, once `encoder` is there."""
-        return _grid_forms.code(self)
+        query, document = self._query, self._document
+        return _grid_forms.code(
+            None if query is None or document is None else (query.text, document.text),
+            off=self.off,
+            scale=self.scale,
+            unit=self.unit,
+            title=self.title,
+            note=self.note,
+        )
 
     def __repr__(self) -> str:
         if self.n_query < 0:
             return "SimilarityGrid()"
-        return f"SimilarityGrid({self.n_query} query × {self.n_document} document tokens)"
+        return _grid_forms.headline(self.n_query, self.n_document)
 
     @traitlets.validate("off")
     def _only_query_tokens(self, proposal: Any) -> list[int]:
@@ -191,10 +199,22 @@ class SimilarityGrid(View):
     # Forms without a browser half
 
     def _plain_text(self) -> str:
-        return _grid_forms.plain(self)
+        return _grid_forms.plain(self._match(), title=self.title, note=self.note)
 
     def _static_html(self) -> Element:
-        return _grid_forms.static(self)
+        return _grid_forms.static(self._match(), title=self.title, note=self.note)
+
+    def _match(self) -> _grid_forms.Match | None:
+        if self._query is None or self._document is None:
+            return None
+        return _grid_forms.Match(
+            query=self._query,
+            document=self._document,
+            off=self.off,
+            contributions=self.contributions.tolist(),
+            best=self.best.tolist(),
+            score=self.score,
+        )
 
 
 def _similarities(query: Any, document: Any) -> NDArray[np.float32]:
