@@ -14,6 +14,7 @@ import pytest
 
 from mullama_lab.engine.stages import Mask, Temperature
 from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.trace.record import StepRecord
 from mullama_lab.engine.tree import Tree
 from mullama_lab.widgets import BranchTree, _front_end, _tree_rows
 
@@ -92,8 +93,9 @@ def test_rows_are_json_even_where_chances_are_unknown_or_none():
 
 
 def test_a_chance_the_chain_had_removed_reaches_the_browser(traces):
-    forced = Trace.from_dict(traces[0].to_dict())
-    forced._arrays["logprob_after"][2] = -np.inf
+    data = traces[0].to_dict()
+    data["columns"]["logprob_after"][2] = -math.inf
+    forced = Trace.from_dict(data)
     rows = ask(BranchTree(Tree([forced])), "rows")["rows"]
     assert rows[-1]["logprob_after"] == "-inf"
     json.dumps(rows, allow_nan=False)
@@ -214,16 +216,10 @@ def test_hostile_requests_are_refused_in_words(view, tree, op, args, says):
 
 def test_a_text_of_any_bytes_is_shown_as_what_it_is():
     trace = Trace(prompt_tokens=[1], top=1)
+    none = np.array([], np.int32), np.array([], np.float32)
     hostile = ["\u202e".encode(), b"\xff\xfe", b"<script>", "😀".encode()[:2], "😀".encode()[2:]]
     for i, piece in enumerate(hostile):
-        arrays = trace._arrays
-        arrays["token"][i] = i
-        trace.pieces.append(piece)
-        trace._texts.append(piece)
-        trace._n_kept.append(())
-        trace._states.append(())
-        trace._rows.append(None)
-        trace._n += 1
+        trace.append(StepRecord(i, piece, piece, 0.0, 0.0, 0, 0.0, 0.0, *none, *none))
     trace.finish_reason = "length"
     tree = Tree([trace])
     html = BranchTree(tree)._still_forms()["text/html"]

@@ -119,13 +119,13 @@ def unmeasured(tiny_model):
 
 def moved(trace):
     """A trace as another batch might have left it, with a chain that makes more of the noise."""
-    text = Trace.from_dict(trace.to_dict())
-    signs = np.where(np.arange(text.top) % 2, 1, -1).astype(np.float32)
+    data = trace.to_dict()
+    signs = np.where(np.arange(trace.top) % 2, 1, -1).astype(np.float32)
     for name, by in (("top_logprobs", 3e-3), ("after_logprobs", 0.2)):
-        rows = text._arrays[name][: len(text)]
-        rows += np.float32(by) * signs
+        rows = getattr(trace, name) + np.float32(by) * signs
         rows -= np.logaddexp.reduce(rows, axis=1, keepdims=True)
-    return text
+        data["columns"][name] = rows.tolist()
+    return Trace.from_dict(data)
 
 
 def test_a_difference_below_the_floor_is_within_noise_and_one_above_is_not(session, floor):
@@ -163,9 +163,9 @@ def test_without_a_measured_floor_nothing_is_called_noise_and_the_way_out_is_sai
 
 
 def test_a_part_that_was_not_kept_is_not_known(four):
-    bare = four[1][:]
-    bare._rows = [None] * len(bare)
-    bare._arrays["top_ids"][:] = -1
+    data = four[1].to_dict()  # the kept rows stay out
+    data["columns"]["top_ids"] = np.full(four[1].top_ids.shape, -1).tolist()
+    bare = Trace.from_dict(data)
     sent = beside(four[0], bare).to_dict()
     assert sent["sides"][1]["kl"] is None
     assert "KL n/a before the chain" in repr(beside(four[0], bare))

@@ -19,6 +19,7 @@ from mullama_lab.engine.generation.generate import Controls, FirstRow, Lane, Lim
 from mullama_lab.engine.stages import Chain
 from mullama_lab.engine.stages.chain_sampler import ChainSampler
 from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.trace.record import StepRecord
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
@@ -83,10 +84,12 @@ class Branch(Lane):
             before = _read_before(row, token)
             _must_be_possible(token, step, before[0])
             after = self._replayed(row)
-        piece, text = self.model.piece(token), self.model.piece(token, special=False)
-        self.trace.append_forced(
-            parent, step, token, before=before, after=after, piece=piece, text=text
+        self.trace.append(
+            StepRecord.of_parent(
+                self.model, parent, step, token, standing=before, logprob_after=after
+            )
         )
+        self.trace.n_copied = len(self.trace)
 
     def _must_learn(self, chain: Chain) -> bool:
         """Whether a stage that goes on learns from each token, so that it must learn this one."""

@@ -13,18 +13,17 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.rows.capture import RowFacts, RowReader
+from mullama_lab.engine.rows.capture import RowReader
 from mullama_lab.engine.stages import Chain, State
 from mullama_lab.engine.stages.chain_sampler import ChainSampler, SurvivorCount, carried
 from mullama_lab.engine.trace import Trace
-from mullama_lab.engine.trace.step import Facts
+from mullama_lab.engine.trace.record import Outcome, StepRecord, standing_in
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
 
 Logits = NDArray[np.float32]  # (n_vocab,)
 Learnt: TypeAlias = tuple[Chain, tuple[State, ...]]  # a chain, and what its stages know
-After: TypeAlias = tuple[float, NDArray[np.int32], NDArray[np.float32]]
 
 
 @dataclass(slots=True)
@@ -82,20 +81,18 @@ class Drawing:
         """Append the step of a draw to the trace."""
         began = perf_counter_ns()
         facts = self.reader.read(draw.row)
-        after = _outcome(draw, self.trace.top)
-        times = (draw.decode_ns, draw.sample_ns, perf_counter_ns() - began)
-        self.trace.append(
-            facts_of(
-                self.model,
-                draw.row,
-                draw.token,
-                facts,
-                after,
-                times,
-                draw.n_kept,
-                draw.state,
-            )
+        record = StepRecord.of_row(
+            self.model,
+            draw.token,
+            facts,
+            standing_in(draw.row, draw.token, facts),
+            outcome=_outcome(draw, self.trace.top),
+            n_kept=draw.n_kept,
+            state=draw.state,
         )
+        record.decode_ns, record.sample_ns = draw.decode_ns, draw.sample_ns
+        record.capture_ns = perf_counter_ns() - began
+        self.trace.append(record)
 
     def _take(self, chain: Chain, step: int) -> None:
         trace = self.trace
@@ -113,7 +110,7 @@ class Drawing:
         trace.change_chain(chain)
 
 
-def _outcome(draw: Draw, top: int) -> After:
+def _outcome(draw: Draw, top: int) -> Outcome:
     """The log-probability of the token that was drawn, and the likeliest with theirs."""
     probs = draw.left["p"]
     drawn = float(np.log(probs[draw.selected]))
@@ -121,49 +118,3 @@ def _outcome(draw: Draw, top: int) -> After:
     best = best[np.argsort(-probs[best], kind="stable")]
     best = best[probs[best] > 0]
     return drawn, draw.left["id"][best], np.log(probs[best])
-
-
-def _rank(facts: RowFacts, row: Logits, logit: np.float32) -> int:
-    likeliest = facts.top_logits
-    return int(np.count_nonzero((likeliest if logit >= likeliest[-1] else row) > logit))
-
-
-def facts_of(
-    model: Model,
-    row: Logits,
-    token: int,
-    facts: RowFacts,
-    after: After,
-    times: tuple[int, int, int],
-    n_kept: tuple[int, ...] = (),
-    state: tuple[State, ...] = (),
-) -> Facts:
-    """A step of a trace: a token of a row, with what was read from it.
-
-    Args:
-        after: the token's log-probability after the chain, the likeliest ids, and theirs.
-        times: nanoseconds of decoding, sampling and capturing.
-    """
-    logit = row[token]
-    columns = {
-        "token": token,
-        "logprob": float(logit) - facts.logsumexp,
-        "logprob_after": after[0],
-        "rank": _rank(facts, row, logit),
-        "entropy": facts.entropy,
-        "logsumexp": facts.logsumexp,
-        "decode_ns": times[0],
-        "sample_ns": times[1],
-        "constraint_ns": 0,
-        "capture_ns": times[2],
-    }
-    return Facts(
-        columns=columns,
-        piece=model.piece(token),
-        text=model.piece(token, special=False),
-        row=facts,
-        after_ids=after[1],
-        after_logprobs=after[2],
-        n_kept=n_kept,
-        state=state,
-    )

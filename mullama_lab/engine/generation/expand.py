@@ -18,7 +18,7 @@ from mullama_lab.engine.model.opening import piece_of
 from mullama_lab.engine.rows.capture import RowFacts
 from mullama_lab.engine.stages import Chain
 from mullama_lab.engine.trace import Trace
-from mullama_lab.engine.trace.step import Facts
+from mullama_lab.engine.trace.record import StepRecord
 from mullama_lab.errors import ContextFull
 
 Logits = NDArray[np.float32]  # (n_vocab,)
@@ -89,28 +89,8 @@ def given_trace(
     trace.change_chain(Chain())
     for token, rank, facts in steps:
         logit = facts.logits[np.searchsorted(facts.ids, token)]
-        logprob = float(logit) - facts.logsumexp
-        columns = {
-            "token": token,
-            "logprob": logprob,
-            "logprob_after": logprob,
-            "rank": rank,
-            "entropy": facts.entropy,
-            "logsumexp": facts.logsumexp,
-            "forced": True,
-        }
-        trace.append(
-            Facts(
-                columns=columns,
-                piece=model.piece(token),
-                text=model.piece(token, special=False),
-                row=facts,
-                after_ids=facts.top_ids,
-                after_logprobs=facts.top_logits - np.float32(facts.logsumexp),
-                n_kept=(),
-                state=(),
-            )
-        )
+        standing = float(logit) - facts.logsumexp, rank
+        trace.append(StepRecord.of_row(model, token, facts, standing, forced=True))
     trace.n_copied = len(trace)
     trace.finish_reason = finish_reason
     trace.remember_pieces()

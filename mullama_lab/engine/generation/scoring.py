@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.engine.context import Context
-from mullama_lab.engine.generation.drawing import facts_of
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.rows.capture import RowReader, must_be_sound
 from mullama_lab.engine.rows.tail import log_total
 from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.trace.record import StepRecord, standing_in
 from mullama_lab.errors import ContextFull, Stopped
 
 Logits = NDArray[np.float32]  # (n_vocab,)
@@ -38,11 +38,9 @@ def score(context: Context, model: Model, trace: Trace, tokens: list[int]) -> No
         for token, row in zip(tokens, rows):
             t0 = perf_counter_ns()
             facts = reader.read(row)
-            logprob = float(row[token]) - facts.logsumexp
-            after = facts.top_ids, facts.top_logits - np.float32(facts.logsumexp)
-            t1 = perf_counter_ns()
-            times = t0 - start, 0, t1 - t0
-            trace.append(facts_of(model, row, token, facts, (logprob, *after), times))
+            record = StepRecord.of_row(model, token, facts, standing_in(row, token, facts))
+            record.decode_ns, record.capture_ns = t0 - start, perf_counter_ns() - t0
+            trace.append(record)
             trace.seconds = (perf_counter_ns() - began) / 1e9
             start = perf_counter_ns()
         trace.n_prompt_reused = context.ledger.saved - saved

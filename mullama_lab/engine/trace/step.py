@@ -1,28 +1,12 @@
-"""One step of a generation: what a reader is given, and what is recorded of it."""
+"""One step of a generation, as a reader is given it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from mullama_lab.engine.rows.capture import RowFacts
 from mullama_lab.engine.stages import Chain
-
-
-@dataclass(slots=True)
-class Facts:
-    """All that is recorded of one step; `columns` has the names of the trace's own columns."""
-
-    columns: dict[str, float]
-    piece: bytes
-    text: bytes  # what the step adds to the text; empty for control tokens
-    row: RowFacts
-    after_ids: NDArray[np.int32]
-    after_logprobs: NDArray[np.float32]
-    n_kept: tuple[int, ...]
-    state: tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)

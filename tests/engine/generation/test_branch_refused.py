@@ -8,6 +8,7 @@ import pytest
 from mullama_lab.engine import tiny
 from mullama_lab.engine.stages import Mask
 from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.trace.record import StepRecord
 from mullama_lab.errors import ClosedError, ContextFull
 
 NO_END = Mask(ban=[tiny.EOS])
@@ -36,9 +37,26 @@ def test_a_step_or_token_that_cannot_be_is_named(session, trace, arguments, erro
     assert session.n_decoded == decoded
 
 
+def with_row(model, trace, step, row):
+    """A trace whose record keeps another row of one step."""
+    other = trace.begun(step, top=trace.top, seed=trace.seed, piece=model.piece)
+    for i in range(step, len(trace)):
+        standing = float(trace.logprob[i]), int(trace.rank[i])
+        after = float(trace.logprob_after[i])
+        token = int(trace.tokens[i])
+        record = StepRecord.of_parent(
+            model, trace, i, token, standing=standing, logprob_after=after
+        )
+        record.kept = row if i == step else record.kept
+        other.append(record)
+    other.finish_reason = trace.finish_reason
+    return other
+
+
 def test_a_token_that_the_row_cannot_have_is_refused(session, trace):
     ids, logits = trace.kept(4)
-    trace._rows[4] = ids, np.where(ids == Z, np.float32(-np.inf), logits)
+    without_z = ids, np.where(ids == Z, np.float32(-np.inf), logits)
+    trace = with_row(session.model, trace, 4, without_z)
     with pytest.raises(ValueError, match=f"token {Z} cannot come at step 4: the model gives it no"):
         session.branch(trace, 4, Z)
     run = session.start_branch(trace, 4, Z)

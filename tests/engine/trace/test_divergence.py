@@ -108,8 +108,9 @@ def test_what_is_not_known_is_none(session):
     a = run(session, PLAIN, n=3)
     assert divergence(a, a, 3) is None and divergence(a, a, -1) is None
     assert divergence(a, a[:2], 2) is None
-    bare = Trace.from_dict(a.to_dict())
-    bare._arrays["top_ids"][:] = -1
+    data = a.to_dict()
+    data["columns"]["top_ids"] = np.full(a.top_ids.shape, -1).tolist()
+    bare = Trace.from_dict(data)
     assert divergence(bare, a, 0) is None
 
 

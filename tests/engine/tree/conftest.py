@@ -7,10 +7,9 @@ import math
 import numpy as np
 import pytest
 
-from mullama_lab.engine.rows.capture import RowFacts
 from mullama_lab.engine.stages import Chain, Mask, Temperature, TopK
 from mullama_lab.engine.trace import Trace
-from mullama_lab.engine.trace.step import Facts
+from mullama_lab.engine.trace.record import StepRecord
 from mullama_lab.engine.tree import Tree
 
 AB = Mask(allow=[b + 3 for b in b"ab"]) | Temperature(2.0)
@@ -20,17 +19,32 @@ AB = Mask(allow=[b + 3 for b in b"ab"]) | Temperature(2.0)
 def by_hand():
     """A function that makes a trace: it wrote `text`, a letter a token, each with its chance."""
 
+    def piece(token):
+        return bytes([token])
+
     def trace_of(text, prompt=(1, 2), chances=None, finish="length"):
-        trace = Trace(prompt_tokens=prompt, chain=Chain([TopK(2)]), seed=0, top=2)
+        trace = Trace(prompt_tokens=prompt, chain=Chain([TopK(2)]), seed=0, top=2, piece=piece)
         for i, letter in enumerate(text.encode()):
             p = 0.5 if chances is None else chances[i]
-            only = np.array([letter], np.int32), np.array([math.log(p)], np.float32)
-            row = RowFacts(0.0, 0.0, np.array([], np.int32), np.array([], np.float32), *only)
-            columns = {"token": letter, "logprob": math.log(p), "logprob_after": math.log(p) / 2}
-            after = np.array([letter], np.int32), np.array([math.log(p) / 2], np.float32)
-            trace.append(Facts(columns, bytes([letter]), bytes([letter]), row, *after, (1,), ((),)))
+            trace.append(
+                StepRecord(
+                    token=letter,
+                    piece=bytes([letter]),
+                    text=bytes([letter]),
+                    logprob=math.log(p),
+                    logprob_after=math.log(p) / 2,
+                    rank=0,
+                    entropy=0.0,
+                    logsumexp=0.0,
+                    top_ids=np.array([letter], np.int32),
+                    top_logprobs=np.array([math.log(p)], np.float32),
+                    after_ids=np.array([letter], np.int32),
+                    after_logprobs=np.array([math.log(p) / 2], np.float32),
+                    n_kept=(1,),
+                    state=((),),
+                )
+            )
         trace.finish_reason = finish
-        trace._piece_of = lambda token: bytes([token])
         trace.remember_pieces()
         return trace
 

@@ -10,9 +10,8 @@ import threading
 import numpy as np
 import pytest
 
-from mullama_lab.engine.rows.capture import RowFacts
 from mullama_lab.engine.trace import Trace
-from mullama_lab.engine.trace.step import Facts
+from mullama_lab.engine.trace.record import StepRecord
 from mullama_lab.engine.tree import Tree
 from mullama_lab.engine.tree.nodes import LONGEST_NAME, nodes_of
 from mullama_lab.engine.tree.text import chance
@@ -122,8 +121,9 @@ def test_the_mass_of_all_paths_is_one(by_hand):
 
 
 def test_what_a_chain_had_removed_has_no_chance_after_it(by_hand):
-    trace = by_hand("ab")
-    trace._arrays["logprob_after"][1] = -np.inf
+    data = by_hand("ab").to_dict()
+    data["columns"]["logprob_after"][1] = -math.inf
+    trace = Trace.from_dict(data)
     branch = Tree([trace]).branches[0]
     assert branch.logprob == pytest.approx(math.log(0.25)) and branch.logprob_after == -math.inf
     assert chance(branch.logprob_after) == "0" and chance(math.nan) == "n/a"
@@ -161,9 +161,8 @@ def test_undo_brings_back_what_was_before(tree):
 
 def longer(trace):
     path = Trace.from_dict(trace.to_dict())
-    row = RowFacts(0.0, 0.0, *(np.array([], t) for t in (np.int32, np.float32) * 2))
     none = np.array([], np.int32), np.array([], np.float32)
-    path.append(Facts({"token": 36, "logprob": -1.0}, b"!", b"!", row, *none, (), ()))
+    path.append(StepRecord(36, b"!", b"!", -1.0, -1.0, 0, 0.0, 0.0, *none, *none))
     return path
 
 

@@ -35,9 +35,8 @@ def test_steps_alike_but_for_a_figure_are_kept_apart(by_hand):
 
 
 def test_a_figure_that_is_not_known_is_shared_too(by_hand):
-    nan = [by_hand("aab"), by_hand("aac")]
-    for trace in nan:
-        trace._arrays["logprob"][:2] = math.nan
+    chances = [math.nan, math.nan, 0.5]
+    nan = [by_hand("aab", chances=chances), by_hand("aac", chances=chances)]
     assert Tree(nan).to_dict()["branches"][1]["shared"] == 2
 
 

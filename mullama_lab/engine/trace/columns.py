@@ -1,0 +1,109 @@
+"""The columns of a trace: one array for each fact about its steps.
+
+A column is declared once, in `StepColumns`. Its storage, the property that reads it, the table
+for pandas and the file follow from that line; `StepRecord` has a field of the same name, and
+`Step` one too if a single step shall show it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Generic, TypeVar, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+K = TypeVar("K", bound=np.generic)
+
+
+class Column(property, Generic[K]):
+    """One array with an entry a step, read through a property of its owner.
+
+    Args:
+        kind: the numpy type of an entry.
+        doc: what it says of a step, with its unit.
+        fill: the entry before it is written; the cells of a wide column that stay empty.
+        wide: whether a step has a row of `top` entries instead of one.
+        absent: the entry for steps of files that were written before the column existed; None
+            if every file has it.
+    """
+
+    def __init__(
+        self,
+        kind: type[K],
+        doc: str,
+        *,
+        fill: float = 0,
+        wide: bool = False,
+        absent: float | None = None,
+    ) -> None:
+        super().__init__(doc=doc)
+        self.kind, self.fill, self.wide, self.absent = kind, fill, wide, absent
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None, /) -> Column[K]: ...
+    @overload
+    def __get__(self, instance: StepColumns, owner: type | None = None, /) -> NDArray[K]: ...
+    def __get__(self, instance: StepColumns | None, owner: type | None = None, /) -> Any:
+        return self if instance is None else instance.column(self.name)
+
+    def blank(self, n: int, top: int) -> NDArray[K]:
+        """An array with room for n steps."""
+        return np.full((n, top) if self.wide else n, self.fill, self.kind)
+
+    def read(self, values: Any, n: int, top: int) -> NDArray[K]:
+        """The array that was written as lists; ValueError if it cannot be this column's."""
+        array = np.array(values, self.kind)
+        if not issubclass(self.kind, np.floating) and not np.array_equal(array, np.array(values)):
+            raise ValueError(f"{self.name} has what is no {self.kind.__name__}")
+        return array.reshape(n, top) if self.wide else array
+
+
+class StepColumns:
+    """The arrays that say something of each step; read-only views of the steps there are."""
+
+    token = Column(np.int32, "The token ids.")
+    logprob = Column(
+        np.float32, "Log-probability of the token in nats, before the chain: in the model."
+    )
+    logprob_after = Column(
+        np.float32, "The same after the chain; -inf for a forced token that the chain had removed."
+    )
+    rank = Column(np.int32, "How many tokens are likelier before the chain; 0: the model's first.")
+    entropy = Column(np.float32, "Entropy of the whole row before the chain, in nats.")
+    logsumexp = Column(np.float64, "Log-sum-exp of the whole row of logits.")
+    decode_ns = Column(
+        np.int64, "Time of the whole batch that the row came from, other texts in it included."
+    )
+    sample_ns = Column(np.int64, "Time of the chain and the draw.")
+    constraint_ns = Column(np.int64, "Time of stages that constrain the text; 0: there is none.")
+    capture_ns = Column(
+        np.int64, "Time of making the record; it passes while the next token is decoded."
+    )
+    forced = Column(np.bool_, "Whether a caller gave the token: it was not drawn.", absent=False)
+    top_ids = Column(
+        np.int32, "The likeliest tokens before the chain, likeliest first.", fill=-1, wide=True
+    )
+    top_logprobs = Column(np.float32, "Their log-probabilities, in nats.", fill=-np.inf, wide=True)
+    after_ids = Column(
+        np.int32, "The likeliest tokens that the chain left, likeliest first.", fill=-1, wide=True
+    )
+    after_logprobs = Column(
+        np.float32, "Their log-probabilities after the chain.", fill=-np.inf, wide=True
+    )
+
+    def column(self, name: str) -> NDArray[Any]:
+        """The array of one column, by its name."""
+        raise NotImplementedError
+
+
+def _declared(*, wide: bool) -> dict[str, Column[Any]]:
+    declared = vars(StepColumns).items()
+    return {name: c for name, c in declared if isinstance(c, Column) and c.wide == wide}
+
+
+COLUMNS = _declared(wide=False) | _declared(wide=True)
+NARROW = tuple(name for name, column in COLUMNS.items() if not column.wide)
+WIDE = tuple(name for name, column in COLUMNS.items() if column.wide)

@@ -1,0 +1,55 @@
+"""What is said once of a whole trace: how it ended, its counts and its times.
+
+Each is an attribute of the Trace, and one line here: what a file may say, and what it is in
+files that were written before it existed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from mullama_lab.engine.options import whole
+from mullama_lab.glyphs import brief
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{brief(value)} is no text")
+    return value
+
+
+def _count(value: Any) -> int:
+    return whole("a count", value, 0, 1 << 60)
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+        raise ValueError(f"{brief(value)} are no seconds")
+    return float(value)
+
+
+class _Fact(NamedTuple):
+    """How one attribute of a trace is read from a file."""
+
+    check: Callable[[Any], Any]
+    absent: Any = None  # its value in files that were written before it existed; None: none was
+
+
+# Attributes of a trace that say one thing of the whole of it.
+FACTS = {
+    "finish_reason": _Fact(_name),
+    "first_step": _Fact(_count, absent=0),
+    "n_copied": _Fact(_count, absent=0),
+    "n_prompt_decoded": _Fact(_count),
+    "n_prompt_reused": _Fact(_count),
+    "prompt_seconds": _Fact(_seconds),
+    "seconds_to_first_token": _Fact(lambda value: None if value is None else _seconds(value)),
+    "seconds": _Fact(_seconds),
+}
+
+
+def read_facts(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts in a trace's dict, checked."""
+    absent = {name: fact.absent for name, fact in FACTS.items() if fact.absent is not None}
+    return {name: fact.check({**absent, **data}[name]) for name, fact in FACTS.items()}
