@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mullama_lab import engine, errors, hub, labs, plots, studies, widgets
+    from mullama_lab.engine.chat import RenderedChat
     from mullama_lab.engine.encoder import MultiVectorEncoder
     from mullama_lab.engine.generation.choices import Choices
     from mullama_lab.engine.generation.run import Run
     from mullama_lab.engine.index import MultiVectorIndex
     from mullama_lab.engine.model import Model
-    from mullama_lab.engine.model.chat import RenderedChat
     from mullama_lab.engine.session import Session
     from mullama_lab.engine.session.conversation import Conversation
     from mullama_lab.engine.stages import (
@@ -108,7 +108,7 @@ _HOMES = {
     "MultiVectorEncoder": "engine.encoder",
     "MultiVectorIndex": "engine.index",
     "Preview": "engine.stages.preview",
-    "RenderedChat": "engine.model.chat",
+    "RenderedChat": "engine.chat",
     "Run": "engine.generation.run",
     "Session": "engine.session",
     "StageView": "engine.stages.preview",

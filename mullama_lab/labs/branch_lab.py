@@ -16,7 +16,6 @@ from typing import Any
 
 from mullama_lab.engine.generation.run import Run
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.model.one_token import one_token
 from mullama_lab.engine.options import instance, whole
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.stages import Chain, Stage
@@ -24,6 +23,7 @@ from mullama_lab.engine.stages.chain_sampler import check
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
 from mullama_lab.engine.tree.nodes import ROOT, Branch
+from mullama_lab.engine.vocabulary.one_token import one_token
 from mullama_lab.engine.worker import WAIT_STEP
 from mullama_lab.errors import MullamaError
 from mullama_lab.glyphs import brief

@@ -19,14 +19,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from mullama_lab.engine import stages as s
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.model.one_token import one_token
 from mullama_lab.engine.rows.tail import Uncovered, log_total
 from mullama_lab.engine.session import Session
-from mullama_lab.engine.session.trace_rows import TraceRows, learning, step_of
 from mullama_lab.engine.stages import Chain, Stage, State
 from mullama_lab.engine.stages.chain_sampler import ChainSampler
 from mullama_lab.engine.stages.moment import Moment, moment_of_row
 from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.trace_rows import TraceRows, learning, step_of
+from mullama_lab.engine.vocabulary.one_token import one_token
 from mullama_lab.errors import NoCandidates
 from mullama_lab.studies.margin import Margin, learnt_margin, margin
 

@@ -27,7 +27,6 @@ from numpy.typing import NDArray
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.rows.tail import Uncovered
 from mullama_lab.engine.session import Session
-from mullama_lab.engine.session.trace_rows import TraceRows, ever_learning, rows_and_schedule
 from mullama_lab.engine.stages import Chain, Setting, Stage
 from mullama_lab.engine.stages.chain_sampler import ChainSampler
 from mullama_lab.engine.stages.moment import Moment
@@ -39,6 +38,7 @@ from mullama_lab.engine.stages.schedule import (
     names_of,
 )
 from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.trace_rows import TraceRows, ever_learning, rows_and_schedule
 from mullama_lab.errors import NoCandidates, StageFailed
 from mullama_lab.studies._interval import (
     Chosen,

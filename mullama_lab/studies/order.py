@@ -23,12 +23,12 @@ from mullama_lab.engine.noise_floor import jensen_shannon
 from mullama_lab.engine.options import listed, whole
 from mullama_lab.engine.rows.tail import Uncovered, log_total
 from mullama_lab.engine.session import Session
-from mullama_lab.engine.session.trace_rows import rows_and_schedule
 from mullama_lab.engine.stages import Chain, Stage
 from mullama_lab.engine.stages.chain_sampler import check
 from mullama_lab.engine.stages.moment import Moment, moment_of_row
 from mullama_lab.engine.stages.schedule import Schedule
 from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.trace_rows import rows_and_schedule
 from mullama_lab.errors import NoCandidates
 
 if TYPE_CHECKING:

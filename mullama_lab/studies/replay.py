@@ -18,17 +18,17 @@ from numpy.typing import NDArray
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.rows.tail import Uncovered
 from mullama_lab.engine.session import Session
-from mullama_lab.engine.session.trace_rows import (
+from mullama_lab.engine.stages import Chain, Custom, Stage
+from mullama_lab.engine.stages.moment import Moment
+from mullama_lab.engine.stages.schedule import ChainOrSchedule, Schedule, ScheduleSampler
+from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.trace_rows import (
     TraceRows,
     ever_learning,
     goes_on_learning,
     learning,
     rows_and_schedule,
 )
-from mullama_lab.engine.stages import Chain, Custom, Stage
-from mullama_lab.engine.stages.moment import Moment
-from mullama_lab.engine.stages.schedule import ChainOrSchedule, Schedule, ScheduleSampler
-from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import NoCandidates, StageFailed
 
 if TYPE_CHECKING:

@@ -21,11 +21,11 @@ from mullama_lab.engine.model import Model
 from mullama_lab.engine.options import whole
 from mullama_lab.engine.rows.tail import Uncovered
 from mullama_lab.engine.session import Session
-from mullama_lab.engine.session.trace_rows import TraceRows, rows_and_schedule
 from mullama_lab.engine.stages import Chain, Stage
 from mullama_lab.engine.stages.moment import Moment
 from mullama_lab.engine.stages.schedule import ChainOrSchedule, Schedule, ScheduleSampler
 from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.trace_rows import TraceRows, rows_and_schedule
 
 if TYPE_CHECKING:
     import pandas

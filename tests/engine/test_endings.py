@@ -306,7 +306,7 @@ def test_no_lock_that_a_thread_holds_is_held_in_a_fork(tiny_path, tmp_path):
     tiny.write(tmp_path / "bpe.gguf", vocabulary="bpe")
     code = f"""
     from contextlib import ExitStack
-    from mullama_lab.engine.model import long_text
+    from mullama_lab.engine.vocabulary import long_text
 
     long, run = Model.load({str(tmp_path / "bpe.gguf")!r}), session.start("abc", max_tokens=0)
     run.wait()

@@ -10,7 +10,7 @@ import pytest
 
 import mullama_lab as ml
 from mullama_lab.engine import tiny
-from mullama_lab.engine.session.trace_rows import TraceRows
+from mullama_lab.engine.trace_rows import TraceRows
 from mullama_lab.errors import MullamaError, StageFailed
 from mullama_lab.studies.replay import replay
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import strategies as st
 
 from mullama_lab.engine import tiny
+from mullama_lab.engine.chat import process
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.model.chat import process
-from mullama_lab.engine.model.chat.marks import marks_of
+from mullama_lab.engine.vocabulary.marks import marks_of
 
 SIZES = st.sampled_from(["0", "-1", "3", "100000", "1000000000", "10 ** 30", "'a'", "none"])
 VALUES = st.sampled_from(["'a'", "'{:>999999999}'", "'%999999999d'", "[0]", "{'k': ns.x}", "ns.x"])

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from mullama_lab.engine.bar import bar
 from mullama_lab.engine.encoder.input import Input, Reader
 from mullama_lab.engine.encoder.network import Network, must_encode
+from mullama_lab.engine.encoder.presets import PRESETS, Preset, notes, preset_of
 from mullama_lab.engine.gguf import projection
 from mullama_lab.engine.gguf.check import parts
 from mullama_lab.engine.handle import ContextOwner
-from mullama_lab.engine.model.encoder_presets import PRESETS, Preset, notes, preset_of
 from mullama_lab.engine.multivector import MultiVector
 from mullama_lab.engine.native.context import StopFlag
 from mullama_lab.engine.options import flag, listed, one_of, threads, whole

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import string
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.model import Model
-from mullama_lab.engine.model.encoder_presets import Preset
+from mullama_lab.engine.encoder.presets import Preset
 from mullama_lab.engine.multivector import MultiVector
 from mullama_lab.engine.multivector.multivector import Kind
 from mullama_lab.engine.trace.token_spans import NO_SPAN, token_spans
 from mullama_lab.errors import ContextFull
+
+if TYPE_CHECKING:
+    from mullama_lab.engine.model import Model
 
 _PUNCTUATION = frozenset(string.punctuation.encode())
 

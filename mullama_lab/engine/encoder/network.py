@@ -13,8 +13,8 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
+from mullama_lab.engine.encoder.presets import is_causal
 from mullama_lab.engine.gguf import projection
-from mullama_lab.engine.model.encoder_presets import is_causal
 from mullama_lab.engine.native.context import StopFlag
 from mullama_lab.engine.native.vectors import MOST_SEQUENCES, TokenVectors, vector_width
 from mullama_lab.engine.options import whole

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.engine.context import Context
-from mullama_lab.engine.model import Model
-from mullama_lab.engine.model.opening import piece_of
 from mullama_lab.engine.rows.capture import RowFacts
 from mullama_lab.engine.stages import Chain
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.record import StepRecord
+from mullama_lab.engine.vocabulary.pieces import piece_of
 from mullama_lab.errors import ContextFull
+
+if TYPE_CHECKING:
+    from mullama_lab.engine.model import Model
 
 Logits = NDArray[np.float32]  # (n_vocab,)
 

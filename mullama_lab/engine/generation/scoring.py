@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from time import perf_counter_ns
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.engine.context import Context
-from mullama_lab.engine.model import Model
 from mullama_lab.engine.rows.capture import RowReader, must_be_sound
 from mullama_lab.engine.rows.tail import log_total
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.record import StepRecord, standing_in
 from mullama_lab.errors import ContextFull, Stopped
+
+if TYPE_CHECKING:
+    from mullama_lab.engine.model import Model
 
 Logits = NDArray[np.float32]  # (n_vocab,)
 

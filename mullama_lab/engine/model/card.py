@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mullama_lab.engine.encoder.presets import is_causal
 from mullama_lab.engine.gguf import projection
-from mullama_lab.engine.model.encoder_presets import is_causal
 
 if TYPE_CHECKING:
-    from mullama_lab.engine.model.model import Model
+    from mullama_lab.engine.model import Model
 
 _VOCABULARIES = {
     "SPM": "SentencePiece",

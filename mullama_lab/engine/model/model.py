@@ -12,25 +12,24 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from mullama_lab import hub
+from mullama_lab.engine.chat import Chat, RenderedChat, rendered
 from mullama_lab.engine.gguf.check import CheckedFile, check, parts
 from mullama_lab.engine.handle import Handle
 from mullama_lab.engine.leaving import NativeMemory, end_daemon_thread
 from mullama_lab.engine.model.card import in_words, model_card
 from mullama_lab.engine.model.loading import Progress, reporter, say_warnings
-from mullama_lab.engine.model.tokenizing import tokenize
-from mullama_lab.engine.model.weights import WeightFiles
 from mullama_lab.engine.native import model as native
 from mullama_lab.engine.options import flag, whole
 from mullama_lab.engine.probe import must_survive
+from mullama_lab.engine.session import Session
+from mullama_lab.engine.vocabulary.tokenizing import tokenize
+from mullama_lab.engine.weight_files import WeightFiles
 from mullama_lab.engine.worker import WAIT_STEP
 from mullama_lab.errors import ClosedError
 from mullama_lab.glyphs import brief, one_line, visible
-
-if TYPE_CHECKING:
-    from mullama_lab.engine.model.chat import RenderedChat
-    from mullama_lab.engine.session import Session
 
 _NO_IDS = (str, bytes, bytearray, memoryview, Mapping, Set)  # no order, or no numbers meant
 _CONTROL = 1 << 3  # llama.cpp's LLAMA_TOKEN_ATTR_CONTROL
@@ -142,8 +141,6 @@ class Model(Handle):
             ModelLoadError: llama.cpp refused it, or ended on it in a child process.
             LoadCancelled: `progress` returned False.
         """
-        from mullama_lab import hub
-
         n_gpu_layers = whole("n_gpu_layers", n_gpu_layers, -1, 1 << 20, " -1 means all.")
         mmap, mlock, verbose = flag("mmap", mmap), flag("mlock", mlock), flag("verbose", verbose)
         vocab_only, probe = flag("vocab_only", vocab_only), flag("probe", probe)
@@ -215,8 +212,6 @@ class Model(Handle):
 
     def session(self, **options: Any) -> Session:
         """Open a Session on this model; the options are those of `Session`."""
-        from mullama_lab.engine.session import Session
-
         self.must_be_open()
         return Session(self, **options)
 
@@ -280,10 +275,8 @@ class Model(Handle):
                 at which message. Or it took more than its share of time (10 s) or memory (256 MB),
                 which grow with the messages.
         """
-        from mullama_lab.engine.model import chat
-
-        return chat.rendered(
-            chat.Chat.of(
+        return rendered(
+            Chat.of(
                 self,
                 messages,
                 tools,

@@ -18,8 +18,8 @@ import mullama_lab.engine.native.model as native
 from mullama_lab.engine.encoder import MultiVectorEncoder
 from mullama_lab.engine.gguf.check import check, parts
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.model.weights import WeightFiles
 from mullama_lab.engine.probe.probe import LAID_OUT, REFUSED, SECONDS, VOCABULARY, WHOLE
+from mullama_lab.engine.weight_files import WeightFiles
 from mullama_lab.errors import MullamaError
 
 TEXT = "Hello, wörld! 😀 1234\n\n <s></s> if (x == 0):\t'quoted'  "

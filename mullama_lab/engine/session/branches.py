@@ -8,13 +8,13 @@ from mullama_lab.engine.generation.branch import Branch
 from mullama_lab.engine.generation.generate import Lane, Limits, generate
 from mullama_lab.engine.generation.run import Run, Runs
 from mullama_lab.engine.generation.spread import Chains, Seeds, spread_branches
-from mullama_lab.engine.model.one_token import one_token
-from mullama_lab.engine.model.opening import piece_of
 from mullama_lab.engine.options import MAX_TOP, Stop, seed_or_random, whole
 from mullama_lab.engine.session.scoring import SessionScoring
 from mullama_lab.engine.stages.chain_sampler import check
 from mullama_lab.engine.stages.schedule import ChainOrSchedule, Schedule
 from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.vocabulary.one_token import one_token
+from mullama_lab.engine.vocabulary.pieces import piece_of
 from mullama_lab.engine.worker import Job, Part
 from mullama_lab.glyphs import brief
 

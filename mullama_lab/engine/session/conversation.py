@@ -13,15 +13,15 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from mullama_lab.engine.chat import Chat, Layout, RenderedChat
 from mullama_lab.engine.generation.generate import Limits
 from mullama_lab.engine.generation.run import Run
 from mullama_lab.engine.generation.stream import Stream
-from mullama_lab.engine.model.chat import Chat, Layout, RenderedChat
-from mullama_lab.engine.model.chat.marks import marks_of
-from mullama_lab.engine.model.opening import must_be_short
 from mullama_lab.engine.options import Stop
 from mullama_lab.engine.stages.schedule import ChainOrSchedule
 from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.vocabulary.marks import marks_of
+from mullama_lab.engine.vocabulary.too_long import must_be_short
 from mullama_lab.errors import MullamaError
 
 if TYPE_CHECKING:

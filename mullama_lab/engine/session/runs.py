@@ -8,21 +8,22 @@ from contextlib import suppress
 import numpy as np
 from numpy.typing import NDArray
 
+from mullama_lab.engine.chat import RenderedChat
 from mullama_lab.engine.generation.expand import rows_after
 from mullama_lab.engine.generation.generate import Lane, Limits, generate
 from mullama_lab.engine.generation.news import call_logged, must_be_callable
 from mullama_lab.engine.generation.run import Run, Runs
 from mullama_lab.engine.generation.spread import Chains, Prompt, Seeds, spread
 from mullama_lab.engine.generation.stream import Stream
-from mullama_lab.engine.model.chat import RenderedChat
-from mullama_lab.engine.model.ends import warn_of_two
-from mullama_lab.engine.model.opening import must_be_short, piece_of
 from mullama_lab.engine.options import MAX_TOP, Stop, listed, seed_or_random, whole
 from mullama_lab.engine.session.cache import SessionCache
 from mullama_lab.engine.stages import Chain
 from mullama_lab.engine.stages.chain_sampler import check
 from mullama_lab.engine.stages.schedule import ChainOrSchedule, Schedule
 from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.vocabulary.ends import warn_of_two
+from mullama_lab.engine.vocabulary.pieces import piece_of
+from mullama_lab.engine.vocabulary.too_long import must_be_short
 from mullama_lab.engine.worker import Job, Part
 from mullama_lab.errors import ContextFull
 

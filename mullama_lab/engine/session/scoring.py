@@ -14,11 +14,11 @@ from collections.abc import Iterable, Sequence, Sized
 from mullama_lab.engine.generation.choices import Choices
 from mullama_lab.engine.generation.scoring import logprobs_after, score
 from mullama_lab.engine.generation.spread import Prompt
-from mullama_lab.engine.model.opening import must_be_short
 from mullama_lab.engine.options import listed
 from mullama_lab.engine.session.runs import SessionRuns
 from mullama_lab.engine.stages import Chain
 from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.vocabulary.too_long import must_be_short
 from mullama_lab.engine.worker import Job
 from mullama_lab.errors import ContextFull
 from mullama_lab.glyphs import brief

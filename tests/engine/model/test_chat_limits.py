@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from mullama_lab.engine.model.chat import process
+from mullama_lab.engine.chat import process
 from mullama_lab.errors import ModelError
 
 HELLO = [{"role": "user", "content": "Hello"}]
@@ -78,7 +78,7 @@ def test_no_template_takes_the_memory_of_this_process_or_its_own(tmp_path, attem
     (tmp_path / "hostile.json").write_text(json.dumps(HUNGRY))
     script = """
 import json, resource, sys
-from mullama_lab.engine.model.chat import process
+from mullama_lab.engine.chat import process
 
 process.SECONDS = 1.0
 process.templates.render("", {})

@@ -9,7 +9,7 @@ import pytest
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.model.chat.marks import (
+from mullama_lab.engine.vocabulary.marks import (
     fragment_tokens,
     marks_of,
     private_letters,

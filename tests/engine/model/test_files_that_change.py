@@ -12,7 +12,7 @@ import pytest
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.model.weights import WeightFiles
+from mullama_lab.engine.weight_files import WeightFiles
 from mullama_lab.errors import ModelFileError
 
 SCRIPT = """

@@ -75,7 +75,7 @@ LONG_RUNS: dict[str, Callable[[int], str]] = {
 def test_a_long_run_of_one_kind_does_not_overflow_the_stack(tmp_path, pre):
     program = (
         "import json, sys\n"
-        "from mullama_lab.engine.model.model import Model\n"
+        "from mullama_lab.engine.model import Model\n"
         "model = Model.load(sys.argv[1], vocab_only=True)\n"
         "for text in json.load(sys.stdin):\n"
         "    assert model.detokenize(model.tokenize(text)) == text\n"

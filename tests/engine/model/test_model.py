@@ -349,7 +349,7 @@ def test_a_forgotten_model_lives_as_long_as_its_session(tiny_path):
 
 def test_a_program_that_closes_nothing_ends_well(tiny_path):
     program = (
-        "from mullama_lab.engine.model.model import Model\n"
+        "from mullama_lab.engine.model import Model\n"
         f"model = Model.load({str(tiny_path)!r})\n"
         "sessions = [model.session(n_ctx=64) for _ in range(2)]\n"
         "run = sessions[0].start('a', max_tokens=50)\n"

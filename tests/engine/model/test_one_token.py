@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mullama_lab.engine.model.one_token import one_token
+from mullama_lab.engine.vocabulary.one_token import one_token
 
 
 def test_a_text_that_is_one_token_is_that_token(tiny_model, smollm2):

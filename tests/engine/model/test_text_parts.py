@@ -8,8 +8,9 @@ import time
 import pytest
 
 from mullama_lab.engine import tiny
-from mullama_lab.engine.model import Model, text_parts
+from mullama_lab.engine.model import Model
 from mullama_lab.engine.native import model as native
+from mullama_lab.engine.vocabulary import text_parts
 
 NAMES = {
     "spm": ["<|im_start|>", "\n\n", "\n", "  ", "<b>", "aab"],

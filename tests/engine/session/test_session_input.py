@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from mullama_lab.engine import tiny
+from mullama_lab.engine.chat import RenderedChat
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.model.chat import RenderedChat
 from mullama_lab.engine.stages import Chain, Custom, LogitBias, Mask, Temperature, TopK
 from mullama_lab.errors import ClosedError, ModelLoadError, NoCandidates, StageFailed
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from mullama_lab.engine import tiny
-from mullama_lab.engine.session.trace_rows import TraceRows
 from mullama_lab.engine.stages import Mask
 from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.trace_rows import TraceRows
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,11 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from mullama_lab.engine.model.chat.marks import Mark, fragments, marks_of
 from mullama_lab.engine.native import model as native
+from mullama_lab.engine.vocabulary.marks import Mark, fragments, marks_of
 
 if TYPE_CHECKING:
-    from mullama_lab.engine.model.model import Model
+    from mullama_lab.engine.model import Model
 
 SHORT = 4000  # characters that have no time to be lost in
 MOST = 500  # names in a part

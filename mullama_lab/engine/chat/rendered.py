@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from mullama_lab.engine.model.chat.layout import Chat
-from mullama_lab.engine.model.chat.marks import shown
-from mullama_lab.engine.model.chat.spans import text_spans, token_spans
+from mullama_lab.engine.chat.layout import Chat
+from mullama_lab.engine.chat.spans import text_spans, token_spans
+from mullama_lab.engine.vocabulary.marks import shown
 
 if TYPE_CHECKING:
     import pandas

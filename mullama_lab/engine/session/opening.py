@@ -1,32 +1,16 @@
-"""What a model and a text must be for a session, and how a trace asks a model that may be gone."""
+"""What a model must be for a session, and the settings for the model."""
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import psutil
 
-from mullama_lab.engine.per_model import once_per_model
-from mullama_lab.errors import ClosedError, ContextFull, ModelLoadError
+from mullama_lab.errors import ModelLoadError
 from mullama_lab.warned import warn
 
 if TYPE_CHECKING:
-    from mullama_lab.engine.model.model import Model
-
-
-def piece_of(model: Model) -> Callable[[int], bytes]:
-    """`model.piece`, without keeping the model: a trace is a record."""
-    reference = weakref.ref(model)
-
-    def piece(token: int) -> bytes:
-        model = reference()
-        if model is None:
-            raise ClosedError("the model of this trace is gone.")
-        return model.piece(token)
-
-    return piece
+    from mullama_lab.engine.model import Model
 
 
 def must_generate(model: Model) -> None:
@@ -43,27 +27,6 @@ def must_generate(model: Model) -> None:
         raise ModelLoadError(
             f"{model.name} ({model.architecture}) does not predict the next token of a text, "
             "which is what a session does. Use a decoder-only language model."
-        )
-
-
-@once_per_model
-def _longest_token(model: Model) -> int:
-    """Bytes of the longest token; 0 where there is no vocabulary."""
-    tokens: Iterable[str] = model.metadata.get("tokenizer.ggml.tokens", ())
-    return max((len(token.encode()) for token in tokens), default=0)
-
-
-def must_be_short(model: Model, text: str, n_ctx: int) -> None:
-    """Refuse a text that cannot fit before llama.cpp takes minutes to find its tokens."""
-    size = len(text.encode("utf-8", "surrogatepass"))
-    if size <= 16 * n_ctx:
-        return
-    longest = _longest_token(model)
-    if longest and size > n_ctx * longest:
-        raise ContextFull(
-            f"the prompt has {size} bytes, but the context has room for {n_ctx} tokens, and no "
-            f"token has more than {longest} bytes. "
-            "Open the session with a larger n_ctx, or shorten the prompt."
         )
 
 

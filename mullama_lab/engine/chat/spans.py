@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate, pairwise
 from typing import Any
 
-from mullama_lab.engine.model.chat.layout import Chat, Layout
-from mullama_lab.engine.model.chat.marks import fragment_tokens, private_letters
+from mullama_lab.engine.chat.layout import Chat, Layout
+from mullama_lab.engine.vocabulary.marks import fragment_tokens, private_letters
 from mullama_lab.errors import ModelError
 
 Span = tuple[int, int]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mullama_lab.engine.model.ends import ends_of, with_ends
-from mullama_lab.engine.model.long_text import longest_run, with_room
-from mullama_lab.engine.model.text_parts import parts_of
 from mullama_lab.engine.native import model as native
 from mullama_lab.engine.options import utf8
+from mullama_lab.engine.vocabulary.ends import ends_of, with_ends
+from mullama_lab.engine.vocabulary.long_text import longest_run, with_room
+from mullama_lab.engine.vocabulary.text_parts import parts_of
 
 if TYPE_CHECKING:
-    from mullama_lab.engine.model.model import Model
+    from mullama_lab.engine.model import Model
 
 _SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # how SentencePiece writes a space
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mullama_lab.engine.model.model import Model
+    from mullama_lab.engine.model import Model
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from mullama_lab.engine.per_model import once_per_model
 from mullama_lab.glyphs import one_line, visible
 
 if TYPE_CHECKING:
-    from mullama_lab.engine.model.model import Model
+    from mullama_lab.engine.model import Model
 
 _SPACES = " \t\n\v\f\r"  # C's isspace
 _PRIVATE = range(0xF0000, 0xFFFFE)  # a plane of characters that mean nothing

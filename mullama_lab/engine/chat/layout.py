@@ -11,16 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from mullama_lab.engine.model.chat import process
-from mullama_lab.engine.model.chat.marks import (
-    Guard,
-    marks_of,
-    private_letters,
-    shown,
-    tokens_of,
-    unguarded,
-)
-from mullama_lab.engine.model.chat.messages import (
+from mullama_lab.engine.chat import process
+from mullama_lab.engine.chat.messages import (
     Message,
     checked_messages,
     checked_tools,
@@ -28,11 +20,19 @@ from mullama_lab.engine.model.chat.messages import (
     texts_in,
 )
 from mullama_lab.engine.options import flag
+from mullama_lab.engine.vocabulary.marks import (
+    Guard,
+    marks_of,
+    private_letters,
+    shown,
+    tokens_of,
+    unguarded,
+)
 from mullama_lab.errors import ModelError
 from mullama_lab.warned import warn
 
 if TYPE_CHECKING:
-    from mullama_lab.engine.model.model import Model
+    from mullama_lab.engine.model import Model
 
 _OTHER_NAMES = ("bos", "eos", "pad", "sep", "mask")  # as transformers passes them: bos_token, ...
 

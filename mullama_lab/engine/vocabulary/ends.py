@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from mullama_lab.warned import warn
 
 if TYPE_CHECKING:
-    from mullama_lab.engine.model.model import Model
+    from mullama_lab.engine.model import Model
 
 _BOTH = ("SPM", "BPE", "UGM")  # vocabularies with a beginning and an end, if the file asks for it
 

@@ -8,7 +8,7 @@ program itself runs, in a sandbox and in a process of its own, with the helpers 
 
 from __future__ import annotations
 
-from mullama_lab.engine.model.chat.layout import Chat, Layout
-from mullama_lab.engine.model.chat.rendered import MessageSpan, RenderedChat, rendered
+from mullama_lab.engine.chat.layout import Chat, Layout
+from mullama_lab.engine.chat.rendered import MessageSpan, RenderedChat, rendered
 
 __all__ = ["Chat", "Layout", "MessageSpan", "RenderedChat", "rendered"]
