@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.engine import native
-from mullama_lab.engine import stages as s
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.options import whole
 from mullama_lab.engine.rows.tail import Uncovered, log_total
@@ -125,7 +124,7 @@ class TraceRows:
         drawn = range(trace.n_copied, min(self.n, trace.n_copied + N_CHECKED))
         for step in drawn:
             moment = self.kept(step)
-            if moment is None or any(isinstance(stage, s.Custom) for stage in moment.chain):
+            if moment is None or any(stage.holds_code for stage in moment.chain):
                 return
             try:
                 chosen = moment.choose(moment.sampler())
@@ -240,7 +239,7 @@ def listed_steps(steps: Collection[int]) -> str:
 
 def learning(chain: Iterable[Stage]) -> bool:
     """Whether a stage of the chain learns from each token (mirostat, adaptive-p)."""
-    return any(isinstance(stage, (s.Mirostat, s.MirostatV2, s.AdaptiveP)) for stage in chain)
+    return any(stage.learns for stage in chain)
 
 
 def goes_on_learning(before: Chain, after: Chain) -> bool:

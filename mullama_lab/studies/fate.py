@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from mullama_lab.engine import stages as s
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.rows.tail import Uncovered, log_total
 from mullama_lab.engine.session import Session
@@ -387,7 +386,7 @@ class _Path:
             sampler.mu = mu
             return self._keeps(place, ids, logits)
 
-        if isinstance(stage, (s.Mirostat, s.MirostatV2)):
+        if stage.steers_surprise:
             sampler: Any = self._spare.samplers[place]
             self.margin = learnt_margin(sampler.mu, keeps_at)
         else:

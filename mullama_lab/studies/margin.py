@@ -1,8 +1,9 @@
 """Margin: the setting at which a stage would have kept a token that it removed.
 
-For stages that cut by a number the border follows from the candidates: a rank for top-k, a sum
-for top-p and typical, a distance for min-p and top-n-sigma. llama.cpp compares in float32, so the
-last digits are searched with its own samplers, as is all of it for the other stages.
+For stages that cut by a number the border follows from the candidates (`Stage.border`): a rank
+for top-k, a sum for top-p and typical, a distance for min-p and top-n-sigma. llama.cpp compares in
+float32, so the last digits are searched with its own samplers, as is all of it for the other
+stages that a number loosens (`Stage.loosened_by`).
 """
 
 from __future__ import annotations
@@ -14,22 +15,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine import stages as s
 from mullama_lab.engine.stages import Stage
 
-# The setting that decides what each stage removes, and whether more of it keeps more.
-LOOSENED_BY = {
-    s.TopK: ("k", True),
-    s.TopP: ("p", True),
-    s.MinP: ("p", False),
-    s.Typical: ("p", True),
-    s.TopNSigma: ("n", True),
-    s.TailFree: ("z", True),
-    s.XTC: ("threshold", True),
-    s.Temperature: ("t", True),  # removes at 0 alone
-}
 NEAR = 1e-4  # how far float32 may move a border, relative to it
-COLDEST = 1e-3  # the least temperature but 0
 DIGITS = 4  # that a border is shown with
 WIDEST = 64.0  # bits that mirostat's mu is followed upwards
 
@@ -87,14 +75,14 @@ def margin(
         keeps: asks llama.cpp whether a version of the stage keeps the token. None where only a
             part of the candidates is known: the border is then the computed one.
     """
-    named = LOOSENED_BY.get(type(stage))
-    if named is None:
+    loosening = stage.loosened_by
+    if loosening is None:
         return None
-    name, at_least = named
+    name, at_least, always = loosening
     now, rule = getattr(stage, name), stage.settings()[name]
-    if isinstance(stage, s.Temperature):
-        return Margin(name, now, COLDEST, at_least)
-    guess = _border(stage, int(np.flatnonzero(ids == token)[0]), logits, log_total)
+    if always is not None:
+        return Margin(name, now, always, at_least)
+    guess = stage.border(int(np.flatnonzero(ids == token)[0]), logits, log_total)
     if keeps is None:
         value = guess
     elif rule.kind == "int":
@@ -115,32 +103,6 @@ def learnt_margin(now: float, keeps: Callable[[float], bool]) -> Margin | None:
         if value is not None:
             return Margin("mu", now, value, True)
         width *= 2
-    return None
-
-
-def _border(
-    stage: Stage, place: int, logits: NDArray[np.float32], log_total: float
-) -> float | None:
-    """Where the border should be by arithmetic; None where there is no closed form."""
-    mine = float(logits[place])
-    precise = logits.astype(np.float64)
-    match stage:
-        case s.TopK():
-            return int(np.count_nonzero(logits > mine)) + 1
-        case s.TopP():
-            return float(np.exp(precise[logits > mine] - log_total).sum())
-        case s.MinP():
-            return math.exp(mine - float(precise.max()))
-        case s.TopNSigma():
-            finite = precise[np.isfinite(precise)]
-            return (float(finite.max()) - mine) / max(float(finite.std()), 1e-30)
-        case s.Typical():
-            logprobs = precise - log_total
-            probs = np.exp(logprobs)
-            possible = probs > 0
-            entropy = -float((probs[possible] * logprobs[possible]).sum())
-            oddness = np.abs(-logprobs - entropy)
-            return float(probs[oddness < oddness[place]].sum())
     return None
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.rows.tail import Uncovered
 from mullama_lab.engine.session import Session
-from mullama_lab.engine.stages import Chain, Custom, Stage
+from mullama_lab.engine.stages import Chain, Stage
 from mullama_lab.engine.stages.moment import Moment
 from mullama_lab.engine.stages.schedule import ChainOrSchedule, Schedule, ScheduleSampler
 from mullama_lab.engine.trace import Trace
@@ -345,7 +345,7 @@ class _Pass:
         """Whether a row decoded again gives another token under the very chain that drew it."""
         if moment is None or moment.source != "decoded" or self._given[step]:
             return False
-        if any(isinstance(stage, Custom) for stage in moment.chain):
+        if any(stage.holds_code for stage in moment.chain):
             return False  # a function may not be there any more, or draw for itself
         try:
             return moment.choose(moment.sampler()) != self._tokens[step]

@@ -16,22 +16,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine import stages as s
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.options import whole
 from mullama_lab.engine.rows.tail import Uncovered
 from mullama_lab.engine.session import Session
-from mullama_lab.engine.stages import Chain, Stage
+from mullama_lab.engine.stages import Chain, Stage, every_kind
 from mullama_lab.engine.stages.moment import Moment
+from mullama_lab.engine.stages.penalties import LookingBack
 from mullama_lab.engine.stages.schedule import ChainOrSchedule, Schedule, ScheduleSampler
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace_rows import TraceRows, rows_and_schedule
 
 if TYPE_CHECKING:
     import pandas
-
-Look = s.Penalties | s.DRY
-WATCHED = (s.Penalties, s.DRY, s.Mirostat, s.MirostatV2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +88,7 @@ class StageState:
     surprise: float = math.nan
 
     def __str__(self) -> str:
-        if isinstance(self.stage, (s.Mirostat, s.MirostatV2)):
+        if self.stage.steers_surprise:
             took = "n/a" if math.isnan(self.surprise) else f"{self.surprise:.2f}"
             return (
                 f"mu {self.mu:.2f}, {self.n_kept} kept, surprise {took} bits, "
@@ -183,8 +180,9 @@ def stage_states(
     rows, schedule = rows_and_schedule(trace, chain, on)
     top = whole("top", top, 0, 1024)
     if not any(map(_watched, schedule.values())):
+        *others, last = [kind.__name__ for kind in every_kind() if _is_watched(kind)]
         raise ValueError(
-            f"{schedule!r} has no Penalties, DRY, Mirostat or MirostatV2 that does anything. "
+            f"{schedule!r} has no {', '.join(others)} or {last} that does anything. "
             "Put one in: pass chain=."
         )
     watch = _Watch(rows, schedule, top)
@@ -200,7 +198,11 @@ def stage_states(
 
 def _watched(chain: Chain) -> list[int]:
     """The places of the stages that are watched."""
-    return [i for i, x in enumerate(chain) if isinstance(x, WATCHED) and not x.why_inert()]
+    return [i for i, x in enumerate(chain) if _is_watched(type(x)) and not x.why_inert()]
+
+
+def _is_watched(kind: type[Stage]) -> bool:
+    return issubclass(kind, LookingBack) or kind.steers_surprise
 
 
 class _Watch:
@@ -239,7 +241,7 @@ class _Watch:
             stage = chain[place]
             if place in watched:
                 n_kept = int(np.count_nonzero(logits > -np.inf))
-                if isinstance(stage, (s.Penalties, s.DRY)):
+                if isinstance(stage, LookingBack):
                     given = self._before[ids], total_before[0]
                     at = place, stage
                     seen.append(self._looked_back(moment, at, ids, logits, given, total))
@@ -264,7 +266,7 @@ class _Watch:
     def _looked_back(
         self,
         moment: Moment,
-        at: tuple[int, Look],
+        at: tuple[int, LookingBack],
         ids: NDArray[np.int32],
         after: NDArray[np.float32],
         given: tuple[NDArray[np.float32], float],
@@ -290,21 +292,17 @@ class _Watch:
     def _touched(
         self,
         moment: Moment,
-        stage: Look,
+        stage: LookingBack,
         ids: NDArray[np.int32],
         before: NDArray[np.float32],
         after: NDArray[np.float32],
         probs: NDArray[np.float64],
         places: NDArray[np.intp],
     ) -> Iterator[Touched]:
-        seen = moment.history
-        if stage.last_n >= 0:
-            seen = seen[max(0, len(seen) - stage.last_n) :]
+        seen = stage.seen(moment.history)
         for i in places.tolist():
             token, change = int(ids[i]), float(after[i]) - float(before[i])
-            ngram, ago = (), 0
-            if isinstance(stage, s.DRY):
-                ngram, ago = repeated(seen, token, _length(stage, change))
+            ngram, ago = stage.repeated(moment.history, token, change)
             yield Touched(
                 token=token,
                 text=self._text([token]),
@@ -324,29 +322,3 @@ def _moved(before: NDArray[np.float64], after: NDArray[np.float64]) -> float:
     """Total variation: half of what the known differ by, and half of what the others do."""
     rest = abs((1 - before.sum()) - (1 - after.sum()))
     return float(np.abs(before - after).sum() + rest) / 2
-
-
-def _length(stage: s.DRY, change: float) -> int | None:
-    """How long a repeat DRY's formula `multiplier * base ** (n - allowed_length)` is about."""
-    if stage.base <= 1.000001:  # then every length is as bad
-        return None
-    grown = math.log(max(-change, 1e-30) / stage.multiplier) / math.log(stage.base)
-    return stage.allowed_length + round(grown)
-
-
-def repeated(seen: NDArray[np.int32], token: int, n: int | None) -> tuple[tuple[int, ...], int]:
-    """The end of a text that `token` followed earlier, and how many tokens ago it did.
-
-    Args:
-        n: how long that end is; None is the longest there is.
-    """
-    best, ago = 0, 0
-    for place in np.flatnonzero(seen[1:] == token)[::-1] + 1:
-        length = 0
-        while length < place and seen[place - 1 - length] == seen[len(seen) - 1 - length]:
-            length += 1
-            if length == n:
-                break
-        if length > best:
-            best, ago = length, len(seen) - int(place)
-    return tuple(seen[len(seen) - best :].tolist()), ago

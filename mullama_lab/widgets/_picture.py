@@ -20,10 +20,6 @@ REMOVED = -1  # this stage removed it
 UNLISTED = -2  # not among the likeliest that the preview lists after this stage
 GONE = None  # a stage before this one removed it
 
-# Stages that change logits: a token missing from their list may only have become unlikely.
-_RESHAPING = {"Penalties", "DRY", "LogitBias", "Temperature", "DynamicTemperature", "AdaptiveP"}
-_RESHAPING |= {"Mirostat", "MirostatV2", "Custom", "Infill"}
-
 
 def picture(preview: Preview) -> dict[str, Any]:
     """The Preview as plain values, a few kilobytes of JSON."""
@@ -101,8 +97,9 @@ def _row_cells(
 
 def _was_cut(token: int, before: StageView, after: StageView) -> bool:
     """Whether a stage that leaves more than it lists surely removed a token listed before it."""
-    if after.n_kept == before.n_kept or type(after.stage).__name__ in _RESHAPING:
-        return False
+    stage = after.stage
+    if after.n_kept == before.n_kept or stage is None or stage.moves:
+        return False  # a token that is missing in its list may only have become unlikely
     logits = dict(zip(_ids(before), before.logits, strict=True))
     return token in logits and bool(logits[token] > after.logits.min())
 

@@ -9,7 +9,8 @@ import pytest
 
 from mullama_lab.engine import stages as s
 from mullama_lab.engine.stages import Chain
-from mullama_lab.studies.states import repeated, stage_states
+from mullama_lab.engine.stages.penalties import repeated
+from mullama_lab.studies.states import stage_states
 
 TEXT = "abcabxabcabyab"
 

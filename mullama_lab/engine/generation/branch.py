@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine import stages as s
 from mullama_lab.engine.context import Context
 from mullama_lab.engine.generation.generate import Controls, FirstRow, Lane, Limits, Logits
 from mullama_lab.engine.stages import Chain
@@ -23,8 +22,6 @@ from mullama_lab.engine.trace.record import StepRecord
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
-
-LEARNING = (s.Mirostat, s.MirostatV2, s.AdaptiveP)
 
 
 class Branch(Lane):
@@ -93,7 +90,7 @@ class Branch(Lane):
 
     def _must_learn(self, chain: Chain) -> bool:
         """Whether a stage that goes on learns from each token, so that it must learn this one."""
-        return any(isinstance(stage, LEARNING) and stage in self.controls.chain for stage in chain)
+        return any(stage.learns and stage in self.controls.chain for stage in chain)
 
     def _replayed(self, row: Logits) -> float:
         """The token's log-probability after the chain; what stages learn from it is kept."""

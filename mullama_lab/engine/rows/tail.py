@@ -62,16 +62,39 @@ class Tail:
         return cls(n, ceiling, best + _log(mass - slack), best + _log(mass + slack)).clipped()
 
     def clipped(self) -> Tail:
-        """Each of n tokens has at most the ceiling."""
+        """The same, knowing that each of n tokens has at most the ceiling."""
         most = self.ceiling + math.log(self.n) if self.n else -math.inf
         return replace(self, log_low=min(self.log_low, most), log_high=min(self.log_high, most))
 
     def fewer(self, k: int) -> Tail:
-        """k of them may have become less likely."""
+        """The tail when k of its tokens may have become less likely."""
         if k == 0 or self.n == 0:
             return self
         share = math.exp(self.log_low - self.ceiling) - k
         return replace(self, log_low=self.ceiling + _log(share))
+
+    def raised(self, up: float) -> Tail:
+        """The tail when the logits of some of its tokens may have grown, by at most `up`."""
+        return replace(self, ceiling=self.ceiling + up, log_high=self.log_high + up).clipped()
+
+    def at_most(self, n: int) -> Tail:
+        """The tail when only n of its tokens may be left, whichever; closed by their masks at 0."""
+        n = min(self.n, n)
+        return replace(self, n=n, log_low=-math.inf).clipped() if n else MASKED
+
+    def heated(self, t: float) -> Tail:
+        """The tail when its logits were divided by t, in float32.
+
+        Sums of powers: n (S / n)^(1/t) and S bound the sum of x^(1/t) of n numbers up to 1.
+        """
+        ceiling = float(np.float32(self.ceiling) / np.float32(t))
+        n_log = math.log(self.n)
+        low, high = (x - self.ceiling for x in (self.log_low, self.log_high))
+        powers = [n_log + (x - n_log) / t for x in (low, high)]
+        low, high = (powers[0], high) if t < 1 else (low, powers[1])
+        return replace(
+            self, ceiling=ceiling, log_low=ceiling + low, log_high=ceiling + high
+        ).clipped()
 
     def mass_beside(self, log_known: float) -> tuple[float, float]:
         """Bounds of the tail's mass, where the candidates' own is 1 (`log_known` its log)."""

@@ -6,7 +6,7 @@ mask of those tokens whose text, put behind the text so far, would complete a wo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -17,7 +17,11 @@ from numpy.typing import NDArray
 from mullama_lab.engine import native
 from mullama_lab.engine.options import listed
 from mullama_lab.engine.per_model import once_per_model
-from mullama_lab.engine.stages.chain import Stage
+from mullama_lab.engine.rows.tail import Tail, not_in
+from mullama_lab.engine.stages.lists import read_strings, write_strings
+from mullama_lab.engine.stages.setting import TextRule, list_setting
+from mullama_lab.engine.stages.stage import Known, Stage, must_have_vocabulary
+from mullama_lab.engine.stages.stage_sampler import Start, mask_out
 from mullama_lab.engine.words.spellings import MARGIN, Spellings, is_rest
 from mullama_lab.engine.words.token_texts import token_texts
 from mullama_lab.glyphs import brief
@@ -53,12 +57,21 @@ class Ban(Stage):
         "the words of KoboldCpp's phrase ban and vLLM's bad_words; equal, at each step, to "
         "llama.cpp's logit bias of minus infinity"
     )
-    words: tuple[str, ...] = ()
+    moves = False
+    masked_tokens = "left"
+    words: tuple[str, ...] = list_setting(
+        (),
+        TextRule(
+            'quoted words and phrases, as in "delve", "a testament to"',
+            read_strings,
+            write_strings,
+        ),
+    )
 
     def __post_init__(self) -> None:
         given = listed("Ban.words", self.words, 'texts, as in Ban(["delve"])')
         for word in given:
-            _check(word)
+            _must_be_word(word)
         words = tuple(dict.fromkeys(given))
         if len(words) > MAX_WORDS:
             raise ValueError(f"Ban takes at most {MAX_WORDS} words, not {len(words)}")
@@ -67,11 +80,20 @@ class Ban(Stage):
     def why_inert(self) -> str:
         return "" if self.words else "nothing is banned"
 
-    def _arguments(self) -> Any:
+    def check(self, model: Model) -> None:
+        must_have_vocabulary(self, model)
+
+    def sampler(self, start: Start) -> BanSampler:
+        return BanSampler(self, start.model, start.history)
+
+    def tail_after(self, tail: Tail, known: Known) -> Tail:
+        return tail.fewer(len(not_in(known.sampler.banned, known.kept)))
+
+    def _arguments(self) -> Iterator[str]:
         yield repr(list(self.words))
 
 
-def _check(word: Any) -> None:
+def _must_be_word(word: Any) -> None:
     if not isinstance(word, str):
         raise TypeError(f"Ban: {brief(word)} is not a text. Mask(ban=[...]) takes token ids.")
     lone = any("\ud800" <= c <= "\udfff" for c in word)
@@ -161,14 +183,12 @@ class BanSampler:
                 break
 
     @property
-    def banned(self) -> tuple[int, ...]:
-        """The tokens that it masks at this step."""
-        return tuple(np.flatnonzero(self._tokens.after(self._tail)).tolist())
+    def banned(self) -> NDArray[np.intp]:
+        """The tokens that it masks at this step, ascending."""
+        return np.flatnonzero(self._tokens.after(self._tail))
 
     def apply(self, candidates: native.Candidates, step: int) -> None:
-        window = candidates.window
-        window["logit"][self._tokens.after(self._tail)[window["id"]]] = -np.inf
-        candidates.fields.sorted = False
+        mask_out(candidates, self._tokens.after(self._tail))
 
     def accept(self, token: int) -> None:
         self._tail = (self._tail + self._piece(token))[-self._tokens.n_tail :]

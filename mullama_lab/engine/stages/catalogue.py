@@ -5,18 +5,12 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from mullama_lab.engine.stages import samplers as s
-from mullama_lab.engine.stages.chain import Stage
+from mullama_lab.engine.stages import Stage, every_kind
 
 
 def catalogue() -> list[dict[str, Any]]:
-    """Every stage but Custom, with its settings and rules."""
-    order = (
-        s.Temperature, s.TopK, s.TopP, s.MinP, s.Typical, s.TopNSigma, s.XTC, s.Penalties, s.DRY,
-        s.DynamicTemperature, s.Mirostat, s.MirostatV2, s.AdaptiveP, s.TailFree, s.LogitBias,
-        s.Mask, s.Ban, s.Infill, s.Greedy,
-    )  # fmt: skip
-    return [_describe(kind) for kind in order]
+    """Every stage whose settings are values, with its settings and rules."""
+    return [_describe(kind) for kind in every_kind() if not kind.holds_code]
 
 
 def _describe(kind: type[Stage]) -> dict[str, Any]:

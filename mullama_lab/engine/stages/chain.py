@@ -1,195 +1,27 @@
-"""What a stage and a chain are: immutable values that print as code and join with `|`.
+"""Chain: stages in order, an immutable value; the top of this package.
 
-A Stage is one sampler with its settings; a Chain is stages in order. Neither owns native
-memory nor knows a model: `chain_sampler.py` puts a chain to work.
-
-Settings are dataclass fields made with `setting`, which carries the rule that a value must
-satisfy and what a slider for it looks like, so that the check, the error message and the
-editor all come from one line.
+It owns no native memory and knows no model: `preview.py` and `chain_sampler.py` put it to work,
+and `presets.py` keeps it by a name. They take a Chain as the stages that it is made of, and know
+nothing else of it, so that it can offer what they do.
 """
 
 from __future__ import annotations
 
-import inspect
-import numbers
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar, overload
+from typing import TYPE_CHECKING, Any, overload
 
 from mullama_lab.engine.options import must_not_be_endless
+from mullama_lab.engine.stages.presets import BUILT_IN, Presets, chain_named, delete, presets, save
+from mullama_lab.engine.stages.preview import Preview, preview
+from mullama_lab.engine.stages.stage import Stage
 from mullama_lab.glyphs import brief
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from mullama_lab.engine.model import Model
-    from mullama_lab.engine.stages.presets import Presets
-    from mullama_lab.engine.stages.preview import Preview
 
 MOST_STAGES = 1000
-
-
-@dataclass(frozen=True)
-class Setting:
-    """The rule for one number of a stage, and the slider that suits it."""
-
-    kind: str  # "int" or "float"
-    low: float
-    high: float
-    slider: tuple[float, float]
-    step: float
-    scale: str  # "linear" or "log"
-    help: str
-    label: str = ""
-
-    def check(self, owner: str, name: str, value: Any) -> int | float:
-        """The value as a Python number, or the error that says what is wrong with it."""
-        wanted = numbers.Integral if self.kind == "int" else numbers.Real
-        if isinstance(value, bool) or not isinstance(value, wanted):
-            kind = "a whole number" if self.kind == "int" else "a number"
-            raise TypeError(f"{owner}({name}={brief(value)}): {name} must be {kind}. {self.help}")
-        number: Any = value
-        if not self.low <= number <= self.high:  # a NaN is neither
-            raise ValueError(
-                f"{owner}({name}={brief(value)}): {name} must be from {_plain(self.low)} to "
-                f"{_plain(self.high)}. {self.help}"
-            )
-        return int(number) if self.kind == "int" else float(number) + 0.0  # -0.0 becomes 0.0
-
-
-def _settings_as_text(kind: type[Stage]) -> str:
-    """What `TopK?` says besides its first line: the settings by their rules, and the source."""
-    rules = {
-        name: value.metadata["setting"]
-        for name, value in vars(kind).items()
-        if isinstance(value, Field) and "setting" in value.metadata
-    }
-    lines = [f"    {name}: {rule.help}" for name, rule in rules.items()]
-    parts = ["\n".join(["Args:", *lines])] if lines else []
-    parts += [f"Source: {kind.source}"] if kind.source else []
-    return "".join(f"\n\n{part}" for part in parts)
-
-
-def _plain(number: float) -> str:
-    return str(number) if isinstance(number, int) else f"{number:g}"
-
-
-def setting(
-    default: Any,
-    low: float,
-    high: float,
-    help: str,
-    *,
-    slider: tuple[float, float],
-    step: float = 0.01,
-    scale: str = "linear",
-    kind: str = "float",
-    label: str = "",
-) -> Any:
-    """A dataclass field that holds one number of a stage."""
-    rule = Setting(kind, low, high, slider, step, scale, help, label)
-    return field(default=default, metadata={"setting": rule})
-
-
-def min_keep() -> Any:
-    """The `min_keep` that every truncating stage takes."""
-    return setting(
-        0,
-        0,
-        1_000_000,
-        "Never leave fewer candidates than this.",
-        slider=(0, 20),
-        step=1,
-        kind="int",
-    )
-
-
-@dataclass(frozen=True, repr=False)
-class Stage:
-    """One sampler with its settings. `TopK(40) | MinP(0.05)` makes a Chain."""
-
-    __array_ufunc__ = None  # or numpy would take `array | stage` for numbers
-    label: ClassVar[str] = ""
-    source: ClassVar[str] = ""
-    kinds: ClassVar[dict[str, type[Stage]]] = {}
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        Stage.kinds[cls.__name__] = cls
-        if cls.__doc__:
-            cls.__doc__ = inspect.cleandoc(cls.__doc__) + _settings_as_text(cls)
-
-    def __post_init__(self) -> None:
-        for name, rule in self.settings().items():
-            value = rule.check(type(self).__name__, name, getattr(self, name))
-            object.__setattr__(self, name, value)
-
-    @classmethod
-    def settings(cls) -> dict[str, Setting]:
-        """The numbers of this stage by name, each with its rule."""
-        return {f.name: f.metadata["setting"] for f in fields(cls) if "setting" in f.metadata}
-
-    def why_inert(self) -> str:
-        """Why this stage changes nothing at these settings; empty if it may change something."""
-        return ""
-
-    def to_dict(self) -> dict[str, Any]:
-        """A dict of plain values that `Chain.from_dict` reads back."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
-        return {"stage": type(self).__name__, **values}
-
-    @staticmethod
-    def from_dict(data: Mapping[str, Any]) -> Stage:
-        """The stage a dict describes.
-
-        Raises:
-            ValueError: unknown stage, missing or unknown setting, or a value out of range.
-            TypeError: a value of another kind, such as a text for a number.
-        """
-        if not isinstance(data, Mapping) or not isinstance(data.get("stage"), str):
-            raise ValueError(f"a stage is a dict with a 'stage' name, not {brief(data)}")
-        name = data["stage"]
-        kind = Stage.kinds.get(name)
-        if kind is None:
-            known = ", ".join(sorted(Stage.kinds))
-            raise ValueError(f"unknown stage {brief(name)}; known are {known}")
-        return kind._from_settings({k: v for k, v in data.items() if k != "stage"})
-
-    @classmethod
-    def _from_settings(cls, values: dict[str, Any]) -> Stage:
-        known = {f.name: f for f in fields(cls)}
-        if unknown := sorted(set(values) - set(known), key=str):
-            names = ", ".join(known) or "none"
-            raise ValueError(f"{cls.__name__} has no setting {brief(unknown[0])}; it has {names}")
-        required = [
-            n for n, f in known.items() if f.default is MISSING and f.default_factory is MISSING
-        ]
-        if missing := [n for n in required if n not in values]:
-            raise ValueError(f"{cls.__name__} needs a value for {missing[0]!r}")
-        return cls(**values)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(self._arguments())})"
-
-    def _arguments(self) -> Iterator[str]:
-        """The leading settings by position, later ones by name and only when not the default."""
-        by_name = False
-        for f in fields(self):
-            value = getattr(self, f.name)
-            leading = not by_name and f.name in self._positional
-            if not leading and value == f.default:
-                by_name = True
-                continue
-            yield _literal(value) if leading else f"{f.name}={_literal(value)}"
-
-    _positional: ClassVar[tuple[str, ...]] = ()
-
-    def __or__(self, other: Stage | Chain) -> Chain:
-        return Chain([self]) | other
-
-
-def _literal(value: Any) -> str:
-    return repr(value).removesuffix(".0") if isinstance(value, float) else repr(value)
 
 
 class Chain(Sequence[Stage]):
@@ -227,21 +59,7 @@ class Chain(Sequence[Stage]):
 
         Several of its stages do nothing at their default values; they are there to be turned.
         """
-        from mullama_lab.engine.stages import samplers as s
-
-        return cls(
-            [
-                s.Penalties(),
-                s.DRY(),
-                s.TopNSigma(0.0),
-                s.TopK(40),
-                s.Typical(1.0),
-                s.TopP(0.95),
-                s.MinP(0.05),
-                s.XTC(0.0, 0.1),
-                s.Temperature(0.8),
-            ]
-        )
+        return cls(BUILT_IN["default"])
 
     @classmethod
     def of(cls, value: Chain | Stage | Iterable[Stage] | None) -> Chain:
@@ -267,9 +85,7 @@ class Chain(Sequence[Stage]):
             ValueError: there is none of that name; the message lists those there are.
             PresetError: the file of saved chains is damaged; it is left as it is.
         """
-        from mullama_lab.engine.stages import presets
-
-        return presets.preset(name)
+        return chain_named(name, cls)
 
     @classmethod
     def presets(cls) -> Presets:
@@ -278,9 +94,7 @@ class Chain(Sequence[Stage]):
         Raises:
             PresetError: the file of saved chains is damaged.
         """
-        from mullama_lab.engine.stages import presets
-
-        return presets.presets()
+        return presets(cls)
 
     def save(self, name: str, *, replace: bool = False) -> None:
         """Keep this chain by a name, for `Chain.preset(name)` in any notebook of this person.
@@ -294,9 +108,7 @@ class Chain(Sequence[Stage]):
                 value.
             PresetError: the file of saved chains is damaged, or could not be written.
         """
-        from mullama_lab.engine.stages import presets
-
-        presets.save(self, name, replace=replace)
+        save(self, name, replace=replace)
 
     @classmethod
     def delete_preset(cls, name: str) -> None:
@@ -306,9 +118,7 @@ class Chain(Sequence[Stage]):
             ValueError: there is none of that name, or it is built in.
             PresetError: as in `save`.
         """
-        from mullama_lab.engine.stages import presets
-
-        presets.delete(name)
+        delete(name)
 
     def preview(
         self,
@@ -334,8 +144,6 @@ class Chain(Sequence[Stage]):
             NoCandidates: a stage removed every token.
             StageFailed: a Custom stage raised or returned something unusable.
         """
-        from mullama_lab.engine.stages.preview import preview
-
         return preview(
             self, row, model=model, history=history, seed=seed, step=step, top=top, state=state
         )
@@ -351,6 +159,10 @@ class Chain(Sequence[Stage]):
         if not isinstance(stages, (list, tuple)):
             raise ValueError(f"a chain is a dict with a list of 'stages', not {brief(data)}")
         return cls(Stage.from_dict(stage) for stage in stages)
+
+    def replaced(self, place: int, stage: Stage) -> Chain:
+        """The chain with another stage in a place."""
+        return Chain((*self.stages[:place], stage, *self.stages[place + 1 :]))
 
     def __or__(self, other: Stage | Chain) -> Chain:
         if isinstance(other, Stage):
@@ -398,3 +210,6 @@ class Chain(Sequence[Stage]):
 
     def __reduce__(self) -> tuple[type[Chain], tuple[tuple[Stage, ...]]]:
         return Chain, (self.stages,)
+
+
+Stage.chain_type = Chain

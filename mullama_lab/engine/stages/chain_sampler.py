@@ -6,6 +6,8 @@ Generation and preview both run this, so what a preview shows is what a generati
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,28 +17,20 @@ from mullama_lab.engine import native
 from mullama_lab.engine.options import must_not_be_endless
 from mullama_lab.engine.rows.capture import must_be_sound
 from mullama_lab.engine.rows.shortlist import shortlist
-from mullama_lab.engine.stages import samplers as s
-from mullama_lab.engine.stages.chain import Chain, Stage
 from mullama_lab.engine.stages.randomness import Draws
-from mullama_lab.engine.stages.stage_samplers import Inert, State, build
+from mullama_lab.engine.stages.stage import Stage
+from mullama_lab.engine.stages.stage_sampler import Idle, Start, State
 from mullama_lab.errors import NoCandidates
 from mullama_lab.glyphs import brief
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
+    from mullama_lab.engine.stages.chain import Chain
 
 Logits = NDArray[np.float32]  # (n_vocab,)
 
-# Stages that may mask with -inf in place, so that candidates have to be counted afterwards.
-MASKING = (
-    *(s.TopNSigma, s.Temperature, s.DynamicTemperature, s.LogitBias, s.Mask, s.Infill, s.DRY),
-    *(s.Ban, s.Custom),
-)
-# Stages that change logits: they may leave nothing, or let a finite row overflow.
-_CHANGING = (*MASKING, s.Penalties, s.AdaptiveP)
 
-
-def check(chain: Chain, model: Model) -> None:
+def check(chain: Iterable[Stage], model: Model) -> None:
     """Refuse a chain that does not fit a model.
 
     Raises:
@@ -45,31 +39,8 @@ def check(chain: Chain, model: Model) -> None:
     if not hasattr(model, "vocab_type"):
         raise TypeError(f"model={brief(model)}: it must be a Model.")
     for stage in chain:
-        if stage.why_inert():
-            continue
-        if isinstance(stage, s.LogitBias):
-            _in_vocabulary(stage, [token for token, _ in stage.biases], model.n_vocab)
-        elif isinstance(stage, s.Mask):
-            _in_vocabulary(stage, (*(stage.allow or ()), *stage.ban), model.n_vocab)
-        elif isinstance(stage, s.Infill) and model.eot is None and model.eos is None:
-            raise ValueError("Infill needs a model with an end-of-text token; this one has none.")
-        if model.vocab_type == "NONE" and (isinstance(stage, (s.Infill, s.Ban)) or _breaks(stage)):
-            raise ValueError(
-                f"{_brief(stage)} reads the text of tokens, and {model.name} has no vocabulary. "
-                "Use DRY with breakers=(), and no Infill or Ban."
-            )
-
-
-def _breaks(stage: Stage) -> bool:
-    return isinstance(stage, s.DRY) and bool(stage.breakers)
-
-
-def _in_vocabulary(stage: Stage, tokens: Iterable[int], n_vocab: int) -> None:
-    if wrong := [t for t in tokens if t >= n_vocab]:
-        raise ValueError(
-            f"{type(stage).__name__} names token {wrong[0]}, but this model's vocabulary has "
-            f"{n_vocab} tokens (0 to {n_vocab - 1})."
-        )
+        if not stage.why_inert():
+            stage.check(model)
 
 
 class ChainSampler:
@@ -97,20 +68,23 @@ class ChainSampler:
             raise TypeError(f"state={brief(state)}: it must be what trace.state(step) gives.")
         must_not_be_endless("state", state, "states of stages")
         states = [*state, *[()] * len(chain)]
-        self._build = lambda place, stage: build(
-            stage, model, history, seed, _xtcs_before(self.chain, place), states[place]
-        )
-        self.samplers = [self._build(place, stage) for place, stage in enumerate(chain)]
+        self._starts = [
+            Start(model, history, step, seed, number, state)
+            for number, state in zip(_draws_before(chain), states)
+        ]
+        self.samplers = [stage.built(start) for stage, start in zip(chain, self._starts)]
         self.candidates = candidates or native.Candidates(model.n_vocab)
         self._dist = Draws(seed, step)
-        self._note_inert()
+        self._note_facts()
 
-    def _note_inert(self) -> None:
-        self.inert = [type(sampler) is Inert for sampler in self.samplers]
+    def _note_facts(self) -> None:
+        """What each token would otherwise have to ask the stages."""
+        self.inert = [type(sampler) is Idle for sampler in self.samplers]
+        self._changes = [stage.masks or stage.moves for stage in self.chain]
         acting = (stage for stage, inert in zip(self.chain, self.inert) if not inert)
         first = next(acting, None)
         # How many of the likeliest tokens are all that matter; 0 if more do.
-        self._k = max(first.k, first.min_keep) if isinstance(first, s.TopK) else 0
+        self._k = first.n_needed() if first is not None else 0
 
     def apply(
         self,
@@ -149,32 +123,36 @@ class ChainSampler:
 
     def replace(self, place: int, stage: Stage) -> None:
         """Put another stage in a place; the others stay as they are, with what they learnt."""
-        stages = list(self.chain)
-        stages[place] = stage
-        self.chain = Chain(stages)
-        self.samplers[place] = self._build(place, stage)
-        if isinstance(stage, s.XTC):  # those after it draw by how many before them act
-            for later in range(place + 1, len(stages)):
-                if isinstance(stages[later], s.XTC):
-                    self.samplers[later] = self._build(later, stages[later])
-        self._note_inert()
+        drew = self.chain[place].draws or stage.draws
+        self.chain = self.chain.replaced(place, stage)
+        self.samplers[place] = stage.built(self._starts[place])
+        if drew:  # those after it draw by how many before them act
+            self._renumber(place + 1)
+        self._note_facts()
+
+    def _renumber(self, first: int) -> None:
+        numbers = _draws_before(self.chain)
+        for place in range(first, len(self.chain)):
+            if self.chain[place].draws:
+                start = self._starts[place] = replace(self._starts[place], number=numbers[place])
+                self.samplers[place] = self.chain[place].built(start)
 
     def _must_be_usable(self, place: int) -> None:
         """Something is left, and nothing that llama.cpp cannot sort or normalise."""
-        stage = self.chain.stages[place]
-        if not isinstance(stage, _CHANGING) and self.candidates.size:
+        if not self._changes[place] and self.candidates.size:
             return
+        stage = self.chain.stages[place]
         logits = self.candidates.window["logit"]
         top = logits.max() if len(logits) else -np.inf
         if top == -np.inf:
             raise NoCandidates(
-                f"no token is left after stage {place + 1}, {_brief(stage)}. "
+                f"no token is left after stage {place + 1}, {stage.in_brief()}. "
                 "Loosen that stage, move it up in the chain, or take it out."
             )
         if not top <= native.LARGEST_LOGIT:
             raise NoCandidates(
                 f"the logits grew past {native.LARGEST_LOGIT:g} at stage {place + 1}, "
-                f"{_brief(stage)}. Use a higher temperature, weaker penalties or a smaller bias."
+                f"{stage.in_brief()}. Use a higher temperature, weaker penalties or a smaller bias."
             )
 
     def accept(self, token: int) -> None:
@@ -189,7 +167,7 @@ class ChainSampler:
 
 
 def carried(before: Chain, state: Sequence[State], after: Chain) -> list[State]:
-    """What each stage of a chain knows that takes another one's place: what stays as it is, all."""
+    """The states for a chain that takes another one's place: equal stages keep theirs."""
     kept = dict(zip(_numbered(before), state, strict=False))
     return [kept.get(stage, ()) for stage in _numbered(after)]
 
@@ -200,23 +178,17 @@ def _numbered(chain: Chain) -> list[tuple[Stage, int]]:
     return [(stage, stages[:i].count(stage)) for i, stage in enumerate(stages)]
 
 
-def _brief(stage: Stage) -> str:
-    """The stage as code, but not every token of a mask."""
-    text = repr(stage)
-    return text if len(text) <= 200 else f"{text[:199]}…"
-
-
-def _xtcs_before(chain: Chain, place: int) -> int:
-    """How many XTC stages act before a place; one that never acts draws nothing."""
-    before = chain.stages[:place]
-    return sum(isinstance(stage, s.XTC) and not stage.why_inert() for stage in before)
+def _draws_before(chain: Iterable[Stage]) -> list[int]:
+    """For each stage, how many that act before it draw numbers of their own, as XTC does."""
+    acting = [stage.draws and not stage.why_inert() for stage in chain]
+    return list(accumulate(acting, initial=0))[: len(acting)]
 
 
 class SurvivorCount:
     """Counts the candidates that each stage leaves, without counting where nothing changed."""
 
-    def __init__(self, chain: Chain) -> None:
-        self.masking = [isinstance(stage, MASKING) for stage in chain]
+    def __init__(self, chain: Iterable[Stage]) -> None:
+        self.masking = [stage.masks for stage in chain]
         self.counts: list[int] = []
         self._size = self._masked = 0
 

@@ -2,7 +2,8 @@
 
 A moment holds a row, or the likeliest candidates of one with the log-sum-exp of all of it. Where
 only these are there, llama.cpp's samplers run on them, and the outcome is given only if it is
-the one that the whole row would have: `tail.py` keeps the books.
+the one that the whole row would have: of the rest, `rows/tail.py` says what is known, and each
+stage what is still known after it.
 """
 
 from __future__ import annotations
@@ -18,14 +19,12 @@ from numpy.typing import ArrayLike, NDArray
 from mullama_lab.engine import native
 from mullama_lab.engine.options import MAX_SEED, MAX_STEP, whole
 from mullama_lab.engine.rows.tail import CLOSED, Tail, Uncovered, log_total
-from mullama_lab.engine.stages import samplers as s
-from mullama_lab.engine.stages.ban import BanSampler
-from mullama_lab.engine.stages.chain import Chain, Stage
+from mullama_lab.engine.stages.chain import Chain
 from mullama_lab.engine.stages.chain_sampler import ChainSampler
 from mullama_lab.engine.stages.preview import row_and_history
 from mullama_lab.engine.stages.randomness import uniform
-from mullama_lab.engine.stages.stage_samplers import State
-from mullama_lab.engine.stages.tail_rules import tail_after
+from mullama_lab.engine.stages.stage import Known, Stage
+from mullama_lab.engine.stages.stage_sampler import State
 from mullama_lab.errors import NoCandidates
 
 if TYPE_CHECKING:
@@ -33,9 +32,6 @@ if TYPE_CHECKING:
 
 OnStage = Callable[[int, bool, float], None]
 DRAW_ROUNDING = 1e-5  # of a row's mass: its log-sum-exp is computed in float32
-# These ask which token it is.
-ASKING = (s.Penalties, s.DRY, s.LogitBias, s.Mask, s.Ban, s.Infill, s.Custom)
-PREFIXES = (s.TopK, s.TopP, s.MinP, s.Temperature)  # they keep a beginning of a sorted row
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,8 +118,8 @@ class Moment:
 def _weighs_the_tail(work: ChainSampler) -> bool:
     """Whether the tail's probability matters before a stage cuts it by its ceiling alone."""
     for stage, inert in zip(work.chain.stages, work.inert):
-        if not inert and isinstance(stage, (s.TopK, s.MinP, s.Greedy, s.TopP)):
-            return isinstance(stage, s.TopP)
+        if not inert and (stage.cuts_by_ceiling or stage.cuts_by_share):
+            return stage.cuts_by_share
     return True
 
 
@@ -145,9 +141,9 @@ class _Walk:
         for place in range(first, len(stages)):
             stage, inert = stages[place], work.inert[place]
             if self.was_open and not inert:
-                if isinstance(stage, s.TopP) and self.tail.n:
-                    return self._top_p(place, stage)
-                if isinstance(stage, ASKING):
+                if stage.cuts_by_share and self.tail.n:
+                    return self._cut_by_share(place, stage)
+                if stage.asks_which_token:
                     self._must_know_its_tokens(stage)
                 self._mind_the_tail(place, stage)
             try:
@@ -163,16 +159,14 @@ class _Walk:
         return token
 
     def _mind_the_tail(self, place: int, stage: Stage) -> None:
-        tail, window = self.tail, self.candidates.window
-        if not (tail.n or tail.masked):
-            return
-        sampler = self.work.samplers[place]
-        if isinstance(sampler, BanSampler):  # at one step, a ban is a mask
-            stage = s.Mask(ban=sampler.banned)
-        moment = self.moment
-        self.tail = tail_after(stage, tail, window["logit"], moment.ids, moment.history)
-        if tail.n and not self.tail.n:
-            self._closing = window["logit"].copy()
+        tail, logits = self.tail, self.candidates.window["logit"]
+        if tail.masked:
+            self.tail = stage.tail_after_masked(tail, logits)
+        elif tail.n:
+            moment, sampler = self.moment, self.work.samplers[place]
+            self.tail = stage.tail_after(tail, Known(logits, moment.ids, moment.history, sampler))
+            if not self.tail.n:
+                self._closing = logits.copy()
 
     def _must_know_its_tokens(self, stage: Stage) -> None:
         """Of tokens with the same logit, the cut may have left others than of the whole row."""
@@ -183,30 +177,24 @@ class _Walk:
         if np.count_nonzero(np.isin(self._closing, here)) > len(np.unique(here)):
             raise Uncovered(f"{stage!r} asks which tokens are left, and one has a twin")
 
-    def _top_p(self, place: int, stage: s.TopP) -> int:
-        """Top-p while the tail is there: p as a share of what was kept, rounded both ways.
+    def _cut_by_share(self, place: int, stage: Stage) -> int:
+        """Let a stage that cuts by a share of all probability do so while the tail is there.
 
-        llama.cpp adds up probabilities in float32, so the border is sure to a hair. If both
-        roundings keep the same tokens, these are the ones. If not, both go on to the end, which
-        they reach with the same token if every token between them does: the stages after it
-        keep beginnings of one order, and the share of a beginning grows with every cut.
+        If the share, rounded both ways, keeps the same tokens, these are the ones. If not, both
+        go on to the end, which they reach with the same token if every token between them does:
+        the stages after it keep beginnings of one order, and the share of a beginning grows with
+        every cut.
         """
         candidates = self.candidates
-        logits = self._closing = candidates.window["logit"].copy()
-        low, high = self._shares(stage, logits)
-        if high < 1:
-            native.sampler("top_p", high, stage.min_keep).apply(candidates)
-        window = candidates.window
-        if high >= 1 or not float(window["logit"][-1]) > self.tail.ceiling:
-            raise Uncovered(f"{stage!r} may keep tokens that were not kept of the row")
+        self._closing = candidates.window["logit"].copy()
+        slack = self.moment.model.n_vocab * 2.0**-24
+        fewest = stage.cut_by_share(candidates, self.tail, slack)
         self.tail = CLOSED
-        reached = np.cumsum(window["p"]) >= low  # float32, in llama.cpp's order
-        fewest = max(int(reached.argmax()) + 1, min(stage.min_keep, len(window)))
-        if fewest == len(window):
+        if fewest == candidates.size:
             self._tell(place, False)
             return self.go(place + 1)
         later = [x for x in self.work.chain.stages[place + 1 :] if not x.why_inert()]
-        if self.on_stage is not None or not all(isinstance(x, PREFIXES) for x in later):
+        if self.on_stage is not None or not all(x.keeps_beginning for x in later):
             raise Uncovered(f"the border of {stage!r} is nearer than float32 adds up")
         most = candidates.saved()
         candidates.fields.size = fewest
@@ -215,11 +203,6 @@ class _Walk:
         if self.go(place + 1) != token:
             raise Uncovered(f"the border of {stage!r} is nearer than float32 adds up")
         return token
-
-    def _shares(self, stage: s.TopP, logits: NDArray[np.float32]) -> tuple[float, float]:
-        low, high = self.tail.mass_beside(log_total(logits))
-        slack = self.moment.model.n_vocab * 2.0**-24
-        return stage.p * (1 + low) * (1 - slack), stage.p * (1 + high) * (1 + slack)
 
     def _tell(self, place: int, inert: bool) -> None:
         if self.on_stage is None:

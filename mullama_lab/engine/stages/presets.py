@@ -13,42 +13,52 @@ import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import platformdirs
 from filelock import FileLock, Timeout
 
 from mullama_lab.engine.options import flag
-from mullama_lab.engine.stages import samplers as s
-from mullama_lab.engine.stages.chain import Chain
+from mullama_lab.engine.stages.cutting import XTC, Greedy, MinP, TopK, TopNSigma, TopP, Typical
+from mullama_lab.engine.stages.learning import MirostatV2
+from mullama_lab.engine.stages.penalties import DRY, Penalties
+from mullama_lab.engine.stages.shaping import Temperature
+from mullama_lab.engine.stages.stage import Stage
 from mullama_lab.errors import PresetError
 from mullama_lab.files.path import in_full
 from mullama_lab.files.replacing import must_not_be_a_device, replacing
 from mullama_lab.glyphs import brief
 from mullama_lab.warned import warn
 
+if TYPE_CHECKING:
+    from mullama_lab.engine.stages.chain import Chain
+
 LONGEST_NAME = 40
 LARGEST_FILE = 4 << 20  # bytes
 FORMAT = 1
 PATIENCE = 10.0  # seconds that another process may take to save
 
-BUILT_IN: dict[str, Chain] = {
-    "default": Chain.default(),  # llama.cpp, common/common.h
-    "greedy": Chain([s.Greedy()]),  # the likeliest token each time
-    "plain": Chain(),  # the model's own distribution
-    "nucleus": Chain([s.TopP(0.95)]),  # Holtzman et al. 2020, arXiv:1904.09751
+DEFAULT = (  # llama.cpp, common/common.h
+    Penalties(), DRY(), TopNSigma(0.0), TopK(40), Typical(1.0), TopP(0.95), MinP(0.05),
+    XTC(0.0, 0.1), Temperature(0.8),
+)  # fmt: skip
+BUILT_IN: dict[str, tuple[Stage, ...]] = {
+    "default": DEFAULT,
+    "greedy": (Greedy(),),  # the likeliest token each time
+    "plain": (),  # the model's own distribution
+    "nucleus": (TopP(0.95),),  # Holtzman et al. 2020, arXiv:1904.09751
     # Nguyen et al. 2024, arXiv:2407.01082: min-p of 0.05 to 0.1 at temperatures above 1
-    "creative-min-p": s.MinP(0.1) | s.Temperature(1.5),
-    "mirostat": Chain([s.MirostatV2()]),  # llama.cpp's values of `--mirostat 2`
+    "creative-min-p": (MinP(0.1), Temperature(1.5)),
+    "mirostat": (MirostatV2(),),  # llama.cpp's values of `--mirostat 2`
 }
 
 
-class Presets(Mapping[str, Chain]):
+class Presets(Mapping[str, "Chain"]):
     """Chains by name, the built-in ones first; it prints as a list of them."""
 
-    def __init__(self, own: Mapping[str, Chain]) -> None:
+    def __init__(self, built_in: Mapping[str, Chain], own: Mapping[str, Chain]) -> None:
         self.own = frozenset(own)
-        self._chains = {**BUILT_IN, **{name: own[name] for name in sorted(own)}}
+        self._chains = {**built_in, **{name: own[name] for name in sorted(own)}}
 
     def __getitem__(self, name: str) -> Chain:
         return self._chains[name]
@@ -90,30 +100,31 @@ def preset_file() -> Path:
         ) from error
 
 
-def presets() -> Presets:
+def presets(chain_type: type[Chain]) -> Presets:
     """See `Chain.presets`."""
     path = preset_file()
     own = {}
     for name, data in _read(path).items():
         try:
             _must_be_name(name)
-            own[name] = Chain.from_dict(data)
+            own[name] = chain_type.from_dict(data)
         except (ValueError, TypeError) as error:
             warn(f"{path}: the chain {brief(name)} is left out: {error}")
-    return Presets({name: chain for name, chain in own.items() if name not in BUILT_IN})
+    built_in = {name: chain_type(stages) for name, stages in BUILT_IN.items()}
+    return Presets(built_in, {name: own[name] for name in own if name not in BUILT_IN})
 
 
-def preset(name: str) -> Chain:
+def chain_named(name: str, chain_type: type[Chain]) -> Chain:
     """See `Chain.preset`."""
     name = _checked(name)
     if name in BUILT_IN:
-        return BUILT_IN[name]
+        return chain_type(BUILT_IN[name])
     path = preset_file()
     saved = _read(path)
     if name not in saved:
         raise _unknown(name, saved)
     try:
-        return Chain.from_dict(saved[name])
+        return chain_type.from_dict(saved[name])
     except (ValueError, TypeError) as error:
         raise PresetError(f"{path}: the chain {name!r} cannot be read: {error}") from error
 

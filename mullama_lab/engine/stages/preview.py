@@ -18,14 +18,15 @@ from numpy.typing import ArrayLike, NDArray
 from mullama_lab.engine import native
 from mullama_lab.engine.options import MAX_SEED, MAX_STEP, whole
 from mullama_lab.engine.rows.capture import largest
-from mullama_lab.engine.stages.chain import Chain, Stage
 from mullama_lab.engine.stages.chain_sampler import ChainSampler
 from mullama_lab.engine.stages.randomness import uniform
+from mullama_lab.engine.stages.stage import Stage
 from mullama_lab.errors import ClosedError
 from mullama_lab.glyphs import brief
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
+    from mullama_lab.engine.stages.chain import Chain
 
 Logits = NDArray[np.float32]  # (n_vocab,)
 
@@ -132,7 +133,7 @@ def preview(
     seed = whole("seed", seed, 0, MAX_SEED)
     step = whole("step", step, 0, MAX_STEP)
     top = whole("top", top, 1, 2**31)
-    with model._in_use(), _desk(model.n_vocab) as desk:
+    with model._in_use(), _scratch(model.n_vocab) as scratch:
         work = ChainSampler(
             chain,
             model,
@@ -140,9 +141,9 @@ def preview(
             seed=seed,
             step=step,
             state=state,
-            candidates=desk.candidates,
+            candidates=scratch.candidates,
         )
-        recorder = _Recorder(chain, top, desk.look(checked, top), desk.logits)
+        recorder = _Recorder(chain, top, scratch.row_view(checked, top), scratch.logits)
         choice = work.apply(checked, step, recorder.stage)
     return Preview(
         chain=chain,
@@ -157,18 +158,18 @@ def preview(
 
 
 @dataclass(slots=True)
-class _Look:
-    """A row before any stage, with the log-sum-exp of it."""
+class _RowView:
+    """How a row looks before any stage, and its log-sum-exp."""
 
     view: StageView
     log_total: float
 
 
-class _Desk:
-    """What one preview works on at a time, left for the next.
+class _Scratch:
+    """Buffers that previews reuse, one preview at a time, and the view of the last row.
 
-    Fresh megabytes cost more than sampling. And a slider asks about the same row again and
-    again, so how the row looked is left too.
+    Allocating megabytes costs more than sampling. And a slider asks about the same row again and
+    again.
     """
 
     def __init__(self, n_vocab: int) -> None:
@@ -176,19 +177,19 @@ class _Desk:
         self.logits = np.empty(n_vocab, np.float32)  # by token id: what the next stage is given
         self._row = np.empty(n_vocab, np.float32)
         self._top = 0
-        self._look: _Look | None = None
+        self._before: _RowView | None = None
 
-    def look(self, row: Logits, top: int) -> _Look:
+    def row_view(self, row: Logits, top: int) -> _RowView:
         """How a row looks before any stage; leaves it in `logits`."""
-        if self._look is None or top != self._top or not np.array_equal(row, self._row):
-            self._look = _look(row, top)
+        if self._before is None or top != self._top or not np.array_equal(row, self._row):
+            self._before = _row_view(row, top)
             self._top = top
             self._row[:] = row
         self.logits[:] = row
-        return self._look
+        return self._before
 
 
-def _look(row: Logits, top: int) -> _Look:
+def _row_view(row: Logits, top: int) -> _RowView:
     best = float(row.max())
     weights = np.empty_like(row)
     total = native.exp_shifted(row, best, weights)
@@ -213,22 +214,22 @@ def _look(row: Logits, top: int) -> _Look:
     )
     for array in (view.ids, view.probs, view.logits):
         array.flags.writeable = False  # the next preview may show them too
-    return _Look(view, log_total)
+    return _RowView(view, log_total)
 
 
-_spare: dict[int, list[_Desk]] = {}
+_unused: dict[int, list[_Scratch]] = {}
 
 
 @contextmanager
-def _desk(n_vocab: int) -> Iterator[_Desk]:
-    spare = _spare.setdefault(n_vocab, [])
+def _scratch(n_vocab: int) -> Iterator[_Scratch]:
+    unused = _unused.setdefault(n_vocab, [])
     try:
-        desk = spare.pop()
+        scratch = unused.pop()
     except IndexError:
-        desk = _Desk(n_vocab)
-    yield desk
-    if len(spare) < 4:
-        spare.append(desk)
+        scratch = _Scratch(n_vocab)
+    yield scratch
+    if len(unused) < 4:
+        unused.append(scratch)
 
 
 def row_and_history(
@@ -275,12 +276,12 @@ def _checked_row(row: ArrayLike, n_vocab: int) -> Logits:
 class _Recorder:
     """Looks at the candidates after each stage and compares them with those before it."""
 
-    def __init__(self, chain: Chain, top: int, look: _Look, logits: Logits) -> None:
+    def __init__(self, chain: Chain, top: int, before: _RowView, logits: Logits) -> None:
         self.chain = chain
         self.top = top
         self.logits = logits
-        self.log_total = look.log_total
-        self.views = [look.view]
+        self.log_total = before.log_total
+        self.views = [before.view]
 
     def stage(self, place: int, candidates: native.Candidates, inert: bool) -> None:
         """Record what stage `place` left."""

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from mullama_lab.engine import native
 from mullama_lab.engine.options import MAX_STEP, whole
-from mullama_lab.engine.stages.chain import Chain, Stage
+from mullama_lab.engine.stages.chain import Chain
 from mullama_lab.engine.stages.chain_sampler import ChainSampler, carried, check
+from mullama_lab.engine.stages.stage import Stage
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
@@ -118,7 +119,7 @@ class StageName(NamedTuple):
     def put(self, stage: Stage, chain: Chain) -> Chain:
         """The chain with another stage in its place, as it is where there is none."""
         place = self.place_in(chain)
-        return chain if place is None else Chain([*chain[:place], stage, *chain[place + 1 :]])
+        return chain if place is None else chain.replaced(place, stage)
 
     def without(self, chain: Chain) -> Chain:
         """The chain without it."""

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.stages import XTC, Custom
 from mullama_lab.engine.trace.trace import Trace
 
 SLACK = 1e-6  # probability that rounding may leave over
@@ -64,7 +63,8 @@ def as_noisy(a: Trace, b: Trace, step: int) -> bool:
     and so the chains so far, unless one of their stages draws by itself with another seed.
     """
     chains = [[(i, chain) for i, chain in t.chains if i <= step] for t in (a, b)]
-    drawn = any(isinstance(stage, (XTC, Custom)) for _, chain in chains[0] for stage in chain)
+    # A function may draw for itself, too.
+    drawn = any(stage.draws or stage.holds_code for _, chain in chains[0] for stage in chain)
     same_text = a.history(step).tolist() == b.history(step).tolist()
     return same_text and chains[0] == chains[1] and not (drawn and a.seed != b.seed)
 

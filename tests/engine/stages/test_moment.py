@@ -15,6 +15,7 @@ from mullama_lab.engine import stages as s
 from mullama_lab.engine.rows.tail import Tail, Uncovered, log_total
 from mullama_lab.engine.stages import Chain
 from mullama_lab.engine.stages.moment import moment_of_row
+from mullama_lab.engine.stages.stage import Known
 from mullama_lab.errors import NoCandidates
 
 N_VOCAB = 259
@@ -170,8 +171,6 @@ def test_what_two_masks_ban_is_counted_once(tiny_model):
 
 
 def test_the_bounds_of_a_tail_hold_its_mass_also_when_it_is_heated():
-    from mullama_lab.engine.stages.tail_rules import tail_after
-
     random = np.random.default_rng(0)
     for number_ in range(200):
         row = (random.normal(size=500) * random.uniform(0.1, 5)).astype(np.float32)
@@ -181,7 +180,7 @@ def test_the_bounds_of_a_tail_hold_its_mass_also_when_it_is_heated():
         assert tail.n == 200
         t = (0.3, 0.9, 1.0, 2.5)[number_ % 4]
         no_ids = np.zeros(0, np.int32)
-        hot = tail_after(s.Temperature(t), tail, kept, no_ids, no_ids)
+        hot = s.Temperature(t).tail_after(tail, Known(kept, no_ids, no_ids, sampler=None))
         for bounds, logits in ((tail, left), (hot, left / t)):
             mass = math.log(np.exp(logits).sum())
             assert bounds.log_low - 1e-9 <= mass <= bounds.log_high + 1e-9

@@ -46,12 +46,12 @@ def test_the_list_says_what_each_chain_is_and_which_are_yours():
 
 
 def test_what_is_built_in_is_neither_overwritten_nor_deleted():
-    for name, chain in presets.BUILT_IN.items():
+    for name, stages in presets.BUILT_IN.items():
         with pytest.raises(ValueError, match="is the name of a built-in chain"):
             CHAIN.save(name, replace=True)
         with pytest.raises(ValueError, match="is a built-in chain, which cannot be deleted"):
             ml.Chain.delete_preset(name)
-        assert ml.Chain.preset(name) == chain
+        assert ml.Chain.preset(name) == ml.Chain(stages)
     assert ml.Chain.preset("default") == ml.Chain.default()
 
 

@@ -40,7 +40,7 @@ from mullama_lab.engine.stages import (
 from mullama_lab.engine.stages.catalogue import catalogue
 
 NAN, INF = math.nan, math.inf
-NAMES = {name: getattr(stages, name) for name in stages.__all__}
+NAMES = {kind.__name__: kind for kind in (Chain, *stages.STAGES)}
 NUMERIC = [
     (kind, name, rule)
     for kind in Stage.kinds.values()
