@@ -317,7 +317,7 @@ class ChainEditor(View):
         return tuple(found)
 
     def _list_presets(self) -> None:
-        named = Presets({})
+        named = Presets({}, Chain)
         try:
             named = Chain.presets()
         finally:  # the built-in ones are there whatever became of the file

@@ -26,7 +26,7 @@ from mullama_lab.engine.stages import (
 )
 from mullama_lab.engine.stages.catalogue import catalogue
 from mullama_lab.widgets import ChainEditor, _front_end
-from mullama_lab.widgets._cards import TEXTS, edited, fresh
+from mullama_lab.widgets._cards import edited, fresh
 
 
 def ask(editor: ChainEditor, op: str, **args: Any) -> dict[str, Any]:
@@ -210,7 +210,7 @@ def test_lists_are_written_as_text(stage: Any, name: str, text: str, expected: A
 
 @pytest.mark.parametrize("stage", [LogitBias({3: -2.0, 9: -np.inf}), Mask(ban=[1, 2, 3, 9]), DRY()])
 def test_the_text_of_a_list_reads_back(stage: Any) -> None:
-    for name, rule in TEXTS[type(stage).__name__].items():
+    for name, rule in stage.lists().items():
         assert edited(stage, {name: rule.write(getattr(stage, name))}) == stage
 
 

@@ -124,41 +124,41 @@ def _weighs_the_tail(work: ChainSampler) -> bool:
 
 
 class _Walk:
-    """One chain going over one row, stage by stage."""
+    """One chain on one row, stage by stage, with what is known of the tokens that are not there."""
 
     def __init__(
         self, moment: Moment, work: ChainSampler, tail: Tail, on_stage: OnStage | None
     ) -> None:
         self.moment, self.work, self.tail, self.on_stage = moment, work, tail, on_stage
         self.candidates = work.candidates
-        self.was_open = bool(tail.n) or tail.masked
-        # Logits just before the tail was cut; until then candidates stay where they were.
-        self._closing: NDArray[np.float32] | None = None
+        self._was_partial = bool(tail.n) or tail.masked
+        # Logits just before the tail was cut; until then candidates keep their places.
+        self._logits_at_cut: NDArray[np.float32] | None = None
 
     def go(self, first: int) -> int:
         """Apply the stages from a place on, and draw."""
         work, step, stages = self.work, self.moment.step, self.work.chain.stages
         for place in range(first, len(stages)):
             stage, inert = stages[place], work.inert[place]
-            if self.was_open and not inert:
+            if self._was_partial and not inert:
                 if stage.cuts_by_share and self.tail.n:
                     return self._cut_by_share(place, stage)
                 if stage.asks_which_token:
                     self._must_know_its_tokens(stage)
-                self._mind_the_tail(place, stage)
+                self._update_tail(place, stage)
             try:
                 work.apply_stage(place, step)
             except NoCandidates:
                 if self.tail.n:
                     raise Uncovered(f"{stage!r} leaves none of the tokens that were kept") from None
                 raise
-            self._tell(place, inert)
+            self._report(place, inert)
         token = work.draw(step)
-        if self.was_open:
+        if self._was_partial:
             self._must_be_sure(token)
         return token
 
-    def _mind_the_tail(self, place: int, stage: Stage) -> None:
+    def _update_tail(self, place: int, stage: Stage) -> None:
         tail, logits = self.tail, self.candidates.window["logit"]
         if tail.masked:
             self.tail = stage.tail_after_masked(tail, logits)
@@ -166,15 +166,15 @@ class _Walk:
             moment, sampler = self.moment, self.work.samplers[place]
             self.tail = stage.tail_after(tail, Known(logits, moment.ids, moment.history, sampler))
             if not self.tail.n:
-                self._closing = logits.copy()
+                self._logits_at_cut = logits.copy()
 
     def _must_know_its_tokens(self, stage: Stage) -> None:
         """Of tokens with the same logit, the cut may have left others than of the whole row."""
-        if self._closing is None:
+        if self._logits_at_cut is None:
             return
         places = np.searchsorted(self.moment.ids, self.candidates.window["id"])
-        here = self._closing[places]
-        if np.count_nonzero(np.isin(self._closing, here)) > len(np.unique(here)):
+        here = self._logits_at_cut[places]
+        if np.count_nonzero(np.isin(self._logits_at_cut, here)) > len(np.unique(here)):
             raise Uncovered(f"{stage!r} asks which tokens are left, and one has a twin")
 
     def _cut_by_share(self, place: int, stage: Stage) -> int:
@@ -186,12 +186,12 @@ class _Walk:
         every cut.
         """
         candidates = self.candidates
-        self._closing = candidates.window["logit"].copy()
+        self._logits_at_cut = candidates.window["logit"].copy()
         slack = self.moment.model.n_vocab * 2.0**-24
         fewest = stage.cut_by_share(candidates, self.tail, slack)
         self.tail = CLOSED
         if fewest == candidates.size:
-            self._tell(place, False)
+            self._report(place, False)
             return self.go(place + 1)
         later = [x for x in self.work.chain.stages[place + 1 :] if not x.why_inert()]
         if self.on_stage is not None or not all(x.keeps_beginning for x in later):
@@ -204,7 +204,7 @@ class _Walk:
             raise Uncovered(f"the border of {stage!r} is nearer than float32 adds up")
         return token
 
-    def _tell(self, place: int, inert: bool) -> None:
+    def _report(self, place: int, inert: bool) -> None:
         if self.on_stage is None:
             return
         total = log_total(self.candidates.window["logit"])
@@ -215,13 +215,13 @@ class _Walk:
 
     def _must_be_sure(self, token: int) -> None:
         if self.tail.n:
-            self._must_be_drawn_from_any_tail()
-        elif self._closing is not None:
-            mine = self._closing[np.searchsorted(self.moment.ids, token)]
-            if np.count_nonzero(self._closing == mine) > 1:
+            self._must_draw_it_whatever_the_tail()
+        elif self._logits_at_cut is not None:
+            mine = self._logits_at_cut[np.searchsorted(self.moment.ids, token)]
+            if np.count_nonzero(self._logits_at_cut == mine) > 1:
                 raise Uncovered(f"token {token} has a twin with the same logit")
 
-    def _must_be_drawn_from_any_tail(self) -> None:
+    def _must_draw_it_whatever_the_tail(self) -> None:
         """Whatever tokens of the tail lie between them, the draw meets the same candidate."""
         window, selected = self.candidates.window, self.candidates.fields.selected
         shares = window["p"]  # of what was kept

@@ -56,8 +56,9 @@ BUILT_IN: dict[str, tuple[Stage, ...]] = {
 class Presets(Mapping[str, "Chain"]):
     """Chains by name, the built-in ones first; it prints as a list of them."""
 
-    def __init__(self, built_in: Mapping[str, Chain], own: Mapping[str, Chain]) -> None:
+    def __init__(self, own: Mapping[str, Chain], chain_type: type[Chain]) -> None:
         self.own = frozenset(own)
+        built_in = {name: chain_type(stages) for name, stages in BUILT_IN.items()}
         self._chains = {**built_in, **{name: own[name] for name in sorted(own)}}
 
     def __getitem__(self, name: str) -> Chain:
@@ -110,8 +111,7 @@ def presets(chain_type: type[Chain]) -> Presets:
             own[name] = chain_type.from_dict(data)
         except (ValueError, TypeError) as error:
             warn(f"{path}: the chain {brief(name)} is left out: {error}")
-    built_in = {name: chain_type(stages) for name, stages in BUILT_IN.items()}
-    return Presets(built_in, {name: own[name] for name in own if name not in BUILT_IN})
+    return Presets({name: own[name] for name in own if name not in BUILT_IN}, chain_type)
 
 
 def chain_named(name: str, chain_type: type[Chain]) -> Chain:
