@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from mullama_lab import engine, errors, hub, labs, plots, studies, widgets
     from mullama_lab.engine.chat import RenderedChat
     from mullama_lab.engine.encoder import MultiVectorEncoder
-    from mullama_lab.engine.generation.choices import Choices
-    from mullama_lab.engine.generation.run import Run
     from mullama_lab.engine.index import MultiVectorIndex
+    from mullama_lab.engine.loop.choices import Choices
+    from mullama_lab.engine.loop.run import Run
     from mullama_lab.engine.model import Model
     from mullama_lab.engine.session import Session
     from mullama_lab.engine.session.conversation import Conversation
@@ -102,14 +102,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Choices": "engine.generation.choices",
+    "Choices": "engine.loop.choices",
     "Conversation": "engine.session.conversation",
     "Model": "engine.model",
     "MultiVectorEncoder": "engine.encoder",
     "MultiVectorIndex": "engine.index",
     "Preview": "engine.stages.preview",
     "RenderedChat": "engine.chat",
-    "Run": "engine.generation.run",
+    "Run": "engine.loop.run",
     "Session": "engine.session",
     "StageView": "engine.stages.preview",
     "Step": "engine.trace.step",

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from mullama_lab.engine.encoder import MultiVectorEncoder
-    from mullama_lab.engine.generation.run import Run
+    from mullama_lab.engine.loop.run import Run
     from mullama_lab.engine.model import Model
     from mullama_lab.engine.session import Session
     from mullama_lab.engine.stages.preview import Preview

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mullama_lab.engine.generation.run import Run
+from mullama_lab.engine.loop.run import Run
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.stages import Chain, Temperature
 from mullama_lab.engine.trace import Trace

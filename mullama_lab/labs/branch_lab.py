@@ -14,7 +14,7 @@ import logging
 import threading
 from typing import Any
 
-from mullama_lab.engine.generation.run import Run
+from mullama_lab.engine.loop.run import Run
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.options import instance, whole
 from mullama_lab.engine.session import Session

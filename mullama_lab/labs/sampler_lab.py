@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.generation.run import Run
+from mullama_lab.engine.loop.run import Run
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.stages import Chain, Stage

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mullama_lab.engine.generation.run import Run
+from mullama_lab.engine.loop.run import Run
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.stages import Chain

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from mullama_lab.engine.bar import bar
-from mullama_lab.engine.generation.run import Runs
+from mullama_lab.engine.loop.run import Runs
 from mullama_lab.engine.options import MAX_SEED, listed, whole
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import MullamaError

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, NoReturn, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.generation.expand import given_trace
-from mullama_lab.engine.generation.spread import Prompt
+from mullama_lab.engine.loop.expand import given_trace
+from mullama_lab.engine.loop.spread import Prompt
 from mullama_lab.engine.noise_floor import known_floor
 from mullama_lab.engine.options import whole
 from mullama_lab.engine.rows.capture import RowFacts, RowReader, largest

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.generation.spread import Prompt
+from mullama_lab.engine.loop.spread import Prompt
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.noise_floor import MEASURES, ROUNDING, NoiseFloor, remember, row_differences
 from mullama_lab.engine.options import listed, whole

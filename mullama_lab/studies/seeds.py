@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.generation.spread import Prompt
+from mullama_lab.engine.loop.spread import Prompt
 from mullama_lab.engine.options import Stop, whole
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.stages import Chain, Stage

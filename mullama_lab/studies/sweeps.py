@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mullama_lab import hub
-from mullama_lab.engine.generation.spread import Chains, ForAll, Prompt, chains_given, prompts_given
+from mullama_lab.engine.loop.spread import Chains, ForAll, Prompt, chains_given, prompts_given
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.options import (
     Stop,

@@ -13,7 +13,7 @@ from xml.etree.ElementTree import Element
 
 import traitlets
 
-from mullama_lab.engine.generation.run import Run
+from mullama_lab.engine.loop.run import Run
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.divergence import n_shared
 from mullama_lab.engine.tree import Tree

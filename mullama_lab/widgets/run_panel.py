@@ -15,7 +15,7 @@ from xml.etree.ElementTree import Element
 
 import traitlets
 
-from mullama_lab.engine.generation.run import Run
+from mullama_lab.engine.loop.run import Run
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import MullamaError
 from mullama_lab.glyphs import brief

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import traitlets
 
-from mullama_lab.engine.generation.run import Run
+from mullama_lab.engine.loop.run import Run
 from mullama_lab.engine.options import instance
 from mullama_lab.engine.trace import Trace
 from mullama_lab.widgets import _columns, _front_end, _strip_forms

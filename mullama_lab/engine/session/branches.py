@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from mullama_lab.engine.generation.branch import Branch
-from mullama_lab.engine.generation.generate import Lane, Limits, generate
-from mullama_lab.engine.generation.run import Run, Runs
-from mullama_lab.engine.generation.spread import Chains, Seeds, spread_branches
+from mullama_lab.engine.loop.branch import Branch
+from mullama_lab.engine.loop.lane import Lane, Limits, generate
+from mullama_lab.engine.loop.run import Run, Runs
+from mullama_lab.engine.loop.spread import Chains, Seeds, spread_branches
 from mullama_lab.engine.options import MAX_TOP, Stop, seed_or_random, whole
 from mullama_lab.engine.session.scoring import SessionScoring
 from mullama_lab.engine.stages.chain_sampler import check

@@ -8,7 +8,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.context.ledger import Ledger
+from mullama_lab.engine.cache.ledger import Ledger
 from mullama_lab.engine.options import whole
 from mullama_lab.engine.session.core import SessionCore
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mullama_lab.engine.chat import Chat, Layout, RenderedChat
-from mullama_lab.engine.generation.generate import Limits
-from mullama_lab.engine.generation.run import Run
-from mullama_lab.engine.generation.stream import Stream
+from mullama_lab.engine.loop.lane import Limits
+from mullama_lab.engine.loop.run import Run
+from mullama_lab.engine.loop.stream import Stream
 from mullama_lab.engine.options import Stop
 from mullama_lab.engine.stages.schedule import ChainOrSchedule
 from mullama_lab.engine.trace import Trace

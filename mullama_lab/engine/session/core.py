@@ -8,10 +8,10 @@ from time import monotonic
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mullama_lab.engine.context import Context
-from mullama_lab.engine.context.context import MOMENT
-from mullama_lab.engine.generation.run import Run
+from mullama_lab.engine.cache import Context
+from mullama_lab.engine.cache.cache import MOMENT
 from mullama_lab.engine.handle import ContextOwner
+from mullama_lab.engine.loop.run import Run
 from mullama_lab.engine.native import context as native
 from mullama_lab.engine.options import flag, kv_types, one_of, threads, whole
 from mullama_lab.engine.session.opening import must_fit_memory, must_generate, warn_past_training

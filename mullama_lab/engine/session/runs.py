@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.engine.chat import RenderedChat
-from mullama_lab.engine.generation.expand import rows_after
-from mullama_lab.engine.generation.generate import Lane, Limits, generate
-from mullama_lab.engine.generation.news import call_logged, must_be_callable
-from mullama_lab.engine.generation.run import Run, Runs
-from mullama_lab.engine.generation.spread import Chains, Prompt, Seeds, spread
-from mullama_lab.engine.generation.stream import Stream
+from mullama_lab.engine.loop.expand import rows_after
+from mullama_lab.engine.loop.lane import Lane, Limits, generate
+from mullama_lab.engine.loop.news import call_logged, must_be_callable
+from mullama_lab.engine.loop.run import Run, Runs
+from mullama_lab.engine.loop.spread import Chains, Prompt, Seeds, spread
+from mullama_lab.engine.loop.stream import Stream
 from mullama_lab.engine.options import MAX_TOP, Stop, listed, seed_or_random, whole
 from mullama_lab.engine.session.cache import SessionCache
 from mullama_lab.engine.stages import Chain

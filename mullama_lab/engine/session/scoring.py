@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, Sized
 
-from mullama_lab.engine.generation.choices import Choices
-from mullama_lab.engine.generation.scoring import logprobs_after, score
-from mullama_lab.engine.generation.spread import Prompt
+from mullama_lab.engine.loop.choices import Choices
+from mullama_lab.engine.loop.scoring import logprobs_after, score
+from mullama_lab.engine.loop.spread import Prompt
 from mullama_lab.engine.options import listed
 from mullama_lab.engine.session.runs import SessionRuns
 from mullama_lab.engine.stages import Chain

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mullama_lab.engine.generation.run import Run
-from mullama_lab.engine.generation.stream import Stream
+from mullama_lab.engine.loop.run import Run
+from mullama_lab.engine.loop.stream import Stream
 from mullama_lab.engine.options import Stop
 from mullama_lab.engine.session import file
 from mullama_lab.engine.session.branches import SessionBranches

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.context.sequences import Held
+from mullama_lab.engine.cache.sequences import Held
 from mullama_lab.engine.native.state import STATE_VERSION
 from mullama_lab.engine.options import flag, kv_types, whole
 from mullama_lab.engine.trace import Trace

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mullama_lab.engine import tiny
-from mullama_lab.engine.context.ledger import Ledger
+from mullama_lab.engine.cache.ledger import Ledger
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.stages import Mask
 from mullama_lab.errors import ClosedError, ContextFull, SessionError

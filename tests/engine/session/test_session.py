@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mullama_lab.engine import tiny
-from mullama_lab.engine.context.context import MOMENT
+from mullama_lab.engine.cache.cache import MOMENT
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.stages import Greedy, LogitBias, Mask
 from mullama_lab.errors import ContextFull

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mullama_lab.engine.context.sequences import Sequences, n_common
+from mullama_lab.engine.cache.sequences import Sequences, n_common
 
 
 @pytest.fixture

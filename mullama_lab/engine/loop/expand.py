@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.context import Context
+from mullama_lab.engine.cache import Context
 from mullama_lab.engine.rows.capture import RowFacts
 from mullama_lab.engine.stages import Chain
 from mullama_lab.engine.trace import Trace

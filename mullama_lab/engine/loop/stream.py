@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
 
-from mullama_lab.engine.generation.news import until_or_stopped
-from mullama_lab.engine.generation.run import Run
+from mullama_lab.engine.loop.news import until_or_stopped
+from mullama_lab.engine.loop.run import Run
 from mullama_lab.engine.trace.step import Step
 
 

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.context import Context
-from mullama_lab.engine.generation.drawing import Draw, Drawing, Learnt
-from mullama_lab.engine.generation.stops import Stops, StopSearch
+from mullama_lab.engine.cache import Context
+from mullama_lab.engine.loop.drawing import Draw, Drawing, Learnt
+from mullama_lab.engine.loop.stops import Stops, StopSearch
 from mullama_lab.engine.options import Stop, token_limit
 from mullama_lab.engine.stages import Chain
 from mullama_lab.engine.trace import Trace

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mullama_lab.engine import tiny
-from mullama_lab.engine.generation.drawing import Drawing
+from mullama_lab.engine.loop.drawing import Drawing
 from mullama_lab.engine.stages import Mask, Penalties, Temperature, TopK
 from mullama_lab.errors import DecodeError
 
@@ -22,7 +22,7 @@ def session(request, tiny_model):
 
 
 def test_a_session_that_takes_every_core_records_before_it_decodes(tiny_model, monkeypatch):
-    monkeypatch.setattr("mullama_lab.engine.context.context.os.cpu_count", lambda: 2)
+    monkeypatch.setattr("mullama_lab.engine.cache.cache.os.cpu_count", lambda: 2)
     for n_threads, leaves_a_core in ((1, True), (2, False)):
         with tiny_model.session(n_ctx=64, n_threads=n_threads) as session:
             assert session._context.leaves_a_core == leaves_a_core

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.context import Context
-from mullama_lab.engine.generation.generate import Controls, FirstRow, Lane, Limits, Logits
+from mullama_lab.engine.cache import Context
+from mullama_lab.engine.loop.lane import Controls, FirstRow, Lane, Limits, Logits
 from mullama_lab.engine.stages import Chain
 from mullama_lab.engine.stages.chain_sampler import ChainSampler
 from mullama_lab.engine.trace import Trace

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.context.ledger import Counts, Ledger
-from mullama_lab.engine.context.sequences import Sequences, n_common
+from mullama_lab.engine.cache.ledger import Counts, Ledger
+from mullama_lab.engine.cache.sequences import Sequences, n_common
 from mullama_lab.engine.native import context as native
 from mullama_lab.errors import ContextFull, SessionError, Stopped
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from mullama_lab.engine.context.context import Context
+from mullama_lab.engine.cache.cache import Context
 
 __all__ = ["Context"]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.context import Context
+from mullama_lab.engine.cache import Context
 from mullama_lab.engine.rows.capture import RowReader, must_be_sound
 from mullama_lab.engine.rows.tail import log_total
 from mullama_lab.engine.trace import Trace

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from contextlib import suppress
 from typing import NoReturn, overload
 
-from mullama_lab.engine.generation.news import (
+from mullama_lab.engine.loop.news import (
     Awaitable,
     News,
     StepWatcher,

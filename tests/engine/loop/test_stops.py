@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mullama_lab.engine import tiny
-from mullama_lab.engine.generation.stops import Stops, StopSearch
+from mullama_lab.engine.loop.stops import Stops, StopSearch
 from mullama_lab.engine.stages import Chain
 from mullama_lab.studies.sweeps import sweep
 
