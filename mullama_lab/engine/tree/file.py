@@ -45,8 +45,8 @@ def packed(prompt: list[int], count: int, branches: Sequence[Branch]) -> Plain:
     }
 
 
-def unpacked(data: Mapping[str, Any]) -> tuple[list[int], int, list[Branch]]:
-    """The prompt, how many numbers were given, and the branches; ValueError if it is no tree."""
+def unpacked(data: Mapping[str, Any]) -> tuple[int, list[Branch]]:
+    """How many numbers were given, and the branches; ValueError if it is no tree."""
     try:
         if data["format"] != FORMAT:
             raise ValueError(f"its format is {shortened(data['format'])}, not {FORMAT}")
@@ -58,7 +58,7 @@ def unpacked(data: Mapping[str, Any]) -> tuple[list[int], int, list[Branch]]:
     except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError) as error:
         said = f"it has no {error}" if isinstance(error, KeyError) else str(error)
         raise ValueError(f"not a dict that Tree.to_dict made: {said}") from error
-    return prompt, count, branches
+    return count, branches
 
 
 def _branches(entries: Sequence[Plain], prompt: list[int], pieces: TokenPieces) -> list[Branch]:

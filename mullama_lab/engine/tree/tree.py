@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,30 +20,12 @@ from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.divergence import n_shared
 from mullama_lab.engine.tree import file as tree_file
 from mullama_lab.engine.tree import text as tree_text
-from mullama_lab.engine.tree.nodes import Branch, Node, checked_name, nodes_of, shortened
+from mullama_lab.engine.tree.changes import Changes, State
+from mullama_lab.engine.tree.nodes import Branch, Node, checked_name, shortened
 from mullama_lab.glyphs import brief
 
 if TYPE_CHECKING:
     import pandas
-
-MOST_UNDO = 100
-
-
-@dataclass(frozen=True, eq=False)
-class _State:
-    """What a Tree is between two changes; `change` says which one led here."""
-
-    branches: tuple[Branch, ...] = ()
-    count: int = 0  # numbers given so far: none is given twice
-    change: str = ""
-
-    @cached_property
-    def nodes(self) -> tuple[Node, ...]:
-        return nodes_of(self.branches)
-
-    @cached_property
-    def by_key(self) -> dict[str, Node]:
-        return {node.key: node for node in self.nodes}
 
 
 class Tree:
@@ -67,14 +48,16 @@ class Tree:
         self._lock = threading.RLock()
         self._watchers: list[Callable[[], None]] = []
         self._prompt: NDArray[np.int32] | None = None
-        self._past: list[_State] = []
-        self._future: list[_State] = []
-        self._now = _State()
+        self._changes = Changes()
         for trace in traces:
             self.add(trace)
-        self._past = []  # what it begins with is not undone
+        self._changes = Changes(self._now)  # what it begins with is not undone
 
     # What there is.
+
+    @property
+    def _now(self) -> State:
+        return self._changes.now
 
     @property
     def branches(self) -> tuple[Branch, ...]:
@@ -109,8 +92,10 @@ class Tree:
     @property
     def prompt(self) -> str:
         """The prompt as text, control tokens written out; "" before the first branch."""
-        trace = self._any_trace()
-        pieces = [] if trace is None else [trace.piece(token) for token in self.prompt_tokens]
+        branch = self._changes.any_branch()
+        if branch is None:
+            return ""
+        pieces = [branch.trace.piece(token) for token in self.prompt_tokens]
         return b"".join(pieces).decode("utf-8", "replace")
 
     def branch(self, number: int) -> Branch:
@@ -155,18 +140,14 @@ class Tree:
         Raises:
             ValueError: another prompt, a trace that still runs, or a name that cannot be one.
         """
-        self._check_trace(trace)
         name = checked_name(name)
         with self._lock:
+            self._check_trace(trace)
             known = self.find(trace)
             if known is not None:
                 return known
-            if self._prompt is None:
-                self._prompt = np.array(trace.prompt_tokens, np.int32)
-            now = self._now
-            new = Branch(now.count + 1, trace, name)
-            change = f"{new.label} added"
-            self._become(_State((*now.branches, new), now.count + 1, change))
+            new = Branch(self._now.count + 1, trace, name)
+            self._grow([new], f"{new.label} added")
         self._tell()
         return new
 
@@ -180,9 +161,9 @@ class Tree:
             ValueError: as `add`, and then none is added.
         """
         traces = listed("traces", traces, "Traces")
-        for trace in traces:
-            self._check_trace(trace, traces[0])
         with self._lock:
+            for trace in traces:
+                self._check_trace(trace, traces[0])
             now, new = self._now, list[Branch]()
             paths = {tuple(branch.trace.tokens.tolist()) for branch in now.branches}
             for trace in traces:
@@ -191,20 +172,16 @@ class Tree:
                     paths.add(path)
                     new.append(Branch(now.count + len(new) + 1, trace))
             if new:
-                if self._prompt is None:
-                    self._prompt = np.array(new[0].trace.prompt_tokens, np.int32)
-                n = len(new)
-                said = said or (f"{n} branches" if n > 1 else new[0].label)
-                count = now.count + len(new)
-                self._become(_State((*now.branches, *new), count, f"{said} added"))
+                said = said or (f"{len(new)} branches" if len(new) > 1 else new[0].label)
+                self._grow(new, f"{said} added")
         if new:
             self._tell()
         return new
 
     def extend(self, number: int, trace: Trace) -> Branch:
         """Let a branch go on: a trace that begins with the branch's tokens takes its place."""
-        self._check_trace(trace)
         with self._lock:
+            self._check_trace(trace)
             old = self.branch(number)
             n = len(old)
             if len(trace) <= n or n_shared(old.trace.tokens, trace.tokens) < n:
@@ -229,7 +206,8 @@ class Tree:
             kept = tuple(branch for branch in self.branches if branch not in gone)
             if gone:
                 said = gone[0].label if len(gone) == 1 else f"{len(gone)} branches"
-                self._become(replace(self._now, branches=kept, change=f"{said} pruned"))
+                pruned = replace(self._now, branches=kept, change=f"{said} pruned")
+                self._changes.become(pruned)
         if gone:
             self._tell()
         return gone
@@ -248,21 +226,27 @@ class Tree:
 
     def undo(self) -> str:
         """Take the last change back; says which one. ValueError if there is none."""
-        return self._step(self._past, self._future, "undo")
+        with self._lock:
+            change = self._changes.undo()
+        self._tell()
+        return change
 
     def redo(self) -> str:
         """Make the change again that was taken back last; says which one."""
-        return self._step(self._future, self._past, "redo")
+        with self._lock:
+            change = self._changes.redo()
+        self._tell()
+        return change
 
     @property
     def to_undo(self) -> str:
         """The change that `undo` would take back, "" if there is none."""
-        return self._now.change if self._past else ""
+        return self._changes.to_undo
 
     @property
     def to_redo(self) -> str:
         """The change that `redo` would make again, "" if there is none."""
-        return self._future[-1].change if self._future else ""
+        return self._changes.to_redo
 
     def on_change(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call `callback()` after every change; returns what undoes it."""
@@ -308,11 +292,11 @@ class Tree:
         Raises:
             ValueError: the dict is not one that `to_dict` made.
         """
-        prompt, count, branches = tree_file.unpacked(data)
+        count, branches = tree_file.unpacked(data)
         tree = cls()
         if branches:
-            tree._prompt = np.array(prompt, np.int32)
-        tree._now = _State(tuple(branches), count)
+            tree._prompt = branches[0].trace.prompt_tokens
+        tree._changes = Changes(State(tuple(branches), count))
         return tree
 
     # Inside.
@@ -345,30 +329,18 @@ class Tree:
 
     def _swap(self, old: Branch, new: Branch, change: str) -> None:
         branches = tuple(new if branch is old else branch for branch in self.branches)
-        self._become(replace(self._now, branches=branches, change=change))
+        self._changes.become(replace(self._now, branches=branches, change=change))
 
-    def _become(self, state: _State) -> None:
-        self._past = [*self._past, self._now][-MOST_UNDO:]
-        self._future = []
-        self._now = state
-
-    def _step(self, taken: list[_State], given: list[_State], verb: str) -> str:
-        with self._lock:
-            if not taken:
-                raise ValueError(f"there is nothing to {verb}.")
-            change = self.to_undo if verb == "undo" else self.to_redo
-            given.append(self._now)
-            self._now = taken.pop()
-        self._tell()
-        return change
+    def _grow(self, new: list[Branch], change: str) -> None:
+        """Add branches that are not there yet; the first one of all brings the prompt."""
+        if self._prompt is None:
+            self._prompt = new[0].trace.prompt_tokens
+        branches = (*self.branches, *new)
+        self._changes.become(State(branches, new[-1].number, change))
 
     def _tell(self) -> None:
         for watch in list(self._watchers):
             watch()
-
-    def _any_trace(self) -> Trace | None:
-        states = (self._now, *reversed(self._past), *self._future)
-        return next((state.branches[0].trace for state in states if state.branches), None)
 
     def _numbers(self) -> str:
         numbers = [str(branch.number) for branch in self.branches]

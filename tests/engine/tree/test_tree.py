@@ -6,6 +6,7 @@ import copy
 import itertools
 import math
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -13,9 +14,9 @@ import pytest
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.record import StepRecord
 from mullama_lab.engine.tree import Tree
+from mullama_lab.engine.tree.changes import MOST_UNDO
 from mullama_lab.engine.tree.nodes import LONGEST_NAME, nodes_of
 from mullama_lab.engine.tree.text import chance
-from mullama_lab.engine.tree.tree import MOST_UNDO
 
 
 def texts(tree):
@@ -127,6 +128,12 @@ def test_what_a_chain_had_removed_has_no_chance_after_it(by_hand):
     branch = Tree([trace]).branches[0]
     assert branch.logprob == pytest.approx(math.log(0.25)) and branch.logprob_after == -math.inf
     assert chance(branch.logprob_after) == "0" and chance(math.nan) == "n/a"
+
+
+def test_the_prompt_cannot_be_written_to(tree):
+    for one in (tree, Tree.from_dict(tree.to_dict())):
+        with pytest.raises(ValueError, match="read-only"):
+            one.prompt_tokens[0] = 5
 
 
 # Changing it
@@ -256,6 +263,25 @@ def test_who_watches_is_told_of_each_change_until_they_stop(by_hand):
     stop()
     tree.undo()
     assert told == [2, 2, 2]
+
+
+def test_of_two_threads_that_bring_different_prompts_one_is_refused(by_hand):
+    tree, refused = Tree(), []
+
+    def add(prompt):
+        try:
+            tree.add(by_hand("ab", prompt=prompt))
+        except ValueError as error:
+            refused.append(str(error))
+
+    threads = [threading.Thread(target=add, args=(prompt,)) for prompt in ((1, 2), (1, 3))]
+    with tree._lock:  # both have begun before either can add
+        for thread in threads:
+            thread.start()
+        time.sleep(0.1)
+    for thread in threads:
+        thread.join()
+    assert len(tree) == 1 and len(refused) == 1 and "another prompt" in refused[0]
 
 
 def test_threads_that_change_it_at_once_lose_nothing(by_hand):
