@@ -8,7 +8,6 @@ that it is about to show is more than that.
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -115,32 +114,32 @@ def _kl(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
     return max(0.0, float((np.exp(p[there]) * (p[there] - q[there])).sum()))
 
 
-# The floor of each model that was measured.
-
-_known: weakref.WeakKeyDictionary[Model, NoiseFloor] = weakref.WeakKeyDictionary()
+_measured: dict[str, NoiseFloor] = {}  # by `Model.id`, for as long as this process lives
 
 
 def remember(model: Model, floor: NoiseFloor | None) -> None:
     """Let views know what was measured for a model; None is nothing again."""
     if floor is None:
-        _known.pop(model, None)
+        _measured.pop(model.id, None)
     else:
-        _known[model] = floor
+        _measured[model.id] = floor
 
 
 def known_floor(model: Model) -> NoiseFloor | None:
-    """What was measured for a model, on this machine and since it was loaded; None if nothing."""
-    return _known.get(model)
+    """What was measured for a model, on this machine and in this process; None if nothing."""
+    return _measured.get(model.id)
 
 
-def floor_of(sources: Iterable[str]) -> NoiseFloor | None:
-    """The floor for what some models computed, by their sources, as a trace's `model_name` has it.
+def floor_of(model_ids: Iterable[str]) -> NoiseFloor | None:
+    """The floor for what some models computed, by their ids, as a trace's `model_id` has it.
 
     Of each measure it is the largest. None if nothing was measured for one of them.
     """
-    measured = {model.source: floor for model, floor in tuple(_known.items())}
-    floors = [measured.get(source) for source in sources]
-    known = [floor for floor in floors if floor is not None]
-    if not known or len(known) < len(floors):
+    known: list[NoiseFloor] = []
+    for model_id in model_ids:
+        if model_id not in _measured:
+            return None
+        known.append(_measured[model_id])
+    if not known:
         return None
     return NoiseFloor(**{name: max(getattr(f, name) for f in known) for name in MEASURES})

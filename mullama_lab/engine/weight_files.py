@@ -14,7 +14,7 @@ from pathlib import Path
 from time import perf_counter_ns
 
 from mullama_lab.errors import ModelFileError
-from mullama_lab.files.stamp import WatchedFile
+from mullama_lab.files.stamp import FileStamp, WatchedFile
 
 INTERVAL = 10_000_000  # nanoseconds that an answer of the disk is taken for true
 
@@ -39,6 +39,11 @@ class WeightFiles:
         except OSError as error:
             self.close()
             raise ModelFileError(f"{error.filename} cannot be read: {error.strerror}.") from error
+
+    @property
+    def stamps(self) -> tuple[FileStamp, ...]:
+        """What the disk said of each file when the model was loaded."""
+        return tuple(file.stamp for file in self._files)
 
     def must_be_whole(self) -> None:
         """Refuse to decode with weights that are no longer those that were loaded.

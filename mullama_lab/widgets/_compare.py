@@ -160,7 +160,7 @@ def compare(compared: Sequence[Compared]) -> Comparison:
     traces = tuple(one.trace for one in compared)
     first = traces[0]
     shared = min(n_shared(first.tokens, trace.tokens) for trace in traces)
-    floor = floor_of(trace.model_name for trace in traces)
+    floor = floor_of(trace.model_id for trace in traces)
     sides = tuple(_side(one, first, shared, floor) for one in compared)
     return Comparison(
         first=shared if any(side.first == shared for side in sides) else None,

@@ -9,7 +9,14 @@ import pytest
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.noise_floor import NoiseFloor, floor_of, remember, row_differences
+from mullama_lab.engine.noise_floor import (
+    NoiseFloor,
+    floor_of,
+    known_floor,
+    remember,
+    row_differences,
+)
+from mullama_lab.engine.trace import Trace
 
 FLOOR = NoiseFloor(logit=0.5, logprob=0.1, kl=0.01, js=0.05)
 
@@ -79,14 +86,58 @@ def test_what_is_no_measure_or_no_row_is_named():
         row_differences(np.zeros(2, np.float32), np.zeros(3, np.float32))
 
 
-def test_the_floor_of_several_models_is_the_largest_and_unknown_if_one_was_not_measured(tmp_path):
-    paths = [tiny.write(tmp_path / f"{i}.gguf") for i in range(3)]
-    models = [Model.load(path) for path in paths]
-    a, b, c = (model.source for model in models)
+@pytest.fixture
+def loaded():
+    """A function that loads a model and forgets afterwards what was measured for it."""
+    models = []
+
+    def load(path, **options):
+        models.append(Model.load(path, **options))
+        return models[-1]
+
+    yield load
+    for model in models:
+        remember(model, None)
+        model.close()
+
+
+def test_the_floor_of_several_models_is_the_largest_and_unknown_if_one_was_not_measured(
+    tmp_path, loaded
+):
+    models = [loaded(tiny.write(tmp_path / f"{i}.gguf")) for i in range(3)]
+    a, b, c = (model.id for model in models)
     remember(models[0], FLOOR)
     remember(models[1], NoiseFloor(logit=0.1, logprob=0.2, kl=0.001, js=0.09))
     assert floor_of([a, a]) == FLOOR
     assert floor_of([a, b]) == NoiseFloor(logit=0.5, logprob=0.2, kl=0.01, js=0.09)
     assert floor_of([a, c]) is floor_of([""]) is floor_of([]) is None
-    for model in models:
-        model.close()
+
+
+def test_what_was_measured_for_a_model_is_of_no_other_of_its_name(tmp_path, loaded):
+    old = loaded(tiny.write(tmp_path / "tiny.gguf", seed=1))
+    old_trace = old.session(n_ctx=64).generate("a", max_tokens=2)
+    (tmp_path / "tiny.gguf").unlink()
+    new = loaded(tiny.write(tmp_path / "tiny.gguf", seed=2))
+    elsewhere = loaded(tmp_path / "tiny.gguf", n_gpu_layers=1)
+    remember(old, FLOOR)
+    assert old.source == new.source == elsewhere.source
+    assert known_floor(new) is known_floor(elsewhere) is None
+    new_trace = new.session(n_ctx=64).generate("a", max_tokens=2)
+    assert [floor_of([trace.model_id]) for trace in (old_trace, new_trace)] == [FLOOR, None]
+
+
+def test_a_model_that_is_loaded_again_has_the_floor_it_had(tmp_path, loaded):
+    path = tiny.write(tmp_path / "tiny.gguf")
+    remember(loaded(path), FLOOR)
+    assert known_floor(loaded(path)) == FLOOR
+
+
+def test_a_trace_keeps_its_models_id_in_parts_branches_and_files(tmp_path, loaded):
+    model = loaded(tiny.write(tmp_path / "tiny.gguf"))
+    session = model.session(n_ctx=64)
+    trace = session.generate("ab", max_tokens=4, seed=1)
+    branch = session.branch(trace, 1, "c", max_tokens=1)
+    again = Trace.from_dict(trace.to_dict())
+    assert {t.model_id for t in (trace, trace[1:], branch, again)} == {model.id}
+    older = {key: value for key, value in trace.to_dict().items() if key != "model_id"}
+    assert Trace.from_dict(older).model_id == ""

@@ -7,6 +7,7 @@ only what needs the weights or the vocabulary raises `ClosedError` then.
 
 from __future__ import annotations
 
+import hashlib
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from mullama_lab.engine.handle import Handle
 from mullama_lab.engine.leaving import NativeMemory, end_daemon_thread
 from mullama_lab.engine.model.card import in_words, model_card
 from mullama_lab.engine.model.loading import Progress, reporter, say_warnings
+from mullama_lab.engine.native import VERSION
 from mullama_lab.engine.native import model as native
 from mullama_lab.engine.options import flag, whole
 from mullama_lab.engine.probe import must_survive
@@ -41,6 +43,8 @@ class Model(Handle):
     Attributes:
         path: the file (the first part of a split one).
         source: what `Model.load` was given.
+        id: names the file as it was when it was loaded, and what of the options and of llama.cpp
+            decides the numbers it computes; the same again where the same is loaded again.
         n_vocab, n_embd, n_layer, n_head, n_head_kv, n_ctx_train: sizes the model was made with.
         n_params: number of weights.
         size_bytes: size of the weights.
@@ -77,9 +81,16 @@ class Model(Handle):
     add_eos: bool
 
     def __init__(
-        self, handle: Any, file: CheckedFile, weight_files: WeightFiles, *, vocab_only: bool
+        self,
+        handle: Any,
+        file: CheckedFile,
+        weight_files: WeightFiles,
+        *,
+        vocab_only: bool,
+        n_gpu_layers: int = 0,
     ) -> None:
         self._weight_files = weight_files
+        self.id = _id_of(weight_files, n_gpu_layers)
         self.path = file.path
         self.metadata: Mapping[str, Any] = MappingProxyType(dict(file.metadata))
         self._missing_bytes = file.missing_bytes
@@ -159,7 +170,9 @@ class Model(Handle):
                 progress=report,
                 print_log=bool(verbose),
             )
-        model = cls(handle, file, weight_files, vocab_only=bool(vocab_only))
+        model = cls(
+            handle, file, weight_files, vocab_only=bool(vocab_only), n_gpu_layers=n_gpu_layers
+        )
         model.source = str(source)
         weight_files.must_be_on_disk()  # what was checked is what was loaded
         say_warnings(model.name, warned, model.vocab_type)
@@ -396,3 +409,8 @@ class Model(Handle):
             f"<Model {self.name}: {self.architecture}, {in_words(self.n_params)} parameters, "
             f"{self.n_vocab} tokens, {state}>"
         )
+
+
+def _id_of(files: WeightFiles, n_gpu_layers: int) -> str:
+    computes = repr((VERSION, n_gpu_layers, files.stamps))
+    return hashlib.sha256(computes.encode()).hexdigest()[:32]

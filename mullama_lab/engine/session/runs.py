@@ -365,6 +365,7 @@ class SessionRuns(SessionCache):
             top=min(whole("top", top, 1, MAX_TOP), self.model.n_vocab),
             piece=piece_of(self.model),
             model_name=self.model.source,
+            model_id=self.model.id,
         )
 
 

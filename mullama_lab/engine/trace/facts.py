@@ -38,6 +38,7 @@ class _Fact(NamedTuple):
 
 # Attributes of a trace that say one thing of the whole of it.
 FACTS = {
+    "model_id": _Fact(_name, absent=""),
     "finish_reason": _Fact(_name),
     "first_step": _Fact(_count, absent=0),
     "n_copied": _Fact(_count, absent=0),

@@ -69,7 +69,7 @@ class TraceParts:
             chains=[entry for entry in self.chains if entry[0] <= n],
             steps=self.steps.begun(n, top),
             pieces=self.pieces.asking(piece),
-            facts={"n_copied": n},
+            facts={"model_id": self.facts["model_id"], "n_copied": n},
         )
 
     def named_tokens(self) -> list[int]:

@@ -48,6 +48,7 @@ class Trace(StepColumns, Sequence[Step]):
         top: how many of the likeliest tokens are listed of each step.
         piece: gives the bytes of a token; the model's own.
         model_name: the model's source: what `Model.load` takes.
+        model_id: the model's `id`, which tells models of one name apart; "" where it is not known.
     """
 
     finish_reason: str  # "" while running, else length, eog, stop, stopped, context, scored, failed
@@ -61,8 +62,10 @@ class Trace(StepColumns, Sequence[Step]):
         top: int = 64,
         piece: Callable[[int], bytes] | None = None,
         model_name: str = "",
+        model_id: str = "",
     ) -> None:
         self.model_name = model_name
+        self.model_id = model_id
         self.prompt_tokens = exact("prompt_tokens", prompt_tokens, np.int32).copy()
         self.prompt_tokens.flags.writeable = False
         self.chains: list[tuple[int, Chain]] = [(0, chain if chain is not None else Chain())]
