@@ -96,6 +96,7 @@ class StepRecord:
             (facts.ids, facts.logits),
             n_kept,
             state,
+            forced=forced,
         )
 
     @classmethod
