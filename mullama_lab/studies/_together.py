@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from mullama_lab.engine.bar import bar
 from mullama_lab.engine.loop.run import Runs
 from mullama_lab.engine.options import MAX_SEED, listed, whole
 from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.worker import WAIT_STEP
 from mullama_lab.errors import MullamaError
 from mullama_lab.glyphs import brief
 
-LOOK_EVERY = 0.05  # seconds
+SHOW_PERIOD = 0.05  # seconds from one look at the runs to the next
 MOST_SEEDS = 4096
 
 
@@ -23,9 +24,8 @@ def wait_for(runs: Runs, max_tokens: int, shown: Bar) -> list[Trace]:
     Ctrl-C stops them, and is raised once they have ended: the session is free again then.
     """
     try:
-        while not runs.done:
+        for _ in _each_news(runs):
             shown.show(_n_there(runs, max_tokens))
-            time.sleep(LOOK_EVERY)
     except BaseException:
         runs.stop()
         with suppress(MullamaError):
@@ -35,6 +35,23 @@ def wait_for(runs: Runs, max_tokens: int, shown: Bar) -> list[Trace]:
         runs.wait()
     shown.show(_n_there(runs, max_tokens))
     return runs.traces
+
+
+def _each_news(runs: Runs) -> Iterator[None]:
+    """Yields when any of the runs brought something, until all have ended; not at every token."""
+    came = threading.Event()
+    stop_listening = [run.on_news(came.set) for run in runs]
+    try:
+        while not runs.done:
+            if not came.wait(WAIT_STEP):  # in steps: not every interrupt ends a wait
+                continue
+            came.clear()
+            yield
+            with suppress(TimeoutError, MullamaError):
+                runs.wait(SHOW_PERIOD)
+    finally:
+        for undo in stop_listening:
+            undo()
 
 
 def _n_there(runs: Runs, max_tokens: int) -> int:

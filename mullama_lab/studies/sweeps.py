@@ -28,6 +28,7 @@ from mullama_lab.engine.options import (
 )
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.stages import Chain, Stage
+from mullama_lab.engine.worker import WAIT_STEP
 from mullama_lab.files.path import in_full
 from mullama_lab.glyphs import brief
 from mullama_lab.studies._tasks import Item, Limits, Row, Task, do, failed, work
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 TOKENS_AT_ONCE = 4096  # of runs handed to a session together: a trace is large, a row is not
 RUNS_PER_TASK = 8  # sent to an executor together, unless the sessions have more sequences
-LOOK_EVERY = 0.2  # seconds
 
 
 class SweepStopped(KeyboardInterrupt):
@@ -327,7 +327,7 @@ def _send(
             sent[executor.submit(do, task)] = task
         left = set(sent)
         while left:
-            ended, left = wait(left, LOOK_EVERY, FIRST_COMPLETED)
+            ended, left = wait(left, WAIT_STEP, FIRST_COMPLETED)
             for future in ended:
                 rows.update(_result(future, sent[future]))
                 bar.before += len(sent[future].items) * limits.max_tokens

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from functools import partial
 
 import numpy as np
@@ -17,6 +18,7 @@ from mullama_lab.engine.stages import Chain
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import ClosedError, ContextFull, StageFailed
 from mullama_lab.studies import seeds as study
+from mullama_lab.studies._together import wait_for
 from mullama_lab.studies.seeds import SeedFan, seed_fan
 
 NO_END = Chain([s.Mask(ban=[tiny.EOS])])
@@ -194,10 +196,33 @@ def test_ctrl_c_keeps_what_there_is_and_the_session_works(tiny_model):
         assert len(seed_fan("x", NO_END, on=session, seeds=range(3), max_tokens=3)) == 3
 
 
+def test_runs_are_looked_at_only_when_they_bring_something(session):
+    opened, at_work, looks = threading.Event(), threading.Event(), []
+
+    class Shown:
+        show = looks.append
+
+    def gate(logits, history):
+        at_work.set()
+        assert opened.wait(20)
+        return logits
+
+    runs = session.start_many("x", NO_END | s.Custom(gate), max_tokens=5, seeds=range(3))
+    assert at_work.wait(20)
+    waiting = threading.Thread(target=wait_for, args=[runs, 5, Shown])
+    waiting.start()
+    time.sleep(0.7)
+    assert looks == []
+    opened.set()
+    waiting.join(20)
+    assert looks == sorted(looks) and looks[-1] == 15
+    assert all(run._news._listeners == () for run in runs)
+
+
 def test_a_bar_is_shown_after_a_while_unless_it_is_not_wanted(session, monkeypatch, capsys):
     monkeypatch.setattr("mullama_lab.engine.bar.SHOWN_AFTER", 1e-9)
     monkeypatch.setattr("tqdm.auto.tqdm", partial(tqdm, mininterval=0))
-    monkeypatch.setattr("mullama_lab.studies._together.LOOK_EVERY", 0.001)
+    monkeypatch.setattr("mullama_lab.studies._together.SHOW_PERIOD", 0.001)
     seed_fan("x", NO_END, on=session, seeds=range(2), max_tokens=200)
     assert "/400" in capsys.readouterr().err
     seed_fan("x", NO_END, on=session, seeds=range(2), max_tokens=200, progress=False)

@@ -334,7 +334,7 @@ def test_a_bar_is_shown_after_a_while_unless_it_is_not_wanted(
 ):
     monkeypatch.setattr("mullama_lab.engine.bar.SHOWN_AFTER", 1e-9)
     monkeypatch.setattr("tqdm.auto.tqdm", partial(tqdm, mininterval=0))
-    monkeypatch.setattr("mullama_lab.studies._together.LOOK_EVERY", 0.001)
+    monkeypatch.setattr("mullama_lab.studies._together.SHOW_PERIOD", 0.001)
     with ThreadPoolExecutor(1) as pool:
         options = {"on": tiny_model, "session_options": OPTIONS, "max_tokens": 200}
         options |= {"executor": pool} if where == "there" else {}
