@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import numpy as np
@@ -11,7 +12,8 @@ import mullama_lab as ml
 from mullama_lab.engine.trace.divergence import where_they_part
 from mullama_lab.engine.worker import WAIT_STEP
 from mullama_lab.errors import ClosedError
-from mullama_lab.labs._asking import _summary
+from mullama_lab.labs import _what_if_answers
+from mullama_lab.labs._what_if_answers import _summary
 from mullama_lab.studies.flips import flip_map
 from mullama_lab.studies.replay import UNKNOWN, Replay, replay
 
@@ -217,20 +219,51 @@ def test_who_looks_at_an_older_run_is_left_there_when_another_one_ends(lab):
         time.sleep(0.005)
     lab.panel.select(1)
     asked_about = []
-    show = lab._asking.show
-    lab._asking.show = lambda trace: asked_about.append(trace) or show(trace)
+    show = lab._answers.show
+    lab._answers.show = lambda trace: asked_about.append(trace) or show(trace)
     run.stop()
     run.wait()
     lab.panel.settle()
-    lab._asking.settle()
-    assert lab.trace is lab._asking._trace is first and asked_about == []
+    lab._answers.settle()
+    assert lab.trace is lab._answers._trace is first and asked_about == []
+
+
+def test_the_answers_settle_with_a_run_whose_last_callback_is_still_to_come(lab):
+    run = lab.session.start("Hello", PLAIN, max_tokens=5, seed=1)
+    run.wait()
+    lab._answers.settle()
+    lab._answers._following, lab._answers._trace = run, None
+    lab._answers.settle()
+    assert lab._answers._trace is run.trace and "of 5 choices" in lab.what_if.line
+
+
+def test_an_error_is_said_unless_something_newer_is_shown_by_then(lab, monkeypatch):
+    at_work, go_on = threading.Event(), threading.Event()
+
+    def failing(*_, **__):
+        at_work.set()
+        assert go_on.wait(20)
+        raise ValueError("cannot tell")
+
+    lab.run()
+    lab._answers.settle()
+    monkeypatch.setattr(_what_if_answers, "replay", failing)
+    lab.set("TopK", k=3)
+    assert at_work.wait(20)
+    lab._answers.show(None)
+    go_on.set()
+    lab._answers.settle()
+    assert (lab.what_if.line, lab.what_if.busy) == ("", "")
+    lab._answers.show(lab.trace)
+    lab._answers.settle()
+    assert (lab.what_if.line, lab.what_if.busy) == ("n/a: cannot tell", "")
 
 
 def test_what_is_drawn_may_vanish_while_a_setting_is_turned(lab):
     trace = lab.run()
-    lab._asking.settle()
+    lab._answers.settle()
 
-    class Fading(type(lab._asking)):
+    class Fading(type(lab._answers)):
         left = [(trace, (1, "t"))]
 
         @property
@@ -241,14 +274,14 @@ def test_what_is_drawn_may_vanish_while_a_setting_is_turned(lab):
         def _drawn(self, drawn):
             pass
 
-    lab._asking.__class__ = Fading
-    lab._asking.turn(PLAIN, ml.TopK(20) | ml.Temperature(0.5))
+    lab._answers.__class__ = Fading
+    lab._answers.turn(PLAIN, ml.TopK(20) | ml.Temperature(0.5))
     assert lab.what_if.at == 0.5
 
 
 def test_it_shows_in_three_forms(lab):
     lab.run()
-    lab._asking.settle()
+    lab._answers.settle()
     data, _ = lab._repr_mimebundle_()
     assert set(data) >= {"text/plain", "text/html", "application/vnd.jupyter.widget-view+json"}
     assert "TopK(20)" in data["text/plain"] and "<script" not in data["text/html"]
@@ -294,13 +327,13 @@ def test_runs_of_the_history_are_compared(lab):
 
 def test_after_a_run_a_turned_setting_says_what_it_would_have_chosen(lab):
     trace = lab.run()
-    lab._asking.settle()
+    lab._answers.settle()
     assert "none of 24 choices differs" in lab.what_if.line
     assert lab.what_if.bars["label"] == "Temperature t"
     assert lab.what_if.n_flipped() == 0
     assert [row[:1] for row in lab.what_if.effects] == [["TopK(20)"], ["Temperature(0.9)"]]
     lab.set("TopK", k=2)
-    lab._asking.settle()
+    lab._answers.settle()
     assert lab.what_if.bars["label"] == "TopK k"
     seen = replay(trace, lab.chain, on=lab.session.model)
     assert seen.n_changed == lab.what_if.n_flipped() > 0
@@ -315,7 +348,7 @@ def test_the_lines_of_what_if_agree_whatever_was_turned_and_when(lab):
     lab.strip.settle()
     for stage, settings in (("TopK", {"k": 6}), ("Temperature", {"t": 0.7}), ("TopK", {"k": 9})):
         lab.set(stage, **settings)
-        lab._asking.settle()
+        lab._answers.settle()
         seen = replay(trace, lab.chain, on=lab.session.model)
         n = f"{seen.n_changed} of {seen.n_compared}"
         assert 0 < seen.n_changed < seen.n_compared
@@ -333,23 +366,23 @@ def stage_of(name):
 def test_a_long_run_is_asked_about_as_far_as_there_are_bars(lab):
     lab.set(max_tokens=400, chain=ml.Mask(ban=[2]) | PLAIN)
     lab.run()
-    lab._asking.settle()
+    lab._answers.settle()
     assert lab.what_if.line.startswith(
         "The chain as it is now, on the first 256 tokens of the run above: none of 256 choices"
     )
     lab.set("Temperature", t=1.5)
-    lab._asking.settle()
+    lab._answers.settle()
     assert f" {lab.what_if.n_flipped()} of 256 choices differ" in lab.what_if.line
 
 
 def test_a_stage_that_the_run_had_not_has_no_bars_and_a_new_run_begins_anew(lab):
     lab.run()
     lab.chain = ml.MinP(0.1) | ml.TopK(5)
-    lab._asking.settle()
+    lab._answers.settle()
     assert not lab.what_if.bars
     assert "on the run above" in lab.what_if.line
     lab.run()
-    lab._asking.settle()
+    lab._answers.settle()
     assert "none of" in lab.what_if.line
 
 

@@ -24,8 +24,8 @@ from mullama_lab.engine.stages import Chain, Stage
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.worker import WAIT_STEP, Job
 from mullama_lab.errors import MullamaError
-from mullama_lab.labs._asking import Asking
 from mullama_lab.labs._bench import Bench
+from mullama_lab.labs._what_if_answers import WhatIfAnswers
 from mullama_lab.studies.fate import fate_in_row
 from mullama_lab.widgets import ChainEditor, NextToken, RunPanel, TokenStrip, WhatIf
 from mullama_lab.widgets._compare import Comparison
@@ -87,10 +87,10 @@ class SamplerLab(Bench):
         self._aim: _Aim | None = None
         self._pending: Job[NDArray[np.float32]] | None = None
         self._settled = threading.Event()
-        self._asking = Asking(self.session.model, self.what_if, lambda: self.editor.chain)
+        self._answers = WhatIfAnswers(self.session.model, self.what_if, lambda: self.editor.chain)
         self._watch_session(self._follow)
         self._undo += [
-            self._asking.close,
+            self._answers.close,
             self.panel.on_run(lambda _: self.start()),
             self.panel.on_stop(lambda _: self.session.stop()),
             self.panel.on_select(lambda past: self._show(past.trace)),
@@ -205,17 +205,17 @@ class SamplerLab(Bench):
             run.chain = self.editor.chain
         self.session.give_way()
         self._refresh()
-        self._asking.turn(before, self.editor.chain)
+        self._answers.turn(before, self.editor.chain)
 
     def _follow(self, run: Run) -> None:
         self._run = run
         self.strip.follow(run)
         self.panel.follow(run)
-        self._asking.follow(run)
+        self._answers.follow(run)
 
     def _show(self, trace: Trace) -> None:
         self.strip.trace = trace
-        self._asking.show(trace)
+        self._answers.show(trace)
 
     def _arrived(self, job: Job[NDArray[np.float32]], aim: _Aim) -> None:
         """The row was decoded (on the session's worker), unless a newer one was asked for."""

@@ -21,7 +21,7 @@ from mullama_lab.engine.stages import Chain, Stage
 from mullama_lab.engine.stages.schedule import Schedule, names_of
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import NoCandidates
-from mullama_lab.labs import _asking
+from mullama_lab.labs import _what_if_answers
 from mullama_lab.studies.fate import fate
 from mullama_lab.studies.flips import PRECISION, flip_map
 from mullama_lab.studies.replay import replay, stage_effects
@@ -193,7 +193,7 @@ def test_views_of_one_run_agree(session, attack, parting, counts):
 def test_the_lines_of_what_if_agree(session, attack, counts, monkeypatch):
     model = session.model
     for wait in ("SOON", "REST"):
-        monkeypatch.setattr(_asking, wait, 0.0)
+        monkeypatch.setattr(_what_if_answers, wait, 0.0)
 
     def attempt(case):
         chains = {i: s.TopK(90) | chain for i, chain in case.chains}
@@ -206,12 +206,12 @@ def test_the_lines_of_what_if_agree(session, attack, counts, monkeypatch):
         for i, name in enumerate(names[: case.turned % 3 + 1]):
             chain = _with_another_value(chain, name, case.turned + i, case.value)
         view = WhatIf()
-        asking = _asking.Asking(model, view, lambda: chain)
+        answers = _what_if_answers.WhatIfAnswers(model, view, lambda: chain)
         try:
-            asking.show(trace)
-            asking.settle()
+            answers.show(trace)
+            answers.settle()
         finally:
-            asking.close()
+            answers.close()
         counts["what-ifs"] += 1
         seen = asked(replay, trace, chain, on=model, allow_unknown=True)
         if seen is None:

@@ -1,31 +1,31 @@
-"""Asking what other settings would have made of a run, on a thread of its own.
+"""What other settings would have made of a run, found out aside while a person turns them.
 
-The newest question wins: what is asked for meanwhile replaces what waits.
+A turned setting asks again, and only the newest question is answered to its end: a replay after
+a moment without a move, what takes longer after a longer one.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 
+from mullama_lab.engine.latest_only import LatestOnly
+from mullama_lab.engine.leaving import usable_in_forks
 from mullama_lab.engine.loop.run import Run
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.stages import Chain, Temperature
 from mullama_lab.engine.trace import Trace
-from mullama_lab.engine.worker import WAIT_STEP
-from mullama_lab.errors import MullamaError
 from mullama_lab.glyphs import one_line, visible
 from mullama_lab.studies.flips import flip_map
 from mullama_lab.studies.replay import Replay, replay, stage_effects
 from mullama_lab.widgets._kept import weakly
 from mullama_lab.widgets.what_if import MOST_BARS, WhatIf
 
-log = logging.getLogger(__name__)
 SOON, REST = 0.05, 0.3  # seconds without a move before a replay, and before what takes longer
 
 Turned = tuple[int, str]  # a stage's place in the chain, and its setting
@@ -57,8 +57,8 @@ class _Drawn(NamedTuple):
     chain: Chain
 
 
-class Asking:
-    """Answers in a WhatIf view for the run that is shown and the chain as it is.
+class WhatIfAnswers:
+    """Fills a WhatIf view for the run that is shown and the chain as it is.
 
     Args:
         chain: gives the chain in force.
@@ -70,14 +70,12 @@ class Asking:
         self._following: Run | None = None
         self._turned: Turned | None = None
         self._drawn: _Drawn | None = None
-        self._question: _Question | None = None
-        self._busy = self._closed = False
-        self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
+        self._lock = usable_in_forks(threading.RLock())  # what is asked, and what is shown of it
+        self._latest = LatestOnly("what-if", weakly(self._failed))
 
     def follow(self, run: Run) -> None:
         """Forget the run before; ask about this one as soon as it has ended."""
-        with self._changed:
+        with self._lock:
             self.show(None)
             self._following = run
         ended = weakly(self._ended)
@@ -85,15 +83,16 @@ class Asking:
 
     def show(self, trace: Trace | None) -> None:
         """Ask about a run that is over."""
-        with self._changed:
+        with self._lock:
             self._trace = trace if trace is not None and len(trace) else None
-            self._following = self._drawn = self._question = None
+            self._following = self._drawn = None
+            self._latest.drop()
             self.view.clear()
             self._ask()
 
     def turn(self, before: Chain | None, after: Chain) -> None:
         """Take note of what was turned, and ask again."""
-        with self._changed:
+        with self._lock:
             self._turned = turned(before, after) or self._turned
             drawn = self._drawn
             if drawn is not None and drawn[1] == self._turned:
@@ -102,105 +101,94 @@ class Asking:
 
     def settle(self) -> None:
         """Wait until all that was asked is shown; for code, not for callbacks."""
-        with self._changed:
-            while not self._closed and (self._busy or self._question):
-                self._changed.wait(WAIT_STEP)
+        run = self._following
+        if run is not None and run.done:
+            self._ended(run)  # whoever waited for the run may be here before its last callback
+        self._latest.settle()
 
     def close(self) -> None:
-        with self._changed:
-            self._closed, self._question = True, None
-            self._changed.notify_all()
+        """Answer nothing more."""
+        self._latest.close()
 
     def _ended(self, run: Run) -> None:
         """A run has ended, and is shown unless somebody looks at another one by now."""
-        with self._changed:
+        with self._lock:
             if self._following is run:
                 self.show(run.trace)
 
     def _ask(self) -> None:
-        with self._changed:
-            if self._trace is None or self._closed:
+        with self._lock:
+            if self._trace is None:
                 return
             chain = self._chain()
-            self._question = _Question(self._trace, chain, self._turned or _first(chain))
-            self._changed.notify_all()
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._loop, name="what-if", daemon=True)
-                self._thread.start()
+            question = _Question(self._trace, chain, self._turned or _first(chain))
+            self._latest.submit(lambda: self._answer(question))
 
-    def _loop(self) -> None:
-        while True:
-            with self._changed:
-                question, self._question = self._question, None
-                self._busy = question is not None
-                self._changed.notify_all()
-                if question is None:
-                    self._thread = None  # a thread that waits would keep the lab alive
-                    return
-            try:
-                self._answer(question)
-            except (MullamaError, ValueError) as error:
-                if self._is_current(question):
-                    self.view.say(f"n/a: {error}")
-                    self.view.busy = ""
-            except Exception:
-                log.exception("what if: failed")
-                self.view.busy = ""
-
-    def _is_current(self, question: _Question, wait: float = 0.0) -> bool:
-        """Whether nothing newer is asked, also not within some seconds."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._closed or self._question is not None, wait)
-            same = self._question is None and self._trace is question.trace
-            return same and not self._closed
+    def _failed(self, error: Exception) -> None:
+        with self._lock:
+            if self._latest.is_current():
+                self.view.say(f"n/a: {error}")
 
     def _answer(self, question: _Question) -> None:
-        trace, chain, view = question.trace, question.chain, self.view
-        if not self._is_current(question, SOON):
+        """Replay at once, then draw bars that are not there, then try the stages one by one."""
+        if not self._latest.is_current(SOON):
             return
-        part = question.part
-        seen = replay(part, chain, on=self.model, allow_unknown=True)
+        self._show_choices(question)
+        if question.turned is not None and not question.is_drawn(self._drawn):
+            with self._said_to_be_busy("finding the bars…"):
+                self._show_bars(question, question.turned)
+        if self._latest.is_current(REST):
+            with self._said_to_be_busy("trying each stage…"):
+                self._show_effects(question)
+
+    def _show_choices(self, question: _Question) -> None:
+        trace, part = question.trace, question.part
+        seen = replay(part, question.chain, on=self.model, allow_unknown=True)
         of = "the run above" if part is trace else f"the first {len(part)} tokens of the run above"
-        with self._changed:
-            if not self._is_current(question):
+        with self._lock:
+            if self._latest.is_current():
+                self.view.show_choices(
+                    f"The chain as it is now, on {of}: {_summary(seen)}.",
+                    at=_value(question.chain, trace.schedule.last, question.turned),
+                    differs=np.flatnonzero(seen.differs).tolist(),
+                    n_compared=seen.n_compared,
+                )
+
+    def _show_bars(self, question: _Question, turn: Turned) -> None:
+        """Draw the bars, also for a question that is outdated: they hold at any value."""
+        trace, chain, (place, setting) = question.trace, question.chain, turn
+        then = trace.schedule.last
+        known = _has(then, chain, place)
+        flips = (
+            flip_map(question.part, place, setting, on=self.model, chain=chain) if known else None
+        )
+        with self._lock:
+            if self._trace is not trace:
                 return
-            view.show_choices(
-                f"The chain as it is now, on {of}: {_summary(seen)}.",
-                at=_value(chain, trace.schedule.last, question.turned),
-                differs=np.flatnonzero(seen.differs).tolist(),
-                n_compared=seen.n_compared,
-            )
-            drawn = self._drawn
-        if question.turned is not None and not question.is_drawn(drawn):
-            self._draw(question)
-        if not self._is_current(question, REST):
-            return
-        view.busy = "trying each stage…"
+            if flips is None:
+                self.view.bars, self._drawn = {}, None
+                return
+            stage = then[place]
+            label, scale = f"{type(stage).__name__} {setting}", stage.settings()[setting].scale
+            self.view.show_flips(flips, label, scale=scale, was=getattr(stage, setting))
+            self._drawn = _Drawn(trace, turn, chain)
+
+    def _show_effects(self, question: _Question) -> None:
+        part, chain = question.part, question.chain
         effects = stage_effects(part, chain, on=self.model, allow_unknown=True)
-        with self._changed:
-            if self._is_current(question):
-                view.show_effects(
+        with self._lock:
+            if self._latest.is_current():
+                self.view.show_effects(
                     (repr(x.stage), x.n_changed, x.n_compared, x.why_inert) for x in effects
                 )
-        view.busy = ""
 
-    def _draw(self, question: _Question) -> None:
-        trace, turn = question.trace, question.turned
-        assert turn is not None
-        place, setting = turn
-        then = trace.schedule.last
-        if not _has(then, question.chain, place):
-            self.view.bars, self._drawn = {}, None
-            return
-        self.view.busy = "finding the bars…"
-        flips = flip_map(question.part, place, setting, on=self.model, chain=question.chain)
-        stage = then[place]
-        label, scale = f"{type(stage).__name__} {setting}", stage.settings()[setting].scale
-        with self._changed:
-            if self._trace is trace:
-                self.view.show_flips(flips, label, scale=scale, was=getattr(stage, setting))
-                self._drawn = _Drawn(trace, turn, question.chain)
-        self.view.busy = ""
+    @contextmanager
+    def _said_to_be_busy(self, text: str) -> Iterator[None]:
+        self.view.busy = text
+        try:
+            yield
+        finally:
+            self.view.busy = ""
 
 
 def _summary(seen: Replay) -> str:
