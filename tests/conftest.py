@@ -92,6 +92,38 @@ def until():
     return wait
 
 
+@pytest.fixture(scope="session")
+def in_a_fork(until):
+    """A function that calls something in a fork of this process: whether it gave what is true."""
+    if not hasattr(os, "fork"):
+        pytest.skip("there is no fork on this system")
+
+    def called(call):
+        child = os.fork()
+        if child == 0:
+            outcome = 1
+            try:
+                outcome = 0 if call() else 1
+            finally:
+                os._exit(outcome)
+        ended = []
+
+        def has_ended():
+            pid, status = os.waitpid(child, os.WNOHANG)
+            ended.extend([status] if pid else [])
+            return ended
+
+        try:
+            until(has_ended)
+        finally:
+            if not ended:
+                os.kill(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+        return ended == [0]
+
+    return called
+
+
 @pytest.fixture
 def cell(monkeypatch):
     """A function that begins a run of a cell, which what is made and displayed then belongs to."""

@@ -208,12 +208,23 @@ def test_only_the_newest_of_several_quick_queries_is_done(lab):
     lab.search(QUERY)
     epoch = lab.board.epoch
     hold = threading.Event()
-    lab._work.later(hold.wait, 20)
+    lab._jobs.later(hold.wait, 20)
     for text in ("one", "two", "three"):
         lab.board._on_request("search", {"text": text})
     hold.set()
     lab.wait()
     assert lab.query == "three" and lab.board.epoch == epoch + 1
+
+
+def test_a_fork_is_told_that_the_lab_is_its_parents(lab, in_a_fork):
+    lab.search(QUERY)
+
+    def is_told():
+        with pytest.raises(ClosedError, match="a fork of that"):
+            lab.search(QUERY)
+        return True
+
+    assert in_a_fork(is_told)
 
 
 def test_all_documents_are_ranked_by_the_tokens_that_are_on(encoder):

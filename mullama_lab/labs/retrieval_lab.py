@@ -12,6 +12,7 @@ arrive on any thread; they put work in its queue and return.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -24,11 +25,11 @@ from mullama_lab.engine.index.part import Name
 from mullama_lab.engine.multivector import maxsim
 from mullama_lab.engine.options import listed, whole
 from mullama_lab.glyphs import brief
+from mullama_lab.labs._job_queue import JobQueue
 from mullama_lab.labs._lab import CLOSED, Lab, must_be_text
 from mullama_lab.labs._reading import Reading
 from mullama_lab.labs._results import Results
 from mullama_lab.labs._rivals import Rivals
-from mullama_lab.labs._work import Work
 from mullama_lab.studies import late_interaction, retrieval_quality
 from mullama_lab.widgets import RankBoard, SimilarityGrid
 from mullama_lab.widgets._kept import SharedTrait, Shelf
@@ -85,11 +86,11 @@ class RetrievalLab(Lab):
         self.index = documents if given else MultiVectorIndex(encoder, storage=storage)
         self._own = Reading(encoder, self.index)
         self._rivals = Rivals(self._own, {} if rivals is None else rivals)
-        self._asked = 0  # searches from the browser; only the newest is done
+        self._asked: Future[Hits] | None = None  # the newest search from the browser
         self._stopped = False
         self._reading = False
         self._problem: BaseException | None = None  # what ended the reading early
-        self._work = Work("retrieval-lab", lambda error: self.board.fail(str(error)))
+        self._jobs = JobQueue("retrieval-lab", lambda error: self.board.fail(str(error)))
         self.board = RankBoard(title=title, searchable=True)
         self.board.rivals = self._rivals.names
         self.grid = SimilarityGrid()
@@ -102,7 +103,7 @@ class RetrievalLab(Lab):
             found=self._found,
             stopped=lambda: self._stopped,
         )
-        self._undo += [self._work.close, *self._listen()]
+        self._undo += [self._jobs.close, *self._listen()]
         self.add(() if given else documents)
 
     def _listen(self) -> list[Undo]:
@@ -112,11 +113,11 @@ class RetrievalLab(Lab):
             board.on_search(self._ask),
             board.on_stop(self.stop),
             board.on_go_on(self.go_on),
-            board.on_compare(lambda name: self._work.later(self._choose, name)),
+            board.on_compare(lambda name: self._jobs.later(self._choose, name)),
             board.on_open(
-                lambda hit: self._work.later(results.show_in_grid, hit.name, hit.document)
+                lambda hit: self._jobs.later(results.show_in_grid, hit.name, hit.document)
             ),
-            board.on_rank_all(lambda: self._work.later(self._rank_all)),
+            board.on_rank_all(lambda: self._jobs.later(self._rank_all)),
             both.close,
         ]
 
@@ -155,7 +156,7 @@ class RetrievalLab(Lab):
             names = range(self._own.n_total, self._own.n_total + len(texts))
             self._own.add(dict(zip(names if named is None else named, texts, strict=True)))
 
-        self._work.now(add)
+        self._jobs.now(add)
         self.go_on()
 
     def search(self, text: str) -> Hits:
@@ -166,7 +167,7 @@ class RetrievalLab(Lab):
             ContextFull: it is longer than the encoder's window.
         """
         self.wait()
-        return self._work.now(self._search, text)
+        return self._jobs.now(self._search, text)
 
     def wait(self) -> None:
         """Wait until all documents are read and shown, or reading was stopped.
@@ -175,7 +176,7 @@ class RetrievalLab(Lab):
         """
         try:
             while True:
-                self._work.now(lambda: None)  # what was asked before this is done then
+                self._jobs.now(lambda: None)  # what was asked before this is done then
                 if not self._reading:
                     break
         except KeyboardInterrupt:
@@ -192,7 +193,7 @@ class RetrievalLab(Lab):
     def go_on(self) -> None:
         """Read on after a stop."""
         self._stopped = False
-        self._work.later(self._begin)
+        self._jobs.later(self._begin)
 
     def compare(self, rival: str, queries: Sequence[str] | None = None) -> pd.DataFrame:
         """Which documents change places with other storage or another encoder.
@@ -208,7 +209,7 @@ class RetrievalLab(Lab):
             before (its rank with the rival, 0 if not among the first), after (its rank here).
         """
         self.wait()
-        self._work.now(self._choose, rival)
+        self._jobs.now(self._choose, rival)
         self.wait()
         asked = [text for text in (queries or [self.query]) if text]
 
@@ -220,18 +221,18 @@ class RetrievalLab(Lab):
             sides = [[], []] if against is None else [names(against), names(self._own)]
             return retrieval_quality.moved(*sides, top=self.k)
 
-        return self._work.now(moved)
+        return self._jobs.now(moved)
 
     def open(self, name: Name) -> None:
         """Show a document in the grid."""
-        self._work.now(self._results.open, name)
+        self._jobs.now(self._results.open, name)
 
     def explain(self, a: Name, b: Name) -> pd.DataFrame:
         """Why one document beats another for the query that is shown: a row per query token."""
         if self.hits is None:
             raise ValueError("nothing was searched for yet; lab.search(text) does.")
         query = self.hits.query
-        return self._work.now(
+        return self._jobs.now(
             lambda: late_interaction.explain(query, self.index.get(a), self.index.get(b))
         )
 
@@ -283,7 +284,7 @@ class RetrievalLab(Lab):
                 reading.read_some()
             if not self._stopped and self._next_reading() is not None:
                 self._results.show_state()
-                self._work.later(self._read_on)
+                self._jobs.later(self._read_on)
                 return
             if self.hits is not None and reading is not None:
                 self._results.show(self._found(self._own, self.query))
@@ -306,10 +307,10 @@ class RetrievalLab(Lab):
     # Searching
 
     def _ask(self, text: str) -> None:
-        self._asked += 1
-        number = self._asked
         self.board.state = "searching"
-        self._work.later(lambda: self._search(text) if number == self._asked else None)
+        if self._asked is not None:
+            self._asked.cancel()  # nobody waits for an older search that has not begun
+        self._asked = self._jobs.later(self._search, text)
 
     def _search(self, text: str) -> Hits:
         hits = self._found(self._own, text)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import threading
 import time
 import weakref
@@ -262,21 +261,18 @@ def test_the_page_of_a_lab_that_is_closed_in_the_middle_says_how_its_run_ended(m
         assert lab.strip.n == len(run.trace)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
-def test_a_fork_that_settles_does_not_hang(session, until):
+def test_a_fork_that_settles_does_not_hang(session, in_a_fork):
     gate = Gate(2)
     run = session.start("abc", ml.Custom(gate), max_tokens=3)
     assert gate.at_work.wait(20)
     view = View()
     view.followed.follow(run)
-    child = os.fork()
-    if child == 0:
-        try:
-            view.followed.settle()
-            os._exit(0 if view.last[0] == "failed" and run.done else 1)
-        finally:
-            os._exit(2)
-    until(lambda: os.waitpid(child, os.WNOHANG)[0] == child)
+
+    def settled():
+        view.followed.settle()
+        return view.last[0] == "failed" and run.done
+
+    assert in_a_fork(settled)
     gate.open.set()
     view.followed.settle()
     assert view.last == ("finished", 3)

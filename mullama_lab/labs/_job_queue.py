@@ -1,8 +1,13 @@
-"""One thread that does what a lab is asked, in that order."""
+"""Jobs that are done one after the other on one thread.
+
+A queue, and no `LatestOnly`: each job counts, in the order in which it was asked for, and whoever
+asked may want what it returns.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
@@ -15,8 +20,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class Work:
-    """The thread and its queue.
+class JobQueue:
+    """An executor with one thread, whose jobs belong to a lab.
 
     Args:
         name: of the thread.
@@ -24,13 +29,23 @@ class Work:
     """
 
     def __init__(self, name: str, on_error: Callable[[BaseException], object]) -> None:
-        self._threads = ThreadPoolExecutor(1, name)
+        self._executor = ThreadPoolExecutor(1, name)
         self._on_error = on_error
+        self._process = os.getpid()
 
     def later(self, do: Callable[..., T], *args: Any) -> Future[T]:
-        """Do it after what was asked before, and return at once; ClosedError after `close`."""
+        """Do it after what was asked before, and return at once.
+
+        Raises:
+            ClosedError: after `close`, or in a fork, which does not have the thread.
+        """
+        if os.getpid() != self._process:
+            raise ClosedError(
+                "the lab belongs to the process that made it, and this is a fork of that. "
+                "Make another one in the new process."
+            )
         try:
-            return self._threads.submit(self._guarded, do, *args)
+            return self._executor.submit(self._guarded, do, *args)
         except RuntimeError:
             raise ClosedError("the lab is closed. Make another one.") from None
 
@@ -45,7 +60,7 @@ class Work:
 
     def close(self) -> None:
         """Drop what waits, and end the thread after what it is doing."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._executor.shutdown(wait=False, cancel_futures=True)
 
     def _guarded(self, do: Callable[..., T], *args: Any) -> T:
         try:
