@@ -15,6 +15,7 @@ import mullama_lab as ml
 from mullama_lab.engine import tiny
 from mullama_lab.errors import ClosedError, ContextFull
 from mullama_lab.labs._room import Room
+from mullama_lab.studies.explore import Exploration
 
 ENDLESS = ml.Mask(ban=[tiny.EOS]) | ml.Temperature(1.0)
 
@@ -190,6 +191,37 @@ def test_an_exploration_is_stopped_and_only_one_goes_on_at_a_time(lab):
     lab.wait()
     assert lab.exploration.state == "stopped" and lab.bar.state == "stopped"
     assert len(lab.tree) == 1 + len(lab.exploration.leaves)
+
+
+def test_the_bar_says_all_that_was_found_also_while_nothing_new_comes(lab, until, monkeypatch):
+    go_on, goes_on = threading.Event(), Exploration._goes_on
+
+    def pausing(exploration):
+        if exploration.n_expanded >= 20:
+            assert go_on.wait(20)
+        return goes_on(exploration)
+
+    monkeypatch.setattr(Exploration, "_goes_on", pausing)
+    exploration = lab.start_explore(40, 8)
+    until(lambda: exploration.n_expanded >= 20 and lab.bar.found)
+    until(lambda: lab.bar.found["expanded"] == exploration.n_expanded, 5)
+    assert lab.bar.state == "running"
+    go_on.set()
+    lab.wait()
+    assert lab.bar.found["expanded"] == exploration.n_expanded > 20
+
+
+def test_an_exploration_that_fails_says_so_and_another_one_begins(lab, monkeypatch):
+    def fail(exploration):
+        raise RuntimeError("no luck")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Exploration, "_next", fail)
+        with pytest.raises(RuntimeError):
+            lab.explore(4, 2)
+    assert (lab.bar.state, lab.bar.message) == ("failed", "no luck")
+    lab.explore(4, 2)
+    assert (lab.bar.state, lab.bar.message) == ("finished", "")
 
 
 def test_an_interrupt_stops_an_exploration_and_keeps_what_was_found(lab):

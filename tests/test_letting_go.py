@@ -97,6 +97,14 @@ def test_a_session_that_lives_on_does_not_hold_the_labs_on_it(name, used, tiny_m
         assert run.done
 
 
+def test_what_a_lab_found_does_not_keep_it_alive(tiny_model, until):
+    lab = ml.labs.BranchLab(tiny_model, "Hello", seed=7, max_tokens=8)
+    found, refs = lab.explore(4, 2), [weakref.ref(thing) for thing in (lab, lab.view, lab.bar)]
+    del lab
+    until(lambda: gc.collect() is not None and not any(ref() for ref in refs))
+    assert len(found)
+
+
 def test_a_view_of_a_lab_that_somebody_holds_keeps_the_lab_open(tiny_model):
     strip = ml.labs.SamplerLab(tiny_model, "Hello", max_tokens=4).strip
     panel = ml.labs.SamplerLab(tiny_model, "Hello", max_tokens=4).panel

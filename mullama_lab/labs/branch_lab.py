@@ -29,7 +29,7 @@ from mullama_lab.errors import MullamaError
 from mullama_lab.glyphs import brief
 from mullama_lab.labs import _branch_code
 from mullama_lab.labs._bench import Bench
-from mullama_lab.labs._exploring import Exploring
+from mullama_lab.labs._explorer import Explorer
 from mullama_lab.labs._lab import CLOSED, must_be_text
 from mullama_lab.labs._room import Room, to_prune
 from mullama_lab.labs._trees import Trees, ending_of
@@ -92,7 +92,7 @@ class BranchLab(Bench):
         self._running: dict[Run, None] = {}  # until their traces are in a tree
         self._asked: dict[Run, tuple[tuple[int, ...], int]] = {}  # branches on their way
         self._trees = Trees(lambda: self.tree)
-        self._exploring = Exploring(self.session, self.bar, self._origin)
+        self._explorer = Explorer(self.session, self.bar, self._origin)
         self._unwatch: Undo = lambda: None
         self._chain = Chain()
         self.chain = Chain.of(chain)
@@ -134,7 +134,7 @@ class BranchLab(Bench):
     @property
     def exploration(self) -> Exploration | None:
         """The newest exploration."""
-        return self._exploring.exploration
+        return self._explorer.exploration
 
     def set(self, **settings: Any) -> None:
         """Change settings: prompt, seed, max_tokens, chain; budget and length of an exploration.
@@ -203,7 +203,7 @@ class BranchLab(Bench):
     def start_explore(self, budget: int | None = None, length: int | None = None) -> Exploration:
         """Begin to explore and return at once; see `explore`."""
         self._must_be_open()
-        return self._exploring.start(budget, length)
+        return self._explorer.start(budget, length)
 
     def explore(self, budget: int | None = None, length: int | None = None) -> Exploration:
         """Find the likeliest paths after the selected segment, or after the prompt.
@@ -218,11 +218,11 @@ class BranchLab(Bench):
             ValueError: one is going on, or a number is out of range.
             ContextFull: the paths might become longer than the context.
         """
-        return self._exploring.see_through(self.start_explore(budget, length))
+        return self._explorer.see_through(self.start_explore(budget, length))
 
     def stop_exploring(self) -> None:
         """End the exploration; what was found stays."""
-        self._exploring.stop()
+        self._explorer.stop()
 
     def select(self, key: str) -> Trace:
         """Show the path that ends with a node of the tree."""
@@ -248,7 +248,7 @@ class BranchLab(Bench):
         with self._ended:
             while self._running:
                 self._ended.wait(WAIT_STEP)
-        self._exploring.join()
+        self._explorer.settle()
         self.strip.settle()
         self.panel.settle()
         self.branches.settle()
@@ -259,8 +259,7 @@ class BranchLab(Bench):
 
     def close(self, why: str = CLOSED) -> None:
         must_be_text("why", why)
-        self.stop_exploring()
-        self._exploring.join()
+        self._explorer.close()
         self._unwatch()
         self._unwatch = lambda: None
         super().close(why)

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
-from time import monotonic
 from typing import TypeAlias
 
+from mullama_lab.engine.latest_only import LatestOnly
+from mullama_lab.engine.leaving import usable_in_forks
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
-from mullama_lab.engine.worker import WAIT_STEP
-from mullama_lab.errors import MullamaError
 from mullama_lab.labs._lab import set_together
 from mullama_lab.studies.explore import Exploration
 from mullama_lab.widgets import ExploreBar
-
-log = logging.getLogger(__name__)
-
-NEWS_PERIOD = 0.05  # seconds between two messages
+from mullama_lab.widgets._followed_runs import MESSAGE_PERIOD
+from mullama_lab.widgets._kept import weakly
 
 Origin: TypeAlias = Callable[[], tuple[Trace, Tree]]
 
 
-class Exploring:
+class Explorer:
     """Runs one exploration at a time and shows it in a bar.
 
     Args:
@@ -37,17 +33,10 @@ class Exploring:
     def __init__(self, session: Session, bar: ExploreBar, origin: Origin) -> None:
         self.session, self.bar = session, bar
         self._origin = origin
-        self._lock = threading.RLock()
+        self._lock = usable_in_forks(threading.RLock())  # what begins, and what is said of it
         self.exploration: Exploration | None = None
-        self._thread: threading.Thread | None = None
-        self._idle = threading.Event()  # a thread's join does not survive an interrupt
-        self._idle.set()
-        self._said = 0.0
-
-    @property
-    def is_going_on(self) -> bool:
-        """Whether one is at work."""
-        return not self._idle.is_set()
+        self._work = LatestOnly("mullama-explore", weakly(bar.fail))
+        self._news = LatestOnly("mullama-explore-view", weakly(bar.fail), rest=MESSAGE_PERIOD)
 
     def start(self, budget: int | None = None, length: int | None = None) -> Exploration:
         """Begin an exploration; the numbers that are given go to the bar.
@@ -56,7 +45,7 @@ class Exploring:
             ValueError: one is going on, or a number is out of range.
         """
         with self._lock:
-            if self.is_going_on:
+            if self._work.is_busy:
                 raise ValueError("an exploration is going on. Stop it first.")
             bar = self.bar
             given = (("budget", budget), ("length", length))
@@ -65,66 +54,59 @@ class Exploring:
             exploration = Exploration(
                 start, on=self.session, budget=bar.budget, max_tokens=bar.length, into=tree
             )
-            self._begin(exploration)
+            exploration.on_news = weakly(self._show_soon)
+            self.exploration = exploration
+            with bar.hold_sync():
+                bar.message, bar.found, bar.state = "", {}, "running"
+            self._work.submit(lambda: self._explore(exploration))
         return exploration
 
     def see_through(self, exploration: Exploration) -> Exploration:
         """Wait for its end, which an interrupt brings; what made it fail is raised."""
         try:
-            self.join()
+            self.settle()
         except BaseException:
             exploration.stop()
-            self.join()
+            self.settle()
             raise
         if exploration.error is not None:
             raise exploration.error
         return exploration
-
-    def _begin(self, exploration: Exploration) -> None:
-        self.exploration = exploration
-        exploration.on_news = self._news
-        with self.bar.hold_sync():
-            self.bar.message, self.bar.found, self.bar.state = "", {}, "running"
-        self._idle.clear()
-        self._thread = threading.Thread(
-            target=self._explore, args=(exploration,), name="mullama-explore", daemon=True
-        )
-        self._thread.start()
 
     def stop(self) -> None:
         """End it; what was found stays."""
         if self.exploration is not None:
             self.exploration.stop()
 
-    def join(self) -> None:
-        """Wait for its end, in steps: not every interrupt ends a wait."""
-        if self._thread is not threading.current_thread():
-            while not self._idle.wait(WAIT_STEP):
-                pass
+    def settle(self) -> None:
+        """Wait for its end; for code, not for callbacks."""
+        self._work.settle()
+
+    def close(self) -> None:
+        """End it, and wait for that; another one cannot begin."""
+        self.stop()
+        self._work.settle()
+        self._work.close()
+        self._news.close()
 
     def _explore(self, exploration: Exploration) -> None:
         try:
             exploration.run(progress=False)
-        except Exception as error:
-            if not isinstance(error, (MullamaError, ValueError)):
-                log.exception("an exploration failed")
-            self.bar.fail(error)
         finally:
-            with self.bar.hold_sync():
-                self._say(exploration)
+            with self._lock, self.bar.hold_sync():
+                self._show()
                 self.bar.state = exploration.state
-            self._idle.set()
 
-    def _news(self) -> None:
-        exploration, now = self.exploration, monotonic()
-        if exploration is not None and now - self._said >= NEWS_PERIOD:
-            self._said = now
-            self._say(exploration)
+    def _show_soon(self) -> None:
+        self._news.submit(self._show)
 
-    def _say(self, exploration: Exploration) -> None:
-        self.bar.found = {
-            "expanded": exploration.n_expanded,
-            "prefixes": len(exploration),
-            "leaves": len(exploration.leaves),
-            "mass": exploration.mass,
-        }
+    def _show(self) -> None:
+        with self._lock:
+            exploration = self.exploration
+            if exploration is not None:
+                self.bar.found = {
+                    "expanded": exploration.n_expanded,
+                    "prefixes": len(exploration),
+                    "leaves": len(exploration.leaves),
+                    "mass": exploration.mass,
+                }
