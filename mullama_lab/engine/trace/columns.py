@@ -7,7 +7,7 @@ for pandas and the file follow from that line; `StepRecord` has a field of the s
 
 from __future__ import annotations
 
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, NoReturn, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +36,8 @@ class Column(property, Generic[K]):
         wide: bool = False,
         absent: float | None = None,
     ) -> None:
-        super().__init__(doc=doc)
+        super().__init__()
+        self.__doc__ = f"{doc} {np.dtype(kind)}, shape {'(n, top)' if wide else '(n,)'}."
         self.kind, self.fill, self.wide, self.absent = kind, fill, wide, absent
 
     def __set_name__(self, owner: type, name: str) -> None:
@@ -49,6 +50,9 @@ class Column(property, Generic[K]):
     def __get__(self, instance: StepColumns | None, owner: type | None = None, /) -> Any:
         return self if instance is None else instance.column(self.name)
 
+    def __set__(self, instance: Any, value: NoReturn, /) -> NoReturn:
+        raise AttributeError(f"{self.name} cannot be set: what a trace records is not altered.")
+
     def blank(self, n: int, top: int) -> NDArray[K]:
         """An array with room for n steps."""
         return np.full((n, top) if self.wide else n, self.fill, self.kind)
@@ -58,7 +62,11 @@ class Column(property, Generic[K]):
         array = np.array(values, self.kind)
         if not issubclass(self.kind, np.floating) and not np.array_equal(array, np.array(values)):
             raise ValueError(f"{self.name} has what is no {self.kind.__name__}")
-        return array.reshape(n, top) if self.wide else array
+        if self.wide:
+            return array.reshape(n, top)
+        if array.shape != (n,):
+            raise ValueError(f"{self.name} has the shape {array.shape}, not ({n},)")
+        return array
 
 
 class StepColumns:

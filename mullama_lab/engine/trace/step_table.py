@@ -182,7 +182,7 @@ class StepTable:
         table._pieces = [bytes.fromhex(piece) for piece in data["pieces"]]
         table.texts = StepTexts([bytes.fromhex(text) for text in data["texts"]])
         lists = (table._n_kept, table._states, table._pieces, table.texts.parts)
-        if any(len(column) != n for column in (*table._arrays.values(), *lists)):
+        if any(len(column) != n for column in lists):
             raise ValueError("its columns differ in length")
         if data["text_bytes"] is not None:
             table.texts.end_at(whole("text_bytes", data["text_bytes"], 0, 1 << 40))

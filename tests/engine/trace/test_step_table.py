@@ -39,9 +39,11 @@ def table(n: int, top: int = 2) -> StepTable:
 def test_every_column_is_a_documented_property_and_a_field_of_the_record():
     fields = {field.name for field in dataclasses.fields(StepRecord)}
     assert {*NARROW, *WIDE} == set(COLUMNS) <= fields
+    assert len({column.__doc__ for column in COLUMNS.values()}) == len(COLUMNS)
     for name, column in COLUMNS.items():
         assert getattr(Trace, name) is column and name in dir(Trace)
-        assert len(column.__doc__) > 10
+        shape = "(n, top)" if name in WIDE else "(n,)"
+        assert column.__doc__.endswith(f". {np.dtype(column.kind)}, shape {shape}.")
 
 
 def test_a_step_holds_what_its_record_says():

@@ -124,9 +124,8 @@ def test_the_arrays_cannot_be_written_to(trace):
         with pytest.raises(ValueError, match="read-only"):
             getattr(trace, name)[0] = 5
         assert name in dir(trace)
-        with pytest.raises(AttributeError):
+        with pytest.raises(AttributeError, match=f"{name} cannot be set"):
             setattr(trace, name, [5])
-        assert getattr(Trace, name).__doc__
     with pytest.raises(AttributeError, match="'Trace' object has no attribute 'logprobs'"):
         _ = trace.logprobs
 
@@ -297,6 +296,8 @@ def test_traces_differ_when_a_token_or_a_chain_does(session, trace):
         lambda d: d.update(texts=["zz"] * 20),
         lambda d: d.update(n_kept=d["n_kept"][1:]),
         lambda d: d["columns"].update(rank=[1]),
+        lambda d: d["columns"].update(rank=[[1]] * 20),
+        lambda d: d["columns"].update(entropy=[[1.0, 2.0]] * 20),
         lambda d: d["columns"].update(token=["a"] * 20),
         lambda d: d["columns"].update(token=[2**40] * 20),
         lambda d: d["columns"].pop("entropy"),
