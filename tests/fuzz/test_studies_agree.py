@@ -28,7 +28,6 @@ from mullama_lab.studies.replay import replay, stage_effects
 from mullama_lab.widgets import WhatIf
 
 N = 10  # tokens of a run
-LEARNING = (s.Mirostat, s.MirostatV2, s.AdaptiveP)
 PLACES = (0, 4, N - 1)  # steps that are looked at closely
 
 
@@ -347,7 +346,7 @@ def intervals(trace, chain, case, model, counts):
     rule = name.kind.settings()[setting]
     low, high = found.slider
     some = {low, high, low + case.value * (high - low), found.now, *found.low, *found.high}
-    learns = any(isinstance(x, LEARNING) for c in schedule.values() for x in c)
+    learns = any(x.learns for c in schedule.values() for x in c)
     nudge = 1 if rule.kind == "int" else 1.01 * PRECISION * (rule.slider[1] - rule.slider[0])
     beyond = {*(found.low[found.flips_low] - nudge), *(found.high[found.flips_high] + nudge)}
     for value in some | (set() if learns else beyond):

@@ -112,7 +112,8 @@ class ChainSampler:
         if self.inert[place]:
             return False
         self.samplers[place].apply(self.candidates, step)
-        self._must_be_usable(place)
+        if self._changes[place] or not self.candidates.fields.size:
+            self._must_be_usable(place)
         return True
 
     def draw(self, step: int) -> int:
@@ -138,9 +139,7 @@ class ChainSampler:
                 self.samplers[place] = self.chain[place].built(start)
 
     def _must_be_usable(self, place: int) -> None:
-        """Something is left, and nothing that llama.cpp cannot sort or normalise."""
-        if not self._changes[place] and self.candidates.size:
-            return
+        """`NoCandidates` if nothing is left, or what llama.cpp cannot sort or normalise."""
         stage = self.chain.stages[place]
         logits = self.candidates.window["logit"]
         top = logits.max() if len(logits) else -np.inf
@@ -200,7 +199,7 @@ class SurvivorCount:
     def count(self, place: int, candidates: native.Candidates, inert: bool) -> None:
         """Take note of what stage `place` left."""
         if not inert:
-            size = candidates.size
+            size = candidates.fields.size
             if self.masking[place] or (self._masked and size != self._size):
                 self._masked = size - candidates.n_possible()
             self._size = size
