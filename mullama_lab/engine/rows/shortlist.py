@@ -1,8 +1,8 @@
 """The tokens among which a row's k likeliest are, found without sorting the row.
 
-The row is dealt into hands, one token in every few hundred to each. Each of the k hands with the
-largest maxima holds a logit at least as large as the k-th of these maxima, so no smaller logit is
-among the k largest of the row.
+The row is split into groups of 64 tokens. Each of the k groups with the largest maxima holds a
+logit at least as large as the k-th of these maxima, so no smaller logit is among the k largest of
+the row.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine.native.library import LARGEST_LOGIT
 
-HAND = 64  # tokens
+GROUP = 64  # tokens, n_groups apart in the vocabulary
 
 
 def shortlist(
@@ -24,17 +24,17 @@ def shortlist(
     logits are equal, as llama.cpp then orders them by how it sorts, or if a logit is not one that
     llama.cpp can sample from.
     """
-    n_hands = len(row) // HAND
-    if n_hands < 2 * k:
+    n_groups = len(row) // GROUP
+    if n_groups < 2 * k:
         return None
-    n_dealt = n_hands * HAND
-    dealt, rest = row[:n_dealt].reshape(HAND, n_hands), row[n_dealt:]
-    best = dealt.max(axis=0)
+    n_grouped = n_groups * GROUP
+    groups, rest = row[:n_grouped].reshape(GROUP, n_groups), row[n_grouped:]
+    best = groups.max(axis=0)
     highest = np.maximum(best.max(), rest.max(initial=-np.inf))  # carries a NaN along
-    least = np.partition(best, n_hands - k)[n_hands - k]
-    hands = (best >= least).nonzero()[0]
-    deal, hand = (dealt[:, hands] >= least).nonzero()
-    ids = np.append(deal * n_hands + hands[hand], n_dealt + (rest >= least).nonzero()[0])
+    least = np.partition(best, n_groups - k)[n_groups - k]
+    chosen = (best >= least).nonzero()[0]
+    row_of, column = (groups[:, chosen] >= least).nonzero()
+    ids = np.append(row_of * n_groups + chosen[column], n_grouped + (rest >= least).nonzero()[0])
     logits = row[ids]
     usable = abs(highest) <= LARGEST_LOGIT and least > -np.inf
     return (ids, logits) if usable and len(set(logits.tolist())) == len(ids) else None

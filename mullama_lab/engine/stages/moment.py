@@ -21,7 +21,7 @@ from mullama_lab.engine.options import MAX_SEED, MAX_STEP, whole
 from mullama_lab.engine.rows.tail import CLOSED, Tail, Uncovered, log_total
 from mullama_lab.engine.stages.chain import Chain
 from mullama_lab.engine.stages.chain_sampler import ChainSampler
-from mullama_lab.engine.stages.preview import row_and_history
+from mullama_lab.engine.stages.given_row import row_and_history
 from mullama_lab.engine.stages.randomness import uniform
 from mullama_lab.engine.stages.stage import Known, Stage
 from mullama_lab.engine.stages.stage_sampler import State

@@ -7,17 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mullama_lab.engine.rows.shortlist import HAND, shortlist
+from mullama_lab.engine.rows.shortlist import GROUP, shortlist
 from mullama_lab.engine.stages import Penalties, Temperature, TopK, TopP
 from mullama_lab.engine.stages.chain_sampler import ChainSampler
 from mullama_lab.errors import DecodeError
 
 
-@given(n=st.integers(HAND, 5000), k=st.integers(1, 60), seed=st.integers(0, 2**32 - 1))
+@given(n=st.integers(GROUP, 5000), k=st.integers(1, 60), seed=st.integers(0, 2**32 - 1))
 def test_it_holds_the_k_likeliest_in_vocabulary_order(n, k, seed):
     row = np.random.default_rng(seed).permutation(n).astype(np.float32)
     found = shortlist(row, k)
-    if n // HAND < 2 * k:
+    if n // GROUP < 2 * k:
         assert found is None
         return
     ids, logits = found
