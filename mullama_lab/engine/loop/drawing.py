@@ -38,6 +38,7 @@ class Draw:
     state: tuple[State, ...]
     decode_ns: int
     sample_ns: int
+    constraint_ns: int
     seconds: float = 0.0  # since the beginning
 
 
@@ -72,7 +73,8 @@ class Drawing:
             n_kept=tuple(self.survivors.counts),
             state=state,
             decode_ns=decode_ns,
-            sample_ns=sample_ns,
+            sample_ns=sample_ns - self.work.constraint_ns,
+            constraint_ns=self.work.constraint_ns,
         )
         self.work.accept(token)
         return draw
@@ -91,6 +93,7 @@ class Drawing:
             state=draw.state,
         )
         record.decode_ns, record.sample_ns = draw.decode_ns, draw.sample_ns
+        record.constraint_ns = draw.constraint_ns
         record.capture_ns = perf_counter_ns() - began
         self.trace.append(record)
 

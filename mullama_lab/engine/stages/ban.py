@@ -58,6 +58,7 @@ class Ban(Stage):
         "llama.cpp's logit bias of minus infinity"
     )
     moves = False
+    constrains = True
     masked_tokens = "left"
     words: tuple[str, ...] = list_setting(
         (),

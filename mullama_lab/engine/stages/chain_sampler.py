@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import accumulate
+from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,7 +49,8 @@ class ChainSampler:
 
     `apply` leaves in `candidates` what the last stage left, with probabilities where `dist`
     normalised them, and returns the token that the seed draws at that step. `inert` says of each
-    stage whether it does nothing.
+    stage whether it does nothing; `constraint_ns` is what those that constrain took of the last
+    row.
     """
 
     def __init__(
@@ -75,12 +77,14 @@ class ChainSampler:
         self.samplers = [stage.built(start) for stage, start in zip(chain, self._starts)]
         self.candidates = candidates or native.Candidates(model.n_vocab)
         self._dist = Draws(seed, step)
+        self.constraint_ns = 0
         self._note_facts()
 
     def _note_facts(self) -> None:
         """What each token would otherwise have to ask the stages."""
         self.inert = [type(sampler) is Idle for sampler in self.samplers]
         self._changes = [stage.masks or stage.moves for stage in self.chain]
+        self._constrains = [stage.constrains for stage in self.chain]
         acting = (stage for stage, inert in zip(self.chain, self.inert) if not inert)
         first = next(acting, None)
         # How many of the likeliest tokens are all that matter; 0 if more do.
@@ -103,8 +107,13 @@ class ChainSampler:
         else:
             must_be_sound(row)
             candidates.load(row)
-        for place in range(len(self.samplers)):
-            on_stage(place, candidates, not self.apply_stage(place, step))
+        self.constraint_ns = 0
+        for place, constrains in enumerate(self._constrains):
+            began = perf_counter_ns() if constrains else 0
+            acted = self.apply_stage(place, step)
+            if constrains:
+                self.constraint_ns += perf_counter_ns() - began
+            on_stage(place, candidates, not acted)
         return self.draw(step)
 
     def apply_stage(self, place: int, step: int) -> bool:

@@ -78,6 +78,7 @@ class Stage:
     masks: ClassVar[bool] = True  # give some minus infinity, instead of taking them out
     moves: ClassVar[bool] = True  # change the logits of those that it leaves
     draws: ClassVar[bool] = False  # draw random numbers of its own
+    constrains: ClassVar[bool] = False  # rule out what the text must not have: timed apart
     keeps_beginning: ClassVar[bool] = False  # if they are sorted, keep the first few of them
 
     # What it goes by.

@@ -117,6 +117,7 @@ class Mask(Stage):
     label: ClassVar[str] = "Mask"
     source: ClassVar[str] = "equal to llama.cpp's logit bias of minus infinity"
     moves = False
+    constrains = True
     masked_tokens = "left"
     allow: tuple[int, ...] | None = list_setting(
         None,

@@ -85,8 +85,8 @@ class StepColumns:
     decode_ns = Column(
         np.int64, "Time of the whole batch that the row came from, other texts in it included."
     )
-    sample_ns = Column(np.int64, "Time of the chain and the draw.")
-    constraint_ns = Column(np.int64, "Time of stages that constrain the text; 0: there is none.")
+    sample_ns = Column(np.int64, "Time of the other stages and the draw.")
+    constraint_ns = Column(np.int64, "Time of stages that constrain the text, such as a Mask.")
     capture_ns = Column(
         np.int64, "Time of making the record; it passes while the next token is decoded."
     )

@@ -16,6 +16,7 @@ from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.rows.capture import KEEP_LEAST
 from mullama_lab.engine.stages import (
+    Ban,
     Chain,
     Custom,
     Greedy,
@@ -116,7 +117,17 @@ def test_columns_are_arrays_of_one_length_with_their_types(trace):
     assert columns["top_ids"].shape == columns["after_logprobs"].shape == (20, 12)
     assert (columns["decode_ns"] > 0).all()
     assert (columns["sample_ns"] > 0).all()
-    assert (columns["constraint_ns"] == 0).all()
+
+
+def test_what_constrains_the_text_is_timed_apart_from_the_other_stages(session):
+    def constraint_ns(chain):
+        trace = session.generate("x", chain, max_tokens=4, seed=1)
+        assert (trace.sample_ns > 0).all() and trace[0].constraint_ns == trace.constraint_ns[0]
+        return trace.constraint_ns
+
+    assert (constraint_ns(NO_END | TopK(5)) > 0).all()
+    assert (constraint_ns(TopK(5) | Ban(["a word"])) > 0).all()
+    assert (constraint_ns(TopK(5) | Temperature(0.5)) == 0).all()
 
 
 def test_the_arrays_cannot_be_written_to(trace):
