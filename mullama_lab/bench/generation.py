@@ -183,7 +183,7 @@ class _BareLoop:
     def _default_chain(self) -> Any:
         chain = C.llama_sampler_chain_init(C.llama_sampler_chain_default_params())
         breakers = (ctypes.c_char_p * 4)(b"\n", b":", b'"', b"*")
-        vocab = self.model._vocab
+        vocab = self.model._memory.vocabulary
         for stage in (
             C.llama_sampler_init_penalties(self.model.n_vocab, 64, 1.0, 0.0, 0.0),
             C.llama_sampler_init_dry(vocab, 0.0, 1.75, 2, 64, breakers, 4),

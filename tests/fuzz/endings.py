@@ -57,7 +57,7 @@ def load(**options):
 
 
 def pieces():
-    model()._pieces.clear()
+    model().vocabulary._bytes.clear()
     model().detokenize(range(3, 250))
     model().is_control(5)
 

@@ -129,7 +129,10 @@ WORK = {
     "undo": lambda b, c: b.talk.undo(),
     "own session": own_session,
     "tokenize": lambda b, c: b.model.tokenize("abc " * c.randrange(200)),
-    "detokenize": lambda b, c: (b.model._pieces.clear(), b.model.detokenize(range(3, 250))),
+    "detokenize": lambda b, c: (
+        b.model.vocabulary._bytes.clear(),
+        b.model.detokenize(range(3, 250)),
+    ),
     "preview": lambda b, c: OTHER.preview([0.0] * b.model.n_vocab, model=b.model, seed=1),
     "render": lambda b, c: b.model.render_chat([{"role": "user", "content": "hello"}]),
     "replay": lambda b, c: replay(b.trace, OTHER, on=b.session),

@@ -115,7 +115,7 @@ class MultiVectorEncoder(ContextOwner):
     def _open(self, batch_tokens: int | None) -> None:
         """Open the network, and start the thread that owns it."""
         self._stop = StopFlag()
-        with self.model._in_use():
+        with self.model._memory.in_use():
             self._network = Network(
                 self.model, batch_tokens=batch_tokens, n_threads=self.n_threads, stop=self._stop
             )

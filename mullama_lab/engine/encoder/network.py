@@ -124,7 +124,7 @@ def must_encode(model: Model) -> None:
             f"{model.name} ({model.architecture}) has an encoder and a decoder; its vectors are "
             "not those of a text alone. Use an embedding model or a decoder-only one."
         )
-    with model._in_use():
+    with model._memory.in_use():
         width = vector_width(model._handle)
     wrong = projection.problem(model.projection, model.n_embd, width)
     if wrong:

@@ -45,7 +45,7 @@ class Stops:
         """
         strings, tokens = stop_strings_and_tokens(stop)
         patterns = (pattern for text in strings for pattern in _patterns(model, text))
-        return cls(tuple(patterns), frozenset(map(model._check_token, tokens)))
+        return cls(tuple(patterns), frozenset(map(model.vocabulary.check, tokens)))
 
 
 def _patterns(model: Model, text: str) -> Iterator[Symbols]:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,22 +18,19 @@ from mullama_lab import hub
 from mullama_lab.engine.chat import Chat, RenderedChat, rendered
 from mullama_lab.engine.gguf.check import CheckedFile, check, parts
 from mullama_lab.engine.handle import Handle
-from mullama_lab.engine.leaving import NativeMemory, end_daemon_thread
 from mullama_lab.engine.model.card import in_words, model_card
 from mullama_lab.engine.model.loading import Progress, reporter, say_warnings
+from mullama_lab.engine.model_memory import ModelMemory
 from mullama_lab.engine.native import VERSION
 from mullama_lab.engine.native import model as native
 from mullama_lab.engine.options import flag, whole
 from mullama_lab.engine.probe import must_survive
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.vocabulary.tokenizing import tokenize
+from mullama_lab.engine.vocabulary.vocabulary import Vocabulary
 from mullama_lab.engine.weight_files import WeightFiles
 from mullama_lab.engine.worker import WAIT_STEP
-from mullama_lab.errors import ClosedError
-from mullama_lab.glyphs import brief, one_line, visible
-
-_NO_IDS = (str, bytes, bytearray, memoryview, Mapping, Set)  # no order, or no numbers meant
-_CONTROL = 1 << 3  # llama.cpp's LLAMA_TOKEN_ATTR_CONTROL
+from mullama_lab.glyphs import one_line, visible
 
 
 class Model(Handle):
@@ -56,6 +52,7 @@ class Model(Handle):
         add_bos, add_eos: whether `tokenize` adds these tokens.
         chat_template: the Jinja source of its chat template, or None.
         metadata: everything the file says about the model; large arrays are read when used.
+        vocabulary: its tokens, one by one.
         special_tokens: name to id, such as {"bos": 1, "eos": 2}.
         projection: (numbers in, numbers out) of each layer in the file that makes a token's vector
             of what the network gives, such as ((1024, 128),) of LFM2-ColBERT; () for most.
@@ -96,14 +93,18 @@ class Model(Handle):
         self._missing_bytes = file.missing_bytes
         self.projection = file.projection
         self.vocab_only = vocab_only
-        self._pointer = handle
-        self._vocabulary = native.get_vocabulary(handle)
-        self._memory = NativeMemory(handle, native.free_model)
+        vars(self).update(native.facts(handle, vocab_only=vocab_only))
+        self._memory = ModelMemory(handle, self.name)
         weakref.finalize(self, self._memory.close).atexit = False  # nor is it forgotten there
         self._handles: weakref.WeakSet[Handle] = weakref.WeakSet()  # sessions and encoders
-        self._pieces: dict[tuple[int, bool], bytes] = {}
-        self._ending: dict[int, bool] = {}
-        vars(self).update(native.facts(handle, vocab_only=vocab_only))
+        self.vocabulary = Vocabulary(
+            self._memory,
+            n_tokens=self.n_vocab,
+            kind=self.vocab_type,
+            adds_space=bool(
+                self.metadata.get("tokenizer.ggml.add_space_prefix", self.vocab_type == "SPM")
+            ),
+        )
         self.architecture = str(self.metadata.get("general.architecture", ""))
         if vocab_only:  # llama.cpp leaves these at 0
             self.n_layer, self.n_embd, self.n_ctx_train = (
@@ -112,7 +113,7 @@ class Model(Handle):
             )
         self.chat_template = native.chat_template(handle)
         self.special_tokens: Mapping[str, int] = MappingProxyType(
-            native.special_tokens(self._vocabulary)
+            native.special_tokens(self._memory.vocabulary)
         )
 
     @classmethod
@@ -183,34 +184,15 @@ class Model(Handle):
     @property
     def closed(self) -> bool:
         """Whether the model was closed."""
-        return self._pointer is None
+        return self._memory.closed
 
     @property
     def _handle(self) -> Any:
-        self.must_be_open()
-        return self._pointer
-
-    @property
-    def _vocab(self) -> Any:
-        self.must_be_open()
-        return self._vocabulary
+        return self._memory.handle
 
     def must_be_open(self) -> None:
         """Refuse a model that was closed; ClosedError."""
-        if self._pointer is None:
-            end_daemon_thread()
-            raise ClosedError(f"the model {self.name} is closed. Load it again with Model.load.")
-
-    @contextmanager
-    def _in_use(self) -> Iterator[Any]:
-        """The vocabulary, which `close` will not free before the block ends."""
-        if not self._memory.enter():
-            self._pointer = None
-        self.must_be_open()
-        try:
-            yield self._vocabulary
-        finally:
-            self._memory.leave()
+        self._memory.must_be_open()
 
     def close(self) -> None:
         """Close what was opened on this model, then free it. Closing twice is fine."""
@@ -218,7 +200,7 @@ class Model(Handle):
         while not ended:  # another thread may open one meanwhile
             for handle in list(self._handles):
                 handle.close()
-            self._pointer = None
+            self._memory.closed = True
             self._memory.hurry()
             ended = self._memory.ended_within(WAIT_STEP)
         self._weight_files.close()
@@ -309,47 +291,25 @@ class Model(Handle):
 
         Control tokens such as `</s>` are left out unless `special`.
         """
-        checked = self._check_tokens(tokens, "tokens are a list of token ids")
-        data = b"".join(self.piece(token, special=special) for token in checked)
-        return data[1:] if self._adds_space and data.startswith(b" ") else data
+        return self.vocabulary.joined(tokens, special=flag("special", special))
 
     def piece(self, token: int, *, special: bool = True) -> bytes:
         """The bytes one token stands for; for a control token its name, or b"" if not `special`.
 
         A model without a vocabulary has numbers for names: b"<7>".
         """
-        if type(token) is not int:  # 1.0 would find the piece of 1
-            token = self._check_token(token)
+        named, plain = self.vocabulary.bytes_of(token)
         if type(special) is not bool:
             special = flag("special", special)
-        found = self._pieces.get((token, special))
-        if found is not None:
-            return found
-        token = self._check_token(token)
-        if self.vocab_type == "NONE":  # llama.cpp aborts when asked
-            return b"<%d>" % token if special else b""
-        with self._in_use() as vocabulary:
-            found = native.piece(vocabulary, token, special=bool(special))
-        self._pieces[token, special] = found
-        return found
+        return named if special else plain
 
     def is_eog(self, token: int) -> bool:
         """Whether this token ends a generation (end of text, of turn, of message)."""
-        token = self._check_token(token)
-        found = self._ending.get(token)
-        if found is None:
-            with self._in_use() as vocabulary:
-                found = self.vocab_type != "NONE" and native.is_eog(vocabulary, token)
-            self._ending[token] = found
-        return found
+        return self.vocabulary.is_eog(token)
 
     def is_control(self, token: int) -> bool:
         """Whether this token steers the model and is no text."""
-        token = self._check_token(token)
-        if self.vocab_type == "NONE":
-            return False
-        with self._in_use() as vocabulary:
-            return bool(native.attributes(vocabulary, token) & _CONTROL)
+        return self.vocabulary.is_control(token)
 
     @property
     def bos(self) -> int | None:
@@ -365,32 +325,6 @@ class Model(Handle):
     def eot(self) -> int | None:
         """The token that ends a turn of a chat."""
         return self.special_tokens.get("eot")
-
-    @property
-    def _adds_space(self) -> bool:
-        return bool(self.metadata.get("tokenizer.ggml.add_space_prefix", self.vocab_type == "SPM"))
-
-    def _check_token(self, token: int) -> int:
-        try:
-            if isinstance(token, bool):
-                raise TypeError
-            token = token.__index__()
-        except (AttributeError, TypeError):  # an array has __index__ and refuses
-            raise TypeError(f"a token id must be a whole number, not {brief(token)}.") from None
-        if not 0 <= token < self.n_vocab:
-            raise ValueError(
-                f"token {brief(token)} is outside the vocabulary of {self.name}: "
-                f"ids go from 0 to {self.n_vocab - 1}."
-            )
-        return token
-
-    def _check_tokens(self, tokens: Any, rule: str) -> list[int]:
-        """Token ids in order, as a caller gives them."""
-        n_dims = getattr(tokens, "ndim", 1)
-        if isinstance(tokens, _NO_IDS) or not isinstance(tokens, Iterable) or n_dims != 1:
-            dims = f" of {n_dims} dimensions" if n_dims != 1 else ""
-            raise TypeError(f"{rule}, not {type(tokens).__name__}{dims}.")
-        return [self._check_token(token) for token in tokens]
 
     # -- display ----------------------------------------------------------------------------
 

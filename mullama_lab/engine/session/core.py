@@ -82,7 +82,7 @@ class SessionCore(ContextOwner):
             }
         )
         stop = native.StopFlag()
-        with model._in_use():
+        with model._memory.in_use():
             handle = native.new_context(
                 model._handle,
                 n_ctx=max(n_ctx, n_seq_max),  # it aborts on fewer; its own rounding is left unused

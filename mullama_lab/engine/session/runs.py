@@ -334,7 +334,9 @@ class SessionRuns(SessionCache):
             tokens = self.model.tokenize(prompt, add_special=True, parse_special=True)
         else:
             _must_be_no_chat(prompt)
-            tokens = self.model._check_tokens(prompt, "a prompt is a text or a list of token ids")
+            tokens = self.model.vocabulary.check_all(
+                prompt, "a prompt is a text or a list of token ids"
+            )
         if not tokens and self.model.bos is not None:
             tokens = [self.model.bos]
         if not tokens:

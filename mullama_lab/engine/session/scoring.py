@@ -128,7 +128,7 @@ def tokens_after(
 def _after(session: SessionScoring, prompt: Prompt, tokens: list[int], text: Prompt) -> list[int]:
     model = session.model
     if not isinstance(text, str):
-        return model._check_tokens(text, "a text is a str or a list of token ids")
+        return model.vocabulary.check_all(text, "a text is a str or a list of token ids")
     must_be_short(model, text, session.n_ctx)
     if isinstance(prompt, str) and prompt:
         whole = model.tokenize(prompt + text, add_special=True, parse_special=True)

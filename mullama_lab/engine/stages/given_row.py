@@ -30,7 +30,7 @@ def row_and_history(
         raise TypeError(f"model={brief(model)}: give the Model, such as session.model.")
     checked = _checked_row(row, model.n_vocab)
     rule = "history is token ids in order, such as trace.history(step)"
-    return checked, model._check_tokens(history, rule)
+    return checked, model.vocabulary.check_all(history, rule)
 
 
 def _checked_row(row: ArrayLike, n_vocab: int) -> Logits:

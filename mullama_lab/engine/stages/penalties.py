@@ -206,7 +206,7 @@ def _must_be_breaker(text: object) -> None:
 def _dry(model: Model, stage: DRY, last_n: int) -> native.NativeSampler:
     """DRY without history, to be cloned: reading the vocabulary for breakers is slow."""
     settings = (stage.multiplier, stage.base, stage.allowed_length)
-    return native.dry_sampler(model._vocab, *settings, last_n, stage.breakers)
+    return native.dry_sampler(model._memory.vocabulary, *settings, last_n, stage.breakers)
 
 
 def repeated(seen: NDArray[np.int32], token: int, n: int | None) -> tuple[tuple[int, ...], int]:

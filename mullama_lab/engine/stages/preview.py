@@ -133,7 +133,7 @@ def preview(
     seed = whole("seed", seed, 0, MAX_SEED)
     step = whole("step", step, 0, MAX_STEP)
     top = whole("top", top, 1, 2**31)
-    with model._in_use(), _scratch(model.n_vocab) as scratch:
+    with model._memory.in_use(), _scratch(model.n_vocab) as scratch:
         work = ChainSampler(
             chain,
             model,

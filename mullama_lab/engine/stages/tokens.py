@@ -193,7 +193,7 @@ class Infill(Stage):
 class _Infill(Memoryless):
     def __init__(self, model: Model) -> None:
         self.model = model
-        self.sampler = native.sampler("infill", model._vocab)
+        self.sampler = native.sampler("infill", model._memory.vocabulary)
 
     def apply(self, candidates: native.Candidates, step: int) -> None:
         if candidates.size > INFILL_MOST:

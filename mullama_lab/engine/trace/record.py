@@ -82,8 +82,7 @@ class StepRecord:
             outcome = standing[0], facts.top_ids, top_logprobs
         return cls(  # in the fields' order: by name it takes a microsecond a token more
             token,
-            model.piece(token),
-            model.piece(token, special=False),
+            *model.vocabulary.bytes_of(token),
             standing[0],
             outcome[0],
             standing[1],
@@ -116,10 +115,11 @@ class StepRecord:
             logprob_after: the token's log-probability after the chain; minus infinity if the
                 chain had removed it.
         """
+        piece, text = model.vocabulary.bytes_of(token)
         return cls(
             token=token,
-            piece=model.piece(token),
-            text=model.piece(token, special=False),
+            piece=piece,
+            text=text,
             logprob=standing[0],
             logprob_after=logprob_after,
             rank=standing[1],

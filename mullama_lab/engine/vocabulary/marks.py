@@ -42,7 +42,7 @@ class Mark(NamedTuple):
 @once_per_model
 def marks_of(model: Model) -> tuple[Mark, ...]:
     """The marks of a vocabulary, in the order in which llama.cpp looks for them."""
-    with model._in_use() as vocabulary:
+    with model._memory.in_use() as vocabulary:
         found = native.special_texts(vocabulary)
     found.sort(key=lambda mark: -len(mark[0]))
     return tuple(Mark(name.decode("utf-8", "replace"), *rest) for name, *rest in found if name)
@@ -233,7 +233,7 @@ def _as_plain_text(model: Model, text: str, bounds: Sequence[int]) -> list[int]:
 
 def _going_on(model: Model, text: str) -> list[int]:
     """The tokens of a text that goes on: without the space that is put before a beginning."""
-    if model._adds_space:
+    if model.vocabulary.adds_space:
         letter = private_letters(1, text)
         with suppress(ValueError):  # a vocabulary may not know the letter
             alone = model.tokenize(letter, add_special=False)

@@ -22,7 +22,7 @@ def one_token(model: Model, token: int | str) -> int:
         TypeError: neither an id nor a text.
     """
     if not isinstance(token, str):
-        return model._check_token(token)
+        return model.vocabulary.check(token)
     wanted = token.encode("utf-8", "surrogatepass")
     found = model.tokenize(token, add_special=False, parse_special=True)
     if len(found) == 1 and model.piece(found[0]) == wanted:

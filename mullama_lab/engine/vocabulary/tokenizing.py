@@ -28,7 +28,7 @@ def tokenize(model: Model, text: str, add_special: bool, parse_special: bool) ->
     def run() -> list[int]:
         tokens: list[int] = []
         for part in parts:
-            with model._in_use() as vocabulary:
+            with model._memory.in_use() as vocabulary:
                 tokens += native.tokenize(vocabulary, part.encode(), adds, parse_special)
         return tokens
 

@@ -58,6 +58,6 @@ def token_texts(model: Model) -> TokenTexts:
 
 @once_per_model
 def _read(model: Model) -> TokenTexts:
-    with model._in_use() as vocabulary:
+    with model._memory.in_use() as vocabulary:
         tokens = range(model.n_vocab)
         return TokenTexts([native.piece(vocabulary, token, special=False) for token in tokens])

@@ -28,7 +28,7 @@ def any_vocabulary(request, tmp_path):
 
 
 def of_llama_cpp(model, text, *, add_special):
-    with model._in_use() as vocabulary:
+    with model._memory.in_use() as vocabulary:
         return native.tokenize(vocabulary, text.encode(), add_special, True)
 
 

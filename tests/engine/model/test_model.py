@@ -320,7 +320,7 @@ def test_a_closed_model_says_so_and_keeps_what_it_knew(model):
         lambda: model.is_eog(1),
         lambda: model.session(),
         lambda: model._handle,
-        lambda: model._vocab,
+        lambda: model._memory.vocabulary,
     ):
         with pytest.raises(ClosedError, match="is closed. Load it again"):
             call()

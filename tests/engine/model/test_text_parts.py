@@ -34,7 +34,7 @@ def model_with_names(folder, vocabulary: str, **metadata) -> Model:
 
 
 def whole(model: Model, text: str, adds: bool, special: bool) -> list[int]:
-    with model._in_use() as vocabulary:
+    with model._memory.in_use() as vocabulary:
         return native.tokenize(vocabulary, text.encode(), adds, special)
 
 

@@ -146,7 +146,7 @@ class Bare:
             C.llama_sampler_chain_add(self.pointer, C.llama_sampler_init_dist(seed))
 
     def one(self, x, model, seed, xtc_seed):
-        C, n, vocab = self.C, model.n_vocab, model._vocab
+        C, n, vocab = self.C, model.n_vocab, model._memory.vocabulary
         whole = 1 << 17
         match x:
             case TopK():
