@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import logging
+import subprocess
+import sys
 import threading
 import time
 import weakref
@@ -259,6 +261,21 @@ def test_the_page_of_a_lab_that_is_closed_in_the_middle_says_how_its_run_ended(m
         assert run.done
         assert lab.panel.state == lab.strip.state == run.state
         assert lab.strip.n == len(run.trace)
+
+
+@pytest.mark.parametrize("lab", ["SamplerLab", "BranchLab"])
+def test_an_interpreter_ends_in_silence_while_labs_follow_runs(model, lab):
+    code = f"""
+import mullama_lab as ml
+model = ml.Model.load({str(model.path)!r})
+labs = [ml.labs.{lab}(model, "Hello", max_tokens=100_000, chain=ml.Mask(ban=[2])) for _ in range(3)]
+runs = [lab.start() for lab in labs]
+while min(len(run.trace) for run in runs) < 20:
+    pass
+print("over")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "over\n", "")
 
 
 def test_a_fork_that_settles_does_not_hang(session, in_a_fork):
