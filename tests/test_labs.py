@@ -259,19 +259,19 @@ def test_an_error_is_said_unless_something_newer_is_shown_by_then(lab, monkeypat
     assert (lab.what_if.line, lab.what_if.busy) == ("n/a: cannot tell", "")
 
 
-def test_what_is_drawn_may_vanish_while_a_setting_is_turned(lab):
-    trace = lab.run()
+def test_the_bars_may_vanish_while_a_setting_is_turned(lab):
+    lab.run()
     lab._answers.settle()
 
     class Fading(type(lab._answers)):
-        left = [(trace, (1, "t"))]
+        left = [lab._answers._bars]
 
         @property
-        def _drawn(self):
+        def _bars(self):
             return self.left.pop() if self.left else None
 
-        @_drawn.setter
-        def _drawn(self, drawn):
+        @_bars.setter
+        def _bars(self, bars):
             pass
 
     lab._answers.__class__ = Fading

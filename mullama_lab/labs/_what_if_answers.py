@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 
@@ -18,9 +17,10 @@ from mullama_lab.engine.latest_only import LatestOnly
 from mullama_lab.engine.leaving import usable_in_forks
 from mullama_lab.engine.loop.run import Run
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.stages import Chain, Temperature
+from mullama_lab.engine.stages import Chain
 from mullama_lab.engine.trace import Trace
 from mullama_lab.glyphs import one_line, visible
+from mullama_lab.labs._chain_setting import ChainSetting
 from mullama_lab.studies.flips import flip_map
 from mullama_lab.studies.replay import Replay, replay, stage_effects
 from mullama_lab.widgets._kept import weakly
@@ -28,33 +28,34 @@ from mullama_lab.widgets.what_if import MOST_BARS, WhatIf
 
 SOON, REST = 0.05, 0.3  # seconds without a move before a replay, and before what takes longer
 
-Turned = tuple[int, str]  # a stage's place in the chain, and its setting
-
 
 @dataclass(frozen=True, eq=False)
 class _Question:
+    """What is asked: the run, the chain there is now, and the setting that the bars are of."""
+
     trace: Trace
     chain: Chain
-    turned: Turned | None
+    setting: ChainSetting | None
 
     @property
     def part(self) -> Trace:
         """The steps that are asked about: as many as there are bars."""
         return self.trace[:MOST_BARS] if len(self.trace) > MOST_BARS else self.trace
 
-    def is_drawn(self, drawn: _Drawn | None) -> bool:
-        """Whether the bars that are drawn answer it: they are the same at any value."""
-        if drawn is None or drawn.trace is not self.trace or drawn.turned != self.turned:
+    @property
+    def value(self) -> float | None:
+        """The setting as it is now; None if the run had no such stage in that place."""
+        if self.setting is None or not self.setting.is_in_both(
+            self.trace.schedule.last, self.chain
+        ):
+            return None
+        return self.setting.value_in(self.chain)
+
+    def has_the_bars_of(self, other: _Question | None) -> bool:
+        """Whether another question has the same bars: they do not depend on the setting's value."""
+        if other is None or other.trace is not self.trace or other.setting != self.setting:
             return False
-        return _turned_to(self.chain, self.turned, drawn.chain) == drawn.chain
-
-
-class _Drawn(NamedTuple):
-    """What the bars are of."""
-
-    trace: Trace
-    turned: Turned
-    chain: Chain
+        return self.setting is None or self.setting.copied(other.chain, self.chain) == other.chain
 
 
 class WhatIfAnswers:
@@ -68,8 +69,8 @@ class WhatIfAnswers:
         self.model, self.view, self._chain = model, view, chain
         self._trace: Trace | None = None
         self._following: Run | None = None
-        self._turned: Turned | None = None
-        self._drawn: _Drawn | None = None
+        self._setting: ChainSetting | None = None  # the one that was turned last
+        self._bars: _Question | None = None  # the question whose bars are shown
         self._lock = usable_in_forks(threading.RLock())  # what is asked, and what is shown of it
         self._latest = LatestOnly("what-if", weakly(self._failed))
 
@@ -85,18 +86,18 @@ class WhatIfAnswers:
         """Ask about a run that is over."""
         with self._lock:
             self._trace = trace if trace is not None and len(trace) else None
-            self._following = self._drawn = None
+            self._following = self._bars = None
             self._latest.drop()
             self.view.clear()
             self._ask()
 
-    def turn(self, before: Chain | None, after: Chain) -> None:
+    def turn(self, before: Chain, after: Chain) -> None:
         """Take note of what was turned, and ask again."""
         with self._lock:
-            self._turned = turned(before, after) or self._turned
-            drawn = self._drawn
-            if drawn is not None and drawn[1] == self._turned:
-                self.view.at = _value(after, drawn[0].schedule.last, self._turned)
+            self._setting = ChainSetting.changed_between(before, after) or self._setting
+            bars = self._bars
+            if bars is not None and bars.setting == self._setting:
+                self.view.at = replace(bars, chain=after).value
             self._ask()
 
     def settle(self) -> None:
@@ -121,7 +122,8 @@ class WhatIfAnswers:
             if self._trace is None:
                 return
             chain = self._chain()
-            question = _Question(self._trace, chain, self._turned or _first(chain))
+            setting = self._setting or ChainSetting.first_of(chain)
+            question = _Question(self._trace, chain, setting)
             self._latest.submit(lambda: self._answer(question))
 
     def _failed(self, error: Exception) -> None:
@@ -134,44 +136,42 @@ class WhatIfAnswers:
         if not self._latest.is_current(SOON):
             return
         self._show_choices(question)
-        if question.turned is not None and not question.is_drawn(self._drawn):
+        if question.setting is not None and not question.has_the_bars_of(self._bars):
             with self._said_to_be_busy("finding the bars…"):
-                self._show_bars(question, question.turned)
+                self._show_bars(question, question.setting)
         if self._latest.is_current(REST):
             with self._said_to_be_busy("trying each stage…"):
                 self._show_effects(question)
 
     def _show_choices(self, question: _Question) -> None:
-        trace, part = question.trace, question.part
+        part = question.part
         seen = replay(part, question.chain, on=self.model, allow_unknown=True)
-        of = "the run above" if part is trace else f"the first {len(part)} tokens of the run above"
+        of = "" if part is question.trace else f"the first {len(part)} tokens of "
         with self._lock:
             if self._latest.is_current():
                 self.view.show_choices(
-                    f"The chain as it is now, on {of}: {_summary(seen)}.",
-                    at=_value(question.chain, trace.schedule.last, question.turned),
+                    f"The chain as it is now, on {of}the run above: {_summary(seen)}.",
+                    at=question.value,
                     differs=np.flatnonzero(seen.differs).tolist(),
                     n_compared=seen.n_compared,
                 )
 
-    def _show_bars(self, question: _Question, turn: Turned) -> None:
+    def _show_bars(self, question: _Question, setting: ChainSetting) -> None:
         """Draw the bars, also for a question that is outdated: they hold at any value."""
-        trace, chain, (place, setting) = question.trace, question.chain, turn
-        then = trace.schedule.last
-        known = _has(then, chain, place)
-        flips = (
-            flip_map(question.part, place, setting, on=self.model, chain=chain) if known else None
-        )
+        place, name = setting
+        flips, then = None, question.trace.schedule.last
+        if question.value is not None:
+            flips = flip_map(question.part, place, name, on=self.model, chain=question.chain)
         with self._lock:
-            if self._trace is not trace:
+            if self._trace is not question.trace:
                 return
             if flips is None:
-                self.view.bars, self._drawn = {}, None
+                self.view.bars, self._bars = {}, None
                 return
             stage = then[place]
-            label, scale = f"{type(stage).__name__} {setting}", stage.settings()[setting].scale
-            self.view.show_flips(flips, label, scale=scale, was=getattr(stage, setting))
-            self._drawn = _Drawn(trace, turn, chain)
+            label, scale = f"{type(stage).__name__} {name}", stage.settings()[name].scale
+            self.view.show_flips(flips, label, scale=scale, was=getattr(stage, name))
+            self._bars = question
 
     def _show_effects(self, question: _Question) -> None:
         part, chain = question.part, question.chain
@@ -210,45 +210,3 @@ def _summary(seen: Replay) -> str:
 def _quoted(text: str) -> str:
     """A token in which blanks are seen, as the strip shows it."""
     return f"“{one_line(visible(text)).replace(' ', '·')}”"
-
-
-def turned(before: Chain | None, after: Chain) -> Turned | None:
-    """The one setting in which two chains of the same stages differ; None if not just one does."""
-    if before is None or list(map(type, before)) != list(map(type, after)):
-        return None
-    found = [
-        (place, name)
-        for place, (a, b) in enumerate(zip(before, after, strict=True))
-        for name in a.settings()
-        if getattr(a, name) != getattr(b, name)
-    ]
-    return found[0] if len(found) == 1 else None
-
-
-def _turned_to(chain: Chain, turn: Turned | None, other: Chain) -> Chain:
-    """A chain with one setting as another chain has it."""
-    if turn is None or not _has(other, chain, turn[0]):
-        return chain
-    place, name = turn
-    stages = list(chain)
-    stages[place] = replace(stages[place], **{name: getattr(other[place], name)})
-    return Chain(stages)
-
-
-def _first(chain: Chain) -> Turned | None:
-    """What to show before anything was turned: the temperature, or the first setting there is."""
-    for place, stage in enumerate(chain):
-        if isinstance(stage, Temperature):
-            return place, "t"
-    return next(((i, name) for i, x in enumerate(chain) for name in x.settings()), None)
-
-
-def _has(then: Chain, now: Chain, place: int) -> bool:
-    """Whether the run's chain had the same kind of stage in that place."""
-    return place < min(len(then), len(now)) and type(then[place]) is type(now[place])
-
-
-def _value(now: Chain, then: Chain, turn: Turned | None) -> float | None:
-    if turn is None or not _has(then, now, turn[0]):
-        return None
-    return float(getattr(now[turn[0]], turn[1]))
