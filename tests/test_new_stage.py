@@ -13,9 +13,11 @@ from mullama_lab.engine.rows.tail import Uncovered
 from mullama_lab.engine.stages import Chain, Stage
 from mullama_lab.engine.stages.catalogue import catalogue
 from mullama_lab.engine.stages.moment import moment_of_row
+from mullama_lab.engine.stages.randomness import addressed_seed
 from mullama_lab.engine.stages.setting import setting
-from mullama_lab.engine.stages.stage_sampler import mask_out
-from mullama_lab.studies.fate import fate
+from mullama_lab.engine.stages.stage import Loosening
+from mullama_lab.engine.stages.stage_sampler import Memoryless, mask_out
+from mullama_lab.studies.fate import fate, fate_in_row
 from mullama_lab.studies.flips import flip_map
 from mullama_lab.studies.order import orders
 from mullama_lab.studies.replay import replay, stage_effects
@@ -234,3 +236,122 @@ def test_a_kind_without_a_sampler_says_what_it_lacks(tiny_model):
             Chain([Unfinished()]).preview(np.zeros(259, np.float32), model=tiny_model)
     finally:
         del Stage.kinds["Unfinished"]
+
+
+@pytest.fixture(scope="module")
+def floored():
+    """A kind that removes by a number, and declares which."""
+
+    @dataclass(frozen=True, repr=False)
+    class Floored(Stage):
+        """Drop tokens with a logit below the floor."""
+
+        label: ClassVar[str] = "Floored"
+        loosened_by = Loosening("floor", more=False)
+        floor: float = setting(0.0, -1000, 1000, "The least logit.", slider=(-5, 5))
+
+        def sampler(self, start):
+            stage = self
+
+            class Sampler(Memoryless):
+                def apply(self, candidates, step):
+                    kept = np.flatnonzero(candidates.window["logit"] >= stage.floor)
+                    candidates.keep(kept, is_sorted=bool(candidates.fields.sorted))
+
+            return Sampler()
+
+    yield Floored
+    del Stage.kinds["Floored"]
+
+
+def test_fate_tells_at_which_setting_it_would_have_kept_the_token(tiny_model, floored):
+    row = np.linspace(-1, 1, 259, dtype=np.float32)
+    told = fate_in_row(row, 100, floored(0.5) | ml.Temperature(0.9), model=tiny_model)
+    assert told.removed_by.stage == floored(0.5)
+    assert told.margin.value == row[100]
+    assert str(told.margin).startswith("floor ≤ ")
+
+
+@pytest.fixture(scope="module")
+def fading():
+    """A kind that learns: the more tokens were drawn, the flatter the row."""
+
+    class Sampler:
+        def __init__(self, state):
+            self.n = state[0] if state else 0.0
+
+        def apply(self, candidates, step):
+            candidates.window["logit"] /= np.float32(1 + self.n)
+
+        def accept(self, token):
+            self.n += 1
+
+        @property
+        def state(self):
+            return (self.n,)
+
+    @dataclass(frozen=True, repr=False)
+    class Fading(Stage):
+        """Flatten the row, more with each token that is drawn."""
+
+        label: ClassVar[str] = "Fading"
+        learns = True
+
+        def sampler(self, start):
+            return Sampler(start.state)
+
+    yield Fading
+    del Stage.kinds["Fading"]
+
+
+def test_what_it_learns_is_recorded_and_given_to_views_and_branches(session, fading):
+    chain = ml.Mask(ban=[2]) | fading() | ml.TopK(30)
+    trace = session.generate(PROMPT, chain, max_tokens=8, seed=2)
+    assert [trace.state(step)[1] for step in range(8)] == [(float(n),) for n in range(8)]
+    assert replay(trace, on=session).n_changed == 0
+    assert fate(trace, 5, int(trace.tokens[5]), on=session).chosen
+    other = fate(trace, 5, int(trace.tokens[5]), on=session, chain=fading() | ml.TopK(30))
+    assert other.stages[0].after == pytest.approx(fate_after(trace, 5), abs=1e-4)
+    branch = session.branch(trace, 3, 70, max_tokens=6)
+    assert branch.state(5)[1] == (5.0,)
+
+
+def fate_after(trace, step):
+    """The log-probability of a step's token when its row was divided by 1 + step."""
+    logits = trace.kept(step)[1].astype(np.float64) / (1 + step)
+    return logits[trace.tokens[step]] - np.log(np.exp(logits).sum())
+
+
+@pytest.fixture(scope="module")
+def tossing():
+    """A kind that draws for itself: now and then it takes the best token out."""
+
+    @dataclass(frozen=True, repr=False)
+    class Tossing(Stage):
+        """Toss a coin, and take the best token out at heads."""
+
+        label: ClassVar[str] = "Tossing"
+        draws = True
+
+        def sampler(self, start):
+            class Sampler(Memoryless):
+                def apply(self, candidates, step):
+                    if addressed_seed(start.seed, start.number, step) % 2:
+                        candidates.window["logit"][candidates.window["logit"].argmax()] = -np.inf
+                        candidates.fields.sorted = False
+
+            return Sampler()
+
+    yield Tossing
+    del Stage.kinds["Tossing"]
+
+
+def test_what_it_draws_depends_on_seed_step_and_place_among_those_that_draw(tiny_model, tossing):
+    row = np.linspace(-1, 1, 259, dtype=np.float32)
+    for step in range(12):
+        chain = ml.XTC(0.9, 0.008) | ml.TopK(9) | tossing()
+        view = chain.preview(row, model=tiny_model, seed=6, step=step)
+        heads = bool(addressed_seed(6, 1, step) % 2)
+        assert view.stages[2].n_kept == view.stages[1].n_kept - heads
+        alone = (ml.XTC(0, 0.1) | tossing()).preview(row, model=tiny_model, seed=6, step=step)
+        assert alone.final.n_kept == 259 - addressed_seed(6, 0, step) % 2

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import mullama_lab as ml
 from mullama_lab.engine import stages
 from mullama_lab.engine.stages import (
     DRY,
@@ -379,3 +380,9 @@ def test_the_docstring_of_a_stage_has_its_settings_and_its_source():
         assert lines[-1] == f"Source: {entry['source']}"
         for setting in entry["settings"]:
             assert f"    {setting['name']}: {setting['help']}" in lines
+
+
+def test_every_stage_has_a_public_name_and_a_place_in_the_menu():
+    assert {kind.__name__ for kind in stages.STAGES} <= set(ml.__all__)
+    ours = {k for k in Stage.kinds.values() if k.__module__.startswith("mullama_lab.")}
+    assert ours == set(stages.STAGES)
