@@ -155,6 +155,12 @@ class StepTable:
 
     # Out and in again.
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        for row in self._rows:  # a pickle forgets that they are read-only
+            if row is not None:
+                row[0].flags.writeable = row[1].flags.writeable = False
+
     def packed(self) -> dict[str, Any]:
         """Plain values that survive JSON, without the kept rows."""
         n = self._n

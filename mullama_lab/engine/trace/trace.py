@@ -359,6 +359,10 @@ class Trace(StepColumns, Sequence[Step]):
         self.remember_pieces()
         return vars(self)
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self.prompt_tokens.flags.writeable = False  # which a pickle forgets
+
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import dataclasses
 import json
+import pickle
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +80,41 @@ def test_a_list_of_candidates_that_is_too_long_or_too_short_fits():
     steps.append(record(1, top=1))
     assert steps.column("top_ids").tolist() == [[0, 1, 2], [0, -1, -1]]
     assert steps.column("after_logprobs")[1].tolist() == [-1.0, -np.inf, -np.inf]
+
+
+def test_who_reads_while_it_grows_sees_whole_steps_only():
+    steps, wrong = StepTable(2), []
+
+    def read():
+        n = 0
+        while n < 3000:
+            n = len(steps)
+            part = steps.sliced(0, n)
+            tokens = part.column("token").tolist()
+            alike = [part.column(name).tolist() for name in ("rank", "decode_ns")]
+            if not (len(part.pieces) == n and tokens == list(range(n)) == alike[0] == alike[1]):
+                wrong.append(n)
+            if n and part.piece(n - 1) != b"%d" % (n - 1):
+                wrong.append(n)
+
+    threads = [threading.Thread(target=read) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for i in range(3000):
+        steps.append(record(i, rank=i, decode_ns=i, piece=b"%d" % i))
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_what_is_kept_cannot_be_written_to_after_a_pickle_either():
+    steps = pickle.loads(pickle.dumps(table(3)))
+    again = pickle.loads(pickle.dumps(Trace(prompt_tokens=[1, 2])))
+    for array in (*steps.row(2), steps.column("token"), again.prompt_tokens):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 5
+    steps.append(record(7))
+    assert len(steps) == 4 and again == Trace(prompt_tokens=[1, 2])
 
 
 @pytest.mark.parametrize("name", [name for name, c in COLUMNS.items() if c.absent is not None])
