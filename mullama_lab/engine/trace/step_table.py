@@ -155,6 +155,9 @@ class StepTable:
 
     # Out and in again.
 
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self.sliced(0, self._n))  # whole steps only, also while it grows
+
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         for row in self._rows:  # a pickle forgets that they are read-only

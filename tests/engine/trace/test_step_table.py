@@ -107,6 +107,22 @@ def test_who_reads_while_it_grows_sees_whole_steps_only():
     assert not wrong
 
 
+def test_a_pickle_made_while_a_step_is_written_holds_the_steps_before_it():
+    steps, pickles, given = table(3), [], record(3)
+
+    class Halfway:
+        def __getattr__(self, name):
+            if name == "n_kept":  # read after the arrays and the pieces were written
+                pickles.append(pickle.dumps(steps))
+            return getattr(given, name)
+
+    steps.append(Halfway())
+    copy = pickle.loads(pickles[0])
+    copy.append(record(9, piece=b"next"))
+    assert copy.column("token").tolist() == [0, 1, 2, 9]
+    assert copy.pieces == [b"x", b"x", b"x", b"next"] and copy.texts.joined(4) == b"xxxx"
+
+
 def test_what_is_kept_cannot_be_written_to_after_a_pickle_either():
     steps = pickle.loads(pickle.dumps(table(3)))
     again = pickle.loads(pickle.dumps(Trace(prompt_tokens=[1, 2])))
