@@ -159,7 +159,7 @@ def test_a_replay_finds_its_tokens_and_where_it_would_have_turned_off(trace, ses
     assert replay(trace, on=session).n_changed == 0
     without = Chain([stage for stage in chain if type(stage) is not kind])
     assert replay(trace, without, on=session).first is not None
-    assert replay(trace, chain.replaced(1, kind(0)), on=session).first == 0
+    assert replay(trace, chain._replaced(1, kind(0)), on=session).first == 0
     effects = stage_effects(trace, on=session)
     assert effects is not None
 

@@ -29,6 +29,7 @@ from nasty import Hostile, nasty_values
 import mullama_lab as ml
 from mullama_lab import labs, plots, studies, widgets
 from mullama_lab.engine import multivector
+from mullama_lab.engine.stages import Stage
 from mullama_lab.errors import MullamaError
 
 PACKAGE = str(Path(ml.__file__).parent)
@@ -275,7 +276,7 @@ def part_trace(b: Bench) -> Iterator[Call]:
 def part_chain(b: Bench) -> Iterator[Call]:
     for name in ml.__all__:
         kind = getattr(ml, name)
-        if isinstance(kind, type) and (issubclass(kind, ml.TopK.__mro__[1]) or kind is ml.Chain):
+        if isinstance(kind, type) and (issubclass(kind, Stage) or kind is ml.Chain):
             yield from calls_of(name, kind, b)
             for method, found in inspect.getmembers(kind, inspect.ismethod):
                 if not method.startswith("_"):

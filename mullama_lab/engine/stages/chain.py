@@ -160,7 +160,7 @@ class Chain(Sequence[Stage]):
             raise ValueError(f"a chain is a dict with a list of 'stages', not {brief(data)}")
         return cls(Stage.from_dict(stage) for stage in stages)
 
-    def replaced(self, place: int, stage: Stage) -> Chain:
+    def _replaced(self, place: int, stage: Stage) -> Chain:
         """The chain with another stage in a place."""
         return Chain((*self.stages[:place], stage, *self.stages[place + 1 :]))
 

@@ -134,7 +134,7 @@ class ChainSampler:
     def replace(self, place: int, stage: Stage) -> None:
         """Put another stage in a place; the others stay as they are, with what they learnt."""
         drew = self.chain[place].draws or stage.draws
-        self.chain = self.chain.replaced(place, stage)
+        self.chain = self.chain._replaced(place, stage)
         self.samplers[place] = stage.built(self._starts[place])
         if drew:  # those after it draw by how many before them act
             self._renumber(place + 1)

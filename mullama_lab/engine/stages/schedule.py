@@ -119,7 +119,7 @@ class StageName(NamedTuple):
     def put(self, stage: Stage, chain: Chain) -> Chain:
         """The chain with another stage in its place, as it is where there is none."""
         place = self.place_in(chain)
-        return chain if place is None else chain.replaced(place, stage)
+        return chain if place is None else chain._replaced(place, stage)
 
     def without(self, chain: Chain) -> Chain:
         """The chain without it."""
