@@ -10,7 +10,6 @@ import pytest
 
 import mullama_lab as ml
 from mullama_lab.engine.trace.divergence import where_they_part
-from mullama_lab.engine.worker import WAIT_STEP
 from mullama_lab.errors import ClosedError
 from mullama_lab.labs import _what_if_answers
 from mullama_lab.labs._what_if_answers import _summary
@@ -204,11 +203,44 @@ def test_settings_change_together_or_not_at_all(lab):
         lab.set(seed=-1)
 
 
-def test_a_row_is_waited_for_in_steps(lab):
-    waits = []
-    lab._settled.wait = lambda timeout: bool(waits.append(timeout)) or len(waits) == 3
+def test_a_row_that_is_slow_to_be_shown_holds_up_no_generation(lab):
+    at_work, go_on, show = threading.Event(), threading.Event(), lab.next_token.show
+
+    def slow(*shown, **also):
+        at_work.set()
+        assert go_on.wait(20)
+        show(*shown, **also)
+
+    lab.next_token.show = slow
+    lab.look_at(None)
+    assert at_work.wait(20)
+    try:
+        assert len(lab.session.start("World", PLAIN, max_tokens=3, seed=1).wait(10)) > 0
+    finally:
+        go_on.set()
     lab.wait()
-    assert waits == [WAIT_STEP] * 3
+
+
+def test_of_rows_that_are_looked_at_in_quick_succession_the_newest_is_shown(lab):
+    trace = lab.run()
+    for step in (*range(len(trace)), 3):
+        lab.look_at(step)
+    lab.wait()
+    assert (lab.preview.step, lab.preview.choice) == (3, trace.tokens[3])
+
+
+def test_a_closed_lab_waits_for_no_row_on_a_session_that_lives_on(tiny_model, until):
+    with tiny_model.session(n_ctx=512) as session:
+        held = threading.Event()
+        lab = ml.labs.SamplerLab(session, "Hello")
+        lab.wait()
+        run = session.start("x", ml.Custom(lambda row, _: held.wait(20) and row), max_tokens=1)
+        lab.look_at(None)  # waits for the run
+        lab.close()
+        lab.wait()
+        assert not run.done
+        held.set()
+        run.wait()
 
 
 def test_who_looks_at_an_older_run_is_left_there_when_another_one_ends(lab):

@@ -11,25 +11,26 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mullama_lab.engine.latest_only import LatestOnly
 from mullama_lab.engine.loop.run import Run
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.stages import Chain, Stage
 from mullama_lab.engine.trace import Trace
-from mullama_lab.engine.worker import WAIT_STEP, Job
+from mullama_lab.engine.worker import Job
 from mullama_lab.errors import MullamaError
 from mullama_lab.labs._bench import Bench
 from mullama_lab.labs._what_if_answers import WhatIfAnswers
 from mullama_lab.studies.fate import fate_in_row
 from mullama_lab.widgets import ChainEditor, NextToken, RunPanel, TokenStrip, WhatIf
 from mullama_lab.widgets._compare import Comparison
-from mullama_lab.widgets._kept import Shelf
+from mullama_lab.widgets._kept import Shelf, weakly
 from mullama_lab.widgets._trace_code import schedule_code
 
 
@@ -85,12 +86,14 @@ class SamplerLab(Bench):
         self._run: Run | None = None
         self._lock = threading.RLock()
         self._aim: _Aim | None = None
-        self._pending: Job[NDArray[np.float32]] | None = None
-        self._settled = threading.Event()
+        self._pending: Job[NDArray[np.float32]] | None = None  # decodes the row
+        self._rows = LatestOnly("next-token", weakly(self._row_failed))
         self._answers = WhatIfAnswers(self.session.model, self.what_if, lambda: self.editor.chain)
         self._watch_session(self._follow)
         self._undo += [
             self._answers.close,
+            self._rows.close,
+            self._stop_pending,
             self.panel.on_run(lambda _: self.start()),
             self.panel.on_stop(lambda _: self.session.stop()),
             self.panel.on_select(lambda past: self._show(past.trace)),
@@ -142,19 +145,17 @@ class SamplerLab(Bench):
             i = range(len(trace))[step]
             aim = _Aim(trace.history(i).tolist(), i, trace)
         with self._lock:
-            if self._pending is not None:
-                self._pending.stop()
-            self._settled.clear()
+            self._stop_pending()
             try:
                 aim = aim or _Aim(self.session.prompt_tokens(self.panel.prompt), 0)
                 self._aim = aim
                 job = self._pending = self.session.start_logits(aim.tokens)
             except (MullamaError, ValueError) as error:
                 self._aim = self._pending = None
+                self._rows.drop()
                 self.next_token.fail(error)
-                self._settled.set()
-                return
-        job.when_done(lambda: self._arrived(job, aim))
+            else:
+                self._rows.submit(lambda: self._show_row(job, aim))
 
     def wait(self) -> None:
         """Wait until the row that is looked at was decoded and is shown."""
@@ -162,8 +163,7 @@ class SamplerLab(Bench):
         if job is not None:
             with contextlib.suppress(MullamaError):  # the view says it
                 job.result_or_stop()
-        while not self._settled.wait(WAIT_STEP):  # in steps: not every interrupt ends a wait
-            pass
+        self._rows.settle()
 
     def to_code(self) -> str:
         """Python that does the same without a browser.
@@ -217,18 +217,23 @@ class SamplerLab(Bench):
         self.strip.trace = trace
         self._answers.show(trace)
 
-    def _arrived(self, job: Job[NDArray[np.float32]], aim: _Aim) -> None:
-        """The row was decoded (on the session's worker), unless a newer one was asked for."""
+    def _stop_pending(self) -> None:
+        """Stop the decode of a row that nobody looks at any more."""
+        if self._pending is not None:
+            self._pending.stop()
+
+    def _show_row(self, job: Job[NDArray[np.float32]], aim: _Aim) -> None:
+        """Show a row when it was decoded, unless another one is looked at by then."""
+        row = job.result()
         with self._lock:
-            if job is not self._pending:
-                return
-            try:
-                self._aim = _Aim(aim.tokens, aim.step, aim.trace, job.result())
+            if self._rows.is_current():
+                self._aim = replace(aim, row=row)
                 self._refresh()
-            except MullamaError as error:
+
+    def _row_failed(self, error: Exception) -> None:
+        with self._lock:
+            if self._rows.is_current():
                 self.next_token.fail(error)
-            finally:
-                self._settled.set()
 
     def _explain(self, token: int) -> str:
         """What would have kept a token of the row that is looked at."""
