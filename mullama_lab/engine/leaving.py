@@ -1,12 +1,11 @@
-"""The end of the interpreter, which may find threads in the middle of native calls.
+"""What happens to native memory and locks when the interpreter exits, and in a fork.
 
-Python then ends daemon threads wherever they next ask for it, also below llama.cpp's own functions,
-and the C library takes down what those stand on. So what is native ends before: whoever is at work
-is asked to stop and has a moment for that; memory that nobody uses any more is freed, and what is
-still in use is left as it is, for the operating system to take.
+At exit Python stops daemon threads as soon as they need the interpreter, even inside a callback
+of llama.cpp, and then C++'s static destructors run while such a thread may still use the objects.
+So native work is ended first: whatever runs is asked to stop and gets `PATIENCE` seconds. Memory
+that no thread uses any more is freed; the rest is left for the operating system.
 
-A daemon thread that would begin something new by then ends, in silence, as Python ends it
-everywhere else.
+A daemon thread that asks for something new after that ends silently, as Python ends it anyway.
 """
 
 from __future__ import annotations
@@ -28,17 +27,17 @@ _has_begun = False
 
 
 class Ending(Protocol):
-    """Something native that must be over before the interpreter is."""
+    """Native work or memory that must be ended before the interpreter exits."""
 
     def hurry(self) -> None:
-        """Stop what is at work and begin nothing new; returns at once."""
+        """Ask running work to stop and refuse new work; returns at once."""
 
     def ended_within(self, seconds: float) -> bool:
-        """Wait for its end; whether that came."""
+        """Wait until the work has ended, at most this long; whether it did."""
         ...
 
     def renew(self) -> None:
-        """This is a fork: the threads that used it are the parent's."""
+        """Called in a forked child: the threads that used it exist in the parent only."""
 
 
 _endings: weakref.WeakSet[Ending] = weakref.WeakSet()
@@ -48,28 +47,29 @@ L = TypeVar("L")
 
 
 def wait_at_exit(ending: Ending) -> None:
-    """Have the interpreter's end wait for it, if it lives until then; or end it, if that is now."""
+    """End it when the interpreter exits, if it still exists by then; at once if that has begun."""
     _endings.add(ending)
     if _has_begun:
         ending.hurry()
 
 
 def has_begun() -> bool:
-    """Whether the interpreter is ending."""
+    """Whether the interpreter is exiting."""
     return _has_begun
 
 
 def end_daemon_thread() -> None:
-    """End this thread if it is a daemon of an interpreter that is ending.
+    """End this thread if it is a daemon and the interpreter is exiting.
 
-    What it asks for is closed then, but not by anybody's fault, and nobody waits for its answer.
+    Called before an error that would say "closed": it was closed by the exit, and nobody waits
+    for the answer.
     """
     if _has_begun and threading.current_thread().daemon:
         raise SystemExit
 
 
 class Users:
-    """The threads that are inside native calls of one kind, counted so that an end can wait."""
+    """Counts the threads inside native calls of one kind, so that an exit can wait for them."""
 
     def __init__(self) -> None:
         self._closed = False
@@ -78,7 +78,7 @@ class Users:
         wait_at_exit(self)
 
     def enter(self) -> bool:
-        """Count one more; False, and none more, after the end."""
+        """Count one more thread; False if no more may enter."""
         with self._state:
             if self._closed or _has_begun:
                 return False
@@ -86,7 +86,7 @@ class Users:
         return True
 
     def enter_too(self) -> None:
-        """Count one more, for something that another one inside began; also after the end."""
+        """Count one more on behalf of a thread that is inside already; always possible."""
         with self._state:
             self._n += 1
 
@@ -109,7 +109,7 @@ class Users:
 
 
 class NativeMemory(Users):
-    """Memory of llama.cpp that any number of threads may use; freed once, when none does.
+    """Memory of llama.cpp that any number of threads use; freed once, when none does any more.
 
     Attributes:
         pointer: where it is; None once it was freed.
@@ -136,7 +136,7 @@ class NativeMemory(Users):
 
 
 @atexit.register
-def _leave() -> None:
+def _end_native_work() -> None:
     global _has_begun
     _has_begun = True
     endings, end = list(_endings), monotonic() + PATIENCE
@@ -148,25 +148,26 @@ def _leave() -> None:
         all_ended = all(ended)
     finally:  # a second Ctrl-C, too
         if not all_ended:
-            _keep_what_native_code_stands_on()
+            _skip_static_destructors()
 
 
-def _keep_what_native_code_stands_on() -> None:
-    """Have the process end without C++'s static destructors: a thread still uses those objects.
+def _skip_static_destructors() -> None:
+    """Let the process exit before C++'s static destructors run: a thread still uses their objects.
 
-    `on_exit` calls `_exit` with the exit code, before what was registered before it.
+    `on_exit` runs `_exit(code)` before every exit handler that was registered earlier. glibc has
+    it; macOS and Windows do not, and there such a thread may crash the exit.
     """
     with suppress(AttributeError, OSError):  # not every C library has it
         c_function("on_exit")(c_function("_exit"), None)
 
 
 def usable_in_forks(lock: L) -> L:
-    """Have a Lock, RLock or Condition be free in a fork, whose parent's threads may hold it."""
+    """Unlock a Lock, RLock or Condition in forked children: a parent's thread may hold it there."""
     _locks.add(lock)
     return lock
 
 
-def _renew() -> None:
+def _reset_in_fork() -> None:
     for lock in list(_locks):
         lock._at_fork_reinit()  # as Python's own modules do with theirs
     endings = list(_endings)
@@ -176,4 +177,4 @@ def _renew() -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew)
+    os.register_at_fork(after_in_child=_reset_in_fork)

@@ -145,7 +145,7 @@ class Chat:
             ValueError: the template refuses these messages.
             ModelError: the template failed, or took more time or memory than it is given.
         """
-        self._tell_what_is_not_read()
+        self._warn_of_unread()
         marks = () if self.parse_special else marks_of(self.model)
         said = self.said
         letters = private_letters(3, said + self.template)
@@ -158,10 +158,10 @@ class Chat:
             messages[-1] = {**last, "content": f"{last['content']}{letters[2]} "}
         rendered = self.rendered(messages, tools, variables)
         if self.continue_final:
-            rendered = self._cut(rendered, letters[2])
+            rendered = self._cut_at_last_message(rendered, letters[2])
         return Layout(self.model, *unguarded(rendered, marks, letters[:2]))
 
-    def _tell_what_is_not_read(self) -> None:
+    def _warn_of_unread(self) -> None:
         given = [*(["tools"] if self.tools else []), *self.variables]
         unread = [x for x in given if not re.search(rf"\b{re.escape(x)}\b", self.template)]
         if unread:
@@ -175,7 +175,7 @@ class Chat:
         self, messages: list[dict[str, Any]], tools: Any = None, variables: Any = None
     ) -> str:
         """The text that the template makes of some messages, with all else as it is here."""
-        outcome = self._outcome(messages, tools, variables)
+        outcome = self._render(messages, tools, variables)
         if outcome.kind == "text":
             return outcome.text
         name, why = self.model.name, shown(outcome.text)
@@ -184,7 +184,7 @@ class Chat:
                 f"the chat template of {name} was ended: {why}. Ask where the file comes "
                 "from: an honest template needs neither. Or write the prompt as text."
             )
-        at = self._which(messages, outcome)
+        at = self._failing_message(messages, outcome)
         where = "" if at is None else f" at message {at} ({shown(messages[at]['role'])[:40]})"
         if outcome.kind == "refused":
             raise ValueError(f"the chat template of {name} refuses this{where}: {why}")
@@ -193,7 +193,7 @@ class Chat:
             "Check that every message has the fields it uses, or write the prompt as text."
         )
 
-    def _outcome(self, messages: Any, tools: Any, variables: Any) -> process.Outcome:
+    def _render(self, messages: Any, tools: Any, variables: Any) -> process.Outcome:
         names = {
             f"{name}_token": self.model.piece(token).decode("utf-8", "replace")
             for name, token in self.model.special_tokens.items()
@@ -211,24 +211,26 @@ class Chat:
         }
         return process.templates.render(self.template, given)
 
-    def _which(self, messages: list[dict[str, Any]], outcome: process.Outcome) -> int | None:
+    def _failing_message(
+        self, messages: list[dict[str, Any]], outcome: process.Outcome
+    ) -> int | None:
         """The message that a template fails at: with those before it alone, it does not.
 
         None where it fails in the same way on a message that nothing is wrong with.
         """
         harmless = [{"role": "user", "content": "Hello"}]
-        if self._outcome(harmless, None, None) == outcome:
+        if self._render(harmless, None, None) == outcome:
             return None
         good, bad = 0, len(messages)
         while bad - good > 1:
             middle = (good + bad) // 2
-            if self._outcome(messages[:middle], None, None) == outcome:
+            if self._render(messages[:middle], None, None) == outcome:
                 bad = middle
             else:
                 good = middle
         return bad - 1
 
-    def _cut(self, rendered: str, letter: str) -> str:
+    def _cut_at_last_message(self, rendered: str, letter: str) -> str:
         """The text up to where the last message ends, as transformers cuts it."""
         text, found, rest = rendered.rpartition(letter)
         if not found:

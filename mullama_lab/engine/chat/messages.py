@@ -31,7 +31,7 @@ def checked_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
         )
     if not messages:
         raise ValueError(f"messages is empty. {_LIST_OF_MESSAGES}")
-    return [_checked(i, message) for i, message in enumerate(messages)]
+    return [_checked_message(i, message) for i, message in enumerate(messages)]
 
 
 def checked_tools(tools: Sequence[Mapping[str, Any]] | None) -> list[Any] | None:
@@ -98,7 +98,7 @@ def texts_in(data: Any) -> Iterator[str]:
             yield from texts_in(value)
 
 
-def _checked(i: int, message: Message) -> dict[str, Any]:
+def _checked_message(i: int, message: Message) -> dict[str, Any]:
     if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
         raise TypeError(
             f"message {i} must be a mapping with a role, not {brief(message)}. "

@@ -33,7 +33,7 @@ BYTES_EACH = 32
 CHARACTERS = 16 << 20  # of the prompt, and CHARACTERS_EACH for each byte that it is given
 CHARACTERS_EACH = 8
 
-_STEP = 0.01  # seconds between two looks at its size
+_POLL_SECONDS = 0.01  # seconds between two looks at its size
 _START = (
     "import json, runpy, sys; sys.path += json.loads(sys.argv[2]); "
     "runpy.run_path(sys.argv[1], run_name='__main__')"
@@ -96,7 +96,7 @@ class TemplateProcess:
         end = monotonic() + seconds
         while True:
             with suppress(queue.Empty):
-                reply = self._replies.get(timeout=_STEP)
+                reply = self._replies.get(timeout=_POLL_SECONDS)
                 break
             with suppress(psutil.Error):
                 if its_size().rss > most_bytes:
@@ -146,12 +146,12 @@ def _libraries() -> list[Any]:
 templates = TemplateProcess()
 
 
-def _another_one() -> None:
+def _forget_parents_process() -> None:
     """After a fork: the process belongs to the parent."""
     global templates
     templates = TemplateProcess()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_another_one)
+    os.register_at_fork(after_in_child=_forget_parents_process)
 atexit.register(lambda: templates.close())

@@ -104,14 +104,14 @@ def main() -> None:
             request = json.loads(line)
             # Ends the process although nobody waits for it any more, and without Python's help.
             faulthandler.dump_traceback_later(2 * request["seconds"], exit=True, file=nowhere)
-            _allow(request["bytes"])
+            _limit_memory(request["bytes"])
             reply = json.dumps(answer(request)).encode()
             faulthandler.cancel_dump_traceback_later()
             sys.stdout.buffer.write(reply + b"\n")
             sys.stdout.buffer.flush()
 
 
-def _allow(n_bytes: int) -> None:
+def _limit_memory(n_bytes: int) -> None:
     """Let an allocation fail that would need more; Windows and macOS do not know this limit."""
     with suppress(ImportError, ValueError, OSError):
         import resource

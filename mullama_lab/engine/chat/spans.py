@@ -24,7 +24,7 @@ MOST_MESSAGES = 10_000  # to be told apart by letters
 
 def text_spans(chat: Chat, layout: Layout) -> list[Span | None]:
     """Where in the text what each message says begins and ends, in characters."""
-    found = _by_letters(chat, layout.text)
+    found = _spans_by_markers(chat, layout.text)
     end = 0
     for i, message in enumerate(chat.messages):
         span, words = found[i], message.get("content", "").strip()
@@ -37,7 +37,7 @@ def text_spans(chat: Chat, layout: Layout) -> list[Span | None]:
 
 def token_spans(layout: Layout, spans: Sequence[Span | None]) -> list[Span | None]:
     """Which tokens these spans of the text became: all that share a character with one."""
-    places = list(_places(layout))
+    places = list(_byte_spans(layout))
     starts, ends = [start for start, _ in places], [end for _, end in places]
     found: list[Span | None] = []
     for span in spans:
@@ -49,7 +49,7 @@ def token_spans(layout: Layout, spans: Sequence[Span | None]) -> list[Span | Non
     return found
 
 
-def _places(layout: Layout) -> Iterator[Span]:
+def _byte_spans(layout: Layout) -> Iterator[Span]:
     """Where in the text's bytes each of its tokens begins and ends."""
     n, n_characters = 0, 0
     for part, tokens in fragment_tokens(layout.model, layout.text, layout.said):
@@ -65,7 +65,7 @@ def _places(layout: Layout) -> Iterator[Span]:
             yield from ((max(start, a), b) for a, b in pairwise(ends))
 
 
-def _by_letters(chat: Chat, text: str) -> list[Span | None]:
+def _spans_by_markers(chat: Chat, text: str) -> list[Span | None]:
     """The spans by the letters around them, all None where these change the text."""
     n = len(chat.messages)
     nothing: list[Span | None] = [None] * n
@@ -73,7 +73,7 @@ def _by_letters(chat: Chat, text: str) -> list[Span | None]:
         return nothing
     letters = private_letters(n, chat.said + chat.template)
     try:
-        rendered = chat.rendered([_between(m, c) for m, c in zip(chat.messages, letters)])
+        rendered = chat.rendered([_with_markers(m, c) for m, c in zip(chat.messages, letters)])
     except (ModelError, ValueError):
         return nothing
     pieces = re.split(f"([{letters}])", rendered)
@@ -86,33 +86,33 @@ def _by_letters(chat: Chat, text: str) -> list[Span | None]:
         at += len(piece)
         first, _ = found.get(letter, (at, at))
         found[letter] = (first, at)
-    return [_within(found.get(letter), len(text)) for letter in letters]
+    return [_clipped(found.get(letter), len(text)) for letter in letters]
 
 
-def _within(span: Span | None, n: int) -> Span | None:
+def _clipped(span: Span | None, n: int) -> Span | None:
     return None if span is None or span[0] >= min(span[1], n) else (span[0], min(span[1], n))
 
 
-def _between(message: dict[str, Any], letter: str) -> dict[str, Any]:
+def _with_markers(message: dict[str, Any], letter: str) -> dict[str, Any]:
     """A message with what it says between two letters; without content, what it calls."""
     if message.get("content"):
-        return {**message, "content": _marked(message["content"], letter)}
+        return {**message, "content": _text_with_markers(message["content"], letter)}
     if "tool_calls" in message:
-        return {**message, "tool_calls": _marked_calls(message["tool_calls"], letter)}
+        return {**message, "tool_calls": _calls_with_markers(message["tool_calls"], letter)}
     return message
 
 
-def _marked(text: str, letter: str) -> str:
+def _text_with_markers(text: str, letter: str) -> str:
     words = text.strip()  # templates strip what is said
     return text.replace(words, f"{letter}{words}{letter}", 1) if words else text
 
 
-def _marked_calls(value: Any, letter: str, *, inside: bool = False) -> Any:
+def _calls_with_markers(value: Any, letter: str, *, inside: bool = False) -> Any:
     if isinstance(value, dict):
         return {
-            k: _marked_calls(v, letter, inside=inside or k in ("name", "arguments"))
+            k: _calls_with_markers(v, letter, inside=inside or k in ("name", "arguments"))
             for k, v in value.items()
         }
     if isinstance(value, list):
-        return [_marked_calls(v, letter, inside=inside) for v in value]
-    return _marked(value, letter) if inside and isinstance(value, str) else value
+        return [_calls_with_markers(v, letter, inside=inside) for v in value]
+    return _text_with_markers(value, letter) if inside and isinstance(value, str) else value

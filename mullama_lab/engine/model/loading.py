@@ -13,12 +13,12 @@ from mullama_lab.warned import warn
 Progress = Callable[[float], "bool | None"]
 
 # A line begins with the function that says it.
-_OF_LOADING = re.compile(r"load\w*: (.*\w.*)")
-_NO_MATTER = re.compile(  # llama.cpp mends it, or it is a way to write "none"
+_LOADING_LINE = re.compile(r"load\w*: (.*\w.*)")
+_HARMLESS = re.compile(  # llama.cpp mends it, or it is a way to write "none"
     r"type will be overridden|attribute to USER_DEFINED|^removing .* from EOG list|^override '"
     r"|= 4294967295, using default id -1|^adding \d+ dummy tokens"
 )
-_NO_ENDING = re.compile(r"special_eo\w_id is not in special_eog_ids")
+_NO_END_TOKEN = re.compile(r"special_eo\w_id is not in special_eog_ids")
 
 
 @contextmanager
@@ -40,11 +40,11 @@ def reporter(progress: bool | Progress | None, name: str) -> Iterator[Progress |
 def say_warnings(name: str, lines: Sequence[str], vocab_type: str) -> None:
     """Say once, through `warnings`, what llama.cpp warned of when it loaded a model."""
     said: dict[str, None] = {}
-    for found in filter(None, map(_OF_LOADING.fullmatch, lines)):
+    for found in filter(None, map(_LOADING_LINE.fullmatch, lines)):
         words = found[1].strip()
         # No text is generated with a WordPiece vocabulary, so nothing need end one.
-        needless = vocab_type == "WPM" and _NO_ENDING.match(words)
-        if not needless and not _NO_MATTER.search(words):
+        needless = vocab_type == "WPM" and _NO_END_TOKEN.match(words)
+        if not needless and not _HARMLESS.search(words):
             said[words] = None
     if said:
         warn(

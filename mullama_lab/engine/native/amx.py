@@ -22,7 +22,7 @@ from mullama_lab.engine.c_library import c_function
 from mullama_lab.engine.leaving import usable_in_forks
 from mullama_lab.engine.native.library import C
 
-_SMALL = 8192  # bytes; the tiles alone take as many
+_SMALL_STACK = 8192  # bytes; the tiles alone take as many
 _one_at_a_time = usable_in_forks(threading.Lock())
 
 
@@ -40,19 +40,19 @@ def extra_layouts_are_safe() -> bool:
     if sys.platform != "linux":
         return False
     names: list[bytes] = []
-    asking = threading.Thread(target=_ask_without_amx, args=(names,))
+    asking = threading.Thread(target=_add_layouts_without_amx, args=(names,))
     asking.start()
     asking.join()
     return bool(names) and b"AMX" not in names
 
 
-def _ask_without_amx(names: list[bytes]) -> None:
+def _add_layouts_without_amx(names: list[bytes]) -> None:
     """Add the extra layouts of ggml's CPU backend, in a thread that has a small signal stack."""
-    small = ctypes.create_string_buffer(_SMALL)
-    stack = _SignalStack(ctypes.addressof(small), 0, _SMALL)
+    small = ctypes.create_string_buffer(_SMALL_STACK)
+    stack = _SignalStack(ctypes.addressof(small), 0, _SMALL_STACK)
     c_function("sigaltstack")(ctypes.byref(stack), None)
     # Another ggml may lack these functions, and standard error may be closed.
-    with suppress(AttributeError, OSError), _one_at_a_time, _no_stderr():
+    with suppress(AttributeError, OSError), _one_at_a_time, _silenced_stderr():
         names.extend(_extra_layouts())
 
 
@@ -78,7 +78,7 @@ def _extra_layouts() -> list[bytes]:
 
 
 @contextmanager
-def _no_stderr() -> Iterator[None]:
+def _silenced_stderr() -> Iterator[None]:
     """ggml prints there that AMX is not ready."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)

@@ -39,10 +39,10 @@ LOAD_MODES = {  # (mmap, mlock)
 CONTROL, USER_DEFINED = C.LLAMA_TOKEN_ATTR_CONTROL, C.LLAMA_TOKEN_ATTR_USER_DEFINED
 STRIPS_LEFT, STRIPS_RIGHT = C.LLAMA_TOKEN_ATTR_LSTRIP, C.LLAMA_TOKEN_ATTR_RSTRIP
 STEERING = CONTROL | C.LLAMA_TOKEN_ATTR_UNKNOWN  # found where special tokens are parsed
-_FOUND_BY_NAME = STEERING | USER_DEFINED
+_PARSED_BY_NAME = STEERING | USER_DEFINED
 LONGEST_TEXT = 2**31 - 1  # bytes; llama.cpp counts them in 32 bits
 
-_SPECIAL = (
+_SPECIAL_NAMES = (
     *("bos", "eos", "eot", "sep", "nl", "pad", "mask"),
     *("fim_pre", "fim_suf", "fim_mid", "fim_pad", "fim_rep", "fim_sep"),
 )
@@ -157,7 +157,7 @@ def facts(model: Any, *, vocab_only: bool) -> dict[str, Any]:
 
 def special_tokens(vocabulary: Any) -> dict[str, int]:
     """The special tokens a vocabulary has, by llama.cpp's short names."""
-    found = {name: getattr(C, f"llama_vocab_{name}")(vocabulary) for name in _SPECIAL}
+    found = {name: getattr(C, f"llama_vocab_{name}")(vocabulary) for name in _SPECIAL_NAMES}
     return {name: token for name, token in found.items() if token >= 0}
 
 
@@ -196,7 +196,7 @@ def special_texts(vocabulary: Any) -> list[tuple[bytes, int, int]]:
     found = []
     for token in range(C.llama_vocab_n_tokens(vocabulary)):
         bits = C.llama_vocab_get_attr(vocabulary, token)
-        if bits & _FOUND_BY_NAME:
+        if bits & _PARSED_BY_NAME:
             found.append((C.llama_vocab_get_text(vocabulary, token), token, bits))
     return found
 

@@ -38,7 +38,7 @@ def set_state(context: Any, state: NDArray[np.uint8]) -> None:
         SessionFileError: llama.cpp did not take all of it; the context must be closed.
     """
     state = np.ascontiguousarray(state)
-    _must_begin_alike(state, state_of(context))
+    _must_be_of_this_architecture(state, state_of(context))
     with complaints() as heard:
         n = C.llama_state_set_data(context, state.ctypes.data_as(_BYTES), state.nbytes)
         is_whole = n == state.nbytes and C.llama_state_get_size(context) == n
@@ -50,7 +50,7 @@ def set_state(context: Any, state: NDArray[np.uint8]) -> None:
         )
 
 
-def _must_begin_alike(state: NDArray[np.uint8], own: NDArray[np.uint8]) -> None:
+def _must_be_of_this_architecture(state: NDArray[np.uint8], own: NDArray[np.uint8]) -> None:
     """Both begin with the architecture: llama.cpp takes as much memory as its length says."""
     n = 4 + int.from_bytes(own[:4].tobytes(), "little")
     if state[:n].tobytes() != own[:n].tobytes():

@@ -69,7 +69,7 @@ def must_survive(file: CheckedFile, *, vocab_only: bool = False) -> None:
     allowed += size if how == WHOLE else 0
     try:
         with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as complained:
-            end = _ending({"path": str(file.path), "how": how}, said, complained, allowed)
+            end = _run_child({"path": str(file.path), "how": how}, said, complained, allowed)
             stages, words = _lines(said), _last_words(complained)
     except OSError as error:
         log.warning("%s was not probed: %s", file.path.name, error)
@@ -87,7 +87,7 @@ def must_survive(file: CheckedFile, *, vocab_only: bool = False) -> None:
         )
 
 
-def _ending(task: dict[str, Any], said: IO[bytes], complained: IO[bytes], allowed: int) -> str:
+def _run_child(task: dict[str, Any], said: IO[bytes], complained: IO[bytes], allowed: int) -> str:
     """Run a child to its end: "" if all went well, "refused", or what ended it."""
     child = subprocess.Popen(
         [sys.executable, "-c", _CODE, json.dumps(sys.path), json.dumps(task)],
@@ -98,14 +98,14 @@ def _ending(task: dict[str, Any], said: IO[bytes], complained: IO[bytes], allowe
         creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
     )
     try:
-        return _watched(child, time.monotonic() + SECONDS, allowed)
+        return _wait_within_limits(child, time.monotonic() + SECONDS, allowed)
     finally:
         if child.poll() is None:
             child.kill()
             child.wait()
 
 
-def _watched(child: subprocess.Popen[bytes], until: float, allowed: int) -> str:
+def _wait_within_limits(child: subprocess.Popen[bytes], until: float, allowed: int) -> str:
     while True:
         with suppress(subprocess.TimeoutExpired):
             code = child.wait(0.02)

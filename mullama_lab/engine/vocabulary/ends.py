@@ -15,7 +15,11 @@ from mullama_lab.warned import warn
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
 
-_BOTH = ("SPM", "BPE", "UGM")  # vocabularies with a beginning and an end, if the file asks for it
+_WITH_ENDS = (
+    "SPM",
+    "BPE",
+    "UGM",
+)  # vocabularies with a beginning and an end, if the file asks for it
 
 
 def ends_of(model: Model) -> tuple[list[int], list[int]]:
@@ -26,8 +30,8 @@ def ends_of(model: Model) -> tuple[list[int], list[int]]:
     """
     kind = model.vocab_type
     adds = {
-        "bos": kind == "WPM" or (model.add_bos and kind in _BOTH),
-        "eos": model.add_eos and kind in _BOTH,
+        "bos": kind == "WPM" or (model.add_bos and kind in _WITH_ENDS),
+        "eos": model.add_eos and kind in _WITH_ENDS,
         "sep": kind == "WPM",
     }
     tokens = {name: model.special_tokens.get(name) for name, added in adds.items() if added}

@@ -19,8 +19,8 @@ Result = TypeVar("Result")
 
 SHORT = 4000  # characters of one run that any stack has room for
 LONGEST = 1_000_000
-_BYTES_EACH = 1024  # three times what was measured with libstdc++ on x86-64
-_SPARE = 16 << 20
+_STACK_PER_CHARACTER = 1024  # three times what was measured with libstdc++ on x86-64
+_BASE_STACK = 16 << 20
 
 # No expression of llama.cpp matches across the place where a word begins after a space ...
 _WORD_BEGINS = re.compile(r"(?<=\s)(?=\w)")
@@ -59,7 +59,7 @@ def with_room(run: int, function: Callable[[], Result]) -> Result:
             errors.append(error)
 
     with _one_at_a_time:  # the size is a setting of the whole process
-        before = threading.stack_size(_SPARE + run * _BYTES_EACH)
+        before = threading.stack_size(_BASE_STACK + run * _STACK_PER_CHARACTER)
         try:
             thread = threading.Thread(target=work, name="mullama-lab-tokenizer", daemon=True)
             thread.start()

@@ -75,8 +75,8 @@ class Guard:
         steering = [m.name for m in there if not m.is_text]
         shared = [m.name for m in there if m.is_text and m.name in template and m.name.strip()]
         self._letters = letters
-        self._in_all = _any_of([*steering, *shared])
-        self._in_answers = _any_of(steering)
+        self._in_all = _pattern_of([*steering, *shared])
+        self._in_answers = _pattern_of(steering)
 
     def guarded(self, value: Any, *, own: bool = False) -> Any:
         """Plain data with its texts guarded; `own` is what the model said itself.
@@ -99,7 +99,7 @@ class Guard:
         return value
 
 
-def _any_of(names: list[str]) -> re.Pattern[str] | None:
+def _pattern_of(names: list[str]) -> re.Pattern[str] | None:
     ordered = sorted(names, key=len, reverse=True)
     return re.compile("|".join(map(re.escape, ordered))) if ordered else None
 
@@ -113,7 +113,7 @@ def unguarded(text: str, marks: Sequence[Mark], letters: str) -> tuple[str, list
     if before not in text and after not in text:
         return text, []
     there = [mark.name for mark in marks if mark.name in text]
-    names = _any_of(there)
+    names = _pattern_of(there)
     kept: list[str] = []
     said: list[tuple[int, int]] = []
     n, opened, last = 0, None, ""
@@ -129,10 +129,10 @@ def unguarded(text: str, marks: Sequence[Mark], letters: str) -> tuple[str, list
                 said.append((n, n + found.end()))
             kept.append(piece)
             n, last = n + len(piece), piece
-    return "".join(kept), _joined(said)
+    return "".join(kept), _merged(said)
 
 
-def _joined(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def _merged(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Spans in order, those that overlap made one, empty ones left out."""
     joined: list[tuple[int, int]] = []
     for start, end in sorted(spans):
@@ -160,11 +160,11 @@ def fragments(text: str, marks: Sequence[Mark], said: Sequence[tuple[int, int]])
     parts = [Fragment(0, len(text), None)] if text else []
     for mark in marks:
         if mark.name in hidden:
-            parts = [new for part in parts for new in _taken_apart(hidden, part, mark)]
+            parts = [new for part in parts for new in _split_at_mark(hidden, part, mark)]
     return parts
 
 
-def _taken_apart(text: str, part: Fragment, mark: Mark) -> Iterator[Fragment]:
+def _split_at_mark(text: str, part: Fragment, mark: Mark) -> Iterator[Fragment]:
     start, end, found = part
     while found is None and (at := text.find(mark.name, start, end)) >= 0:
         left = at
@@ -207,10 +207,10 @@ def fragment_tokens(
             yield part, [part.mark.token]
         else:
             inside = cuts[bisect_right(cuts, part.start) : bisect_left(cuts, part.end)]
-            tokens = _as_plain_text(model, text, [part.start, *inside, part.end])
+            tokens = _plain_tokens(model, text, [part.start, *inside, part.end])
             if said and not steering.isdisjoint(tokens):  # SentencePiece may join letters to a mark
                 letters = (n for a, b in said for n in range(a, b + 1) if part.start < n < part.end)
-                tokens = _as_plain_text(model, text, [part.start, *sorted({*letters}), part.end])
+                tokens = _plain_tokens(model, text, [part.start, *sorted({*letters}), part.end])
             if said and not steering.isdisjoint(tokens):
                 raise ValueError(
                     f"a message has the name of a control token that {model.name} reads as that "
@@ -219,7 +219,7 @@ def fragment_tokens(
             yield part, tokens
 
 
-def _as_plain_text(model: Model, text: str, bounds: Sequence[int]) -> list[int]:
+def _plain_tokens(model: Model, text: str, bounds: Sequence[int]) -> list[int]:
     """The tokens of a text, taken apart at bounds, so that no name across one is a mark.
 
     llama.cpp finds a mark that is text too in plain text, if it is there in one piece.
@@ -227,11 +227,11 @@ def _as_plain_text(model: Model, text: str, bounds: Sequence[int]) -> list[int]:
     first, *others = pairwise(bounds)
     tokens = model.tokenize(text[slice(*first)], add_special=False)
     for start, end in others:
-        tokens += _going_on(model, text[start:end])
+        tokens += _continuation_tokens(model, text[start:end])
     return tokens
 
 
-def _going_on(model: Model, text: str) -> list[int]:
+def _continuation_tokens(model: Model, text: str) -> list[int]:
     """The tokens of a text that goes on: without the space that is put before a beginning."""
     if model.vocabulary.adds_space:
         letter = private_letters(1, text)
