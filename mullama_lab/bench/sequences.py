@@ -16,6 +16,7 @@ from mullama_lab.bench.table import Row
 from mullama_lab.bench.turns import in_turns_afresh, speeds
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.native import context as native
+from mullama_lab.engine.native.batch import Batch
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.trace import Trace
 
@@ -169,7 +170,7 @@ class _Bare:
             kv_unified=True,
             stop=self._stop,
         )
-        self._batch = native.Batch(512)
+        self._batch = Batch(512)
 
     def __enter__(self) -> _Bare:
         return self

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from mullama_lab.engine.cache.ledger import Counts, Ledger
 from mullama_lab.engine.cache.sequences import Sequences, n_common
 from mullama_lab.engine.native import context as native
+from mullama_lab.engine.native.batch import Batch, LogitRows
 from mullama_lab.errors import ContextFull, SessionError, Stopped
 
 Logits = NDArray[np.float32]  # (n_vocab,)
@@ -54,7 +55,8 @@ class Context:
         self.n_ctx = min(n_ctx, native.n_ctx(handle))
         self.leaves_a_core = native.n_threads(handle) < (os.cpu_count() or 1)
         self.stop = stop
-        self.batch = native.Batch(native.n_batch(handle))
+        self.batch = Batch(native.n_batch(handle))
+        self._rows = LogitRows(handle, n_vocab)
         self.is_recurrent = native.is_recurrent(handle)
         self.copies = shares_cells or self.is_recurrent
         self.sequences = Sequences(
@@ -88,7 +90,7 @@ class Context:
         counts tokens that were there already as done.
         """
         self._fill(tokens, sequence, len(tokens) - 1, progress)
-        return native.logits_view(self.handle, -1, self.n_vocab)
+        return self._rows[-1]
 
     def hold(self, tokens: Sequence[int], sequence: int, progress: Progress | None = None) -> None:
         """Make a sequence hold exactly these tokens; no row is needed, so all may be there."""
@@ -101,7 +103,7 @@ class Context:
             steps: (sequence, token), each sequence once and in rising order.
         """
         self._decode_steps(steps)
-        return [native.logits_view(self.handle, i, self.n_vocab) for i in range(len(steps))]
+        return [self._rows[i] for i in range(len(steps))]
 
     def extend(self, texts: Sequence[tuple[int, Sequence[int]]]) -> Iterator[Logits]:
         """Decode more tokens in some sequences, side by side; the row after each of them in turn.
@@ -115,7 +117,7 @@ class Context:
             part = steps[first : first + self._most_rows]
             self._decode_steps(part)
             for i in range(len(part)):
-                yield native.logits_view(self.handle, i, self.n_vocab)
+                yield self._rows[i]
 
     def give_way(self) -> None:
         """Let those come first who asked for it, for a moment."""

@@ -1,7 +1,7 @@
 """The one door to llama.cpp.
 
-`library` alone imports it; `log`, `arithmetic`, `samplers`, `model`, `context`, `state` and
-`vectors` call it through that. What every sampling needs is here by its name; the others are
+`library` alone imports it; `log`, `arithmetic`, `samplers`, `model`, `context`, `batch`, `state`
+and `vectors` call it through that. What every sampling needs is here by its name; the others are
 imported as modules.
 
 Everything is a thin, checked call. What would abort or crash the process (a token

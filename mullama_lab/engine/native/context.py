@@ -1,4 +1,4 @@
-"""Checked calls of llama.cpp on contexts: a KV cache, and what is decoded into it.
+"""Checked calls of llama.cpp on contexts: how one is opened, and the sequences in its KV cache.
 
 The rules are those of the package. A context belongs to one thread; only its stop flag may be set
 by another.
@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from mullama_lab.engine.c_library import c_function
 from mullama_lab.engine.native.library import C
 from mullama_lab.engine.native.log import complaints
-from mullama_lab.errors import DecodeError, ModelLoadError
+from mullama_lab.errors import ModelLoadError
 
 KV_TYPES = {
     name: getattr(C, f"GGML_TYPE_{name.upper()}")
@@ -112,58 +108,6 @@ n_threads = C.llama_n_threads
 def is_recurrent(context: Any) -> bool:
     """Whether the cache is one state a sequence instead of a cell a token."""
     return bool(C.llama_model_is_recurrent(C.llama_get_model(context)))
-
-
-class Batch:
-    """A reusable batch of at most `capacity` tokens for `llama_decode`."""
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self.token = np.zeros(capacity, np.int32)
-        self.pos = np.zeros(capacity, np.int32)
-        self.seq = np.zeros(capacity, np.int32)
-        self.wanted = np.zeros(capacity, np.int8)
-        self._n_seq = np.ones(capacity, np.int32)
-        seq_rows = (self.seq.ctypes.data + 4 * np.arange(capacity)).astype(np.uintp)
-        self._seq_rows = np.ascontiguousarray(seq_rows)
-        self._struct = C.llama_batch()
-        for field, array, kind in (
-            ("token", self.token, C.llama_token),
-            ("pos", self.pos, C.llama_pos),
-            ("n_seq_id", self._n_seq, ctypes.c_int32),
-            ("seq_id", self._seq_rows, ctypes.POINTER(C.llama_seq_id)),
-            ("logits", self.wanted, ctypes.c_int8),
-        ):
-            setattr(self._struct, field, array.ctypes.data_as(ctypes.POINTER(kind)))
-
-    def decode(self, context: Any, n_tokens: int) -> bool:
-        """Decode the first `n_tokens`; False when the stop flag ended it early."""
-        self._struct.n_tokens = n_tokens
-        code = C.llama_decode(context, self._struct)
-        if code == 0:
-            return True
-        if code == 2:
-            return False
-        if code == 1:
-            raise DecodeError(
-                f"llama.cpp found no room in the KV cache for {n_tokens} tokens. "
-                "Open the session with a larger n_ctx, or remove a sequence."
-            )
-        raise DecodeError(f"llama_decode failed with code {code} on a batch of {n_tokens} tokens.")
-
-
-def logits_view(context: Any, index: int, n_vocab: int) -> NDArray[np.float32]:
-    """The row of logits at `index` of the last batch: llama.cpp's memory, not a copy."""
-    pointer = C.llama_get_logits_ith(context, index)
-    if not pointer:
-        raise DecodeError(f"llama.cpp has no logits at position {index} of the last batch.")
-    return _floats_at(ctypes.addressof(pointer.contents), n_vocab)
-
-
-@lru_cache(maxsize=64)
-def _floats_at(address: int, n: int) -> NDArray[np.float32]:
-    buffer: Any = (ctypes.c_float * n).from_address(address)
-    return np.frombuffer(buffer, np.float32)
 
 
 def drop_tail(context: Any, seq_id: int, start: int) -> bool:

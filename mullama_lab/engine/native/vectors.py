@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.native.context import Batch, StopFlag, clear_memory, new_context
+from mullama_lab.engine.native.batch import Batch
+from mullama_lab.engine.native.context import StopFlag, clear_memory, new_context
 from mullama_lab.engine.native.library import C
 from mullama_lab.errors import ClosedError, DecodeError
 
@@ -95,13 +96,9 @@ class TokenVectors:
         batch.pos[:n] = np.concatenate([np.arange(first, first + length) for length in lengths])
         batch.seq[:n] = np.repeat(np.arange(len(texts)), lengths)
         batch.wanted[:n] = True
-        batch._struct.n_tokens = n
-        run = C.llama_decode if self.has_memory else C.llama_encode
-        code = run(self._context, batch._struct)
-        if code == 2:
+        run = batch.decode if self.has_memory else batch.encode
+        if not run(self._context, n):
             return None
-        if code != 0:
-            raise DecodeError(f"llama.cpp failed with code {code} on a batch of {n} tokens.")
         pointer = C.llama_get_embeddings(self._context)
         if not pointer:
             raise DecodeError("llama.cpp has no vectors for the tokens of the last batch.")
