@@ -30,7 +30,7 @@ def test_the_layers_above_use_no_private_name_of_the_engine(layer):
     package = Path(mullama_lab.__file__).parent
     names = {
         node.name if isinstance(node, ast.FunctionDef) else node.attr
-        for file in ("generation/run.py", "handle.py", "worker.py", "trace/trace.py", *SESSION)
+        for file in ("loop/run.py", "handle.py", "worker.py", "trace/trace.py", *SESSION)
         for node in ast.walk(ast.parse((package / "engine" / file).read_text()))
         if isinstance(node, (ast.FunctionDef, ast.Attribute))
     }
