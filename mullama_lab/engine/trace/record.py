@@ -51,11 +51,11 @@ class StepRecord:
     kept: KeptRow | None = None
     n_kept: tuple[int, ...] = ()
     state: States = ()
+    forced: bool = False
     decode_ns: int = 0
     sample_ns: int = 0
     constraint_ns: int = 0
     capture_ns: int = 0
-    forced: bool = False
 
     @classmethod
     def of_row(
@@ -80,9 +80,11 @@ class StepRecord:
         top_logprobs = facts.top_logits - np.float32(facts.logsumexp)
         if outcome is None:
             outcome = standing[0], facts.top_ids, top_logprobs
+        piece, text = model.vocabulary.bytes_of(token)
         return cls(  # in the fields' order: by name it takes a microsecond a token more
             token,
-            *model.vocabulary.bytes_of(token),
+            piece,
+            text,
             standing[0],
             outcome[0],
             standing[1],
@@ -95,7 +97,7 @@ class StepRecord:
             (facts.ids, facts.logits),
             n_kept,
             state,
-            forced=forced,
+            forced,
         )
 
     @classmethod
