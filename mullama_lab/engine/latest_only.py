@@ -152,7 +152,9 @@ class LatestOnly:
             self._is_at_work = False
             self._done.notify_all()
             now = monotonic()
-            self._rested_until = max(self._rested_until, now - BURST * self._rest) + self._rest
+            self._rested_until = (
+                max(self._rested_until, now - (BURST - 1) * self._rest) + self._rest
+            )
             if self._rested_until > now:
                 self._done.wait_for(lambda: self._closed, self._rested_until - now)
 

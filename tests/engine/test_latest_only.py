@@ -202,16 +202,16 @@ def test_nothing_wakes_while_nothing_happens(latest, monkeypatch):
 
 
 def test_after_a_pause_work_begins_at_once_and_then_in_a_measured_pace(until):
-    latest = LatestOnly("test-latest", print, rest=0.1)
+    latest = LatestOnly("test-latest", print, rest=0.3)
     times = []
     began = time.monotonic()
-    while time.monotonic() < began + 0.75:
+    while time.monotonic() < began + 1.3:
         latest.submit(lambda: times.append(time.monotonic() - began))
         time.sleep(0.001)
     latest.close()
     until(lambda: not threads())
-    assert latest_only.BURST == 3 and times[2] < 0.1
-    assert 6 <= len(times) <= 3 + 8
+    assert times[latest_only.BURST - 1] < 0.3 <= times[latest_only.BURST]
+    assert len(times) <= latest_only.BURST + 1 + times[-1] / 0.3
 
 
 def test_what_comes_while_it_rests_does_not_wake_it(until):
@@ -223,7 +223,7 @@ def test_what_comes_while_it_rests_does_not_wake_it(until):
         time.sleep(0.001)
     latest.close()
     until(lambda: not threads())
-    assert len(woken) <= len(times) + 1 < 9
+    assert len(woken) <= len(times) + 1 < 60
 
 
 def test_neither_the_thread_nor_its_work_keeps_an_owner_alive(until):
@@ -262,7 +262,6 @@ latest.submit(lambda: (begun.set(), go_on.wait()))
 begun.wait()
 latest.submit(lambda: print("parent", flush=True))
 latest._asked.acquire()
-holder = threading.Thread(target=lambda: None)
 child = os.fork()
 if child == 0:
     latest.settle()
