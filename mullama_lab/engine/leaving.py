@@ -41,6 +41,7 @@ class Ending(Protocol):
 
 
 _endings: weakref.WeakSet[Ending] = weakref.WeakSet()
+_afterwards: list[Callable[[], object]] = []
 _locks: weakref.WeakSet[Any] = weakref.WeakSet()
 
 L = TypeVar("L")
@@ -51,6 +52,11 @@ def wait_at_exit(ending: Ending) -> None:
     _endings.add(ending)
     if _has_begun:
         ending.hurry()
+
+
+def call_afterwards(call: Callable[[], object]) -> None:
+    """Call this at exit, once native work has ended or got all the time it gets."""
+    _afterwards.append(call)
 
 
 def has_begun() -> bool:
@@ -149,6 +155,8 @@ def _end_native_work() -> None:
     finally:  # a second Ctrl-C, too
         if not all_ended:
             _skip_static_destructors()
+        for call in _afterwards:
+            call()
 
 
 def _skip_static_destructors() -> None:

@@ -6,7 +6,6 @@ thread said, and openings on other threads keep their own words.
 
 from __future__ import annotations
 
-import atexit
 import ctypes
 import logging
 import threading
@@ -14,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from mullama_lab.engine.c_library import c_function
+from mullama_lab.engine.leaving import call_afterwards
 from mullama_lab.engine.native.library import C
 from mullama_lab.glyphs import visible
 
@@ -99,4 +99,4 @@ def _on_log(ggml_level: int, text: bytes, _user: object) -> None:
 C.llama_log_set(_on_log, ctypes.c_void_p(0))
 # A thread that still logs when there is no Python left must not call it: C's `abs` does nothing.
 _SILENCE = ctypes.cast(c_function("abs"), C.llama_log_callback)
-atexit.register(C.llama_log_set, _SILENCE, ctypes.c_void_p(0))
+call_afterwards(lambda: C.llama_log_set(_SILENCE, ctypes.c_void_p(0)))

@@ -17,7 +17,9 @@ CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)
 
 @lru_cache(maxsize=4)
 def _all_ids(n_vocab: int) -> NDArray[np.int32]:
-    return np.arange(n_vocab, dtype=np.int32)
+    ids = np.arange(n_vocab, dtype=np.int32)
+    ids.flags.writeable = False  # it is everybody's
+    return ids
 
 
 class _ArrayFields(ctypes.Structure):

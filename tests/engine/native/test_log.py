@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -115,3 +117,19 @@ def test_what_was_heard_is_gone_after_an_opening_that_failed(tmp_path, verbose):
     with suppress(ModelLoadError):
         Model.load(bad, verbose=verbose, probe=False)
     assert opened(odd_eos(tmp_path / "odd.gguf", 9004))[0] == ""
+
+
+def test_what_llama_cpp_says_of_work_that_ends_with_the_interpreter_is_still_logged(tmp_path):
+    path = tiny.write(tmp_path / "tiny.gguf")
+    program = (
+        "import logging, sys, mullama_lab.engine.worker\n"
+        "from mullama_lab import Model\n"
+        "model = Model.load(sys.argv[1])\n"
+        "session = model.session(n_ctx=64)\n"
+        "logging.basicConfig(level=logging.DEBUG, format='%(message)s')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(path)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0
+    assert "llama_context" in done.stderr
