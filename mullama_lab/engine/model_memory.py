@@ -17,16 +17,17 @@ class ModelMemory(NativeMemory):
     Args:
         handle: what llama.cpp loaded.
         name: of the model, in messages.
-
-    Attributes:
-        closed: whether new users are refused.
     """
 
     def __init__(self, handle: Any, name: str) -> None:
         super().__init__(handle, native.free_model)
         self.name = name
-        self.closed = False
         self._handle, self._vocabulary = handle, native.get_vocabulary(handle)
+
+    @property
+    def closed(self) -> bool:
+        """Whether new users are refused."""
+        return self._closed
 
     @property
     def handle(self) -> Any:
@@ -50,7 +51,7 @@ class ModelMemory(NativeMemory):
     def in_use(self) -> Iterator[Any]:
         """The native vocabulary, and nothing of the model is freed before the block ends."""
         if not self.enter():
-            self.closed = True
+            self.hurry()  # the interpreter is exiting, if it was not closed
         self.must_be_open()
         try:
             yield self._vocabulary

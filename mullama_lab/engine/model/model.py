@@ -200,7 +200,6 @@ class Model(Handle):
         while not ended:  # another thread may open one meanwhile
             for handle in list(self._handles):
                 handle.close()
-            self._memory.closed = True
             self._memory.hurry()
             ended = self._memory.ended_within(WAIT_STEP)
         self._weight_files.close()
