@@ -10,7 +10,7 @@ import ctypes
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -83,25 +83,12 @@ def load_model(
             to compute with them ends the process. Not with mmap or mlock.
         print_log: print llama.cpp's log to the standard error stream.
     """
-    raised: list[BaseException] = []
-    cancelled = False
-
-    @C.llama_progress_callback
-    def on_progress(done: float, _user: object) -> bool:
-        nonlocal cancelled
-        try:
-            answer = progress(done) if progress is not None else None
-            cancelled = has_begun() or (isinstance(answer, (bool, np.bool_)) and not answer)
-        except BaseException as error:  # ctypes would only print it
-            raised.append(error)
-            cancelled = True
-        return not cancelled
-
+    told = _Progress(progress)
     params = model_params()
     params.n_gpu_layers = n_gpu_layers
     params.load_mode = LOAD_MODES[mmap, mlock]
     params.vocab_only, params.no_alloc = vocab_only, no_weights
-    params.progress_callback = on_progress
+    params.progress_callback = C.llama_progress_callback(told.go_on)
     if not _loads.enter():
         end_daemon_thread()
         raise LoadCancelled(f"{path} was not loaded: the interpreter is ending.")
@@ -110,13 +97,10 @@ def load_model(
             model = C.llama_model_load_from_file(os.fsencode(path), params)
     finally:
         _loads.leave()
-    if cancelled and model:
-        free_model(model)
-    if raised:
-        raise raised[0]
-    if cancelled:
-        end_daemon_thread()
-        raise LoadCancelled(f"loading {path} was stopped by its progress callback.")
+    if told.cancelled:
+        if model:
+            free_model(model)
+        told.raise_why(path)
     if not model:
         raise ModelLoadError(
             f"llama.cpp could not load {path}: {heard.reason()}. "
@@ -124,6 +108,35 @@ def load_model(
             "its architecture."
         )
     return model, heard.warnings
+
+
+class _Progress:
+    """Tells a caller how far loading is, and llama.cpp whether to go on.
+
+    Attributes:
+        cancelled: whether loading was stopped: by the caller, or because the interpreter ends.
+    """
+
+    def __init__(self, tell: Callable[[float], bool | None] | None) -> None:
+        self._tell = tell
+        self._error: BaseException | None = None
+        self.cancelled = False
+
+    def go_on(self, done: float, _user: object) -> bool:
+        """llama.cpp's progress callback."""
+        try:
+            answer = self._tell(done) if self._tell is not None else None
+            self.cancelled = has_begun() or (isinstance(answer, (bool, np.bool_)) and not answer)
+        except BaseException as error:  # ctypes would only print it
+            self._error, self.cancelled = error, True
+        return not self.cancelled
+
+    def raise_why(self, path: Path) -> NoReturn:
+        """Raise what the caller's function raised, or say that loading was stopped."""
+        if self._error is not None:
+            raise self._error
+        end_daemon_thread()
+        raise LoadCancelled(f"loading {path} was stopped by its progress callback.")
 
 
 def facts(model: Any, *, vocab_only: bool) -> dict[str, Any]:
