@@ -245,7 +245,6 @@ OF_A_BIG_VALUE = {
     "file": lambda session, trace: ml.Model.load(BIG),
     "address": lambda session, trace: ml.Model.load("hf:" + BIG),
     "trace": lambda session, trace: ml.Trace.from_dict({"tokens": BIG}),
-    "attribute": lambda session, trace: getattr(trace, BIG),
     "replay": lambda session, trace: replay(trace, CHAIN, on=BIG),
 }
 
