@@ -282,7 +282,7 @@ def test_a_line_of_the_browser_half_is_at_most_120_wide():
 
 
 def test_no_comment_swallows_the_line_after_it():
-    """Where a line ends with a comma or an opening bracket, the module has no new line."""
+    """A module loses the end of a line after a comma, a semicolon or an opening bracket."""
     for name, script in scripts().items():
-        found = re.search(r"\S.*//.*[{(\[,]$", script.read_text(encoding="utf-8"), re.MULTILINE)
+        found = re.search(r"\S.*//.*[{(\[,;]$", script.read_text(encoding="utf-8"), re.MULTILINE)
         assert not found, f"widgets/{name}.js: {found and found[0]!r}; end that comment otherwise"

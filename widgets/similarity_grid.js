@@ -1,57 +1,49 @@
 /** One query against one document: similarities, best matches in the text, what each query token adds. */
-import { announcer, button, glyphs, h, icon, keyHelp, keys, tableView } from "./shared/dom.js";
-import { badge, HUES } from "./shared/hues.js";
+import { announcer, button, h, icon, keyHelp, keys, tableView } from "./shared/dom.js";
 import { connect, goneNote, watch } from "./shared/kernel.js";
-import { extent, levels } from "./shared/matrix.js";
-import { count, shown, splitPieces, typed, visible } from "./shared/text.js";
+import { levels } from "./shared/matrix.js";
+import { shown } from "./shared/text.js";
+import { fetchPair } from "./similarity_grid_fetch.js";
 import { heatView } from "./similarity_grid_heat.js";
+import { bindings, HELP } from "./similarity_grid_keys.js";
+import { legend } from "./similarity_grid_legend.js";
 import {
   cellText,
   contributions,
   marksOf,
-  markText,
   matchView,
   nothingText,
   rowState,
-  scaleWords,
   scoreText,
   switched,
 } from "./similarity_grid_match.js";
+import { rowName } from "./similarity_grid_name.js";
+import { documentText } from "./similarity_grid_text.js";
 
-const HELP = [
-  ["← → ↑ ↓", "another cell"],
-  ["Home End", "first, last document token"],
-  ["Ctrl+Home Ctrl+End", "first, last cell"],
-  ["m", "the best match of the row"],
-  ["Space", "query token off or on"],
-  ["a", "all query tokens on"],
-  ["n", "one scale, or each row on its own"],
-  ["w", "pieces or words"],
-  ["+ − 0", "larger, smaller, all of it"],
-  ["?", "these keys"],
-];
+const LABEL = "Similarity of query tokens (rows) and document tokens (columns)";
+const COLUMNS = ["", "query token", "adds", "best match in the document", "place"];
+const CAPTION = "What each query token adds to the score. grid.to_pandas() has every cell.";
 
-function render({ model, el }) {
-  let pair = null;
-  let view = null;
-  let adds = null;
-  let rowNodes = [];
-  let textNodes = [];
-  let lit = [];
-
-  const title = h("p", { class: "mll-title" });
-  const group = (label, trait, names, captions) => {
-    const buttons = names.map((name, k) =>
-      h("button", { type: "button", "data-value": name, on: { click: () => put(trait, name) } }, captions[k]),
-    );
-    return { trait, buttons, node: h("div", { class: "mll-tabs", role: "group", "aria-label": label }, buttons) };
+/** Buttons of which one is pressed: the value of a trait. */
+function choice(label, trait, values, captions, put) {
+  const buttons = values.map((value, k) =>
+    h("button", { type: "button", "data-value": value, on: { click: () => put(trait, value) } }, captions[k]),
+  );
+  const node = h("div", { class: "mll-tabs", role: "group", "aria-label": label }, buttons);
+  const press = (now) => {
+    for (const one of buttons) one.setAttribute("aria-pressed", String(one.dataset.value === now));
   };
-  const units = group("Show", "unit", ["pieces", "words"], ["Pieces", "Words"]);
-  const scales = group("Colour scale", "scale", ["raw", "by query"], ["One scale", "Each row"]);
-  const zooms = [
-    icon("−", "Smaller cells (−)", () => heat.zoom(-1)),
-    icon("+", "Larger cells (+)", () => heat.zoom(1)),
+  return { node, trait, press };
+}
+
+function elements(model, { put, zoom, heat, text, rows }) {
+  const title = h("p", { class: "mll-title" });
+  const choices = [
+    choice("Show", "unit", ["pieces", "words"], ["Pieces", "Words"], put),
+    choice("Colour scale", "scale", ["raw", "by query"], ["One scale", "Each row"], put),
   ];
+  const smaller = icon("−", "Smaller cells (−)", () => zoom(-1));
+  const larger = icon("+", "Larger cells (+)", () => zoom(1));
   const help = keyHelp(HELP);
   const score = h("b", { class: "mll-sg-score" });
   const says = h("span", { class: "mll-quiet" });
@@ -60,194 +52,110 @@ function render({ model, el }) {
   const note = h("div", { class: "mll-note", hidden: true });
   const problem = h("div", { class: "mll-note", "data-kind": "bad", role: "alert", hidden: true });
   const empty = h("p", { class: "mll-note" });
-  const bar = h("span", { class: "mll-sg-ramp", "aria-hidden": "true" });
-  const [low, high, measure, under, hint] = Array.from({ length: 5 }, () => h("span"));
-  const legend = h(
-    "div",
-    { class: "mll-sg-legend mll-quiet mll-figures" },
-    h("span", { class: "mll-sg-scale" }, low, bar, high),
-    measure,
-    under,
-    h("span", { class: "mll-sg-key" }, h("i", { class: "mll-sg-ring", "aria-hidden": "true" }), "best of its row"),
-    hint,
-  );
+  const key = legend();
   const details = h("p", { class: "mll-sg-details mll-figures", dir: "auto" });
-  const text = h("div", {
-    class: "mll-sg-text",
-    role: "group",
-    "aria-label": "Document, with the numbers of the query tokens that match best",
-    tabindex: 0,
-    dir: "auto",
-  });
+  const table = tableView(COLUMNS, rows, { caption: CAPTION });
   const voice = announcer();
-  const heat = heatView({
-    label: "Similarity of query tokens (rows) and document tokens (columns)",
-    names: {
-      row: (i) => (rowNodes[i] ??= rowNode(i)),
-      column: (j) => view.colLabels[j],
-      cell: (i, j) => cellText(view, [i, j], settings()),
-    },
-    onPoint: describe,
-    onZoom: showZoom,
-  });
-  const table = tableView(["", "query token", "adds", "best match in the document", "place"], tableRows, {
-    caption: "What each query token adds to the score. grid.to_pandas() has every cell.",
-  });
-  const body = h("div", { class: "mll-live mll-sg-body" }, legend, heat.node, details, text, table.node);
-  const root = h(
-    "section",
-    { class: "mll mll-sg", "aria-label": "Similarity of a query and a document" },
-    h(
-      "div",
-      { class: "mll-sg-head" },
-      title,
-      units.node,
-      scales.node,
-      h("span", { class: "mll-sg-zoom" }, zooms),
-      help.button,
-    ),
-    gone,
-    problem,
-    note,
-    h("p", { class: "mll-sg-sum mll-figures" }, score, says, allOn),
-    empty,
-    body,
-    help.node,
-    voice.node,
-  );
-  el.append(root);
+  const body = h("div", { class: "mll-live mll-sg-body" }, key.node, heat.node, details, text.node, table.node);
+  const zooms = h("span", { class: "mll-sg-zoom" }, smaller, larger);
+  const tabs = choices.map((one) => one.node);
+  const head = h("div", { class: "mll-sg-head" }, title, tabs, zooms, help.button);
+  const sum = h("p", { class: "mll-sg-sum mll-figures" }, score, says, allOn);
+  const all = [head, gone, problem, note, sum, empty, body, help.node, voice.node];
+  const root = h("section", { class: "mll mll-sg", "aria-label": "Similarity of a query and a document" }, all);
+  const texts = { title, score, says, note, problem, empty, details };
+  return { root, body, gone, choices, smaller, larger, help, allOn, key, table, voice, ...texts };
+}
 
-  const line = connect(model, {
-    onAlive: (alive) => {
-      root.toggleAttribute("data-gone", !alive);
-      gone.hidden = alive;
-      complain("");
-      if (alive && !pair) restart();
-    },
-  });
-  const off = () => model.get("off");
-  const settings = () => ({ scale: model.get("scale"), off: off() });
+function render({ model, el }) {
+  let pair = null; // what the kernel sent
+  let view = null; // the pair by pieces or by words
+  let adds = null; // what each row adds to the score
+  let names = []; // of the rows that were in sight
+  const get = (name) => model.get(name);
+  const settings = () => ({ scale: get("scale"), off: get("off") });
   /** What a hand turns stays here at once; the kernel hears of it. */
   function put(trait, value) {
     model.set(trait, value);
     model.save_changes();
   }
-  function complain(words) {
-    problem.textContent = words;
-    problem.hidden = !words;
+  const row = (i) => (names[i] ??= named(i)).node;
+  const column = (j) => view.colLabels[j];
+  const cell = (i, j) => cellText(view, [i, j], settings());
+  const heat = heatView({ label: LABEL, names: { row, column, cell }, onPoint: describe, onZoom: showZoom });
+  const cellIn = (j) => [marksOf(view, get("off"))[j][0] ?? heat.cursor()?.[0] ?? 0, j];
+  const text = documentText({
+    point: (j) => heat.point(j < 0 ? null : cellIn(j)),
+    go: (j) => heat.go(cellIn(j)),
+  });
+  const parts = elements(model, { put, zoom: heat.zoom, heat, text, rows: tableRows });
+  const { root, voice } = parts;
+  el.append(root);
+  const line = connect(model, { onAlive: (alive) => setAlive(alive) });
+  function setAlive(alive) {
+    root.toggleAttribute("data-gone", !alive);
+    parts.gone.hidden = alive;
+    complain("");
+    if (alive && !pair) restart();
   }
-  function rowNode(i) {
-    const box = h("input", {
-      type: "checkbox",
-      tabindex: -1,
-      "aria-label": `query token ${i + 1} ${view.rowLabels[i]}`,
-      on: { change: () => toggle(i) },
-    });
-    const figure = h("span", { class: "mll-sg-adds" });
-    const node = h(
-      "div",
-      {
-        class: "mll-sg-name",
-        on: { pointerenter: () => heat.point([i, Math.max(0, view.best[i])]), pointerleave: () => heat.point(null) },
-      },
-      box,
-      badge(i),
-      h("span", { class: "mll-sg-token", dir: "auto", title: view.rowLabels[i] }, view.rowLabels[i]),
-      figure,
-    );
-    node.refresh = () => {
-      const state = rowState(view, i, off());
-      box.checked = state !== "off";
-      box.indeterminate = state === "part";
-      node.dataset.state = state;
-      figure.textContent = adds.row[i] === null ? "off" : shown(adds.row[i]);
-    };
-    node.refresh();
-    return node;
+  function complain(words) {
+    parts.problem.textContent = words;
+    parts.problem.hidden = !words;
+  }
+  function named(i) {
+    const name = rowName(view, i, { toggle, point: heat.point });
+    name.update(adds, get("off"));
+    return name;
   }
   function toggle(i) {
     if (!view?.rows) return;
-    put("off", switched(view, i, off()));
-    voice.say(`query token ${i + 1} ${rowState(view, i, off()) === "off" ? "off" : "on"}, score ${shown(adds.total)}`);
-  }
-  function drawText() {
-    const gaps = pair.gaps;
-    text.replaceChildren();
-    textNodes = view.colLabels.map((label, j) => {
-      const [from, to] = [view.colStarts[j], view.colStarts[j + 1]];
-      const flow = (string) => glyphs(visible(string), { flow: true });
-      const inner = pair.shown
-        .slice(from, to)
-        .map((part, k) => (k ? gaps[from + k] : "") + part)
-        .join("");
-      const sup = h("sup", { "aria-hidden": "true" });
-      const name = pair.outside[from] ? h("span", { class: "mll-g-special" }, label) : flow(inner || label);
-      const node = h("span", { class: "mll-sg-match", "data-column": j }, name, sup);
-      text.append(...flow(gaps[from]), node);
-      return { node, sup };
-    });
-    text.append(...glyphs(visible(gaps.at(-1) ?? ""), { flow: true }));
+    put("off", switched(view, i, get("off")));
+    const state = rowState(view, i, get("off")) === "off" ? "off" : "on";
+    voice.say(`query token ${i + 1} ${state}, score ${shown(adds.total)}`);
   }
   /** What changes when a query token is switched: sums, marks, figures. The matrix stays. */
   function refresh() {
     if (!view) return;
-    adds = contributions(view, off());
-    score.textContent = `score ${shown(adds.total)}`;
-    says.textContent = scoreText(adds, off());
-    allOn.disabled = !off().length;
-    for (const node of rowNodes) node?.refresh();
-    marksOf(view, off()).forEach((rows, j) => {
-      const { node, sup } = textNodes[j];
-      const words = rows.length ? markText(rows) : "";
-      if (sup.textContent !== words) sup.textContent = words;
-      if (rows.length) node.dataset.hue = rows[0] % HUES;
-      else delete node.dataset.hue;
-    });
-    heat.mark(view.best, new Set([...Array(view.rows).keys()].filter((i) => rowState(view, i, off()) === "off")));
-    table.refresh();
-    describe(heat.at);
+    const off = get("off");
+    adds = contributions(view, off);
+    parts.score.textContent = `score ${shown(adds.total)}`;
+    parts.says.textContent = scoreText(adds, off);
+    parts.allOn.disabled = !off.length;
+    for (const name of names) name?.update(adds, off);
+    text.mark(marksOf(view, off));
+    const rows = [...Array(view.rows).keys()];
+    heat.mark(view.best, new Set(rows.filter((i) => rowState(view, i, off) === "off")));
+    parts.table.refresh();
+    describe(heat.here());
   }
   function describe(at) {
-    for (const node of lit) node.removeAttribute("data-at");
-    lit = [];
+    text.dim();
     if (!view) return;
-    details.textContent = at ? cellText(view, at, settings()) : "Point at a cell, or press an arrow key, to read it.";
-    if (!at) return;
-    const here = textNodes[at[1]]?.node;
-    here?.setAttribute("data-at", "here");
-    const best = textNodes[view.best[at[0]]]?.node;
-    if (best !== here) best?.setAttribute("data-at", "best");
-    lit = [here, best].filter(Boolean);
-    const top = here ? here.offsetTop - text.offsetTop : 0;
-    if (here && (top < text.scrollTop || top + here.offsetHeight > text.scrollTop + text.clientHeight))
-      text.scrollTop = top - text.clientHeight / 2;
+    parts.details.textContent = at
+      ? cellText(view, at, settings())
+      : "Point at a cell, or press an arrow key, to read it.";
+    if (at) text.light(at[1], view.best[at[0]]);
   }
   function showScale() {
-    const scale = model.get("scale");
-    for (const set of [units, scales])
-      for (const node of set.buttons)
-        node.setAttribute("aria-pressed", String(node.dataset.value === model.get(set.trait)));
+    const scale = get("scale");
+    for (const one of parts.choices) one.press(get(one.trait));
     if (!view) return;
-    const ends = pair.scale;
-    [low.textContent, high.textContent, measure.textContent] = scaleWords(scale, ...ends);
-    const least = extent(view.values)[0];
-    under.textContent =
-      scale === "raw" && least < ends[0] ? `below it: a colour of its own, down to ${shown(least)}` : "";
-    heat.show({ levels: levels(view, scale === "raw" ? ends : null), rows: view.rows, cols: view.cols });
-    describe(heat.at);
+    parts.key.showScale(scale, pair.scale, view.values);
+    heat.show({ levels: levels(view, scale === "raw" ? pair.scale : null), rows: view.rows, cols: view.cols });
+    describe(heat.here());
   }
-  function showZoom({ zoom, most, readable, cells }) {
-    zooms[0].disabled = zoom === 0;
-    zooms[1].disabled = most;
-    const several = cells > 1 ? `a pixel shows the highest of its ${count(cells + 0.499)} cells a side` : "";
-    hint.textContent = [several, readable ? "" : "enlarge (+) to read the query tokens"].filter(Boolean).join(" · ");
+  function showZoom(now) {
+    parts.smaller.disabled = now.zoom === 0;
+    parts.larger.disabled = now.most;
+    parts.key.showZoom(now);
   }
-  function look() {
-    if (!pair) return;
-    view = matchView(pair, model.get("unit"));
-    rowNodes = [];
-    adds = contributions(view, off());
-    drawText();
+  function showUnit() {
+    if (pair) {
+      view = matchView(pair, get("unit"));
+      names = [];
+      adds = contributions(view, get("off"));
+      text.draw(pair, view);
+    }
     showScale();
     refresh();
   }
@@ -262,102 +170,38 @@ function render({ model, el }) {
     return [...rows, ["", "score", shown(adds.total), "", ""]];
   }
   function showTexts() {
-    title.textContent = model.get("title");
-    note.textContent = model.get("note");
-    note.hidden = !note.textContent;
+    parts.title.textContent = get("title");
+    parts.note.textContent = get("note");
+    parts.note.hidden = !get("note");
   }
-  /** Fetch the pair: its texts, then its matrix, some rows at a time. */
   async function restart() {
-    const [epoch, rows, cols] = [model.get("epoch"), model.get("n_query"), model.get("n_document")];
     [pair, view] = [null, null];
-    const nothing = nothingText(rows, cols);
-    empty.textContent = nothing || "Fetching the similarities…";
-    empty.hidden = false;
-    body.hidden = true;
+    const nothing = nothingText(get("n_query"), get("n_document"));
+    parts.empty.textContent = nothing || "Fetching the similarities…";
+    parts.empty.hidden = false;
+    parts.body.hidden = true;
     root.toggleAttribute("data-empty", Boolean(nothing));
-    score.textContent = says.textContent = "";
-    allOn.disabled = true;
+    parts.score.textContent = parts.says.textContent = "";
+    parts.allOn.disabled = true;
     if (nothing) return;
     try {
-      const reply = await line.ask("texts");
-      const b = reply.buffers;
-      const strings = (k) => splitPieces(b[k], b[k + 1]).map((bytes) => new TextDecoder().decode(bytes));
-      const values = new Float32Array(rows * cols);
-      for (let have = 0; have < rows;) {
-        const part = await line.ask("matrix", { from: have });
-        if (part.epoch !== model.get("epoch") || part.rows < 1) return;
-        values.set(typed(part.buffers[0], Float32Array), have * cols);
-        have += part.rows;
-      }
-      if (epoch !== model.get("epoch") || reply.epoch !== epoch) return;
-      pair = {
-        values,
-        rows,
-        cols,
-        scale: reply.scale,
-        query: splitPieces(b[0], b[1]),
-        document: splitPieces(b[2], b[3]),
-        shown: strings(2),
-        gaps: strings(4),
-        queryWords: typed(b[6], Int32Array),
-        documentWords: typed(b[7], Int32Array),
-        outside: typed(b[8], Uint8Array),
-      };
-      empty.hidden = true;
-      body.hidden = false;
-      look();
+      const fetched = await fetchPair(line, model);
+      if (!fetched) return;
+      pair = fetched;
+      parts.empty.hidden = true;
+      parts.body.hidden = false;
+      showUnit();
     } catch (error) {
       if (line.alive) complain(error.message);
     }
   }
-  const column = (target) => Number(target.closest?.(".mll-sg-match")?.dataset.column ?? -1);
-  const rowHere = (j) => marksOf(view, off())[j][0] ?? heat.cursor?.[0] ?? 0;
-  text.addEventListener("pointerover", ({ target }) =>
-    heat.point(column(target) < 0 ? null : [rowHere(column(target)), column(target)]),
-  );
-  text.addEventListener("pointerleave", () => heat.point(null));
-  text.addEventListener(
-    "click",
-    ({ target }) => column(target) >= 0 && heat.go([rowHere(column(target)), column(target)]),
-  );
-  const at = () => heat.cursor ?? [0, 0];
-  const move = (down, right) => () => heat.go([at()[0] + down, at()[1] + right]);
-  const flip =
-    (trait, [one, two]) =>
-    () =>
-      put(trait, model.get(trait) === one ? two : one);
-  const undoKeys = keys(heat.focusable, {
-    ArrowUp: move(-1, 0),
-    ArrowDown: move(1, 0),
-    ArrowLeft: move(0, -1),
-    ArrowRight: move(0, 1),
-    PageUp: move(-10, 0),
-    PageDown: move(10, 0),
-    Home: () => heat.go([at()[0], 0]),
-    End: () => heat.go([at()[0], Infinity]),
-    "Ctrl+Home": () => heat.go([0, 0]),
-    "Ctrl+End": () => heat.go([Infinity, Infinity]),
-    m: () => heat.go([at()[0], Math.max(0, view.best[at()[0]])]),
-    " ": () => toggle(at()[0]),
-    a: () => put("off", []),
-    n: flip("scale", ["raw", "by query"]),
-    w: flip("unit", ["pieces", "words"]),
-    "+": () => heat.zoom(1),
-    "=": () => heat.zoom(1),
-    "-": () => heat.zoom(-1),
-    "−": () => heat.zoom(-1),
-    0: () => heat.zoom(0),
-    "?": help.toggle,
-    Escape: () => (help.open ? help.hide() : false),
-  });
+  const best = (i) => Math.max(0, view.best[i]);
+  const undoKeys = keys(heat.focusable, bindings(heat, { toggle, best, put, get, help: parts.help }));
   const unwatch = watch(model, {
     epoch: restart,
     off: refresh,
     scale: showScale,
-    unit: () => {
-      look();
-      showScale();
-    },
+    unit: showUnit,
     title: showTexts,
     note: showTexts,
   });
@@ -375,4 +219,5 @@ function render({ model, el }) {
     root.remove();
   };
 }
+
 export default { render };

@@ -22,10 +22,10 @@ _IMPORT = re.compile(r'^import \{([^}]*)\} from "(\.\.?/[\w/]+)\.js";\n', re.MUL
 _EXPORT = re.compile(r"^export (async function|function|const|let|class) (\w+)", re.MULTILINE)
 # What a saved view can do without, as each carries a copy of the text: a comment on lines of its
 # own, an empty line, indentation, spaces around an arrow or before a brace that ends a line, the
-# end of a line after a comma or an opening bracket.
+# end of a line after a comma, a semicolon or an opening bracket.
 _NOT_NEEDED = re.compile(
     r"^[ \t]*/\*(?:.|\n)*?\*/\n|^[ \t]*//.*\n|^[ \t]*\n|^[ \t]+| +(?=\{$|=>)|(?<==>) +"
-    r"|(?<=[{(\[,])\n",
+    r"|(?<=[{(\[,;])\n",
     re.MULTILINE,
 )
 _SPACE_IN_CSS = re.compile(r"\s*([{};,>])\s*|(:)\s+")
@@ -86,8 +86,8 @@ def _path(importer: str, relative: str) -> str:
 def _as_function(name: str) -> str:
     """One file as a function, called at once, that returns its exports."""
     body = _EXPORT.sub(r"\1 \2", _with_imports_bound(name))
-    exports = ", ".join(_exports(name))
-    return f"const {_variable(name)} = (() => {{\n{body}return {{ {exports} }};\n}})();\n"
+    exports = ",".join(_exports(name))
+    return f"const {_variable(name)}=(()=>{{\n{body}return {{{exports}}};\n}})();\n"
 
 
 def _exports(name: str) -> list[str]:
@@ -103,8 +103,8 @@ def _with_imports_bound(name: str) -> str:
         for exported in (part.split(" as ")[0] for part in names):
             if exported not in _exports(file):
                 raise ValueError(f"{name}.js imports {exported!r}; {file}.js exports no such name")
-        taken = ", ".join(part.replace(" as ", ": ") for part in names)
-        return f"const {{ {taken} }} = {_variable(file)};\n"
+        taken = ",".join(part.replace(" as ", ":") for part in names)
+        return f"const {{{taken}}}={_variable(file)};\n"
 
     return _IMPORT.sub(constants, _read(name))
 

@@ -123,10 +123,11 @@ def test_what_nobody_knows_is_left_alone(echo):
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_the_browser_may_set_just_what_its_half_sets(view):
-    path = _front_end.folder() / f"{view.__module__.rpartition('.')[2]}.js"
-    source = path.read_text(encoding="utf-8")
+    stem = view.__module__.rpartition(".")[2]
+    own = [name for name in (stem, *_front_end._imported(stem)) if name.startswith(stem)]
+    source = "".join(_front_end._read(name) for name in own)
     sets = re.findall(r'(?:\bput|\bflip|model\.set)\("(\w+)"', source)
-    sets += re.findall(r'= group\("[^"]+", "(\w+)"', source)
+    sets += re.findall(r'\bchoice\("[^"]+", "(\w+)"', source)
     assert set(sets) == set(view.from_browser) <= set(view.class_traits(sync=True))
 
 
