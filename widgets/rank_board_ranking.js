@@ -1,9 +1,8 @@
 /**
- * Results of a search as a board shows them: scores from contributions, ranks and moves, bars that
- * add up, why one document beats another, and all that in words. Plain functions.
+ * Results of a search as a board shows them: scores from contributions, ranks and moves,
+ * bars that add up, and why one document beats another. Plain functions.
  */
 import { addsUp, sumOf } from "./shared/matrix.js";
-import { count, shown } from "./shared/text.js";
 
 /**
  * Ranks from scores, best first, 1 for the first; equal scores keep the order of `scores`.
@@ -113,32 +112,4 @@ export function versus(board, a, b, off) {
     by: round(one.total - two.total),
     most: rows.reduce((most, { by }) => Math.max(most, Math.abs(by)), 0),
   };
-}
-
-/** What a search is at, in a line. */
-export function searchText(state, [done, total], { listed, all, tokens }) {
-  if (state === "indexing")
-    return `reading the documents: ${count(done)} of ${count(total)}${listed ? "; the list is of those" : ""}`;
-  if (state === "comparing") return `reading the documents once more, to compare: ${count(done)} of ${count(total)}`;
-  if (state === "searching") return "searching";
-  if (state === "stopped") return `stopped: ${count(done)} of ${count(total)} documents are in the index`;
-  if (state === "empty") return all ? "Ask something: the documents are ready." : "No documents yet.";
-  if (!tokens) return "The query has no tokens, so nothing can match it.";
-  const documents = `${count(all)} document${all === 1 ? "" : "s"}`;
-  return listed < all ? `the ${count(listed)} best of ${documents}` : documents;
-}
-
-/** What the marks of moves are measured against. */
-export function movesText({ moved }, off, baseline, { listed, all }) {
-  if (off.length) {
-    const only = listed < all ? `; ranked among these ${count(listed)} only` : "";
-    return `${count(moved)} moved against all query tokens on${only}`;
-  }
-  return baseline ? `${count(moved)} moved against ${baseline}` : "";
-}
-
-/** What the length of a bar is. */
-export function barsText(kind, { start, low, high }) {
-  if (kind === "whole") return `bars: score from ${shown(Math.min(0, low))} to ${shown(high)}, one part a query token`;
-  return `bars: from ${shown(start)}, which every document of this list has, to ${shown(high)}`;
 }

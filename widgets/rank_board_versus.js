@@ -17,48 +17,35 @@ export function verdict({ rows, by }) {
   return `A is ${shown(Math.abs(by))} ${by > 0 ? "ahead of" : "behind"} B: ${parts.filter(Boolean).join(", ")}`;
 }
 
+const HEADS = ["query token", "A matched", "A", "B ahead · A ahead", "B", "B matched"];
+
+const closeButton = (click) =>
+  h(
+    "button",
+    {
+      type: "button",
+      class: "mll-button mll-versus-close",
+      "data-plain": true,
+      "aria-label": "Close the comparison",
+      title: "Close (Esc)",
+      on: { click },
+    },
+    "✕",
+  );
+
 /** The panel. `fill` takes what `versus` gives, names, labels of query tokens, and what each matched. */
 export function versusView({ onClose = () => {} } = {}) {
   const head = h("p", { class: "mll-versus-head" });
   const names = h("div", { class: "mll-versus-names" });
+  const heads = HEADS.map((name) => h("th", { scope: "col" }, name));
   const body = h("tbody");
   const node = h(
     "section",
     { class: "mll-versus", "aria-label": "Two documents side by side", hidden: true },
-    h(
-      "button",
-      {
-        type: "button",
-        class: "mll-button mll-versus-close",
-        "data-plain": true,
-        "aria-label": "Close the comparison",
-        title: "Close (Esc)",
-        on: { click: onClose },
-      },
-      "✕",
-    ),
+    closeButton(onClose),
     head,
     names,
-    h(
-      "div",
-      { class: "mll-versus-scroll" },
-      h(
-        "table",
-        {},
-        h(
-          "thead",
-          {},
-          h(
-            "tr",
-            {},
-            ["query token", "A matched", "A", "B ahead · A ahead", "B", "B matched"].map((name) =>
-              h("th", { scope: "col" }, name),
-            ),
-          ),
-        ),
-        body,
-      ),
-    ),
+    h("div", { class: "mll-versus-scroll" }, h("table", {}, h("thead", {}, h("tr", {}, heads)), body)),
   );
   const row = ({ i, a, b, by }, most, label, [inA, inB]) => {
     const wide = most ? (Math.abs(by) / most) * 50 : 0;

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { barsText, movesText, searchText } from "../rank_board_ranking.js";
 import { moveWords } from "../rank_board_result.js";
 import { verdict } from "../rank_board_versus.js";
+import { barsText, detailsText, movesText, searchText, tableRows } from "../rank_board_words.js";
 
 test("each state has a line of its own", () => {
   const some = { listed: 50, all: 412, tokens: 7 };
@@ -50,4 +50,27 @@ test("a verdict adds up what speaks for and against", () => {
 
 test("a move is also said in words", () => {
   assert.deepEqual(["▲2", "▼1", "=", "new"].map(moveWords), ["up 2", "down 1", "as before", "new"]);
+});
+
+const two = {
+  board: { values: Float32Array.of(2, 1, 1, 3), rows: 2, cols: 2, labels: ["x", "y"], names: ["one", "two"] },
+  now: { order: [1, 0], rank: [2, 1], move: ["▼1", "▲1"] },
+  off: [],
+};
+
+test("a document and a query token are read out with what is off", () => {
+  const off = { ...two, off: [0] };
+  assert.match(detailsText(two, -1, -1), /^Point at a part/);
+  assert.equal(detailsText(off, -1, 0), "query token 1 “x” is off");
+  assert.equal(detailsText(two, -1, 0), "query token 1 “x”");
+  assert.equal(detailsText(two, 1, -1), "1. two · score 4.000");
+  assert.equal(detailsText(two, 1, 1), "1. two · score 4.000 · query token 2 “y” adds 3.000 of 4.000");
+  assert.equal(detailsText(off, 1, 0), "1. two · score 3.000 · query token 1 “x” is off");
+});
+
+test("the table has the documents in their order, with their largest part", () => {
+  assert.deepEqual(tableRows(two), [
+    [1, "▲1", "two", "4.000", "2 y 3.000"],
+    [2, "▼1", "one", "3.000", "1 x 2.000"],
+  ]);
 });
