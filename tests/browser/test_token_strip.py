@@ -136,7 +136,7 @@ def test_text_streams_in_and_the_end_is_known_after_a_reload(notebook):
     assert tokens.count() == 400
     assert page.view.locator(".mll-flow-prompt").inner_text() == "<s>Hello you"
     page.save_and_reload()
-    page.page.get_by_text("400 tokens").wait_for(timeout=30_000)
+    page.view.locator(".mll-strip-foot", has_text="400 tokens").wait_for(timeout=30_000)
     assert page.view.locator(".mll-flow .mll-token").count() == 400
 
 

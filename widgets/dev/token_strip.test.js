@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { ENDINGS, tokenColumns } from "../shared/tokens.js";
-import { scaleText, stateText, summary } from "../token_strip.js";
+import { scaleText, stateText, summary } from "../token_strip_words.js";
 import { stepBuffers } from "./fake_model.js";
 
 function columnsOf(...logprobs) {
