@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { METERS, progressOf, stateText } from "../run_panel.js";
+import { METERS, progressOf, stateText } from "../run_panel_words.js";
 
 test("each state has its words", () => {
   assert.equal(stateText("idle"), "Ready.");
