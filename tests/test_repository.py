@@ -1,4 +1,4 @@
-"""What holds for the repository as a whole: style, types, layers, names, the browser half."""
+"""What holds for the repository as a whole: style, types, layers, names."""
 
 from __future__ import annotations
 
@@ -17,11 +17,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import mullama_lab
-from mullama_lab.widgets import _front_end
-from mullama_lab.widgets._view import View
 
 ROOT = Path(__file__).resolve().parents[1]
-WIDGETS = ROOT / "widgets"
 HEAVY = ("pandas", "matplotlib", "IPython", "ipywidgets", "anywidget", "jupyterlab")
 
 
@@ -90,12 +87,6 @@ def test_no_module_imports_itself_by_way_of_another(part):
         name: imports_of(name, path, set(modules), typing=typing) for name, path in modules.items()
     }
     graphlib.TopologicalSorter(graph).prepare()
-
-
-def test_the_browser_half_passes_its_own_tests(node):
-    tests = sorted(str(path) for path in (WIDGETS / "dev").glob("*.test.js"))
-    assert tests
-    check(node, "--test", *tests)
 
 
 def test_importing_the_package_loads_nothing_heavy():
@@ -194,95 +185,3 @@ def test_the_conda_environment_names_what_the_lab_needs():
     text = (ROOT / "environment.yml").read_text(encoding="utf-8")
     named = {canonicalize_name(name) for name in re.findall(r"^  - ([\w-]+) ", text, re.MULTILINE)}
     assert declared("lab") <= {"matplotlib" if n == "matplotlib-base" else n for n in named}
-
-
-def scripts() -> dict[str, Path]:
-    """The scripts of the browser half by their path below `widgets`, without the suffix."""
-    paths = [*WIDGETS.glob("*.js"), *WIDGETS.glob("shared/*.js")]
-    return {path.relative_to(WIDGETS).with_suffix("").as_posix(): path for path in sorted(paths)}
-
-
-def views() -> dict[str, type]:
-    """The widget classes by the stem of their two halves."""
-    kinds = [getattr(mullama_lab.widgets, name) for name in mullama_lab.widgets.__all__]
-    return {kind.__module__.rpartition(".")[2]: kind for kind in kinds if hasattr(kind, "_esm")}
-
-
-def home_of(name: str) -> str:
-    """The view that a script is part of, or "shared"."""
-    homes = ["shared", *views()]
-    found = [home for home in homes if re.match(rf"{home}(/|_|$)", name)]
-    assert len(found) == 1, f"widgets/{name}.js is not shared and begins with no view's name"
-    return found[0]
-
-
-def test_each_widget_has_two_halves_of_one_stem():
-    assert set(views()) <= set(scripts())
-    for name, script in scripts().items():
-        text = script.read_text(encoding="utf-8")
-        assert ("export default { render };" in text) == (home_of(name) == name), name
-    sheets = {path.relative_to(WIDGETS).as_posix() for path in WIDGETS.rglob("*.css")}
-    assert {f"{stem}.css" for stem in views()} <= sheets
-    assert sheets <= {"shared/theme.css", *(f"{name}.css" for name in scripts())}
-
-
-def test_both_halves_name_the_same_traits():
-    inherited = set(View.class_trait_names())
-    for stem, kind in views().items():
-        parts = [path for name, path in scripts().items() if home_of(name) == stem]
-        script = "".join(path.read_text(encoding="utf-8") for path in parts)
-        synced = set(kind.class_trait_names(sync=True))
-        asked = set(re.findall(r"""model\.(?:get|set)\(\s*["'](\w+)["']""", script))
-        assert asked <= synced, f"{stem}.js asks for {asked - synced}"
-        named = set(re.findall(r"""["'](?:change:)?(\w+)["']""", script))
-        assert synced - inherited <= named, f"{stem}.js never names {synced - inherited - named}"
-
-
-IMPORT = re.compile(r"""^(?:(?:import|export)\s[^;'"=]*?\bfrom|import)\s*["']([^"']+)["']""", re.M)
-
-
-def test_a_script_imports_parts_of_its_own_view_and_shared_ones():
-    for name, script in scripts().items():
-        text = script.read_text(encoding="utf-8")
-        assert not re.search(r"\bimport\(", text), name
-        for imported in IMPORT.findall(text):
-            target = (script.parent / imported).relative_to(WIDGETS)
-            assert home_of(target.with_suffix("").as_posix()) in ("shared", home_of(name)), name
-            assert target.with_suffix("").as_posix() not in views(), name
-
-
-def test_what_is_shared_is_used_by_more_than_one_view():
-    """Or it belongs beside the one view that uses it."""
-    users = {stem: set(_front_end._imported(stem)) for stem in views()}
-    for name in scripts():
-        if home_of(name) == "shared":
-            assert sum(name in parts for parts in users.values()) > 1, name
-
-
-def test_the_browser_half_names_no_address():
-    for name, script in scripts().items():
-        addresses = set(re.findall(r"""https?://[^\s"'`)]+""", script.read_text(encoding="utf-8")))
-        assert addresses <= {"http://www.w3.org/2000/svg"}, name
-    for style in WIDGETS.rglob("*.css"):
-        assert not re.search(r"@import|url\((?!\s*['\"]?data:)", style.read_text(encoding="utf-8"))
-
-
-def test_the_browser_half_writes_text_never_markup():
-    for name, script in scripts().items():
-        text = script.read_text(encoding="utf-8")
-        markup = r"\.(innerHTML|outerHTML|insertAdjacentHTML)\b|\beval\("
-        assert not re.search(markup, text), name
-
-
-def test_a_line_of_the_browser_half_is_at_most_120_wide():
-    for suffix in ("js", "css", "html"):
-        for path in WIDGETS.rglob(f"*.{suffix}"):
-            for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-                assert len(line) <= 120, f"{path.relative_to(ROOT)}:{number} is {len(line)} wide"
-
-
-def test_no_comment_swallows_the_line_after_it():
-    """A module loses the end of a line after a comma, a semicolon or an opening bracket."""
-    for name, script in scripts().items():
-        found = re.search(r"\S.*//.*[{(\[,;]$", script.read_text(encoding="utf-8"), re.MULTILINE)
-        assert not found, f"widgets/{name}.js: {found and found[0]!r}; end that comment otherwise"

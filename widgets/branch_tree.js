@@ -2,15 +2,16 @@
  * Branches from one prompt as a tree of segments. State lives in the model: `revision`, `n`,
  * `selected`, `to_undo`, `to_redo`, `compared`, `growing`, `title`; the rows are asked for.
  */
+import { nameField } from "./branch_tree_naming.js";
 import { outline } from "./branch_tree_outline.js";
-import { branchCells, branchHeads, chance, perToken, segment, spoken } from "./branch_tree_row.js";
+import { branchCells, branchHeads, spoken } from "./branch_tree_row.js";
+import { COLUMNS, footText, growingLine, tableRows } from "./branch_tree_words.js";
 import { comparisonView, ticked } from "./shared/comparison.js";
-import { announcer, button, glyphs, h, keyHelp, keys, tableView } from "./shared/dom.js";
+import { announcer, button, h, keyHelp, keys, tableView } from "./shared/dom.js";
 import { connect, goneNote, watch } from "./shared/kernel.js";
-import { count, percent, pieceCells, plainParts, readable } from "./shared/text.js";
+import { count, readable } from "./shared/text.js";
 import { unhex } from "./shared/tokens.js";
 
-const NOTHING = "No branches yet. A path appears here when a prompt has run.";
 const HELP = [
   ["↑ ↓", "the row above, below"],
   ["← →", "fold, unfold; to the parent, the child"],
@@ -23,32 +24,37 @@ const HELP = [
   ["y Ctrl+Y", "redo"],
   ["?", "these keys"],
 ];
-const STATES = { queued: "waiting for the session", prompt: "reading the prompt", running: "generating" };
+const CAPTION = "Branches, the likeliest path first. Chances before the chain unless it says after.";
+const EMPTY = { rows: [], nodes: 0, prompt: "", prompt_tokens: 0, prompt_shown: 0, mass: 0, revision: -1 };
+
+function elements(model, tree, { history, rename, remove, rows }) {
+  const voice = announcer();
+  const help = keyHelp(HELP);
+  const problem = h("p", { class: "mll-problem", role: "alert" });
+  const gone = goneNote(model);
+  const undo = button("Undo", "", () => history("undo"));
+  const redo = button("Redo", "", () => history("redo"));
+  const name = button("Name", "Name the branch that is selected (n)", rename);
+  const prune = button("Prune", "Take away every branch through the segment that is selected (Delete)", remove);
+  const title = h("p", { class: "mll-title" });
+  const foot = h("p", { class: "mll-quiet mll-figures" });
+  const growing = h("div", { class: "mll-bt-growing", "aria-live": "off" });
+  const compared = h("div", { class: "mll-bt-compared" });
+  const table = tableView(COLUMNS, rows, { caption: CAPTION });
+  const body = h("div", { class: "mll-bt-body mll-live" }, branchHeads(), tree.node);
+  const bar = h("div", { class: "mll-bt-bar mll-live" }, title, undo, redo, name, prune, help.button);
+  const all = [gone, bar, problem, body, growing, foot, compared, table.node, help.node, voice.node];
+  const root = h("section", { class: "mll mll-bt", "aria-label": "Branch tree" }, all);
+  return { root, voice, help, problem, gone, undo, redo, name, prune, title, foot, growing, compared, table, body };
+}
 
 function render({ model, el }) {
-  let state = { rows: [], nodes: 0, prompt: "", prompt_tokens: 0, prompt_shown: 0, mass: 0, revision: -1 };
-  let naming = null;
+  let state = EMPTY; // what the kernel sent of the rows
+  let naming = false;
   let asking = false;
   let wanted = null; // what is ticked, until the kernel has answered
   const get = (name) => model.get(name);
-  const voice = announcer();
-  const help = keyHelp(HELP);
   const link = connect(model, { onAlive: (alive) => setAlive(alive) });
-  const problem = h("p", { class: "mll-problem", role: "alert" });
-  const gone = goneNote(model);
-  const attempt = (op, args = {}) => {
-    problem.textContent = "";
-    return link.ask(op, args).catch((error) => {
-      if (link.alive) problem.textContent = error.message;
-    });
-  };
-  const undo = button("Undo", "", () => history("undo"));
-  const redo = button("Redo", "", () => history("redo"));
-  const name = button("Name", "Name the branch that is selected (n)", () => rename(selected()));
-  const prune = button("Prune", "Take away every branch through the segment that is selected (Delete)", () =>
-    remove(selected()),
-  );
-  const title = h("p", { class: "mll-title" });
   const tree = outline({
     label: "Branches",
     cells: (row) => branchCells(row, state, get("compared")),
@@ -56,47 +62,18 @@ function render({ model, el }) {
     ends: (row) => row.branch > 0,
     onPick: pick,
   });
-  const foot = h("p", { class: "mll-quiet mll-figures" });
-  const making = h("div", { class: "mll-bt-growing", "aria-live": "off" });
-  const compared = h("div", { class: "mll-bt-compared" });
-  const table = tableView(
-    ["branch", "name", "tokens", "per token", "whole path", "after the chain", "ended", "text"],
-    tableRows,
-    { caption: "Branches, the likeliest path first. Chances before the chain unless it says after." },
-  );
-  const head = branchHeads();
-  const body = h("div", { class: "mll-bt-body mll-live" }, head, tree.node);
-  const root = h(
-    "section",
-    { class: "mll mll-bt", "aria-label": "Branch tree" },
-    gone,
-    h("div", { class: "mll-bt-bar mll-live" }, title, undo, redo, name, prune, help.button),
-    problem,
-    body,
-    making,
-    foot,
-    compared,
-    table.node,
-    help.node,
-    voice.node,
-  );
-
-  const promptText = () => readable(new TextDecoder().decode(unhex(state.prompt)));
-  function tableRows() {
-    const value = (row) => (typeof row.logprob === "number" ? row.logprob : -Infinity);
-    return state.rows
-      .filter((row) => row.branch)
-      .sort((a, b) => value(b) - value(a))
-      .map((row) => [
-        row.branch,
-        row.name,
-        row.stop,
-        percent(perToken(row)),
-        chance(row.logprob),
-        chance(row.logprob_after),
-        row.finish,
-        plainParts(segment(row).flat()),
-      ]);
+  const buttons = { history, rename: () => rename(selected()), remove: () => remove(selected()) };
+  const parts = elements(model, tree, { ...buttons, rows: () => tableRows(state) });
+  const { root, voice } = parts;
+  function promptText() {
+    return readable(new TextDecoder().decode(unhex(state.prompt)));
+  }
+  function fail(error) {
+    if (link.alive) parts.problem.textContent = error.message;
+  }
+  function attempt(op, args = {}) {
+    parts.problem.textContent = "";
+    return link.ask(op, args).catch(fail);
   }
   function pick(row, target) {
     if (!row || !link.alive) return;
@@ -109,41 +86,22 @@ function render({ model, el }) {
     attempt(op).then((reply) => reply && voice.say(`${op === "undo" ? "undone" : "done again"}: ${reply.change}`));
   }
   function remove(row = tree.at) {
-    if (row)
-      attempt("prune", { key: row.key }).then(
-        (reply) => reply && voice.say(`${count(reply.pruned.length)} pruned. ${count(get("n"))} left.`),
-      );
+    const say = (reply) => reply && voice.say(`${count(reply.pruned.length)} pruned. ${count(get("n"))} left.`);
+    if (row) attempt("prune", { key: row.key }).then(say);
   }
   function rename(row = tree.at) {
     const place = row?.branch ? tree.item(row.key)?.querySelector(".mll-bt-name") : null;
     if (!place || naming) return;
-    const input = h("input", {
-      class: "mll-field mll-bt-naming",
-      maxlength: 80,
-      value: row.name,
-      dir: "auto",
-      "aria-label": `Name of branch ${row.branch}`,
-      placeholder: `branch ${row.branch}`,
-    });
-    const end = (keep) => {
-      if (naming !== input) return;
-      naming = null;
-      const back = input.ownerDocument.activeElement === input;
-      if (keep && input.value !== row.name)
-        attempt("rename", { number: row.branch, name: input.value }).then((reply) => reply || draw());
+    const field = nameField(row, (name, focused) => {
+      naming = false;
+      if (name !== null) attempt("rename", { number: row.branch, name }).then((reply) => reply || draw());
       draw();
-      if (back) tree.go(row.key);
-    };
-    input.addEventListener("keydown", (event) => {
-      event.stopPropagation();
-      if (event.key === "Enter") end(true);
-      if (event.key === "Escape") end(false);
+      if (focused) tree.go(row.key);
     });
-    input.addEventListener("blur", () => end(true));
-    naming = input;
-    place.replaceChildren(input);
-    input.focus();
-    input.select();
+    naming = true;
+    place.replaceChildren(field);
+    field.focus();
+    field.select();
   }
   function compare(row = tree.at) {
     if (!row?.branch) return;
@@ -161,8 +119,8 @@ function render({ model, el }) {
       if (box) box.checked = boxes.has(row.branch);
     }
     if (wanted) return;
-    if (boxes.size < 2) return compared.replaceChildren();
-    if (reply?.sides) compared.replaceChildren(comparisonView(reply));
+    if (boxes.size < 2) return parts.compared.replaceChildren();
+    if (reply?.sides) parts.compared.replaceChildren(comparisonView(reply));
     else attempt("compare", { numbers: [...boxes] }).then((again) => again?.sides && drawCompared(again));
   }
   /** The row that is marked: buttons act on it, keys on the one with the focus. */
@@ -170,114 +128,57 @@ function render({ model, el }) {
   function drawButtons() {
     const row = selected();
     const [back, forth] = [get("to_undo"), get("to_redo")];
-    undo.disabled = !link.alive || !back;
-    undo.title = back ? `Undo: ${back} (z)` : "Nothing to undo";
-    redo.disabled = !link.alive || !forth;
-    redo.title = forth ? `Redo: ${forth} (y)` : "Nothing to redo";
-    name.disabled = !link.alive || !row?.branch;
-    prune.disabled = !link.alive || !row || get("n") === 0;
+    parts.undo.disabled = !link.alive || !back;
+    parts.undo.title = back ? `Undo: ${back} (z)` : "Nothing to undo";
+    parts.redo.disabled = !link.alive || !forth;
+    parts.redo.title = forth ? `Redo: ${forth} (y)` : "Nothing to redo";
+    parts.name.disabled = !link.alive || !row?.branch;
+    parts.prune.disabled = !link.alive || !row || get("n") === 0;
   }
   function drawFoot() {
-    const { nodes, rows, mass } = state;
-    const n = get("n");
-    title.textContent = get("title");
-    body.hidden = n === 0;
-    foot.textContent =
-      n === 0
-        ? NOTHING
-        : [
-            `${count(n)} ${n === 1 ? "branch" : "branches"}`,
-            `together ${chance(Math.log(mass))} of the model's probability, before the chain`,
-            n > 1 ? "tick two to four to compare them" : "",
-            nodes > rows.length ? `the first ${count(rows.length)} of ${count(nodes)} segments` : "",
-          ]
-            .filter(Boolean)
-            .join(" · ");
+    parts.title.textContent = get("title");
+    parts.body.hidden = get("n") === 0;
+    parts.foot.textContent = footText(get("n"), state);
   }
-  function drawGrowing() {
-    making.replaceChildren(
-      ...get("growing").map(({ from, state: now, tokens, text, cut }) => {
-        const parts = pieceCells([unhex(text)]).cells[0].filter((part) => part.kind !== "tick");
-        return h(
-          "div",
-          { class: "mll-bt-new" },
-          h("i", { class: "mll-bt-pulse" }),
-          h("span", { class: "mll-quiet" }, STATES[now] ?? now),
-          h("span", { class: "mll-bt-text", dir: "auto" }, cut ? "…" : "", glyphs(parts)),
-          h("span", { class: "mll-quiet mll-figures" }, `from token ${count(from + 1)} · ${count(tokens)} tokens`),
-        );
-      }),
-    );
-  }
+  const drawGrowing = () => parts.growing.replaceChildren(...get("growing").map(growingLine));
   function draw() {
     if (naming) return;
     tree.draw(state.rows, get("selected"));
     drawFoot();
     drawButtons();
-    table.refresh();
+    parts.table.refresh();
   }
   /** Ask for the rows of the newest revision, one request at a time. */
   function refill() {
     if (asking || state.revision === get("revision")) return draw();
     asking = true;
-    link.ask("rows").then(
-      (reply) => {
-        asking = false;
-        state = reply;
-        draw();
-        drawCompared();
-        if (state.revision !== get("revision")) refill();
-      },
-      (error) => {
-        asking = false;
-        if (link.alive) problem.textContent = error.message;
-      },
-    );
+    const take = (reply) => {
+      asking = false;
+      state = reply;
+      draw();
+      drawCompared();
+      if (state.revision !== get("revision")) refill();
+    };
+    link.ask("rows").then(take, (error) => {
+      asking = false;
+      fail(error);
+    });
   }
   function setAlive(alive) {
     root.toggleAttribute("data-gone", !alive);
-    gone.hidden = alive;
+    parts.gone.hidden = alive;
     drawButtons();
     if (alive) refill();
   }
-  const go = (event) => tree.move(event.key, get("selected"));
-  const undoKeys = keys(tree.node, {
-    ArrowUp: go,
-    ArrowDown: go,
-    ArrowLeft: go,
-    ArrowRight: go,
-    Home: go,
-    End: go,
-    Enter: ({ target }) => pick(tree.at, target),
-    c: () => compare(),
-    " ": () => compare(),
-    n: () => rename(),
-    F2: () => rename(),
-    Delete: () => remove(),
-    Backspace: () => remove(),
-  });
-  const unbind = keys(root, {
-    z: () => history("undo"),
-    y: () => history("redo"),
-    "Ctrl+z": () => history("undo"),
-    "Ctrl+y": () => history("redo"),
-    "Ctrl+Z": () => history("redo"),
-    "?": help.toggle,
-    Escape: () => (help.open ? help.hide() : false),
-  });
-  const unwatch = watch(model, {
-    revision: refill,
-    n: drawFoot,
-    title: drawFoot,
-    selected: () => {
-      tree.select(get("selected"));
-      drawButtons();
-    },
-    to_undo: () => drawButtons(),
-    to_redo: () => drawButtons(),
-    compared: () => drawCompared(),
-    growing: drawGrowing,
-  });
+  function select() {
+    tree.select(get("selected"));
+    drawButtons();
+  }
+  const unbind = bind(root, tree, { get, pick, compare, rename, remove, history, help: parts.help });
+  const buttonTraits = { to_undo: drawButtons, to_redo: drawButtons, selected: select };
+  const footTraits = { n: drawFoot, title: drawFoot };
+  const rowTraits = { revision: refill, compared: () => drawCompared(), growing: drawGrowing };
+  const unwatch = watch(model, { ...buttonTraits, ...footTraits, ...rowTraits });
   el.append(root);
   drawFoot();
   drawGrowing();
@@ -286,11 +187,39 @@ function render({ model, el }) {
   root.addEventListener("pointerenter", link.ping);
   return () => {
     unwatch();
-    undoKeys();
     unbind();
     voice.close();
     link.close();
     root.remove();
   };
 }
+
+function bind(root, tree, { get, pick, compare, rename, remove, history, help }) {
+  const go = (event) => tree.move(event.key, get("selected"));
+  const arrows = ["ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight", "Home", "End"];
+  const undoTree = keys(tree.node, {
+    ...Object.fromEntries(arrows.map((key) => [key, go])),
+    Enter: ({ target }) => pick(tree.at, target),
+    c: () => compare(),
+    " ": () => compare(),
+    n: () => rename(),
+    F2: () => rename(),
+    Delete: () => remove(),
+    Backspace: () => remove(),
+  });
+  const undoRoot = keys(root, {
+    z: () => history("undo"),
+    y: () => history("redo"),
+    "Ctrl+z": () => history("undo"),
+    "Ctrl+y": () => history("redo"),
+    "Ctrl+Z": () => history("redo"),
+    "?": help.toggle,
+    Escape: () => (help.open ? help.hide() : false),
+  });
+  return () => {
+    undoTree();
+    undoRoot();
+  };
+}
+
 export default { render };

@@ -19,69 +19,56 @@ export function tally(cards) {
   return parts.join(" · ");
 }
 
-function render({ model, el }) {
+const NO_STAGES = "No stages. The next token is drawn from the model's own distribution. Add a stage below.";
+
+function elements(model, { act, ask, addStage, copyCode, complain }) {
   const get = (name) => model.get(name);
   const voice = announcer();
-  const views = new Map();
-  const link = connect(model, { onAlive: (alive) => setAlive(alive) });
-  const menu = new Map(get("catalogue").map((entry) => [entry.stage, entry]));
-
   const sum = h("span", { class: "mll-quiet mll-figures" });
   const problem = h("p", { class: "mll-problem", role: "alert" });
   const gone = goneNote(model);
   const reset = button("Reset", "Back to the chain that was given from Python", () => act("reset"));
-  const copy = button("Copy", "Copy the Python of this chain", () => copyCode());
-  const pick = h(
-    "select",
-    { class: "mll-field mll-ce-pick", "aria-label": "Stage to add" },
-    get("catalogue").map((entry) => h("option", { value: entry.stage }, entry.label)),
-  );
-  const add = button("Add", "Add this stage at the end of the chain", () => addStage());
-  const named = presetBar({
-    presets: () => get("presets"),
-    code: () => get("code"),
-    say: voice.say,
-    ask: (op, args) => link.ask(op, args),
-    complain: (text) => (problem.textContent = text),
-  });
+  const copy = button("Copy", "Copy the Python of this chain", copyCode);
+  const option = (entry) => h("option", { value: entry.stage }, entry.label);
+  const stages = { class: "mll-field mll-ce-pick", "aria-label": "Stage to add" };
+  const pick = h("select", stages, get("catalogue").map(option));
+  const add = button("Add", "Add this stage at the end of the chain", addStage);
+  const given = { presets: () => get("presets"), code: () => get("code") };
+  const presets = presetBar({ ...given, ask, complain, say: voice.say });
   const list = h("ol", { class: "mll-ce-list mll-live", "aria-label": "Stages, in the order they act" });
-  const empty = h(
-    "p",
-    { class: "mll-note mll-ce-empty" },
-    "No stages. The next token is drawn from the model's own distribution. Add a stage below.",
-  );
+  const empty = h("p", { class: "mll-note mll-ce-empty" }, NO_STAGES);
   const code = h("code", { class: "mll-code mll-ce-code", tabindex: 0, "aria-label": "This chain as Python" });
   const about = h("p", { class: "mll-quiet mll-ce-about" });
-  const root = h(
-    "section",
-    { class: "mll mll-ce", "aria-label": "Chain editor" },
-    h(
-      "header",
-      { class: "mll-ce-bar" },
-      h("h3", { class: "mll-title" }, "Chain"),
-      sum,
-      h("div", { class: "mll-ce-tools" }, named.pick, named.open, reset),
-    ),
-    named.line,
-    gone,
-    list,
-    empty,
-    problem,
-    h("div", { class: "mll-ce-bar mll-live" }, pick, add, about),
-    h("div", { class: "mll-ce-codebar" }, code, copy),
-    voice.node,
-  );
+  const tools = h("div", { class: "mll-ce-tools" }, presets.pick, presets.open, reset);
+  const head = h("header", { class: "mll-ce-bar" }, h("h3", { class: "mll-title" }, "Chain"), sum, tools);
+  const adding = h("div", { class: "mll-ce-bar mll-live" }, pick, add, about);
+  const python = h("div", { class: "mll-ce-codebar" }, code, copy);
+  const all = [head, presets.line, gone, list, empty, problem, adding, python, voice.node];
+  const root = h("section", { class: "mll mll-ce", "aria-label": "Chain editor" }, all);
+  return { root, voice, sum, problem, gone, reset, copy, pick, presets, list, empty, code, about };
+}
 
+function render({ model, el }) {
+  const get = (name) => model.get(name);
+  const views = new Map();
+  const link = connect(model, { onAlive: (alive) => setAlive(alive) });
+  const menu = new Map(get("catalogue").map((entry) => [entry.stage, entry]));
+  const parts = elements(model, { act, ask: link.ask, addStage, copyCode, complain });
+  const { root, voice, list } = parts;
+
+  function complain(text) {
+    parts.problem.textContent = text;
+  }
   function act(op, args = {}) {
-    problem.textContent = "";
+    complain("");
     return link.ask(op, args).catch((error) => {
-      problem.textContent = error.message;
+      complain(error.message);
       draw();
     });
   }
 
   async function addStage() {
-    const reply = await act("add", { stage: pick.value });
+    const reply = await act("add", { stage: parts.pick.value });
     const view = reply && views.get(reply.key);
     if (!view) return;
     view.focus();
@@ -94,7 +81,7 @@ function render({ model, el }) {
     const next = order[order.indexOf(key) + 1] ?? order[order.indexOf(key) - 1];
     const { label } = views.get(key);
     if (!(await act("remove", { key }))) return;
-    (views.get(next)?.focus ?? (() => pick.focus()))("remove");
+    (views.get(next)?.focus ?? (() => parts.pick.focus()))("remove");
     voice.say(`${label} removed`);
   }
 
@@ -112,13 +99,13 @@ function render({ model, el }) {
     const text = `import mullama_lab as ml\n\nchain = ${get("code")}\n`;
     try {
       await navigator.clipboard.writeText(text);
-      copy.textContent = "Copied";
+      parts.copy.textContent = "Copied";
     } catch {
-      getSelection().selectAllChildren(code);
-      copy.textContent = "Press Ctrl+C";
+      getSelection().selectAllChildren(parts.code);
+      parts.copy.textContent = "Press Ctrl+C";
     }
-    voice.say(copy.textContent);
-    setTimeout(() => (copy.textContent = "Copy"), 1500);
+    voice.say(parts.copy.textContent);
+    setTimeout(() => (parts.copy.textContent = "Copy"), 1500);
   }
 
   function startDrag(key, event) {
@@ -150,25 +137,25 @@ function render({ model, el }) {
       view.update(card, notes[card.key] ?? "", i, cards.length);
     });
     if (focused !== root.ownerDocument.activeElement && list.contains(focused)) focused.focus();
-    const slow = [...views.values()].some((view) => view.slow);
-    sum.textContent = tally(cards) + (slow ? " · the kernel is far: sliders act when released" : "");
-    empty.hidden = cards.length > 0;
+    const slow = [...views.values()].some((view) => view.slow());
+    parts.sum.textContent = tally(cards) + (slow ? " · the kernel is far: sliders act when released" : "");
+    parts.empty.hidden = cards.length > 0;
     drawCode();
   }
   function drawCode() {
-    code.textContent = get("code");
-    reset.disabled = !get("changed");
-    named.draw();
+    parts.code.textContent = get("code");
+    parts.reset.disabled = !get("changed");
+    parts.presets.draw();
   }
   const drawNotes = () => {
     const notes = get("notes");
     for (const [key, view] of views) view.note(notes[key] ?? "");
   };
-  const describePick = () => (about.textContent = menu.get(pick.value)?.summary ?? "");
+  const describePick = () => (parts.about.textContent = menu.get(parts.pick.value)?.summary ?? "");
 
   function setAlive(alive) {
     root.toggleAttribute("data-gone", !alive);
-    gone.hidden = alive;
+    parts.gone.hidden = alive;
     for (const node of root.querySelectorAll("button, input, select")) node.disabled = !alive;
     if (alive) draw();
   }
@@ -178,13 +165,13 @@ function render({ model, el }) {
     return card ? void shift(card.dataset.key, by) : false;
   };
   const unbind = keys(root, { "Alt+ArrowUp": near(-1), "Alt+ArrowDown": near(1) });
-  pick.addEventListener("change", describePick);
+  parts.pick.addEventListener("change", describePick);
   const unwatch = watch(model, {
     cards: draw,
     notes: drawNotes,
     code: drawCode,
     changed: drawCode,
-    presets: named.draw,
+    presets: parts.presets.draw,
   });
   draw();
   describePick();

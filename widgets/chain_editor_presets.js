@@ -13,39 +13,32 @@ export function savingAs(name, presets) {
   return found ? (found.own ? "replace" : "builtin") : "new";
 }
 
+const nameField = (on) =>
+  h("input", {
+    type: "text",
+    id: `mll-name-${Math.random().toString(36).slice(2)}`,
+    class: "mll-field",
+    maxlength: LONGEST_NAME,
+    spellcheck: "false",
+    autocomplete: "off",
+    on,
+  });
+
 /**
  * `presets()` are {name, own, code}, `code()` is that of the chain; `ask(op, args)` returns a
  * promise; `say(text)` speaks, `complain(text)` shows what went wrong.
  */
 export function presetBar({ presets, code, ask, say, complain }) {
-  const pick = h("select", {
-    class: "mll-field mll-ce-preset",
-    "aria-label": "Preset",
-    title: "Take a chain by its name",
-    on: { change: () => take() },
-  });
+  const named = { class: "mll-field mll-ce-preset", "aria-label": "Preset", title: "Take a chain by its name" };
+  const pick = h("select", { ...named, on: { change: take } });
   const open = button("Save as…", "Keep this chain by a name", () => show(line.hidden));
-  const id = `mll-name-${Math.random().toString(36).slice(2)}`;
-  const name = h("input", {
-    type: "text",
-    id,
-    class: "mll-field",
-    maxlength: LONGEST_NAME,
-    spellcheck: "false",
-    autocomplete: "off",
-    on: { input: () => label(), keydown: (event) => typed(event) },
-  });
-  const save = button("Save", "Save this chain by this name (Enter)", () => keep());
+  const name = nameField({ input: label, keydown: typed });
+  const save = button("Save", "Save this chain by this name (Enter)", keep);
+  const cancel = button("Cancel", "Leave the chain unsaved (Esc)", () => show(false));
   const note = h("p", { class: "mll-problem mll-ce-naming-problem", role: "alert" });
-  const line = h(
-    "div",
-    { class: "mll-ce-bar mll-ce-naming", role: "group", "aria-label": "Save this chain", hidden: true },
-    h("label", { for: id, class: "mll-quiet" }, "Name"),
-    name,
-    save,
-    button("Cancel", "Leave the chain unsaved (Esc)", () => show(false)),
-    note,
-  );
+  const saving = { class: "mll-ce-bar mll-ce-naming", role: "group", "aria-label": "Save this chain", hidden: true };
+  const says = h("label", { for: name.id, class: "mll-quiet" }, "Name");
+  const line = h("div", saving, says, name, save, cancel, note);
 
   function show(shown) {
     line.hidden = !shown;

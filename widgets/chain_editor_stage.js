@@ -65,68 +65,67 @@ function settingsOf(card, entry, label, { ask, held }) {
   };
 }
 
-/** A card; `act` sends a change to the kernel, `held` says what the kernel has. */
-export function stageCard(card, entry, { ask, held, act, shift, removeCard, startDrag }) {
+const CUSTOM = "A Python function: switch, move or remove it here, change it in Python.";
+
+function elements(card, entry, label, settings, { act, shift, removeCard }) {
   const { key } = card;
-  const label = entry?.label ?? card.stage;
-  const note = h("p", {
-    class: "mll-quiet mll-ce-note mll-figures",
-    id: `mll-note-${Math.random().toString(36).slice(2)}`,
-  });
+  const id = `mll-note-${Math.random().toString(36).slice(2)}`;
+  const note = h("p", { class: "mll-quiet mll-ce-note mll-figures", id });
   const toggle = h("input", {
     type: "checkbox",
     role: "switch",
     class: "mll-ce-switch",
     "aria-label": `${label}, on or off`,
-    "aria-describedby": note.id,
+    "aria-describedby": id,
     on: { change: () => act("toggle", { key, on: toggle.checked }) },
   });
   const grip = icon("⠿", `Move ${label}: drag, or Alt+Up and Alt+Down`, () => {}, { class: "mll-button mll-ce-grip" });
-  grip.addEventListener("pointerdown", (event) => startDrag(key, event));
   const up = icon("↑", `Move ${label} up (Alt+Up)`, () => shift(key, -1));
   const down = icon("↓", `Move ${label} down (Alt+Down)`, () => shift(key, 1));
   const cross = icon("✕", `Remove ${label}`, () => removeCard(key));
-  const settings = settingsOf(card, entry, label, { ask, held });
-  const summary = card.custom
-    ? "A Python function: switch, move or remove it here, change it in Python."
-    : (entry?.summary ?? "");
+  const code = card.custom && h("code", { class: "mll-code" }, card.code);
+  const summary = h("p", { class: "mll-quiet" }, card.custom ? CUSTOM : (entry?.summary ?? ""));
+  const what = h("div", { class: "mll-ce-what" }, h("span", { class: "mll-ce-name" }, label, " ", code), summary);
+  const body = h("div", { class: "mll-ce-body" }, settings.often, note, settings.more);
+  const acts = h("div", { class: "mll-ce-acts" }, up, down, cross);
   const node = h(
     "li",
     { class: "mll-ce-card", "data-key": key, "data-stage": card.stage },
     grip,
     toggle,
-    h(
-      "div",
-      { class: "mll-ce-what" },
-      h("span", { class: "mll-ce-name" }, label, " ", card.custom && h("code", { class: "mll-code" }, card.code)),
-      h("p", { class: "mll-quiet" }, summary),
-    ),
-    h("div", { class: "mll-ce-body" }, settings.often, note, settings.more),
-    h("div", { class: "mll-ce-acts" }, up, down, cross),
+    what,
+    body,
+    acts,
   );
+  return { node, note, toggle, grip, up, down, cross, body };
+}
+
+/** A card; `act` sends a change to the kernel, `held` says what the kernel has. */
+export function stageCard(card, entry, { ask, held, act, shift, removeCard, startDrag }) {
+  const label = entry?.label ?? card.stage;
+  const settings = settingsOf(card, entry, label, { ask, held });
+  const parts = elements(card, entry, label, settings, { act, shift, removeCard });
+  const { node, note, toggle } = parts;
+  parts.grip.addEventListener("pointerdown", (event) => startDrag(card.key, event));
   let now = card;
   const write = (text) => {
     const line = noteOf(now, text);
     if (note.textContent !== line) note.textContent = line;
   };
-  return {
-    node,
-    label,
-    focus: (where) => (where === "remove" ? cross : (node.querySelector(".mll-ce-body input") ?? toggle)).focus(),
-    note: write,
-    get slow() {
-      return settings.slow;
-    },
-    update(next, text, place, n) {
-      now = next;
-      toggle.checked = next.on;
-      node.toggleAttribute("data-off", !next.on);
-      node.toggleAttribute("data-inert", next.on && Boolean(next.inert));
-      node.setAttribute("aria-label", `${label}, ${place + 1} of ${n}`);
-      up.disabled = place === 0;
-      down.disabled = place === n - 1;
-      settings.update(next);
-      write(text);
-    },
-  };
+  function focus(where) {
+    const first = parts.body.querySelector("input") ?? toggle;
+    (where === "remove" ? parts.cross : first).focus();
+  }
+  function update(next, text, place, n) {
+    now = next;
+    toggle.checked = next.on;
+    node.toggleAttribute("data-off", !next.on);
+    node.toggleAttribute("data-inert", next.on && Boolean(next.inert));
+    node.setAttribute("aria-label", `${label}, ${place + 1} of ${n}`);
+    parts.up.disabled = place === 0;
+    parts.down.disabled = place === n - 1;
+    settings.update(next);
+    write(text);
+  }
+  return { node, label, focus, note: write, slow: () => settings.slow, update };
 }

@@ -5,6 +5,7 @@
 import { announcer, button, h, keys } from "./shared/dom.js";
 import { kernelText } from "./shared/field.js";
 import { connect, goneNote, watch } from "./shared/kernel.js";
+import { progressBar } from "./shared/progress.js";
 import { count, percent, readable } from "./shared/text.js";
 
 /** What came of it, in words. */
@@ -29,111 +30,87 @@ export function roomText([used, all]) {
   ].join(" ");
 }
 
-function render({ model, el }) {
-  const get = (name) => model.get(name);
-  const link = connect(model, { onAlive: (alive) => setAlive(alive) });
+function elements(model, { start, attempt, whole }) {
   const voice = announcer();
   const problem = h("p", { class: "mll-problem", role: "alert" });
   const gone = goneNote(model);
-  const attempt = (op, args = {}) =>
-    link.ask(op, args).catch((error) => {
-      if (link.alive) problem.textContent = error.message;
-    });
-  const explore = button("Explore", "Find the likeliest paths, best first", () => start());
+  const explore = button("Explore", "Find the likeliest paths, best first", start);
   const stop = button("Stop", "Stop exploring; what was found stays (Esc)", () => attempt("stop"));
-  const trim = button(
-    "Prune the least likely",
-    "Prune unnamed branches, the least likely per token first, until the tree fits",
-    () => attempt("trim"),
-  );
-  const whole = (name, label) =>
-    kernelText({
-      name,
-      label,
-      title: "Explore",
-      value: String(get(name)),
-      held: () => String(get(name)),
-      send: (value) =>
-        link.ask("set", { name, value: /^\s*\d{1,9}\s*$/.test(value) ? Number(value) : value.slice(0, 40) }),
-    });
+  const trims = "Prune unnamed branches, the least likely per token first, until the tree fits";
+  const trim = button("Prune the least likely", trims, () => attempt("trim"));
   const budget = whole("budget", "budget");
   const length = whole("length", "tokens a path");
   const from = h("span", { class: "mll-quiet mll-xb-from" });
   const line = h("span", { class: "mll-quiet mll-figures", "data-said": true });
-  const bar = h(
-    "div",
-    {
-      class: "mll-xb-progress",
-      role: "progressbar",
-      "aria-label": "Progress of the exploration",
-      "aria-valuemin": 0,
-      "aria-valuemax": 100,
-    },
-    h("i"),
-  );
+  const bar = progressBar({ className: "mll-xb-progress", label: "Progress of the exploration" });
   const full = h("div", { class: "mll-note mll-xb-full", role: "status", hidden: true }, h("span"), trim);
   const note = h("p", { class: "mll-quiet mll-xb-note", dir: "auto" });
-  const root = h(
-    "section",
-    { class: "mll mll-xb", "aria-label": "Explore" },
-    gone,
-    h("div", { class: "mll-xb-bar mll-live" }, explore, stop, budget.node, length.node, from),
-    bar,
-    line,
-    problem,
-    full,
-    note,
-    voice.node,
-  );
+  const controls = h("div", { class: "mll-xb-bar mll-live" }, explore, stop, budget.node, length.node, from);
+  const all = [gone, controls, bar.node, line, problem, full, note, voice.node];
+  const root = h("section", { class: "mll mll-xb", "aria-label": "Explore" }, all);
+  return { root, voice, problem, gone, explore, stop, trim, budget, length, from, line, bar, full, note };
+}
 
-  function start() {
-    if (!explore.disabled) attempt("explore");
+function render({ model, el }) {
+  const get = (name) => model.get(name);
+  const link = connect(model, { onAlive: (alive) => setAlive(alive) });
+  const parts = elements(model, { start, attempt, whole });
+  const { root, line, voice } = parts;
+
+  function attempt(op, args = {}) {
+    return link.ask(op, args).catch((error) => {
+      if (link.alive) parts.problem.textContent = error.message;
+    });
   }
-  function draw() {
+  function whole(name, label) {
+    const number = (text) => (/^\s*\d{1,9}\s*$/.test(text) ? Number(text) : text.slice(0, 40));
+    const send = (text) => link.ask("set", { name, value: number(text) });
+    const now = () => String(get(name));
+    return kernelText({ name, label, title: "Explore", value: now(), held: now, send });
+  }
+  function start() {
+    if (!parts.explore.disabled) attempt("explore");
+  }
+  function drawProgress() {
     const [state, found] = [get("state"), get("found")];
     const running = state === "running";
-    explore.disabled = running || !link.alive;
-    stop.disabled = !running || !link.alive;
-    root.dataset.state = state;
     const text = foundText(state, found, get("budget"));
     if (line.textContent !== text) {
       line.textContent = text;
       if (!running) voice.say(text);
     }
-    const share = running ? Math.min(1, (found.expanded ?? 0) / get("budget")) : 0;
-    bar.firstChild.style.transform = `scaleX(${share.toFixed(4)})`;
-    bar.setAttribute("aria-valuenow", String(Math.round(share * 100)));
-    bar.setAttribute("aria-valuetext", text);
-    problem.textContent = get("message");
+    parts.bar.show(running ? Math.min(1, (found.expanded ?? 0) / get("budget")) : 0, text);
+  }
+  function draw() {
+    const running = get("state") === "running";
+    root.dataset.state = get("state");
+    parts.explore.disabled = running || !link.alive;
+    parts.stop.disabled = !running || !link.alive;
+    parts.trim.disabled = !link.alive;
+    drawProgress();
+    parts.problem.textContent = get("message");
     const where = get("origin");
-    from.replaceChildren(where ? "after " : "from the prompt", where ? h("bdi", {}, readable(where)) : "");
-    const said = roomText(get("room"));
-    full.hidden = !said;
-    full.firstChild.textContent = said;
-    trim.disabled = !link.alive;
-    note.textContent = get("note");
+    parts.from.replaceChildren(where ? "after " : "from the prompt", where ? h("bdi", {}, readable(where)) : "");
+    const room = roomText(get("room"));
+    parts.full.hidden = !room;
+    parts.full.firstChild.textContent = room;
+    parts.note.textContent = get("note");
   }
   function setAlive(alive) {
     root.toggleAttribute("data-gone", !alive);
-    gone.hidden = alive;
-    budget.disable(!alive);
-    length.disable(!alive);
+    parts.gone.hidden = alive;
+    parts.budget.disable(!alive);
+    parts.length.disable(!alive);
+    draw();
+  }
+  function showBudget() {
+    parts.budget.show(String(get("budget")));
     draw();
   }
   const unbind = keys(root, { Escape: () => (get("state") === "running" ? void attempt("stop") : false) });
-  const unwatch = watch(model, {
-    budget: () => {
-      budget.show(String(get("budget")));
-      draw();
-    },
-    length: () => length.show(String(get("length"))),
-    state: draw,
-    message: draw,
-    origin: draw,
-    found: draw,
-    room: draw,
-    note: draw,
-  });
+  const drawn = ["state", "message", "origin", "found", "room", "note"].map((name) => [name, draw]);
+  const showLength = () => parts.length.show(String(get("length")));
+  const unwatch = watch(model, { budget: showBudget, length: showLength, ...Object.fromEntries(drawn) });
   el.append(root);
   draw();
   link.ping();

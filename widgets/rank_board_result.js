@@ -26,73 +26,51 @@ function layParts(track, parts, segments, { start, low, high }) {
   track.style.setProperty("--mll-zero", `${((start - low) / wide) * 100}%`);
 }
 
-/** `act`: focus(k), open(k), compare(side, k), point(k, i) with -1 for nothing pointed at. */
-export function resultRow(board, k, act) {
-  const [rank, move, score] = ["rank", "move", "score"].map((name) => h("span", { class: `mll-rb-${name}` }));
-  const parts = board.labels.map((_, i) =>
-    h(
-      "span",
-      { "data-hue": i % HUES, on: { pointerenter: () => act.point(k, i), pointerleave: () => act.point(-1, -1) } },
-      String(i + 1),
-    ),
-  );
-  const track = h("div", { class: "mll-rb-bar", "aria-hidden": "true" }, parts);
-  const compare = (side) => (event) => {
+/** One part of a bar for each query token; it has the token's number and its colour. */
+function barParts(board, k, act) {
+  const part = (_, i) => {
+    const on = { pointerenter: () => act.point(k, i), pointerleave: () => act.point(-1, -1) };
+    return h("span", { "data-hue": i % HUES, on }, String(i + 1));
+  };
+  return board.labels.map(part);
+}
+
+/** A button that makes the document A or B of the comparison. */
+function sideButton(side, board, k, act) {
+  const name = side.toUpperCase();
+  const says = { title: `Compare as ${name}`, "aria-label": `compare ${board.names[k]} as ${name}` };
+  const click = (event) => {
     event.stopPropagation();
     act.compare(side, k);
   };
-  const sides = ["a", "b"].map((side) =>
-    h(
-      "button",
-      {
-        type: "button",
-        class: "mll-rb-side",
-        tabindex: -1,
-        title: `Compare as ${side.toUpperCase()}`,
-        "aria-label": `compare ${board.names[k]} as ${side.toUpperCase()}`,
-        on: { click: compare(side) },
-      },
-      side.toUpperCase(),
-    ),
-  );
-  const node = h(
-    "div",
-    {
-      class: "mll-rb-row",
-      role: "listitem",
-      tabindex: -1,
-      "data-document": k,
-      on: { focus: () => act.focus(k), click: () => act.open(k) },
-    },
-    rank,
-    move,
-    h(
-      "div",
-      { class: "mll-rb-what" },
-      h("span", { class: "mll-rb-name", dir: "auto", title: board.names[k] }, board.names[k]),
-      h("span", { class: "mll-rb-text mll-quiet", dir: "auto" }, board.snippets[k]),
-    ),
-    track,
-    score,
-    h("span", { class: "mll-rb-sides" }, sides),
-  );
-  return {
-    node,
-    /** `now` from `ranked`, `axis` from `bars`. */
-    update({ now, axis, off, pair, selected }) {
-      const { total } = printed(board, k, off);
-      const moved = now.move[k];
-      [rank.textContent, move.textContent, score.textContent] = [now.rank[k], moved, shown(total)];
-      move.dataset.way = WAYS[moved[0]] ?? "same";
-      layParts(track, parts, axis.segments(k), axis);
-      sides.forEach((side, at) => side.setAttribute("aria-pressed", String(pair[at] === k)));
-      node.setAttribute("aria-current", String(selected === k));
-      node.setAttribute(
-        "aria-label",
-        `rank ${now.rank[k]}${moved ? `, ${moveWords(moved)}` : ""}: ${board.names[k]}, score ${shown(total)}`,
-      );
-    },
-  };
+  return h("button", { type: "button", class: "mll-rb-side", tabindex: -1, ...says, on: { click } }, name);
+}
+
+/** `act`: focus(k), open(k), compare(side, k), point(k, i) with -1 for nothing pointed at. */
+export function resultRow(board, k, act) {
+  const [rank, move, score] = ["rank", "move", "score"].map((name) => h("span", { class: `mll-rb-${name}` }));
+  const parts = barParts(board, k, act);
+  const track = h("div", { class: "mll-rb-bar", "aria-hidden": "true" }, parts);
+  const sides = ["a", "b"].map((side) => sideButton(side, board, k, act));
+  const name = h("span", { class: "mll-rb-name", dir: "auto", title: board.names[k] }, board.names[k]);
+  const text = h("span", { class: "mll-rb-text mll-quiet", dir: "auto" }, board.snippets[k]);
+  const what = h("div", { class: "mll-rb-what" }, name, text);
+  const on = { focus: () => act.focus(k), click: () => act.open(k) };
+  const row = { class: "mll-rb-row", role: "listitem", tabindex: -1, "data-document": k, on };
+  const node = h("div", row, rank, move, what, track, score, h("span", { class: "mll-rb-sides" }, sides));
+  /** `now` from `ranked`, `axis` from `bars`. */
+  function update({ now, axis, off, pair, selected }) {
+    const { total } = printed(board, k, off);
+    const moved = now.move[k];
+    [rank.textContent, move.textContent, score.textContent] = [now.rank[k], moved, shown(total)];
+    move.dataset.way = WAYS[moved[0]] ?? "same";
+    layParts(track, parts, axis.segments(k), axis);
+    sides.forEach((side, at) => side.setAttribute("aria-pressed", String(pair[at] === k)));
+    node.setAttribute("aria-current", String(selected === k));
+    const said = moved ? `, ${moveWords(moved)}` : "";
+    node.setAttribute("aria-label", `rank ${now.rank[k]}${said}: ${board.names[k]}, score ${shown(total)}`);
+  }
+  return { node, update };
 }
 
 /** Put nodes into a list in this order; those that were there slide to their new place. */

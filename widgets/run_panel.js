@@ -6,22 +6,12 @@ import { comparisonView, ticked } from "./shared/comparison.js";
 import { announcer, button, h, icon, keys } from "./shared/dom.js";
 import { kernelText } from "./shared/field.js";
 import { connect, goneNote, watch } from "./shared/kernel.js";
+import { progressBar } from "./shared/progress.js";
 import { historyView } from "./run_panel_history.js";
 import { promptField } from "./run_panel_prompt.js";
 import { METERS, progressOf, stateText } from "./run_panel_words.js";
 
 const BUSY = new Set(["queued", "prompt", "running"]);
-
-function progressBar() {
-  const role = { role: "progressbar", "aria-label": "Progress of the run", "aria-valuemin": 0, "aria-valuemax": 100 };
-  const node = h("div", { class: "mll-rp-progress", ...role }, h("i"));
-  const show = (share, text) => {
-    node.firstChild.style.transform = `scaleX(${share.toFixed(4)})`;
-    node.setAttribute("aria-valuenow", String(Math.round(share * 100)));
-    node.setAttribute("aria-valuetext", text);
-  };
-  return { node, show };
-}
 
 function meterList() {
   const values = METERS.map(() => h("span", { class: "mll-rp-figure" }, "n/a"));
@@ -46,7 +36,7 @@ function elements(model, prompt, { start, attempt, whole, choose }) {
   const dice = icon("⚄", "Another seed by chance", () => attempt("dice"));
   const line = h("span", { class: "mll-rp-state" });
   const far = h("span", { class: "mll-quiet mll-figures" });
-  const bar = progressBar();
+  const bar = progressBar({ className: "mll-rp-progress", label: "Progress of the run" });
   const meters = meterList();
   const history = historyView({ select: (n) => attempt("select", { number: n }), choose });
   const hint = h("p", { class: "mll-quiet" }, "Choose a run to show it; tick two to four to compare them.");

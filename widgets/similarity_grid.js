@@ -197,14 +197,8 @@ function render({ model, el }) {
   }
   const best = (i) => Math.max(0, view.best[i]);
   const undoKeys = keys(heat.focusable, bindings(heat, { toggle, best, put, get, help: parts.help }));
-  const unwatch = watch(model, {
-    epoch: restart,
-    off: refresh,
-    scale: showScale,
-    unit: showUnit,
-    title: showTexts,
-    note: showTexts,
-  });
+  const traits = { epoch: restart, off: refresh, scale: showScale, unit: showUnit };
+  const unwatch = watch(model, { ...traits, title: showTexts, note: showTexts });
   root.addEventListener("pointerenter", line.ping);
   showTexts();
   showScale();

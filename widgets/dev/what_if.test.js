@@ -11,7 +11,7 @@ import {
   LOW_FLIPS,
   placeOf,
   UNSURE,
-} from "../what_if.js";
+} from "../what_if_words.js";
 
 const MAP = {
   label: "Temperature t",

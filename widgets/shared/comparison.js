@@ -83,51 +83,34 @@ function cell(row, k, alike, same) {
   );
 }
 
+const CAPTION = "Token by token; chance before the chain, KL of the first one's row from this one's, in nats.";
+
+function alignedRow(c, [step, cells]) {
+  const same = cells.every((other) => other?.[0] === cells[0]?.[0]);
+  const side = (one, k) => cell(one, k, same, sameRow(c.sides[k], step, one?.[3], one?.[4]));
+  return h("tr", { "data-part": step === c.first }, h("th", { scope: "row" }, String(step + 1)), cells.map(side));
+}
+
 function aligned(c) {
-  const heads = c.sides.map((side, k) =>
+  const heads = c.sides.map((side, k) => {
+    const columns = h("span", { class: "mll-quiet" }, k ? " · chance · KL" : " · chance");
+    return h("th", { scope: "col" }, h("bdi", {}, side.label), columns);
+  });
+  const table = h(
+    "table",
+    { class: "mll-figures" },
+    h("caption", {}, CAPTION),
+    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "token"), heads)),
     h(
-      "th",
-      { scope: "col" },
-      h("bdi", {}, side.label),
-      h("span", { class: "mll-quiet" }, k ? " · chance · KL" : " · chance"),
+      "tbody",
+      {},
+      c.rows.map((row) => alignedRow(c, row)),
     ),
   );
-  const body = c.rows.map(([step, cells]) =>
-    h(
-      "tr",
-      { "data-part": step === c.first },
-      h("th", { scope: "row" }, String(step + 1)),
-      cells.map((one, k) =>
-        cell(
-          one,
-          k,
-          cells.every((other) => other?.[0] === cells[0]?.[0]),
-          sameRow(c.sides[k], step, one?.[3], one?.[4]),
-        ),
-      ),
-    ),
-  );
+  const region = { class: "mll-cmp-scroll", tabindex: 0, role: "region", "aria-label": "Token by token" };
   const last = c.rows.at(-1)?.[0] ?? -1;
-  return h(
-    "div",
-    { class: "mll-cmp-aligned" },
-    h(
-      "div",
-      { class: "mll-cmp-scroll", tabindex: 0, role: "region", "aria-label": "Token by token" },
-      h(
-        "table",
-        { class: "mll-figures" },
-        h(
-          "caption",
-          {},
-          "Token by token; chance before the chain, KL of the first one's row from this one's, in nats.",
-        ),
-        h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "token"), heads)),
-        h("tbody", {}, body),
-      ),
-    ),
-    last + 1 < c.n ? h("p", { class: "mll-quiet" }, `Up to token ${count(last + 1)} of ${count(c.n)}.`) : null,
-  );
+  const rest = h("p", { class: "mll-quiet" }, `Up to token ${count(last + 1)} of ${count(c.n)}.`);
+  return h("div", { class: "mll-cmp-aligned" }, h("div", region, table), last + 1 < c.n ? rest : null);
 }
 
 /** The whole comparison as a node. */

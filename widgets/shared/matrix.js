@@ -50,7 +50,7 @@ export function groupStarts(groups) {
  * The matrix by words. A cell is the mean, over the pieces of the query's word, of the best piece
  * of the document's word: so it stays on the scale of one similarity.
  */
-export function byWords({ values, rows, cols }, rowStarts, colStarts) {
+export function byWords({ values, cols }, rowStarts, colStarts) {
   const [m, n] = [rowStarts.length - 1, colStarts.length - 1];
   const merged = new Float32Array(m * n);
   for (let a = 0; a < m; a++) {
