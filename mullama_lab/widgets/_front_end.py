@@ -28,6 +28,7 @@ _NOT_NEEDED = re.compile(
     r"|(?<=[{(\[,;])\n",
     re.MULTILINE,
 )
+_DECLARED = re.compile(r"^([ \t]*(?:const|let) \w+) = ", re.MULTILINE)  # of these, the spaces
 _SPACE_IN_CSS = re.compile(r"\s*([{};,>])\s*|(:)\s+")
 
 
@@ -47,7 +48,8 @@ def folder() -> Path:
 def module(stem: str) -> str:
     """The module of `<stem>.js` with the files that it imports inside it."""
     parts = [_as_function(name) for name in _imported(stem)]
-    text = _NOT_NEEDED.sub("", "".join(parts) + _with_imports_bound(stem))
+    text = _DECLARED.sub(r"\1=", "".join(parts) + _with_imports_bound(stem))
+    text = _NOT_NEEDED.sub("", text)
     size = len(text.encode())
     if size > LIMIT_BYTES:
         raise ValueError(f"{stem}.js with its imports has {size} bytes; {LIMIT_BYTES} is the most")
