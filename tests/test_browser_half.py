@@ -57,7 +57,7 @@ def test_both_halves_name_the_same_traits():
         parts = [path for name, path in scripts().items() if home_of(name) == stem]
         script = "".join(path.read_text(encoding="utf-8") for path in parts)
         synced = set(kind.class_trait_names(sync=True))
-        asked = set(re.findall(r"""model\.(?:get|set)\(\s*["'](\w+)["']""", script))
+        asked = set(re.findall(r"""\b(?:get|model\.set)\(\s*["'](\w+)["']""", script))
         assert asked <= synced, f"{stem}.js asks for {asked - synced}"
         named = set(re.findall(r"""["'](?:change:)?(\w+)["']""", script))
         assert synced - inherited <= named, f"{stem}.js never names {synced - inherited - named}"

@@ -22,13 +22,14 @@ _IMPORT = re.compile(r'^import \{([^}]*)\} from "(\.\.?/[\w/]+)\.js";\n', re.MUL
 _EXPORT = re.compile(r"^export (async function|function|const|let|class) (\w+)", re.MULTILINE)
 # What a saved view can do without, as each carries a copy of the text: a comment on lines of its
 # own, an empty line, indentation, spaces around an arrow or before a brace that ends a line, the
-# end of a line after a comma, a semicolon or an opening bracket.
+# end of a line after a comma, a semicolon or an opening bracket, a comma or a semicolon before a
+# closing one; spaces around an equals sign.
 _NOT_NEEDED = re.compile(
     r"^[ \t]*/\*(?:.|\n)*?\*/\n|^[ \t]*//.*\n|^[ \t]*\n|^[ \t]+| +(?=\{$|=>)|(?<==>) +"
-    r"|(?<=[{(\[,;])\n",
+    r"|[,;]\n(?=[ \t]*\})|,\n(?=[ \t]*[)\]])|(?<=[{(\[,;])\n",
     re.MULTILINE,
 )
-_DECLARED = re.compile(r"^([ \t]*(?:const|let) \w+) = ", re.MULTILINE)  # of these, the spaces
+_ASSIGNED = re.compile(r"^([ \t]*(?:(?:const|let) )?[\w.]+) = ", re.MULTILINE)
 _SPACE_IN_CSS = re.compile(r"\s*([{};,>])\s*|(:)\s+")
 
 
@@ -48,7 +49,7 @@ def folder() -> Path:
 def module(stem: str) -> str:
     """The module of `<stem>.js` with the files that it imports inside it."""
     parts = [_as_function(name) for name in _imported(stem)]
-    text = _DECLARED.sub(r"\1=", "".join(parts) + _with_imports_bound(stem))
+    text = _ASSIGNED.sub(r"\1=", "".join(parts) + _with_imports_bound(stem))
     text = _NOT_NEEDED.sub("", text)
     size = len(text.encode())
     if size > LIMIT_BYTES:

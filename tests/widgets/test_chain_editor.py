@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import threading
 from typing import Any
 
@@ -42,13 +41,6 @@ def editor() -> ChainEditor:
 
 def key(editor: ChainEditor, i: int) -> str:
     return editor.cards[i]["key"]
-
-
-def test_both_halves_name_the_same_traits() -> None:
-    source = (_front_end.folder() / "chain_editor.js").read_text(encoding="utf-8")
-    named = set(re.findall(r'\bget\("(\w+)"\)', source))
-    synced = {name for name in ChainEditor.class_traits(sync=True) if not name.startswith("_")}
-    assert named == synced - {"layout", "tooltip", "tabbable", "closed"}
 
 
 def test_the_module_and_the_saved_state_are_small(editor: ChainEditor) -> None:

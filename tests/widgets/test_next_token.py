@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -45,13 +44,6 @@ def row(model: Model) -> np.ndarray:
 def cells_of(shown: dict, token: int) -> list:
     i = [row["id"] for row in shown["rows"]].index(token)
     return [column[i] for column in shown["cells"]]
-
-
-def test_both_halves_name_the_same_traits() -> None:
-    source = (_front_end.folder() / "next_token.js").read_text(encoding="utf-8")
-    named = set(re.findall(r'model\.get\("(\w+)"\)', source))
-    synced = {name for name in NextToken.class_traits(sync=True) if not name.startswith("_")}
-    assert named == synced - {"layout", "tooltip", "tabbable", "closed"}
 
 
 def test_a_picture_is_small(model: Model, row: np.ndarray) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +16,7 @@ from mullama_lab.engine.session import Session
 from mullama_lab.engine.stages import Chain, Greedy, Temperature
 from mullama_lab.engine.trace.divergence import divergence, where_they_part
 from mullama_lab.glyphs import visible_piece
-from mullama_lab.widgets import RunPanel, _front_end
+from mullama_lab.widgets import RunPanel
 from mullama_lab.widgets.run_panel import MAX_PROMPT, MAX_RUNS, MAX_SEED
 
 
@@ -34,14 +33,6 @@ def ask(panel: RunPanel, op: str, **args: Any) -> dict[str, Any]:
 
 def finished(session: Session, seed: int = 0, n: int = 8, prompt: str = "ab") -> Any:
     return session.generate(prompt, Chain([Temperature(1.0)]), max_tokens=n, seed=seed)
-
-
-def test_both_halves_name_the_same_traits() -> None:
-    source = (_front_end.folder() / "run_panel.js").read_text(encoding="utf-8")
-    named = set(re.findall(r'\bget\("(\w+)"\)', source)) | {"seed"}
-    synced = {name for name in RunPanel.class_traits(sync=True) if not name.startswith("_")}
-    assert named == synced - {"layout", "tooltip", "tabbable", "closed"}
-    assert 'whole("seed"' in source and 'whole("max_tokens"' in source
 
 
 def test_run_asks_whoever_listens_with_what_is_on_screen() -> None:

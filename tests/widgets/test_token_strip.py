@@ -17,10 +17,8 @@ from mullama_lab.engine.worker import WAIT_STEP
 from mullama_lab.studies.explore import explore
 from mullama_lab.widgets import _columns, _front_end, _strip_forms
 from mullama_lab.widgets._trace_code import n_given_of
-from mullama_lab.widgets._view import View
 from mullama_lab.widgets.token_strip import MOST_PROMPT, TokenStrip
 
-BROWSER_HALF = Path(_front_end.folder(), "token_strip.js").read_text(encoding="utf-8")
 SMILE = "😀".encode()
 HOSTILE = [
     "שלום".encode(), " مرحبا".encode(), "\u202eevil".encode(), b" nul\x00", SMILE[:2], SMILE[2:],
@@ -57,13 +55,6 @@ def listened(strip: TokenStrip) -> list:
     heard: list = []
     strip.send = lambda content, buffers=None: heard.append((content, buffers))
     return heard
-
-
-def test_both_halves_name_the_same_traits():
-    own = set(TokenStrip.class_traits(sync=True)) - set(View.class_traits(sync=True))
-    read = set(re.findall(r'model\.[gs]et\("(\w+)"', BROWSER_HALF))
-    assert read <= own
-    assert {name for name in own if f'"{name}"' not in BROWSER_HALF} == set()
 
 
 def test_the_columns_of_a_message_are_those_of_the_trace(trace):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from mullama_lab.widgets import WhatIf, _front_end
-from mullama_lab.widgets._view import View
+from mullama_lab.widgets import WhatIf
 from mullama_lab.widgets.what_if import MOST_BARS
 
 
@@ -31,12 +29,6 @@ def view():
     view.show_flips(flips(), "Temperature t")
     view.show_effects([("TopK(40)", 0, 3, ""), ("MinP(0)", 0, 3, "p is 0")])
     return view
-
-
-def test_both_halves_name_the_same_traits():
-    source = (_front_end.folder() / "what_if.js").read_text(encoding="utf-8")
-    own = set(WhatIf.class_traits(sync=True)) - set(View.class_traits(sync=True))
-    assert set(re.findall(r'model\.get\("(\w+)"\)', source)) == own
 
 
 @pytest.mark.parametrize(
