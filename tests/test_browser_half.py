@@ -106,11 +106,14 @@ def test_a_line_of_the_browser_half_is_at_most_120_wide():
                 assert len(line) <= 120, f"{path.relative_to(ROOT)}:{number} is {len(line)} wide"
 
 
-def test_no_comment_swallows_the_line_after_it():
-    """A module loses the end of a line after a comma, a semicolon or an opening bracket."""
-    for name, script in scripts().items():
-        found = re.search(r"\S.*//.*[{(\[,;]$", script.read_text(encoding="utf-8"), re.MULTILINE)
-        assert not found, f"widgets/{name}.js: {found and found[0]!r}; end that comment otherwise"
+def test_a_module_says_what_its_scripts_say():
+    """What is left out of a module is in no string of it."""
+    quoted = re.compile(r'"(?:[^"\\\n]|\\.)*"')
+    for stem in views():
+        files = [_front_end._as_function(name) for name in _front_end._imported(stem)]
+        script = "".join([*files, _front_end._with_imports_bound(stem)])
+        said = quoted.findall(_front_end._COMMENT.sub("", script))
+        assert said == quoted.findall(_front_end.module(stem)), stem
 
 
 def test_a_script_has_at_most_250_lines():

@@ -20,16 +20,14 @@ LIMIT_BYTES = 50_000
 
 _IMPORT = re.compile(r'^import \{([^}]*)\} from "(\.\.?/[\w/]+)\.js";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (async function|function|const|let|class) (\w+)", re.MULTILINE)
-# What a saved view can do without, as each carries a copy of the text: a comment on lines of its
-# own, an empty line, indentation, spaces around an arrow or before a brace that ends a line, the
-# end of a line after a comma, a semicolon or an opening bracket, a comma or a semicolon before a
-# closing one; spaces around an equals sign.
-_NOT_NEEDED = re.compile(
-    r"^[ \t]*/\*(?:.|\n)*?\*/\n|^[ \t]*//.*\n|^[ \t]*\n|^[ \t]+| +(?=\{$|=>)|(?<==>) +"
-    r"|[,;]\n(?=[ \t]*\})|,\n(?=[ \t]*[)\]])|(?<=[{(\[,;])\n",
-    re.MULTILINE,
+# Every saved view carries a copy of the text, so comments, indentation, ends of lines and spaces
+# that mean nothing are left out. No string of ours has ` // ` in it or goes over several lines.
+_COMMENT = re.compile(r"^[ \t]*/\*(?:.|\n)*?\*/\n|(?:^|[ \t]+)// .*$", re.MULTILINE)
+_INDENT = re.compile(r"^[ \t]*\n|^[ \t]+", re.MULTILINE)
+_LINE_END = re.compile(r"[,;]\n(?=\})|,\n(?=[)\]])|(?<=[{(\[,;])\n")
+_STRING_OR_SPACE = re.compile(
+    r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|[ ]*([{}(),:;=<>?&|*])[ ]*"""
 )
-_ASSIGNED = re.compile(r"^([ \t]*(?:(?:const|let) )?[\w.]+) = ", re.MULTILINE)
 _SPACE_IN_CSS = re.compile(r"\s*([{};,>])\s*|(:)\s+")
 
 
@@ -49,8 +47,7 @@ def folder() -> Path:
 def module(stem: str) -> str:
     """The module of `<stem>.js` with the files that it imports inside it."""
     parts = [_as_function(name) for name in _imported(stem)]
-    text = _ASSIGNED.sub(r"\1=", "".join(parts) + _with_imports_bound(stem))
-    text = _NOT_NEEDED.sub("", text)
+    text = _compact("".join(parts) + _with_imports_bound(stem))
     size = len(text.encode())
     if size > LIMIT_BYTES:
         raise ValueError(f"{stem}.js with its imports has {size} bytes; {LIMIT_BYTES} is the most")
@@ -62,7 +59,14 @@ def style(stem: str) -> str:
     """The theme, the sheets of the files that the module imports, and `<stem>.css`."""
     sheets = [folder() / f"{name}.css" for name in ("shared/theme", *_imported(stem), stem)]
     text = "\n".join(sheet.read_text(encoding="utf-8") for sheet in sheets if sheet.is_file())
-    return _SPACE_IN_CSS.sub(r"\1\2", _NOT_NEEDED.sub("", text)).replace(";}", "}")
+    return _SPACE_IN_CSS.sub(r"\1\2", _COMMENT.sub("", text)).replace(";}", "}")
+
+
+def _compact(script: str) -> str:
+    """A script without what means nothing; a line with a template keeps its spaces."""
+    lines = _INDENT.sub("", _COMMENT.sub("", script)).splitlines(keepends=True)
+    tight = (x if "`" in x else _STRING_OR_SPACE.sub(r"\1\2", x) for x in lines)
+    return _LINE_END.sub("", "".join(tight))
 
 
 @cache
