@@ -40,7 +40,7 @@ def register_displays(shell: InteractiveShell) -> None:
     for module, name, show in (
         ("model.model", "Model", _show_model),
         ("trace.trace", "Trace", _show_trace),
-        ("generation.run", "Run", _show_run),
+        ("loop.run", "Run", _show_run),
         ("stages.preview", "Preview", _show_preview),
         ("encoder.encoder", "MultiVectorEncoder", _show_encoder),
     ):

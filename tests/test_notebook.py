@@ -63,6 +63,13 @@ def test_a_trace_shows_itself_as_tokens(shell, session):
     assert "application/vnd.jupyter.widget-view+json" in data
 
 
+def test_a_run_shows_its_tokens_as_they_come(shell, session):
+    run = session.start("Hello", max_tokens=4, seed=1)
+    data = forms(shell, run)
+    run.wait()
+    assert "application/vnd.jupyter.widget-view+json" in data
+
+
 def test_a_preview_shows_its_stages(shell, session, tiny_model):
     view = ml.Chain([ml.TopK(5)]).preview(session.logits("Hello"), model=tiny_model)
     assert "TopK(5)" in forms(shell, view)["text/plain"]
