@@ -63,7 +63,7 @@ def lab(jupyterlab_options: Sequence[str]) -> None:
         raise click.ClickException(
             'JupyterLab is not installed. Run: pip install "mullama-lab[lab]"'
         ) from None
-    _have_default_model()
+    _fetch_default_model()
     notebooks = notebooks_folder(Path.cwd())
     options = [
         f"--ServerApp.root_dir={notebooks.parent}",
@@ -155,7 +155,7 @@ def notebooks_folder(working_folder: Path) -> Path:
     return copies
 
 
-def _have_default_model() -> None:
+def _fetch_default_model() -> None:
     try:
         if not hub.is_cached(hub.DEFAULT_MODEL):
             hub.fetch(hub.DEFAULT_MODEL)

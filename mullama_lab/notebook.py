@@ -83,8 +83,8 @@ def _show_preview(preview: Preview, **_: Any) -> Bundle:
 class LlamaMagics(Magics):
     """`%%llama`: the cell is a prompt."""
 
-    session: Session | None = None  # of the default model
-    _on_named: Session | None = None  # of the Model that --session named last
+    session: Session | None = None  # on the default model
+    _named_model_session: Session | None = None  # on the Model that --session named last
 
     @magic_arguments()
     @argument("--temp", type=float, default=None, help="temperature; 0 is greedy")
@@ -143,15 +143,15 @@ class LlamaMagics(Magics):
         return self.session
 
     def _session_on(self, model: Model) -> Session:
-        """The same for each cell that names this model, so that a prefix is decoded once.
+        """One session for all cells that name a model, so that a shared prefix is decoded once.
 
-        Only one is kept, as a session keeps its model in memory.
+        Only the last model's is kept, as a session keeps its model in memory.
         """
-        session = self._on_named
+        session = self._named_model_session
         if session is None or session.closed or session.model is not model:
             if session is not None:
                 session.close()
-            session = self._on_named = model.session()
+            session = self._named_model_session = model.session()
         return session
 
 

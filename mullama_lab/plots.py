@@ -62,9 +62,9 @@ def similarity_grid(
     ax.set_title(f"MaxSim {maxsim.score(query, document):.3f}")
     ax.set(xlabel="document" if len(document) else "an empty document", ylabel="query")
     if len(document):
-        _cells(ax, values, scale, cmap, raw_ends(values, query, document))
-        _name(ax, "x", _labels(document))
-        _name(ax, "y", _labels(query))
+        _heat_map(ax, values, scale, cmap, raw_ends(values, query, document))
+        _tick_names(ax, "x", _labels(document))
+        _tick_names(ax, "y", _labels(query))
         for row, column in enumerate(values.argmax(axis=1).tolist()):
             ax.add_patch(_frame(column, row))
     return ax
@@ -92,7 +92,7 @@ def rank_board(
     """
     if not isinstance(bars, str) or bars not in BARS:
         raise ValueError(f"bars={brief(bars)}: it must be one of {', '.join(map(repr, BARS))}.")
-    names, documents = _named(documents, names)
+    names, documents = _with_names(documents, names)
     parts = np.array([maxsim.contributions(query, each) for each in documents], np.float64)
     parts = parts.reshape(len(documents), len(query))
     scores = [maxsim.total(row) for row in parts]
@@ -100,8 +100,8 @@ def rank_board(
     ax = _axes(ax, 8, 1.2 + 0.36 * len(documents))
     least = parts.min(axis=0, initial=np.inf) if bars == "difference" and len(parts) else 0.0
     start = float(np.sum(least))
-    _stacked(ax, parts[order] - least, _labels(query), start)
-    _name(ax, "y", [names[k] for k in order])
+    _stacked_bars(ax, parts[order] - least, _labels(query), start)
+    _tick_names(ax, "y", [names[k] for k in order])
     ax.invert_yaxis()
     above = f", above the {start:.3f} that every document has" if bars == "difference" else ""
     ax.set_xlabel(f"score: the sum of what each query token adds{above}")
@@ -131,7 +131,7 @@ def versus(
     ax.barh(np.arange(len(by)), by[order], color=[AHEAD if x >= 0 else BEHIND for x in by[order]])
     ax.axvline(0, color="0.5", lw=0.8)
     labels = _labels(query)
-    _name(ax, "y", [f"{i + 1} {labels[i]}" for i in order.tolist()])
+    _tick_names(ax, "y", [f"{i + 1} {labels[i]}" for i in order.tolist()])
     ax.invert_yaxis()
     ax.set_xlabel(f"← {_short(names[1])} ahead     {_short(names[0])} ahead →", parse_math=False)
     gap = float(by.sum())
@@ -160,7 +160,7 @@ def next_token(preview: Preview, ax: Axes | None = None, *, top: int = 12) -> Ax
     ax.barh(places + 0.2, chain, 0.4, color=AHEAD, label="after the chain")
     pieces = [preview.piece(token).decode("utf-8", "replace") for token in ids]
     star = ["★ " if token == preview.choice else "" for token in ids]
-    _name(ax, "y", [mark + _label(piece) for mark, piece in zip(star, pieces, strict=True)])
+    _tick_names(ax, "y", [mark + _label(piece) for mark, piece in zip(star, pieces, strict=True)])
     ax.invert_yaxis()
     ax.set_xlabel("probability")
     ax.legend(loc="lower right")
@@ -174,7 +174,7 @@ def token_strip(trace: Trace, ax: Axes | None = None) -> Axes:
     places = np.arange(len(trace))
     ax.bar(places, np.exp(trace.logprob), color="0.72", label="in the model")
     ax.plot(places, np.exp(trace.logprob_after), "o", color=AHEAD, ms=4, label="after the chain")
-    _name(ax, "x", [_label(piece.decode("utf-8", "replace")) for piece in trace.pieces])
+    _tick_names(ax, "x", [_label(piece.decode("utf-8", "replace")) for piece in trace.pieces])
     ax.set(ylim=(0, 1.05), ylabel="probability")
     ax.legend(loc="lower right")
     return ax
@@ -210,10 +210,10 @@ def __dir__() -> list[str]:
 # Parts
 
 
-def _cells(
+def _heat_map(
     ax: Axes, values: NDArray[np.float32], scale: str, cmap: str, ends: tuple[float, float]
 ) -> None:
-    """The matrix, and a colour bar that says what its colours are measured on."""
+    """The matrix as an image, and a colour bar that says its scale."""
     stretched = scale == "by query"
     low, high = (0.0, 1.0) if stretched else ends
     picture = ax.imshow(
@@ -238,7 +238,9 @@ def _stretched(values: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.divide(values - low, span, out=np.zeros_like(values), where=span > 0)
 
 
-def _stacked(ax: Axes, parts: NDArray[np.float64], labels: Sequence[str], start: float) -> None:
+def _stacked_bars(
+    ax: Axes, parts: NDArray[np.float64], labels: Sequence[str], start: float
+) -> None:
     """A bar a row; parts below 0 go to the left. Each part that is wide enough has its number."""
     places = np.arange(len(parts))
     colours = _colours("tab20")
@@ -262,7 +264,7 @@ def _stacked(ax: Axes, parts: NDArray[np.float64], labels: Sequence[str], start:
             text.set_parse_math(False)
 
 
-def _named(
+def _with_names(
     documents: Documents, names: Sequence[str] | None
 ) -> tuple[list[str], list[MultiVector]]:
     if isinstance(documents, Mapping):
@@ -308,7 +310,7 @@ def _colours(name: str) -> Any:
     return matplotlib.colormaps[name]
 
 
-def _name(ax: Axes, side: str, names: Sequence[str]) -> None:
+def _tick_names(ax: Axes, side: str, names: Sequence[str]) -> None:
     """A name at each whole number, unless there are too many to read."""
     if len(names) > MOST_NAMES:
         return

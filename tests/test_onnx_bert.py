@@ -80,7 +80,7 @@ def test_every_number_is_the_one_of_the_onnx_file(sources):
     for new, (old, _) in onnx_bert.EMBEDDINGS.items():
         expected = (values[f"{old}_quantized"].astype(np.float32) - 117) * SCALE
         np.testing.assert_allclose(read(new), expected, rtol=1e-3)
-    for number, head in enumerate(onnx_bert.HEADS_OF_A_LAYER):
+    for number, head in enumerate(onnx_bert.MATRICES_OF_A_LAYER):
         name = f"onnx::MatMul_{97 + 4 * number}"
         expected = values[f"{name}_quantized"].T * values[f"{name}_scale"]
         np.testing.assert_allclose(read(f"blk.0.{head}.weight"), expected, rtol=1e-3)

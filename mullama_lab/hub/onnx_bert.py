@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SPACE = "\N{LOWER ONE EIGHTH BLOCK}"  # how llama.cpp's WordPiece writes the start of a word
 
 N_HEAD = 12
-HEADS_OF_A_LAYER = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_up", "ffn_down")
+MATRICES_OF_A_LAYER = ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_up", "ffn_down")
 VECTORS_OF_A_LAYER = {
     "attn_q.bias": "attention.self.query.bias",
     "attn_k.bias": "attention.self.key.bias",
@@ -79,7 +79,7 @@ def convert(
     try:
         shapes = {name: arrays[f"{old}_quantized"].shape for name, (old, _) in EMBEDDINGS.items()}
         matrices = _matrices(arrays)
-        n_layer = len(matrices) // len(HEADS_OF_A_LAYER)
+        n_layer = len(matrices) // len(MATRICES_OF_A_LAYER)
         writer = gguf.GGUFWriter(out, "bert")
         for key, text in about.items():
             writer.add_string(f"general.{key}", text)
@@ -125,7 +125,7 @@ def _matrices(arrays: Arrays) -> list[np.ndarray]:
         if (match := re.fullmatch(r"onnx::MatMul_(\d+)_quantized", name))
     }
     names = [numbered[number] for number in sorted(numbered)]
-    if not names or len(names) % len(HEADS_OF_A_LAYER):
+    if not names or len(names) % len(MATRICES_OF_A_LAYER):
         raise ValueError(f"{len(names)} matrices, which are no whole layers")
     return [_matrix(arrays, name.removesuffix("_quantized")) for name in names]
 
@@ -149,9 +149,9 @@ def _tensors(arrays: Arrays, matrices: Sequence[np.ndarray]) -> Iterator[tuple[s
     for kind in ("weight", "bias"):
         yield f"token_embd_norm.{kind}", arrays[f"embeddings.LayerNorm.{kind}"]
     for number, matrix in enumerate(matrices):
-        layer, head = divmod(number, len(HEADS_OF_A_LAYER))
-        yield f"blk.{layer}.{HEADS_OF_A_LAYER[head]}.weight", matrix
-        if head == 0:
+        layer, place = divmod(number, len(MATRICES_OF_A_LAYER))
+        yield f"blk.{layer}.{MATRICES_OF_A_LAYER[place]}.weight", matrix
+        if place == 0:
             for name, old in VECTORS_OF_A_LAYER.items():
                 yield f"blk.{layer}.{name}", arrays[f"encoder.layer.{layer}.{old}"]
 
@@ -182,7 +182,7 @@ def _add_vocabulary(writer: gguf.GGUFWriter, tokens: Sequence[str]) -> None:
     kinds["[UNK]"] = unknown
     writer.add_tokenizer_model("bert")
     writer.add_tokenizer_pre("default")
-    writer.add_token_list([_as_llama_cpp_writes(token) for token in tokens])
+    writer.add_token_list([_llama_cpp_piece(token) for token in tokens])
     writer.add_token_types([kinds.get(token, gguf.TokenType.NORMAL) for token in tokens])
     writer.add_bos_token_id(tokens.index("[CLS]"))
     writer.add_eos_token_id(tokens.index("[SEP]"))
@@ -192,7 +192,7 @@ def _add_vocabulary(writer: gguf.GGUFWriter, tokens: Sequence[str]) -> None:
     writer.add_mask_token_id(tokens.index("[MASK]"))
 
 
-def _as_llama_cpp_writes(token: str) -> str:
+def _llama_cpp_piece(token: str) -> str:
     """WordPiece marks what goes on with a word, llama.cpp what begins one."""
     if token.startswith("[") and token.endswith("]"):
         return token

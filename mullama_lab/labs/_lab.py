@@ -1,4 +1,4 @@
-"""What every lab is: some views on one bench, settings that change together, three forms.
+"""What every lab has: views closed together, settings set all or none, three forms of display.
 
 A lab lives as long as somebody holds it or a cell shows it. When a cell that made a lab runs
 again and makes another one, the new one takes the old one's place, which is closed: a person who
@@ -44,9 +44,9 @@ class Lab:
         self._views = tuple(views)
         self.view = shelf
         shelf.owner = self
-        self._undo: list[Callable[[], object]] = []  # the last comes first
-        self._closed = ""  # why
-        _take_place(self)
+        self._undo: list[Callable[[], object]] = []  # called on close, the last first
+        self._closed = ""  # why it was closed; empty while it is open
+        _replace_earlier_labs(self)
 
     def __reduce__(self) -> NoReturn:  # what copy and pickle ask
         raise TypeError(
@@ -129,7 +129,7 @@ class Lab:
         display(still_forms(self._views), raw=True)
 
 
-def _take_place(lab: Lab) -> None:
+def _replace_earlier_labs(lab: Lab) -> None:
     """Close the labs that an earlier run of this cell made, and free what nobody holds."""
     if (here := _cells.current_run()) is not None:
         old = [made for ref in _newest.add(here, weakref.ref(lab)) if (made := ref()) is not None]

@@ -16,7 +16,7 @@ from mullama_lab.engine.options import utf8
 from mullama_lab.glyphs import brief
 
 CHARACTERS = 4000  # read at a time: about a second of encoding
-AROUND = 16  # tokens that an encoder may put around a text
+MOST_SPECIAL = 16  # special tokens that an encoder may add around a text
 
 
 class Reading:
@@ -95,7 +95,7 @@ class Reading:
 
 def beginning(encoder: MultiVectorEncoder, text: str) -> str:
     """As much of a text as fits the encoder's window."""
-    most = max(1, encoder.window - AROUND)
+    most = max(1, encoder.window - MOST_SPECIAL)
     while len(text) > most // 4 and (n := _n_tokens(encoder, text)) > most:
         text = text[: min(len(text) - 1, len(text) * most // n)]
     return text

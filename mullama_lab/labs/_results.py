@@ -19,7 +19,7 @@ Found: TypeAlias = Callable[[Reading, str], Hits]
 
 
 class Results:
-    """The last result, and how it stands to the one before or to a rival's.
+    """The last result of a search, and its ranks beside those of the one before or of a rival.
 
     Args:
         own: the index that is searched, and what it has still to read.
@@ -110,7 +110,7 @@ class Results:
                 self.board.state = "comparing" if reading is rival else "indexing"
 
     def _baseline(self) -> tuple[str, dict[Name, int]]:
-        """What moves are measured against, and the ranks there."""
+        """What ranks are compared with (its name), and the ranks there."""
         name, rival = self._rivals.chosen, self._rivals.reading
         if rival is not None and len(rival.index):
             hits = self._found(rival, self.query)

@@ -39,7 +39,7 @@ class Rivals:
 
     @property
     def reading(self) -> Reading | None:
-        """The index of the one that is chosen, and what it has still to read."""
+        """The chosen rival's index and what it has still to read; None while none is chosen."""
         return self._readings.get(self.chosen)
 
     def choose(self, name: str) -> None:
@@ -57,13 +57,13 @@ class Rivals:
         self.chosen = name
 
     def catch_up(self) -> None:
-        """Let the one that is chosen have the documents that the own index has."""
+        """Give the chosen rival the documents of the lab's own index, and take out others."""
         reading, index = self.reading, self._own.index
         if reading is None or reading.n_total == len(index):
             return
         ids = index.ids
         reading.keep_only(ids)
-        # Vectors that another storage has rounded are no measure: encode again then.
+        # Vectors that were rounded for storage are not exact: encode the text again then.
         exact = reading.encoder is self._own.encoder and index.storage == "float32"
         missing = {name: index.get(name) for name in ids if name not in reading.index}
         reading.add({name: kept if exact else kept.text for name, kept in missing.items()})

@@ -1,6 +1,6 @@
-"""How many tokens some paths take together, what they begin with alike counted once.
+"""How many tokens the branches of a tree take in the context; a shared beginning counts once.
 
-And which of them to prune, so that the others fit.
+And which branches to prune, so that the others fit.
 """
 
 from __future__ import annotations
@@ -12,35 +12,35 @@ from mullama_lab.engine.tree.nodes import Branch
 
 
 class Room:
-    """The tokens of some branches of one prompt; branches can be taken out one by one.
+    """The tokens of some branches of one prompt, as a prefix tree; branches can be taken out.
 
     Attributes:
-        n: how many there are, the prompt's included.
+        n: how many they are, those of the prompt included and shared ones counted once.
     """
 
     def __init__(self, branches: Iterable[Branch]) -> None:
         self.n = 0
-        self._ids: dict[tuple[int, int], int] = {}  # (place before, token) -> place
-        self._uses: list[int] = [0]  # branches through each place
+        self._nodes: dict[tuple[int, int], int] = {}  # (node before, token) -> node
+        self._uses: list[int] = [0]  # branches through each node
         self._paths: dict[int, list[int]] = {}
         for branch in branches:
             self._add(branch)
 
     def remove(self, branch: Branch) -> None:
         """Take a branch out."""
-        for place in self._paths.pop(branch.number):
-            self._uses[place] -= 1
-            self.n -= self._uses[place] == 0
+        for node in self._paths.pop(branch.number):
+            self._uses[node] -= 1
+            self.n -= self._uses[node] == 0
 
     def _add(self, branch: Branch) -> None:
-        path, place = [], 0
+        path, node = [], 0
         for token in branch.trace.history(len(branch)).tolist():
-            place = self._ids.setdefault((place, token), len(self._uses))
-            if place == len(self._uses):
+            node = self._nodes.setdefault((node, token), len(self._uses))
+            if node == len(self._uses):
                 self._uses.append(0)
-            self.n += self._uses[place] == 0
-            self._uses[place] += 1
-            path.append(place)
+            self.n += self._uses[node] == 0
+            self._uses[node] += 1
+            path.append(node)
         self._paths[branch.number] = path
 
 

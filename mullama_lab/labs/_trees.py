@@ -19,7 +19,7 @@ class Trees:
     """Trees by the tokens of their prompt.
 
     Args:
-        shown: the tree that is shown; without a prompt yet, it is that of the next one.
+        shown: gives the tree on screen; one that is still empty becomes that of the next prompt.
     """
 
     def __init__(self, shown: Callable[[], Tree]) -> None:
@@ -33,7 +33,7 @@ class Trees:
             self._trees[tuple(tree.prompt_tokens.tolist())] = tree
 
     def of(self, trace: Trace) -> Tree:
-        """The tree of a trace's prompt; another one, or the fresh one shown, if there is none."""
+        """The tree of a trace's prompt; for a new prompt the empty one on screen, or a new one."""
         key = tuple(trace.prompt_tokens.tolist())
         with self._lock:
             if key not in self._trees:
@@ -49,7 +49,7 @@ class Trees:
 
 
 def ending_of(node: Node) -> str:
-    """The last tokens up to the end of a node, as text; "" where no path is."""
+    """The last tokens of the path to a node, as text; "" at the root of an empty tree."""
     if node.trace is None:
         return ""
     pieces = node.trace.pieces[: node.stop]

@@ -33,10 +33,10 @@ def steps(trace: Trace, start: int, stop: int) -> list[bytes]:
     return [*columns, *pieces(trace.pieces[cut])]
 
 
-def pieces(all_of_them: Sequence[bytes]) -> list[bytes]:
-    """Sizes (int32) and then all bytes in a row."""
-    sizes = np.array([len(piece) for piece in all_of_them], "<i4")
-    return [sizes.tobytes(), b"".join(all_of_them)]
+def pieces(texts: Sequence[bytes]) -> list[bytes]:
+    """The sizes of some byte strings (int32), then their bytes, joined."""
+    sizes = np.array([len(text) for text in texts], "<i4")
+    return [sizes.tobytes(), b"".join(texts)]
 
 
 def details(trace: Trace, index: int) -> dict[str, Any]:

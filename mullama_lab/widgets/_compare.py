@@ -1,6 +1,6 @@
 """Two to four traces side by side, aligned by token: where they part, and how far apart there.
 
-Every one is set against the first. At the step where two paths part they have the same history,
+Each is compared with the first. At the step where two paths part they have the same history,
 so the model's own rows differ there only if something else did (another prompt, model, adapter),
 or by the noise of another batch; what the chains made of the row may differ in any case.
 """
@@ -135,11 +135,11 @@ class Comparison:
             "common": self.common,
             "same_prompt": self.same_prompt,
             "sides": [
-                {**vars(side), "kl": _plain(side.kl), "kl_after": _plain(side.kl_after)}
+                {**vars(side), "kl": _kl_as_json(side.kl), "kl_after": _kl_as_json(side.kl_after)}
                 for side in self.sides
             ],
             "floor": None if self.floor is None else self.floor.kl,
-            "rows": [[i, [_plain_cell(cell) for cell in cells]] for i, cells in self.rows()],
+            "rows": [[i, [_cell_as_json(cell) for cell in cells]] for i, cells in self.rows()],
             "n": max(map(len, self.traces)),
         }
 
@@ -147,7 +147,7 @@ class Comparison:
         labels = ", ".join(side.label for side in self.sides)
         lines = [f"Comparison of {labels}: {self.shared} tokens alike"]
         for side in self.sides[1:]:
-            lines.append(f"  {_parting(self.sides[0], side)}")
+            lines.append(f"  {_parting_text(self.sides[0], side)}")
         if any(_may_be_noise(side) for side in self.sides):
             lines.append(f"  {NOT_MEASURED}")
         return "\n".join(lines)
@@ -186,7 +186,7 @@ def _side(one: Compared, first: Trace, shared: int, floor: NoiseFloor | None) ->
         label=one.label,
         first=at,
         token=_text(trace, shared, shared + 1)[:MAX_SIDE],
-        rest=_start(_text(trace, shared + 1, len(trace))),
+        rest=_beginning(_text(trace, shared + 1, len(trace))),
         kl=kl,
         kl_after=kl_after,
         noise=noise,
@@ -200,7 +200,7 @@ def _is_noise(kl: Divergence | None, floor: NoiseFloor | None) -> bool | None:
 
 
 def _may_be_noise(side: Side) -> bool:
-    """Whether a difference is shown of which nobody knows if it is noise."""
+    """Whether a difference is shown that may be noise, as no noise was measured."""
     told = ((side.kl, side.noise), (side.kl_after, side.noise_after))
     return any(kl is not None and noise is None and 0 < kl.nats < math.inf for kl, noise in told)
 
@@ -209,7 +209,7 @@ def _text(trace: Trace, start: int, stop: int) -> str:
     return visible_piece(b"".join(trace.pieces[start:stop]))
 
 
-def _start(text: str) -> str:
+def _beginning(text: str) -> str:
     return text if len(text) <= MAX_SIDE else text[: MAX_SIDE - 1] + "…"
 
 
@@ -217,31 +217,32 @@ def _end(text: str) -> str:
     return text if len(text) <= MAX_SIDE else "…" + text[1 - MAX_SIDE :]
 
 
-def _said(kl: Divergence | None, noise: bool | None) -> str:
+def _kl_text(kl: Divergence | None, noise: bool | None) -> str:
     if kl is None:
         return "n/a"
     return f"{kl} nats (within noise)" if noise and kl.nats > 0 else f"{kl} nats"
 
 
-def _parting(a: Side, b: Side) -> str:
+def _parting_text(a: Side, b: Side) -> str:
     if b.first is None:
         return f"{b.label}: no token differs from {a.label}"
+    before, after = _kl_text(b.kl, b.noise), _kl_text(b.kl_after, b.noise_after)
     return (
         f"{b.label} parts from {a.label} at token {b.first + 1}: "
-        f"KL {_said(b.kl, b.noise)} before the chain, {_said(b.kl_after, b.noise_after)} after"
+        f"KL {before} before the chain, {after} after"
     )
 
 
-def _plain(kl: Divergence | None) -> dict[str, Any] | None:
-    """JSON has no infinity."""
+def _kl_as_json(kl: Divergence | None) -> dict[str, Any] | None:
+    """A divergence as plain values; JSON has no infinity, so a flag says it."""
     if kl is None:
         return None
     infinite = math.isinf(kl.nats)
     return {"nats": None if infinite else kl.nats, "infinite": infinite, "exact": kl.exact}
 
 
-def _plain_cell(cell: Cell | None) -> list[Any] | None:
+def _cell_as_json(cell: Cell | None) -> list[Any] | None:
     if cell is None:
         return None
     chances = (None if math.isnan(x) else math.exp(x) for x in (cell.logprob, cell.logprob_after))
-    return [cell.piece.hex(), *chances, _plain(cell.kl), cell.noise]
+    return [cell.piece.hex(), *chances, _kl_as_json(cell.kl), cell.noise]

@@ -11,7 +11,7 @@ from xml.etree.ElementTree import Element
 from mullama_lab.engine.multivector import MultiVector
 from mullama_lab.glyphs import visible
 from mullama_lab.widgets import _tokens_in_text
-from mullama_lab.widgets._shares import adds_up
+from mullama_lab.widgets._rounding import adds_up
 from mullama_lab.widgets._static import FONT, QUIET, element, in_columns, table
 
 # A saved notebook stays small:

@@ -24,16 +24,16 @@ GONE = None  # a stage before this one removed it
 def picture(preview: Preview) -> dict[str, Any]:
     """The Preview as plain values, a few kilobytes of JSON."""
     columns = [preview.before, *preview.stages]
-    rows = _rows(preview)
+    rows = _shown_tokens(preview)
     before = {token: i for i, token in enumerate(_ids(preview.before))}
     return {
         "n_vocab": int(preview.before.n_kept),
         "n_listed": len(before),
         "seed": int(preview.seed),
         "step": int(preview.step),
-        "draw": _short(preview.draw),
+        "draw": _rounded(preview.draw),
         "choice": int(preview.choice),
-        "columns": [_head(view) for view in columns],
+        "columns": [_column_head(view) for view in columns],
         "rows": [
             {"id": token, "bytes": preview.piece(token).hex(), "rank": before.get(token)}
             for token in rows
@@ -42,7 +42,7 @@ def picture(preview: Preview) -> dict[str, Any]:
     }
 
 
-def _rows(preview: Preview) -> list[int]:
+def _shown_tokens(preview: Preview) -> list[int]:
     raw, final = _ids(preview.before), _ids(preview.final)
     first = raw[:N_FIRST]
     wanted = dict.fromkeys([*first, int(preview.choice), *final[: N_ROWS - N_FIRST], *raw])
@@ -51,20 +51,20 @@ def _rows(preview: Preview) -> list[int]:
     return [token for token in order if token in chosen]
 
 
-def _head(view: StageView) -> dict[str, Any]:
+def _column_head(view: StageView) -> dict[str, Any]:
     return {
         "name": view.name,
         "inert": view.stage.why_inert() if view.stage is not None else "",
         "kept": int(view.n_kept),
-        "removed": max(0.0, _short(view.removed_mass)),
-        "entropy": _short(view.entropy),
+        "removed": max(0.0, _rounded(view.removed_mass)),
+        "entropy": _rounded(view.entropy),
         "changed": bool(view.changed),
     }
 
 
 def _cells(columns: Sequence[StageView], rows: list[int]) -> list[list[float | None]]:
-    """One list a column, one cell a row."""
-    lists = [dict(zip(_ids(v), map(_short, v.probs), strict=True)) for v in columns]
+    """A list of cells for each column, a cell for each row."""
+    lists = [dict(zip(_ids(v), map(_rounded, v.probs), strict=True)) for v in columns]
     kept_until = {token: i for i, listed in enumerate(lists) for token in listed}
     return [
         list(column)
@@ -96,7 +96,7 @@ def _row_cells(
 
 
 def _was_cut(token: int, before: StageView, after: StageView) -> bool:
-    """Whether a stage that leaves more than it lists surely removed a token listed before it."""
+    """Whether a stage surely removed a token, though its list is cut: it was listed before it."""
     stage = after.stage
     if after.n_kept == before.n_kept or stage is None or stage.moves:
         return False  # a token that is missing in its list may only have become unlikely
@@ -108,5 +108,5 @@ def _ids(view: StageView) -> list[int]:
     return [int(token) for token in view.ids]
 
 
-def _short(x: float) -> float:
+def _rounded(x: float) -> float:
     return float(f"{float(x):.4g}")

@@ -15,7 +15,7 @@ MAX_TEXT = 100  # characters of a text or a chain in the list
 
 @dataclass(frozen=True, eq=False)
 class PastRun:
-    """A run of the history: its number, and the trace with chain, seed and text."""
+    """A run that has ended: its number in the history, and its trace."""
 
     number: int
     trace: Trace
@@ -39,13 +39,13 @@ def summary(run: PastRun) -> dict[str, Any]:
     chains = [acting(chain) for _, chain in trace.chains]
     return {
         "number": run.number,
-        "chain": _start(" then ".join(chains)),
+        "chain": _beginning(" then ".join(chains)),
         "seed": trace.seed,
         "tokens": len(trace),
-        "speed": _known(trace.tokens_per_second),
-        "logprob": _known(float(trace.logprob.mean())) if len(trace) else None,
+        "speed": _rounded(trace.tokens_per_second),
+        "logprob": _rounded(float(trace.logprob.mean())) if len(trace) else None,
         "finish": trace.finish_reason,
-        "text": _start(visible_piece(trace.text_bytes[: 4 * MAX_TEXT])),
+        "text": _beginning(visible_piece(trace.text_bytes[: 4 * MAX_TEXT])),
     }
 
 
@@ -54,8 +54,8 @@ def meters(trace: Trace) -> dict[str, Any]:
     begun = len(trace) > 0
     return {
         "tokens": len(trace),
-        "tokens_per_second": _known(trace.tokens_per_second) if begun else None,
-        "first_token_seconds": _known(trace.seconds_to_first_token) if begun else None,
+        "tokens_per_second": _rounded(trace.tokens_per_second) if begun else None,
+        "first_token_seconds": _rounded(trace.seconds_to_first_token) if begun else None,
         "prompt_decoded": int(trace.n_prompt_decoded) if begun else None,
         "prompt_reused": int(trace.n_prompt_reused) if begun else None,
         "finish": trace.finish_reason,
@@ -67,9 +67,9 @@ def acting(chain: Chain) -> str:
     return " | ".join(repr(stage) for stage in chain if not stage.why_inert()) or "none"
 
 
-def _start(text: str) -> str:
+def _beginning(text: str) -> str:
     return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
 
 
-def _known(x: float | None) -> float | None:
+def _rounded(x: float | None) -> float | None:
     return float(f"{x:.4g}") if x is not None and math.isfinite(x) else None

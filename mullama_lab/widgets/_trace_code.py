@@ -1,4 +1,4 @@
-"""A trace as the Python that makes it again: generated, gone off from another one, or given."""
+"""A trace as the Python that makes it again: generated, branched off another one, or given."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def trace_code(trace: Trace, prompt: str, made: Sequence[Branch] = ()) -> str:
         prompt: the code of its prompt.
         made: branches that there are already, each as `path` and its number.
     """
-    n_given = n_given_of(trace)  # the last of these steps is where it went off
+    n_given = n_given_of(trace)  # the last of these steps is where it branched off
     n_drawn = len(trace) - n_given
     run = run_code(Schedule.of(trace.schedule, n_given), n_drawn, trace.seed)
     if not n_given:
@@ -61,8 +61,8 @@ def has_learnt(trace: Trace) -> bool:
 def n_given_of(trace: Trace) -> int:
     """How many steps at the beginning cannot be drawn again, and are given.
 
-    Those before a branch goes off, all of a scored text, and all of a part of a trace: what was
-    drawn at a later step would be drawn at its first one.
+    The steps that a branch copied, all of a scored text, and all of a slice of a trace: a draw
+    depends on the number of its step, and a slice would begin again at the first.
     """
     is_part = trace.first_step > 0 and trace.seed is not None
     return len(trace) if is_part or trace.finish_reason == "scored" else trace.n_copied

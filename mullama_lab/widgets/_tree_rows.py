@@ -62,7 +62,7 @@ def _row(
         "first": pieces[0].hex() if pieces else "",
         "rest": rest.hex(),
         "cut": size < sum(map(len, pieces[1:])),
-        "p": _first(node),
+        "p": _first_chance(node),
         "logprob": _number(node.logprob),
         "logprob_after": _number(node.logprob_after),
         "branches": len(node.branches),
@@ -72,7 +72,7 @@ def _row(
     }
 
 
-def _first(node: Node) -> float | None:
+def _first_chance(node: Node) -> float | None:
     """The chance of a segment's first token, before the chain."""
     if node.trace is None or not len(node):
         return None

@@ -28,8 +28,8 @@ logging.getLogger("mullama_lab").addHandler(logging.NullHandler())
 Undo = Callable[[], None]
 
 
-class _Held(threading.local):
-    """What one thread holds back of a view's traits."""
+class _Unsent(threading.local):
+    """Traits that one thread changed inside `hold_sync` and has not sent yet."""
 
     def __init__(self) -> None:
         self.holding = False
@@ -48,24 +48,24 @@ class View(Kept, anywidget.AnyWidget):
     )
 
     def __init__(self, **traits: Any) -> None:
-        self._held = _Held()
+        self._unsent = _Unsent()
         self._listeners: dict[str, dict[object, Callable[..., object]]] = {}
         super().__init__(**traits)
         _keep_the_browsers_subshell(self.comm)
 
-    # What a `hold_sync` holds back: ipywidgets has one for all threads, here each has its own.
+    # `hold_sync`: ipywidgets has one set of unsent traits for all threads, here each has its own.
 
     @property
     def _holding_sync(self) -> bool:
-        return self._held.holding
+        return self._unsent.holding
 
     @_holding_sync.setter
     def _holding_sync(self, holding: bool) -> None:
-        self._held.holding = holding
+        self._unsent.holding = holding
 
     @property
     def _states_to_send(self) -> set[str]:
-        return self._held.names
+        return self._unsent.names
 
     # What a subclass provides
 
@@ -81,7 +81,7 @@ class View(Kept, anywidget.AnyWidget):
         """The view as text: rounded, no addresses, no times."""
         return repr(self)
 
-    # What it gets
+    # What it does with them
 
     def snapshot(self) -> None:
         """Put the static form in the notebook, where it stays when the kernel is gone."""
@@ -112,7 +112,7 @@ class View(Kept, anywidget.AnyWidget):
     def _say_closed(self, why: str) -> None:
         self.closed = why
 
-    # Those who want to know
+    # Listeners
 
     def _listen(self, event: str, callback: Callable[..., object]) -> Undo:
         """Call `callback` at each `_tell(event, ...)`; returns what undoes it, also twice."""
@@ -126,12 +126,12 @@ class View(Kept, anywidget.AnyWidget):
         return undo
 
     def _tell(self, event: str, *about: Any) -> None:
-        """Tell those who listen to an event, in the order in which they came."""
+        """Call the listeners of an event, in the order in which they registered."""
         for callback in tuple(self._listeners.get(event, {}).values()):
             callback(*about)
 
     def _must_be_heard(self, event: str) -> None:
-        """Refuse what nobody would hear."""
+        """Raise ValueError where nobody listens to an event."""
         if not self._listeners.get(event):
             raise ValueError(
                 f"nothing listens to {event}. Say what it does with on_{event}(function)."

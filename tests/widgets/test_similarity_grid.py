@@ -12,7 +12,7 @@ import traitlets
 
 from mullama_lab.engine.multivector import maxsim
 from mullama_lab.widgets import _front_end
-from mullama_lab.widgets._shares import adds_up
+from mullama_lab.widgets._rounding import adds_up
 from mullama_lab.widgets._tokens_in_text import in_text, words
 from mullama_lab.widgets.similarity_grid import MOST_BYTES, SimilarityGrid
 
