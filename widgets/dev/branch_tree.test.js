@@ -3,6 +3,7 @@ import { test } from "node:test";
 
 import { outlineMove, seenRows } from "../branch_tree_outline.js";
 import { chance, labelOf, perToken, segment, spoken } from "../branch_tree_row.js";
+import { footText, tableRows } from "../branch_tree_words.js";
 import { alikeText, nats, noiseText, partingText, ticked } from "../shared/comparison.js";
 
 const hex = (text) => [...new TextEncoder().encode(text)].map((b) => b.toString(16).padStart(2, "0")).join("");
@@ -148,4 +149,21 @@ test("what is alike is said in words", () => {
   assert.equal(alikeText(c(1, 1, "a", "b")), "1 token alike, then token 2 differs");
   assert.equal(alikeText(c(null, 3, "a", "")), "3 tokens alike, then one goes on");
   assert.equal(alikeText(c(null, 3, "", "")), "the same 3 tokens");
+});
+
+test("the foot counts branches and says what is not shown", () => {
+  const state = { rows: ROWS, nodes: 5, mass: 0.25 };
+  assert.match(footText(0, state), /No branches yet/);
+  assert.equal(footText(1, state), "1 branch · together 25.0% of the model's probability, before the chain");
+  const more = footText(2, { ...state, nodes: 9 });
+  assert.match(more, /^2 branches · .* · tick two to four to compare them · the first 5 of 9 segments$/);
+});
+
+test("the table has the likeliest branch first, one of unknown chance last", () => {
+  const branch = (number, logprob) => ({ branch: number, name: "", logprob, stop: 1, first: "", rest: "", finish: "" });
+  const rows = [branch(1, null), branch(2, -3), branch(0, -1), branch(3, -2)];
+  assert.deepEqual(
+    tableRows({ rows }).map(([number]) => number),
+    [3, 2, 1],
+  );
 });

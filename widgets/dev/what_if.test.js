@@ -10,6 +10,7 @@ import {
   intervalText,
   LOW_FLIPS,
   placeOf,
+  tableRows,
   UNSURE,
 } from "../what_if_words.js";
 
@@ -63,4 +64,14 @@ test("words say how many change, and where a token stays", () => {
   assert.match(intervalText(MAP, 0), /given, not drawn/);
   assert.equal(effectText(["MinP(0)", 0, 24, "p is 0"]), "changed 0 of 24 · p is 0");
   assert.equal(effectText(["MinP(0.1)", 0, 0, ""]), "n/a");
+});
+
+test("the table says where a token stays, and which are another choice now", () => {
+  assert.deepEqual(tableRows({}, 0.8), []);
+  const rows = tableRows({ ...MAP, texts: ["a", "b", "c", "d"] }, 1.3);
+  assert.deepEqual(rows[1].slice(0, 4), [2, "b", "0.5", "1.5"]);
+  assert.deepEqual(
+    rows.map((row) => row[4]),
+    ["stays", "stays", "another choice", "stays"],
+  );
 });
