@@ -1,4 +1,4 @@
-/** Moving one of several things that stand below each other. */
+/** Dragging one of several items in a column to another place. */
 
 /** Where what is dropped at height `y` lands, counted without itself; `middles` are the others'. */
 export const dropPlace = (middles, y) => middles.filter((middle) => middle < y).length;

@@ -1,4 +1,4 @@
-/** The chains that have a name: one to pick, and a line in which the chain at hand gets one. */
+/** Presets: a list to take a chain from, and a line to save the present chain by a name. */
 import { button, h } from "./shared/dom.js";
 
 export const LONGEST_NAME = 40;

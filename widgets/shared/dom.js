@@ -1,4 +1,4 @@
-/** Elements, keys, floating cards, tables and a voice: what a view is built of. */
+/** What a view is built of: elements, key bindings, tables, and messages for a screen reader. */
 
 /** Make an element. Strings become text nodes, never markup; `on` holds listeners. */
 export function h(tag, props = {}, ...children) {

@@ -1,6 +1,6 @@
 /**
- * What every view shares. It knows the DOM and an anywidget model; it does not know tokens,
- * chains or runs. A view imports this file and no other.
+ * How a view talks with its Python half: requests and their answers, changes of traits, and a note
+ * for when nothing answers. It knows an anywidget model; it does not know tokens, chains or runs.
  */
 import { h } from "./dom.js";
 

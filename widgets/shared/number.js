@@ -1,4 +1,4 @@
-/** One number of a person's: a label, a native slider, a box for the exact value, what is wrong with it. */
+/** A number to set: its label, a native slider, a box for the exact value, and what is wrong with it. */
 import { h } from "./dom.js";
 
 /** What was typed, as a number: "0,8" is 0.8, and where numbers are whole "49,152" is 49152. */
