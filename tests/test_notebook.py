@@ -88,11 +88,11 @@ def test_cells_on_a_model_share_one_session_and_its_prefix(shell, tmp_path):
     path = tiny.write(tmp_path / "a.gguf")
     with ml.Model.load(path) as model, ml.Model.load(path) as other:
         shell.user_ns.update(model=model, other=other)
-        for prompt in ("Hello there", "Hello there, you"):
+        for prompt in ("Hello there " * 20, "Hello there " * 20 + "you"):
             line = "--max-tokens 2 --seed 1 --session model -o made"
             shell.run_cell_magic("llama", line, prompt)
         assert len(model._handles) == 1
-        assert shell.user_ns["made"].n_prompt_decoded < len(model.tokenize("Hello there"))
+        assert shell.user_ns["made"].n_prompt_decoded < len(model.tokenize("Hello there " * 20))
         (session,) = model._handles
         shell.run_cell_magic("llama", "--max-tokens 2 --session other", "Hello there")
         assert session.closed and len(other._handles) == 1

@@ -20,6 +20,7 @@ def every_row(models: Sequence[str], chromium: str | None) -> Iterator[Row]:
         generation,
         late_interaction,
         sequences,
+        side_by_side,
         studies,
     )
     from mullama_lab.engine.model import Model
@@ -29,6 +30,7 @@ def every_row(models: Sequence[str], chromium: str | None) -> Iterator[Row]:
         with Model.load(name) as model:
             yield from generation.rows(model)
             yield from sequences.rows(model)
+            yield from side_by_side.rows(model)
             yield from studies.rows(model)
     yield from encoding.rows()
     yield from late_interaction.rows()

@@ -37,6 +37,7 @@ def rows(model: Model) -> Iterator[Row]:
     least_over_peer, preview_ms = (30, 1.5) if large else (10, 0.5)
     with model.session(n_ctx=1024) as session:
         yield _against_bare_loop(model, session.n_threads)
+        yield _against_bare_loop(model, psutil.cpu_count() or 1, ", with every core")
         yield from _against_llama_cpp_python(model, session, least_over_peer)
         with model.session(n_ctx=1024, n_threads=psutil.cpu_count(logical=False)) as all_cores:
             yield from _against_llama_cpp_python(model, all_cores, least_over_peer)
@@ -44,11 +45,14 @@ def rows(model: Model) -> Iterator[Row]:
         yield _second_prompt(model, session)
 
 
-def _against_bare_loop(model: Model, n_threads: int) -> Row:
+def _against_bare_loop(model: Model, n_threads: int, how: str = "") -> Row:
     what = (
-        f"{model.source}: generate, full capture, against a bare decode and sample loop, tokens/s"
+        f"{model.source}: generate, full capture, against a bare decode and sample loop{how}, "
+        "tokens/s"
     )
-    pairs = in_turns_afresh(PAIRS, lambda: _ours(model), lambda: _bare_loop(model, n_threads))
+    pairs = in_turns_afresh(
+        PAIRS, lambda: _ours(model, n_threads), lambda: _bare_loop(model, n_threads)
+    )
     return speeds(what, pairs, 0.97)
 
 
@@ -132,8 +136,8 @@ def _our_speed(session: Session, n: int) -> float:
 
 
 @contextmanager
-def _ours(model: Model) -> Iterator[Callable[[], float]]:
-    with model.session(n_ctx=1024) as session:
+def _ours(model: Model, n_threads: int) -> Iterator[Callable[[], float]]:
+    with model.session(n_ctx=1024, n_threads=n_threads) as session:
         _our_speed(session, N_WARM)
         yield lambda: _our_speed(session, N_TOKENS)
 

@@ -179,14 +179,15 @@ class _Bare:
         native.free_context(self._handle)
 
     def decode_all(self, prompt: Sequence[int], traces: Sequence[Trace]) -> Sequence[Trace]:
-        """Once more the batches that made these traces: the prompt once, then a token each."""
+        """Once more the batches that made these traces: the prompt and its last token, one each."""
         handle, batch, n = self._handle, self._batch, len(prompt)
         texts = [trace.tokens.tolist() for trace in traces]
         native.clear_memory(handle)
-        batch.wanted[:n] = 0
-        batch.token[:n], batch.pos[:n], batch.seq[:n] = prompt, np.arange(n), 0
-        batch.wanted[n - 1] = 1
-        self._decode(n)
+        for start, stop in ((0, n - 1), (n - 1, n)):
+            size = stop - start
+            batch.token[:size], batch.pos[:size] = prompt[start:stop], np.arange(start, stop)
+            batch.seq[:size], batch.wanted[:size] = 0, stop == n
+            self._decode(size)
         for sequence in range(1, len(texts)):
             native.copy_sequence(handle, 0, sequence, n)
         for step in range(max(map(len, texts)) - 1):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
 
 from mullama_lab.engine.leaving import end_daemon_thread
 from mullama_lab.engine.native.context import StopFlag
-from mullama_lab.engine.worker import Worker
+from mullama_lab.engine.worker import Plan, Worker
 from mullama_lab.errors import ClosedError, SessionError
 
 if TYPE_CHECKING:
@@ -63,7 +63,14 @@ class ContextOwner(Handle):
     _close: weakref.finalize
 
     def _own(
-        self, context: Freeable, stop: StopFlag, *, what: str, opened_by: str, caller: str
+        self,
+        context: Freeable,
+        stop: StopFlag,
+        plan: Plan | None = None,
+        *,
+        what: str,
+        opened_by: str,
+        caller: str,
     ) -> None:
         """Start the thread; the words are those of `Worker`."""
         free = _freeing(context, self.model)
@@ -72,6 +79,7 @@ class ContextOwner(Handle):
                 f"mullama_lab {what} {id(self):x}",
                 stop,
                 at_end=free,
+                plan=plan,
                 what=what,
                 opened_by=opened_by,
                 caller=caller,

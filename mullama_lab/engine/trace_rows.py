@@ -97,12 +97,11 @@ class TraceRows:
 
         tokens = self._all[: first + last + 1].tolist()
 
-        def work() -> None:
-            for place, row in enumerate(session._context.score(tokens)):
-                if place - first in wanted:
-                    visit(self._of_row(place - first, row))
+        def look(place: int, row: NDArray[np.float32]) -> None:
+            if place - first in wanted:
+                visit(self._of_row(place - first, row))
 
-        session._do(work)
+        session.visit_rows(tokens, first, look)
 
     def must_have_draws(self) -> None:
         """Refuse a trace whose tokens were not drawn by its seed at the steps it gives them.

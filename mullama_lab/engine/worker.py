@@ -1,7 +1,8 @@
-"""One thread that makes every call on one context, and the jobs it is given.
+"""One thread that makes every call on one context, and the work it is given.
 
 The thread knows nothing of models. It is a daemon, and it is the thread that frees the context,
-after its last job, so no job ever sees a context that is gone.
+after its last work, so none ever sees a context that is gone. In which order work is done, and
+what is done side by side, is for its plan to say.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, Protocol, TypeVar
 
 from mullama_lab.engine.bar import waiting
 from mullama_lab.engine.leaving import end_daemon_thread, usable_in_forks, wait_at_exit
@@ -26,14 +29,13 @@ T = TypeVar("T")
 WAIT_STEP = 0.2  # seconds
 
 
-class Job(Generic[T]):
-    """Something to do on the worker; can be waited for and stopped, also before it starts.
+class Work(ABC, Generic[T]):
+    """What a worker was asked to do; can be waited for and stopped, also before it starts.
 
-    `owner` stays alive until the job has ended.
+    `owner` stays alive until it has ended.
     """
 
-    def __init__(self, do: Callable[[], T], owner: object = None) -> None:
-        self._do: Callable[[], T] | None = do
+    def __init__(self, owner: object = None) -> None:
         self._owner = owner
         self._future: Future[T] = Future()
         self._worker: Worker | None = None
@@ -42,8 +44,8 @@ class Job(Generic[T]):
 
     def __reduce__(self) -> NoReturn:  # what copy and pickle ask
         raise TypeError(
-            "a Job is work in flight, so it cannot be copied or pickled. Its result can: "
-            "job.result()."
+            f"a {type(self).__name__} is work in flight, so it cannot be copied or pickled. "
+            "Its result can: .result()."
         )
 
     @property
@@ -155,6 +157,30 @@ class Job(Generic[T]):
             raise TypeError(f"{brief(call)} is no function that can be called at the end.")
         self._future.add_done_callback(lambda _: call())
 
+    def end(self, result: T) -> None:
+        """It has ended; only the worker calls this. Ending it twice does nothing."""
+        self._owner = None
+        if not self._future.done():
+            self._future.set_result(result)
+
+    def fail(self, error: BaseException) -> None:
+        """End it with an error; ending it twice does nothing."""
+        self._owner = None
+        if not self._future.done():
+            self._future.set_exception(error)
+
+    def refuse(self, error: BaseException) -> None:
+        """End it before it began."""
+        self.fail(error)
+
+
+class Job(Work[T]):
+    """A function to call on the worker."""
+
+    def __init__(self, do: Callable[[], T], owner: object = None) -> None:
+        super().__init__(owner)
+        self._do: Callable[[], T] | None = do
+
     def run(self) -> None:
         """Do it; only the worker calls this."""
         do, self._do = self._do, None
@@ -164,63 +190,92 @@ class Job(Generic[T]):
         try:
             result = do()
         except BaseException as error:
-            self._future.set_exception(error)
+            self.fail(error)
         else:
-            self._future.set_result(result)
-        finally:
-            self._owner = None
+            self.end(result)
 
-    def refuse(self, error: BaseException) -> None:
-        """End it without doing it."""
-        self._do = self._owner = None
-        self._future.set_exception(error)
+    def fail(self, error: BaseException) -> None:
+        self._do = None
+        super().fail(error)
 
 
-class Part(Job[None]):
-    """One of the things that a job does side by side: it ends before the job does, or with it.
+class Together(Work[None]):
+    """Several works as one: it ends with the last of them, and to stop it stops them all."""
 
-    Whoever does the job calls `end`, and looks at `stop_requested` meanwhile.
-    """
+    def __init__(self, parts: Sequence[Work[Any]]) -> None:
+        super().__init__()
+        self.parts = tuple(parts)
+        self._left = len(self.parts)
+        self._counting = usable_in_forks(threading.Lock())
+        for part in self.parts:
+            part.when_done(self._count)
+        if not self.parts:
+            self.end(None)
 
-    def __init__(self, whole: Job[Any]) -> None:
-        super().__init__(lambda: None)
-        self._whole = whole
-        whole.when_done(lambda: self.end(whole.error))
-
-    @property
-    def stop_requested(self) -> bool:
-        """Whether it was asked to end, or all of the job was."""
-        return self._stop_requested or self._whole.stop_requested
+    def submit_to(self, worker: Worker) -> None:
+        """Have all of them done; `ClosedError` after `close`."""
+        worker.submit(*self.parts)
+        self._worker = worker
 
     def stop(self) -> None:
-        """Ask it to end at its next token; the others go on."""
         self._stop_requested = True
+        for part in self.parts:
+            part.stop()
 
-    def end(self, error: BaseException | None = None) -> None:
-        """It has ended; ending it twice does nothing."""
-        if self.done:
-            return
-        if error is None:
-            self._future.set_result(None)
-        else:
-            self._future.set_exception(error)
-
-    @property
-    def _lost(self) -> ClosedError | None:
-        return None if self._future.done() else self._whole._lost
+    def _count(self) -> None:
+        with self._counting:
+            self._left -= 1
+            left = self._left
+        if left == 0:
+            errors = [part.error for part in self.parts if part.error is not None]
+            failures = [error for error in errors if not isinstance(error, Stopped)]
+            if error := next(iter([*failures, *errors]), None):
+                self.fail(error)
+            else:
+                self.end(None)
 
     @property
     def _behind(self) -> str:
-        return self._whole._behind
-
-    @property
-    def _is_done_here(self) -> bool:
-        return self._whole._is_done_here
+        waits = all(part._behind for part in self.parts)
+        return self.parts[0]._behind if waits and self.parts else ""
 
 
-def as_ended(jobs: Sequence[Job[Any]]) -> Iterator[int]:
-    """The place of each job, as soon as it has ended."""
-    left = {job._future: place for place, job in enumerate(jobs)}
+class Plan(Protocol):
+    """Says what a worker does next; only the worker's thread calls it."""
+
+    def add(self, work: Any) -> None:
+        """Take something new to do."""
+
+    def tick(self, worker: Worker) -> bool:
+        """Do a part of what there is to do; False if there is nothing, until something is added."""
+        ...
+
+    def end(self, refusal: ClosedError) -> None:
+        """Stop what is at work and refuse what waits: nothing is done any more."""
+
+
+class OneByOne:
+    """The plan that does jobs one after the other."""
+
+    def __init__(self) -> None:
+        self._jobs: deque[Job[Any]] = deque()
+
+    def add(self, work: Job[Any]) -> None:
+        self._jobs.append(work)
+
+    def tick(self, worker: Worker) -> bool:
+        if self._jobs:
+            worker.run(self._jobs.popleft())
+        return bool(self._jobs)
+
+    def end(self, refusal: ClosedError) -> None:
+        while self._jobs:
+            self._jobs.popleft().refuse(refusal)
+
+
+def as_ended(works: Sequence[Work[Any]]) -> Iterator[int]:
+    """The place of each work, as soon as it has ended."""
+    left = {work._future: place for place, work in enumerate(works)}
     while left:
         for future in wait(left, WAIT_STEP, FIRST_COMPLETED).done:
             yield left.pop(future)
@@ -239,6 +294,7 @@ class Worker:
     """The thread, its queue, and the flag that stops a decode.
 
     Args:
+        plan: what it does when; jobs one after the other unless told otherwise.
         at_end: called on the thread after its last job.
         what: what owns the context, in messages.
         opened_by: how another one is opened.
@@ -251,6 +307,7 @@ class Worker:
         stop: StopFlag,
         at_end: Callable[[], None],
         *,
+        plan: Plan | None = None,
         what: str = "session",
         opened_by: str = "model.session()",
         caller: str = "a Custom stage",
@@ -265,10 +322,12 @@ class Worker:
         self.busy_text = (
             f"Waiting for the {what}'s earlier work. To end that: interrupt, then {what}.stop()"
         )
-        self._queue: queue.SimpleQueue[Job[Any] | None] = queue.SimpleQueue()
+        self._plan: Plan = OneByOne() if plan is None else plan
+        self._queue: queue.SimpleQueue[Work[Any] | None] = queue.SimpleQueue()
         self._stop = stop
         self._lock = usable_in_forks(threading.Lock())
-        self._current: Job[Any] | None = None
+        self._current: Collection[Work[Any]] = ()
+        self._may_cut_short = True
         self._closed = False
         self._at_end = at_end
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
@@ -279,31 +338,60 @@ class Worker:
     def is_this_thread(self) -> bool:
         return getattr(_here, "worker", None) is self
 
-    def submit(self, job: Job[T]) -> Job[T]:
-        """Queue a job; `ClosedError` after `close`."""
+    def submit(self, *works: Work[Any]) -> None:
+        """Queue things to do, all of them or none; `ClosedError` after `close`."""
         with self._lock:
             closed = self._closed
             if not closed:
                 if self.is_lost:
                     raise ClosedError(self.lost_text)
-                job._worker = self
-                self._queue.put(job)
+                for work in works:
+                    work._worker = self
+                    self._queue.put(work)
         if closed:
             end_daemon_thread()
             raise ClosedError(self.closed_text)
-        return job
 
-    def interrupt(self, job: Job[Any] | None = None) -> None:
-        """Stop the given job, whether it is at work or waits; or whatever is at work."""
+    def interrupt(self, work: Work[Any] | None = None) -> None:
+        """Stop the given work, whether it is being done or waits; or all that is being done."""
         with self._lock:
             current = self._current
-            if current is not None and job in (None, current):
-                current._stop_requested = True
+            if work is None:
+                for one in current:
+                    one._stop_requested = True
+            elif work in current:
+                work._stop_requested = True
+            if current and (work is None or (work in current and self._may_cut_short)):
                 self._stop.set()
-            if job is None or job.claimed:
+            if work is None or work.claimed:
                 return
-            job.claimed = True
-        job.refuse(Stopped("stopped before it started."))
+            work.claimed = True
+        work.refuse(Stopped("stopped before it started."))
+
+    def claim(self, work: Work[Any]) -> bool:
+        """Whether it may begin: it was neither begun nor stopped before."""
+        with self._lock:
+            mine, work.claimed = not work.claimed, True
+        return mine
+
+    def at_work(self, works: Collection[Work[Any]], *, may_cut_short: bool = True) -> None:
+        """Say what is being done from now on, and so is stopped by `interrupt`.
+
+        Args:
+            may_cut_short: a decode may be cut short to stop one of several.
+        """
+        with self._lock:
+            self._current, self._may_cut_short = works, may_cut_short
+            self._stop.clear()
+            if self._closed or (may_cut_short and any(work.stop_requested for work in works)):
+                self._stop.set()
+
+    def run(self, job: Job[Any]) -> None:
+        """Do a job now; only the plan calls this."""
+        if self.claim(job):
+            self.at_work((job,))
+            job.run()
+            self.at_work(())
 
     def close(self) -> None:
         """Stop what is at work, refuse what waits, end the thread."""
@@ -329,21 +417,22 @@ class Worker:
 
     def _loop(self) -> None:
         _here.worker = self
-        while (job := self._queue.get()) is not None:
-            with self._lock:
-                closed = self._closed
-                mine = not job.claimed
-                job.claimed = True
-                if mine and not closed:
-                    self._current = job
-                    self._stop.clear()
-                    if job.stop_requested:
-                        self._stop.set()
-            if mine and closed:
-                job.refuse(ClosedError(f"the {self.what} was closed before this could start."))
-            elif mine:
-                job.run()
-            with self._lock:
-                self._current = None
-            del job
-        self._at_end()
+        plan, busy = self._plan, False
+        try:
+            while self._take_up(wait=not busy):
+                busy = plan.tick(self)
+        finally:  # also where Python ends its daemon threads
+            plan.end(ClosedError(f"the {self.what} was closed before this could start."))
+            self._at_end()
+
+    def _take_up(self, *, wait: bool) -> bool:
+        """Give the plan all that was submitted, once there is something if it is to wait for it.
+
+        False at the end.
+        """
+        while wait or not self._queue.empty():
+            if (work := self._queue.get()) is None:
+                return False
+            self._plan.add(work)
+            wait = False
+        return True

@@ -23,7 +23,7 @@ from mullama_lab.engine.model import Model
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.stages import Chain, Stage
 from mullama_lab.engine.trace import Trace
-from mullama_lab.engine.worker import Job
+from mullama_lab.engine.worker import Work
 from mullama_lab.errors import MullamaError
 from mullama_lab.labs._bench import Bench
 from mullama_lab.labs._what_if_answers import WhatIfAnswers
@@ -86,7 +86,7 @@ class SamplerLab(Bench):
         self._run: Run | None = None
         self._lock = threading.RLock()
         self._aim: _Aim | None = None
-        self._pending: Job[NDArray[np.float32]] | None = None  # decodes the row
+        self._pending: Work[NDArray[np.float32]] | None = None  # decodes the row
         self._rows = LatestOnly("next-token", weakly(self._row_failed))
         self._answers = WhatIfAnswers(self.session.model, self.what_if, lambda: self.editor.chain)
         self._watch_session(self._follow)
@@ -222,7 +222,7 @@ class SamplerLab(Bench):
         if self._pending is not None:
             self._pending.stop()
 
-    def _show_row(self, job: Job[NDArray[np.float32]], aim: _Aim) -> None:
+    def _show_row(self, job: Work[NDArray[np.float32]], aim: _Aim) -> None:
         """Show a row when it was decoded, unless another one is looked at by then."""
         row = job.result()
         with self._lock:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.loop.expand import given_trace
+from mullama_lab.engine.loop.given_trace import given_trace
 from mullama_lab.engine.loop.spread import Prompt
 from mullama_lab.engine.noise_floor import known_floor
 from mullama_lab.engine.options import whole
@@ -27,7 +27,7 @@ from mullama_lab.engine.rows.capture import RowFacts, RowReader, largest
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
-from mullama_lab.engine.worker import Job
+from mullama_lab.engine.worker import Work
 from mullama_lab.errors import ContextFull, Stopped
 from mullama_lab.glyphs import brief
 from mullama_lab.studies._prefixes import Prefix, tied
@@ -138,7 +138,7 @@ class Exploration(Sequence[Prefix]):
         self._numbers = itertools.count()
         self._reader = RowReader(on.model.n_vocab, TOP)
         self._stop = threading.Event()
-        self._job: Job[None] | None = None
+        self._work: Work[None] | None = None
 
     # Doing it.
 
@@ -177,9 +177,9 @@ class Exploration(Sequence[Prefix]):
     def stop(self) -> None:
         """End it; what was found stays."""
         self._stop.set()
-        job = self._job
-        if job is not None:
-            job.stop()
+        work = self._work
+        if work is not None:
+            work.stop()
 
     def _goes_on(self) -> bool:
         is_spent = self.n_expanded >= self.budget or len(self._found) >= self.budget
@@ -200,12 +200,13 @@ class Exploration(Sequence[Prefix]):
             facts[place] = self._reader.read(row)
 
         try:
-            self._job = self.session.start_rows(texts, visit)
+            n_prompt = len(self.start.prompt_tokens)
+            work = self._work = self.session.start_rows(texts, visit, n_prompt=n_prompt)
             if self._stop.is_set():
-                self._job.stop()
-            self._job.result_or_stop()
+                work.stop()
+            work.result_or_stop()
         finally:
-            self._job = None
+            self._work = None
             for place, prefix in enumerate(batch):
                 if place in facts:
                     self._grow(prefix, facts[place])

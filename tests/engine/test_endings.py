@@ -25,8 +25,8 @@ NO_END = Chain([Mask(ban=[tiny.EOS])])
 def test_closing_ends_the_run_and_refuses_what_waits(tiny_model, until):
     session = tiny_model.session(n_ctx=4096, n_threads=1)
     run = session.start("abc", NO_END, max_tokens=4000)
-    waiting = session.start("abc", NO_END, max_tokens=5)
-    job = session.start_logits("abc")
+    waiting = session.start("abc", NO_END, max_tokens=5, sequence=0)
+    job = session.start_logits("abc", sequence=0)
     until(lambda: len(run.trace) > 2)
     session.close()
     assert (run.state, run.wait().finish_reason) == ("stopped", "stopped")
@@ -298,7 +298,7 @@ def test_what_the_parent_has_in_flight_is_an_error_in_a_fork_and_no_wait(tiny_pa
     """
     *told, stopped, state, done, waits, n, _ = in_a_process(code, tiny_path)
     assert told == ["ClosedError-True-failed"] * 9
-    assert (stopped, state, done, waits, n) == ("failed-True", "running", "False", "queued", "2")
+    assert (stopped, state, done, waits, n) == ("failed-True", "running", "False", "finished", "2")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")

@@ -121,7 +121,7 @@ def test_nothing_wakes_while_a_run_brings_nothing(session, view, monkeypatch):
 def test_a_view_is_told_of_a_run_that_waits_for_another_one(session, view, until):
     gate = Gate()
     first = session.start("abc", ml.Custom(gate), max_tokens=1)
-    second = session.start("x" * 300, NO_END, max_tokens=1)
+    second = session.start("x" * 300, NO_END, max_tokens=1, sequence=0)
     view.followed.follow(second)
     until(lambda: view.told)
     gate.open.set()
@@ -138,7 +138,7 @@ def test_the_end_is_always_told(model, view, how):
         assert gate.at_work.wait(20)
         run = first
         if how in ("failed", "while queued"):
-            run = session.start("abc", stage, max_tokens=3)
+            run = session.start("abc", stage, max_tokens=3, sequence=0)
         view.followed.follow(run)
         if how in ("stopped", "while queued"):
             run.stop()

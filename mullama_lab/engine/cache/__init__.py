@@ -1,7 +1,7 @@
-"""One llama.cpp context: which tokens its cache holds, and what it cost to get them there."""
+"""One llama.cpp context: which texts its cache holds, and what it cost to get them there."""
 
 from __future__ import annotations
 
-from mullama_lab.engine.cache.cache import Context
+from mullama_lab.engine.cache.cache import Cache, Portion
 
-__all__ = ["Context"]
+__all__ = ["Cache", "Portion"]

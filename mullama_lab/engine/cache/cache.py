@@ -1,42 +1,63 @@
 """One llama.cpp context and what its cache holds. Not thread-safe: one worker owns it.
 
-It knows token ids, positions and rows. It does not know text, chains or traces. Whatever
-happens (stop, error), each sequence of the cache afterwards ends at a token boundary that
-`sequences` names.
+It knows texts, positions and rows. It does not know chains, traces or lanes. Whatever happens
+(stop, error), each sequence of the cache afterwards ends at a token boundary that `sequences`
+names.
 
-Nothing is decoded that the cache already holds: a sequence that needs tokens takes over the
-longest beginning of them that any sequence has.
+Nothing is decoded that the cache already holds in the right cuts (`cuts.py`): a sequence that
+needs tokens takes over the longest beginning of them that any sequence has.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from time import monotonic, perf_counter_ns, sleep
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mullama_lab.engine.cache import cuts
 from mullama_lab.engine.cache.ledger import Counts, Ledger
-from mullama_lab.engine.cache.sequences import Sequences, n_common
+from mullama_lab.engine.cache.sequences import Sequences
 from mullama_lab.engine.native import context as native
 from mullama_lab.engine.native.batch import Batch, LogitRows
+from mullama_lab.engine.text import Text
 from mullama_lab.errors import ContextFull, SessionError, Stopped
 
 Logits = NDArray[np.float32]  # (n_vocab,)
-Progress = Callable[[int, int], None]
 
 MOMENT = 0.1  # seconds that generation gives way for
-SCORE_BYTES = 64 << 20  # logits that one piece of a scored text may take
+ROWS_BYTES = 64 << 20  # logits that one batch may have
 
 
-class Context:
-    """The native context of a session, with the tokens of its cache.
+@dataclass(slots=True)
+class Portion:
+    """What one sequence adds to a batch.
+
+    Attributes:
+        generated: whether the tokens are drawn ones, not those of a prompt.
+        wanted: whether the rows after all of them are wanted.
+        sole: whether it was decoded as a session that does nothing else decodes it.
+    """
+
+    sequence: int
+    tokens: list[int]
+    generated: bool
+    wanted: bool
+    sole: bool = True
+
+
+class Cache:
+    """The native context of a session, with the texts of its sequences.
 
     Args:
-        n_ctx: tokens that one sequence may have; llama.cpp has room for these and rounds up.
+        n_ctx: positions that one sequence may have; llama.cpp has room for these and rounds up.
         before_decode: raises where the weights are not to be trusted.
+        isolated: decode one sequence at a time, and take nothing from the cache that is not
+            what a session on its own would have computed; sequences share no cells then.
     """
 
     def __init__(
@@ -48,6 +69,7 @@ class Context:
         n_ctx: int,
         shares_cells: bool,
         before_decode: Callable[[], object],
+        isolated: bool = False,
     ) -> None:
         self.handle = handle
         self._before_decode = before_decode
@@ -56,7 +78,9 @@ class Context:
         self.leaves_a_core = native.n_threads(handle) < (os.cpu_count() or 1)
         self.stop = stop
         self.batch = Batch(native.n_batch(handle))
-        self._rows = LogitRows(handle, n_vocab)
+        self._logits = LogitRows(handle, n_vocab)
+        self.isolated = isolated
+        self.epoch = 0  # of the weights that compute what is decoded next
         self.is_recurrent = native.is_recurrent(handle)
         self.copies = shares_cells or self.is_recurrent
         self.sequences = Sequences(
@@ -79,45 +103,105 @@ class Context:
     def n_decoded(self) -> int:
         return self._counts.decoded
 
-    # Decoding.
+    @property
+    def n_saved(self) -> int:
+        """Positions that were reused or taken over from another sequence."""
+        return self._counts.reused + self._counts.forked
 
-    def prefill(
-        self, tokens: Sequence[int], sequence: int = 0, progress: Progress | None = None
-    ) -> Logits:
-        """Make a sequence hold exactly these tokens; the row of logits after the last one.
+    # A text on its way into a sequence.
 
-        At least one token is decoded, since the row comes from it. `progress(done, total)`
-        counts tokens that were there already as done.
-        """
-        self._fill(tokens, sequence, len(tokens) - 1, progress)
-        return self._rows[-1]
-
-    def hold(self, tokens: Sequence[int], sequence: int, progress: Progress | None = None) -> None:
-        """Make a sequence hold exactly these tokens; no row is needed, so all may be there."""
-        self._fill(tokens, sequence, len(tokens), progress)
-
-    def advance(self, steps: Sequence[tuple[int, int]]) -> list[Logits]:
-        """Decode one more token in each of some sequences; the rows of logits after them.
+    def prepare(self, text: Text, sequence: int, first_row: int, *, as_held: bool = False) -> int:
+        """Let a sequence hold what the cache can give of a text, with room for the rest.
 
         Args:
-            steps: (sequence, token), each sequence once and in rising order.
-        """
-        self._decode_steps(steps)
-        return [self._rows[i] for i in range(len(steps))]
+            first_row: the first position whose row is wanted; the text's length if none is.
+            as_held: take all that is held, however it was cut: the text is a copy.
 
-    def extend(self, texts: Sequence[tuple[int, Sequence[int]]]) -> Iterator[Logits]:
-        """Decode more tokens in some sequences, side by side; the row after each of them in turn.
+        Returns:
+            how many positions of it the sequence holds.
+
+        Raises:
+            ContextFull: the rest does not fit beside what is kept or at work.
+        """
+        held = self.sequences.use(sequence)
+        source, n, n_held = self._best(text, sequence, first_row, as_held)
+        self._must_fit(text, sequence, source, n)
+        held.lost = None
+        theirs = self.sequences[source]
+        n_sure = cuts.n_reusable(theirs.text, theirs.made, text, first_row, canonical=True)
+        if source == sequence:
+            n = self._cut(sequence, n)
+            self._counts.reused += n
+        else:
+            self._cut(sequence, 0)
+            native.copy_sequence(self.handle, source, sequence, n)
+            self.sequences.copy(source, sequence, n)
+            self._counts.forked += n
+        held.text.epoch = text.epoch
+        if n > n_sure:  # what follows is not cut as it would be anew
+            held.made.n_canonical = min(n_sure, held.made.n_canonical)
+        if not as_held or n == 0:
+            held.made.prompt_end = cuts.prompt_end(text, first_row)
+        self._counts.decoded_again += n_held - n
+        self._evict(len(text) - n, besides=[sequence])
+        return n
+
+    def pieces(self, text: Text, sequence: int, first_row: int) -> Iterator[cuts.Piece]:
+        """What has to be decoded of a text that a sequence was prepared for, cut in pieces."""
+        start, n_batch = len(self.sequences[sequence].text), self.batch.capacity
+        n_rows = max(1, min(n_batch, ROWS_BYTES // (4 * self.n_vocab)))
+        return cuts.pieces(text, start, first_row, n_batch, n_rows, one_by_one=self.isolated)
+
+    def is_canonical(self, sequence: int) -> bool:
+        """Whether a sequence holds, bit for bit, what a session on its own computes for it."""
+        held = self.sequences[sequence]
+        return held.made.n_canonical == len(held.text)
+
+    def decode(self, portions: Sequence[Portion]) -> Iterator[tuple[Portion, list[Logits]]]:
+        """Decode more tokens in some sequences, in one batch; each portion with the rows it wants.
+
+        With `isolated` each portion is a batch, and its rows are gone when the next one is asked
+        for.
 
         Args:
-            texts: (sequence, tokens), each sequence once and in rising order.
+            portions: of each sequence one, in rising order.
+
+        Raises:
+            Stopped: the stop flag was set. What came before in the same call stays.
         """
-        steps = [(sequence, token) for sequence, tokens in texts for token in tokens]
-        self._evict(len(steps), besides=[sequence for sequence, _ in texts])
-        for first in range(0, len(steps), self._most_rows):
-            part = steps[first : first + self._most_rows]
-            self._decode_steps(part)
-            for i in range(len(part)):
-                yield self._rows[i]
+        for parts in [[portion] for portion in portions] if self.isolated else [portions]:
+            n, batch = 0, self.batch
+            for portion in parts:
+                end = n + len(portion.tokens)
+                first = len(self.sequences[portion.sequence].text)
+                batch.token[n:end] = portion.tokens
+                batch.pos[n:end] = range(first, first + end - n)
+                batch.seq[n:end] = portion.sequence
+                batch.wanted[n:end] = portion.wanted
+                n = end
+            self._decode(n, [portion.sequence for portion in parts])
+            n = 0
+            for portion in parts:
+                self._note(portion, alone=len(parts) == 1)
+            for portion in parts:
+                end = n + len(portion.tokens)
+                yield portion, self._rows(n, end) if portion.wanted else []
+                n = end
+
+    def _rows(self, start: int, stop: int) -> list[Logits]:
+        return [self._logits[i] for i in range(start, stop)]
+
+    def _note(self, portion: Portion, *, alone: bool) -> None:
+        """Take down that a portion was decoded, and whether that was as a session alone does it."""
+        known = self.sequences
+        held, n = known[portion.sequence], len(portion.tokens)
+        start, made = len(held.text), held.made
+        known.extend(portion.sequence, portion.tokens, generated=portion.generated)
+        is_cut_so = n == 1 or start + n <= made.prompt_end
+        has_cache = alone and (not known.shared or known.n_cells == start + n)
+        portion.sole = has_cache and (is_cut_so or portion.wanted)
+        if has_cache and is_cut_so and made.n_canonical == start:
+            made.n_canonical = start + n
 
     def give_way(self) -> None:
         """Let those come first who asked for it, for a moment."""
@@ -125,76 +209,43 @@ class Context:
         if left > 0:
             sleep(min(left, MOMENT))
 
-    def score(self, tokens: Sequence[int], n_held: int = 0) -> Iterator[Logits]:
-        """Let sequence 0 hold a text, and yield the row after each token but its first `n_held`.
-
-        Those come from the cache as far as it has them.
-        """
-        self._prepare(tokens, 0, n_held)
-        held = self.sequences[0].tokens
-        while len(held) < n_held:
-            part = tokens[len(held) : min(n_held, len(held) + self.batch.capacity)]
-            self._append(0, part, [False] * len(part))
-        yield from self.extend([(0, tokens[n_held:])])
-
     # Sequences.
 
-    def fork(self, source: int, n: int) -> int:
-        """A new sequence with the first n tokens of another one, which the caller keeps."""
-        sequence = self.sequences.free_id()
+    def new_sequence(self, source: int) -> int:
+        """An id for a fork of a sequence, which the caller keeps.
+
+        Raises:
+            SessionError: all of them are kept or at work.
+        """
+        known = self.sequences
+        sequence = known.free_id()
         if not sequence:  # 0 is everybody's
-            victims = [s for s in self.sequences.replaceable() if s not in (0, source)]
+            victims = [s for s in known.replaceable() if s not in (0, source)]
             if not victims:
                 raise SessionError(
-                    f"no sequence is free: the session has n_seq_max={self.sequences.n_max}. "
+                    f"no sequence is free: the session has n_seq_max={known.n_max}. "
                     "Remove one with session.remove(sequence), or open the session with a larger "
                     "n_seq_max."
                 )
             sequence = victims[0]
-        parent, known = self.sequences[source], self.sequences
-        at_work, parent.at_work = parent.at_work, True  # which its fork must not overwrite
-        try:
-            self.hold(parent.tokens[:n], sequence)
-        except ContextFull as error:
-            raise ContextFull(
-                f"this cache knows sequence {source} only as it is at its end, so a fork of {n} of "
-                f"its {len(parent.tokens)} tokens decodes them again, and they do not fit beside "
-                "it. Fork all of its tokens, or open the session with a larger n_ctx."
-            ) from error
-        finally:
-            parent.at_work = at_work
-        known.use(sequence).kept = True
         return sequence
 
-    def take(self, tokens: Sequence[int]) -> int:
+    def take(self, text: Text) -> int:
         """An id to work in: one that holds nothing, or the one that was not used for longest.
 
-        The sequence that these tokens can be copied from is left as it is if another will do.
+        The sequence that the text can be copied from is left as it is if another will do.
         """
         known = self.sequences
         free = known.free_id()
         if free is None and (victims := known.replaceable()):
-            source = known.longest(tokens, known.held)[0]
+            source = known.longest(text, known.held)[0]
             free = next((s for s in victims if s not in (0, source)), victims[0])
         if free is None:
             raise SessionError(
-                f"all {self.sequences.n_max} sequences of the session are kept, so there is none "
+                f"all {known.n_max} sequences of the session are kept, so there is none "
                 "to work in. Remove one with session.remove(sequence)."
             )
-        known.use(free)
         return free
-
-    def rewind(self, sequence: int, n: int) -> None:
-        """Let a sequence keep its first n tokens."""
-        tokens = self.sequences[sequence].tokens
-        if n < len(tokens):
-            self._hold_again(tokens[:n], sequence)
-
-    def recover(self) -> None:
-        """Decode again what kept sequences lost when a recurrent model was stopped."""
-        for sequence, held in list(self.sequences.held.items()):
-            if held.lost:
-                self._hold_again(held.lost, sequence)
 
     def remove(self, sequence: int) -> None:
         """Forget a sequence."""
@@ -206,101 +257,77 @@ class Context:
         native.clear_memory(self.handle)
         self.sequences.clear()
 
-    def without_room(self, sequences: Sequence[int]) -> Sequence[int]:
-        """Which of these sequences cannot have one more token each; makes room for the others."""
+    def without_room(self, wanted: Mapping[int, int]) -> list[int]:
+        """Which sequences cannot have so many more positions each; makes room for the others."""
         known = self.sequences
         if not known.shared:
-            return [s for s in sequences if known.room(s) == 0]
-        lacking = len(sequences) - (known.n_ctx - known.n_cells)
-        if lacking > 0:
-            self._evict(len(sequences), besides=sequences)
-            lacking = len(sequences) - (known.n_ctx - known.n_cells)
-        return sequences[len(sequences) - lacking :] if lacking > 0 else ()
+            return [s for s, n in wanted.items() if known.room(s) < n]
+        n = sum(wanted.values())
+        if known.n_ctx - known.n_cells < n:
+            self._evict(n, besides=list(wanted))
+        left, full = known.n_ctx - known.n_cells, []
+        for sequence, more in wanted.items():
+            if more <= left:
+                left -= more
+            else:
+                full.append(sequence)
+        return full
 
-    def room_beside(self, tokens: Sequence[int]) -> int:
-        """Cells left for a new sequence with these tokens, beside what may not be overwritten."""
+    def room_beside(self, text: Text) -> int:
+        """Cells left for a new sequence with this text, beside what may not be overwritten."""
         known = self.sequences
         if not known.shared:
-            return self.n_ctx - len(tokens)
+            return self.n_ctx - len(text)
         staying = known.untouchable()
-        new = len(tokens) - known.longest(tokens, staying)[1]
+        new = len(text) - known.longest(text, staying)[1]
         return self.n_ctx - known.n_cells_of(staying) - new
 
     # Inside.
 
-    def _hold_again(self, tokens: list[int], sequence: int) -> None:
-        """Let a sequence hold these tokens, after a stop in between if it is kept."""
-        held = self.sequences[sequence]
-        try:
-            self.hold(tokens, sequence)
-        except BaseException:
-            if held.kept and len(held.tokens) < len(tokens):
-                held.lost = tokens
-            raise
-
-    @property
-    def _most_rows(self) -> int:
-        """Tokens of one batch when the rows of all of them are wanted."""
-        return max(1, min(self.batch.capacity, SCORE_BYTES // (4 * self.n_vocab)))
-
-    def _fill(
-        self, tokens: Sequence[int], sequence: int, n_most: int, progress: Progress | None = None
-    ) -> None:
-        """Make a sequence hold these tokens; at most n_most of them come from the cache."""
-        self._prepare(tokens, sequence, n_most)
-        held = self.sequences[sequence].tokens
-        while len(held) < len(tokens):
-            done = len(held)
-            if progress is not None:
-                progress(done, len(tokens))
-            part = tokens[done : done + self.batch.capacity]
-            is_last = done + len(part) == len(tokens)
-            self._append(sequence, part, [*[False] * (len(part) - 1), is_last])
-        if progress is not None:
-            progress(len(tokens), len(tokens))
-
-    def _prepare(self, tokens: Sequence[int], sequence: int, n_most: int) -> None:
-        """Let a sequence hold what the cache can give of these tokens, with room for the rest."""
-        self.sequences.use(sequence)
-        source, n, n_held = self._best(tokens, sequence, n_most)
-        self._must_fit(tokens, sequence, source, n)
-        self.sequences[sequence].lost = []
-        if source == sequence:
-            n = self._cut(sequence, n)
-            self._counts.reused += n
-        else:
-            self._cut(sequence, 0)
-            native.copy_sequence(self.handle, source, sequence, n)
-            self.sequences.copy(source, sequence, n)
-            self._counts.forked += n
-        self._counts.decoded_again += n_held - n
-        self._evict(len(tokens) - n, besides=[sequence])
-
-    def _best(self, tokens: Sequence[int], sequence: int, n_most: int) -> tuple[int, int, int]:
-        """(where to take them from, how many it can give, how many the cache holds)."""
+    def _best(
+        self, text: Text, sequence: int, first_row: int, as_held: bool
+    ) -> tuple[int, int, int]:
+        """(where to take a beginning from, how much it can give, how much the cache holds)."""
         known = self.sequences.held
         source, n, n_held = sequence, 0, 0
+        as_held = as_held or not self._can_be_sole(sequence)
         for s in (sequence, *(s for s in known if s != sequence)):
-            theirs = known[s].tokens
-            here = min(n_common(theirs, tokens), n_most)
-            n_held = max(n_held, here)
+            theirs = known[s]
+            common = here = min(theirs.text.n_common(text), first_row)
+            n_held = max(n_held, common)
+            if not as_held:
+                here = cuts.n_reusable(
+                    theirs.text, theirs.made, text, first_row, canonical=self.isolated
+                )
+                if not self.isolated and not self._can_cut(s, here):
+                    here = common  # its end alone is known
             if here > n and (s == sequence or self.copies) and self._can_cut(s, here):
                 source, n = s, here
         return source, n, n_held
 
+    def _can_be_sole(self, sequence: int) -> bool:
+        """Whether a text would be computed as a session that does nothing else computes it.
+
+        Other cells in the buffer change in which parts ggml adds up. A recurrent model has a
+        state instead, which is gone where it would have to be cut.
+        """
+        if self.isolated or not self.sequences.shared:
+            return self.isolated or not self.is_recurrent
+        return not any(held.text for s, held in self.sequences.held.items() if s != sequence)
+
     def _can_cut(self, sequence: int, n: int) -> bool:
-        """Whether the cache still knows how things were after n tokens of a sequence.
+        """Whether the cache still knows how things were after n positions of a sequence.
 
         A recurrent model knows its newest state alone. A sliding window may have lost cells
         before it to other sequences, which is seen in where its positions begin.
         """
-        if n == len(self.sequences[sequence].tokens):
+        if n == len(self.sequences[sequence].text):
             return True
         return native.first_position(self.handle, sequence) == 0
 
     def _cut(self, sequence: int, n: int) -> int:
-        """Keep the first n tokens of a sequence, or none where the cache cannot; how many."""
-        if n == len(self.sequences[sequence].tokens):
+        """Keep the first n positions of a sequence, or none where the cache cannot; how many."""
+        if n == len(self.sequences[sequence].text):
             return n
         if n == 0 or not native.drop_tail(self.handle, sequence, n):
             native.drop_tail(self.handle, sequence, 0)
@@ -308,10 +335,10 @@ class Context:
         self.sequences.cut(sequence, n)
         return n
 
-    def _must_fit(self, tokens: Sequence[int], sequence: int, source: int, n: int) -> None:
-        if len(tokens) > self.n_ctx:
+    def _must_fit(self, text: Text, sequence: int, source: int, n: int) -> None:
+        if len(text) > self.n_ctx:
             raise ContextFull(
-                f"{len(tokens)} tokens do not fit in a context of {self.n_ctx}. "
+                f"{len(text)} tokens do not fit in a context of {self.n_ctx}. "
                 "Open the session with a larger n_ctx, or shorten the prompt."
             )
         known = self.sequences
@@ -319,9 +346,9 @@ class Context:
             return
         staying = known.untouchable(besides=sequence)
         free = self.n_ctx - known.n_cells_of(staying, beginning=(source, n))
-        if len(tokens) - n > free:
+        if len(text) - n > free:
             raise ContextFull(
-                f"{len(tokens) - n} more tokens do not fit: {free} of the {self.n_ctx} cells of "
+                f"{len(text) - n} more tokens do not fit: {free} of the {self.n_ctx} cells of "
                 f"the context are free beside the {len(staying)} other sequences that are kept. "
                 "Remove one with session.remove(sequence), or open the session with a larger n_ctx."
             )
@@ -332,39 +359,15 @@ class Context:
         if not known.shared:
             return
         while known.n_ctx - known.n_cells < n:
-            victims = [s for s in known.replaceable() if s not in besides and known[s].tokens]
+            victims = [s for s in known.replaceable() if s not in besides and known[s].text]
             if not victims:
                 return
             self.remove(victims[0])
 
-    def _append(self, sequence: int, tokens: Sequence[int], wanted: Sequence[bool]) -> None:
-        n, batch = len(tokens), self.batch
-        first = len(self.sequences[sequence].tokens)
-        batch.token[:n] = tokens
-        batch.pos[:n] = np.arange(first, first + n)
-        batch.seq[:n] = sequence
-        batch.wanted[:n] = wanted
-        self._decode(n, [sequence])
-        self.sequences.extend(sequence, [int(t) for t in tokens])
-
-    def _decode_steps(self, steps: Sequence[tuple[int, int]]) -> None:
-        """Decode (sequence, token) one after the other; the row of each is wanted."""
-        batch = self.batch
-        place = {s: len(self.sequences[s].tokens) for s, _ in steps}
-        for i, (sequence, token) in enumerate(steps):
-            batch.token[i] = token
-            batch.seq[i] = sequence
-            batch.pos[i] = place[sequence]
-            batch.wanted[i] = True
-            place[sequence] += 1
-        self._decode(len(steps), list(place))
-        for sequence, token in steps:
-            self.sequences.extend(sequence, (token,))
-
     def _decode(self, n: int, sequences: Sequence[int]) -> None:
         """Decode the first n tokens of the batch, which belong to these sequences."""
         if self.stop:  # only a CPU looks at it while it decodes
-            raise self._stopped(sequences)
+            raise Stopped("stopped.")
         self._before_decode()
         start = perf_counter_ns()
         try:
@@ -374,21 +377,16 @@ class Context:
             raise
         if not finished:
             self._back_to_boundary(sequences)
-            raise self._stopped(sequences)
+            raise Stopped("stopped.")
         counts = self._counts
         self.decode_ns = perf_counter_ns() - start
         counts.nanoseconds += self.decode_ns
         counts.batches += 1
         counts.decoded += n
 
-    def _stopped(self, sequences: Sequence[int]) -> Stopped:
-        held = self.sequences.held
-        n = sum(len(held[s].tokens) for s in sequences if s in held)
-        return Stopped(f"stopped after {n} tokens.")
-
     def _back_to_boundary(self, sequences: Sequence[int]) -> None:
         for sequence in sequences:
-            n = len(self.sequences[sequence].tokens)
+            n = len(self.sequences[sequence].text)
             if not native.drop_tail(self.handle, sequence, n):
                 # A recurrent model's states were moved about when it stopped: none is sure.
                 native.clear_memory(self.handle)

@@ -1,7 +1,7 @@
-"""Which tokens each sequence of a cache holds, and how many cells they take together.
+"""Which text each sequence of a cache holds, and how many cells they take together.
 
-Plain bookkeeping that makes no call: a token that was decoded takes one cell, and a sequence
-that was copied from another one shares its cells for as long as their tokens are the same.
+Plain bookkeeping that makes no call: a position that was decoded takes one cell, and a sequence
+that was copied from another one shares its cells for as long as their texts are the same.
 Which sequences may be overwritten for want of room is known here too: those that a caller
 keeps may not, and those at work may not.
 """
@@ -12,23 +12,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
-PIECE = 256  # tokens compared at once
+from mullama_lab.engine.cache.cuts import Made
+from mullama_lab.engine.text import Text
 
 
 @dataclass(slots=True)
 class Held:
-    """One sequence: its tokens, and the spans of cells they lie in.
+    """One sequence: its text, and the spans of cells that it lies in.
 
     A span is cells that one sequence decoded in a row. Whoever shares it holds its beginning.
     """
 
-    tokens: list[int] = field(default_factory=list)
-    spans: list[tuple[int, int]] = field(default_factory=list)  # (span, tokens of it)
+    text: Text = field(default_factory=Text)
+    made: Made = field(default_factory=Made)
+    spans: list[tuple[int, int]] = field(default_factory=list)  # (span, cells of it)
     is_mine: bool = False  # whether the last span is for this sequence to go on with
     kept: bool = False  # a caller keeps it
     at_work: bool = False
     last_use: int = 0
-    lost: list[int] = field(default_factory=list)  # what it held, while it is kept and does not
+    lost: Text | None = None  # what it held, while it is kept and does not
 
 
 class Sequences:
@@ -60,7 +62,7 @@ class Sequences:
 
     def room(self, sequence: int) -> int:
         """How many more tokens fit in a sequence as things are."""
-        used = self.n_cells if self.shared else len(self.held[sequence].tokens)
+        used = self.n_cells if self.shared else len(self.held[sequence].text)
         return self.n_ctx - used
 
     def n_cells_of(self, sequences: Iterable[int], *, beginning: tuple[int, int] = (0, 0)) -> int:
@@ -74,11 +76,11 @@ class Sequences:
                 spans[span] = max(n, spans.get(span, 0))
         return sum(spans.values())
 
-    def longest(self, tokens: Sequence[int], among: Iterable[int]) -> tuple[int, int]:
-        """Which sequence begins most like these tokens, and for how many; the first of equals."""
+    def longest(self, text: Text, among: Iterable[int]) -> tuple[int, int]:
+        """Which sequence begins most like a text, and for how many; the first of equals."""
         best = (0, 0)
         for sequence in among:
-            n = n_common(self.held[sequence].tokens, tokens)
+            n = self.held[sequence].text.n_common(text)
             if n > best[1]:
                 best = (sequence, n)
         return best
@@ -107,43 +109,48 @@ class Sequences:
 
     def _is_blank(self, sequence: int) -> bool:
         held = self.held[sequence]
-        return not (held.tokens or held.kept or held.at_work)
+        return not (held.text or held.kept or held.at_work)
 
     # What changes.
 
-    def extend(self, sequence: int, tokens: Sequence[int]) -> None:
+    def extend(self, sequence: int, tokens: Sequence[int], *, generated: bool) -> None:
         """Note that a sequence decoded these tokens."""
         held = self.held[sequence]
-        held.tokens.extend(tokens)
+        before = len(held.text)
+        held.text.extend(tokens, generated=generated)
+        n = len(held.text) - before
         if held.is_mine:
-            span, n = held.spans[-1]
-            held.spans[-1] = (span, n + len(tokens))
+            span, size = held.spans[-1]
+            held.spans[-1] = (span, size + n)
         else:
-            held.spans.append((next(self._numbers), len(tokens)))
+            held.spans.append((next(self._numbers), n))
             held.is_mine = True
-        self.n_cells += len(tokens)
+        self.n_cells += n
 
     def cut(self, sequence: int, n: int) -> None:
-        """Note that only the first n tokens of a sequence are left."""
+        """Note that only the first n positions of a sequence are left."""
         held = self.held[sequence]
-        del held.tokens[n:]
+        held.text.cut(n)
+        held.made.cut(n)
         held.spans = _cut(held.spans, n)
         held.is_mine = bool(held.spans) and not self._is_shared(sequence, held.spans[-1][0])
         self._count()
 
     def copy(self, source: int, sequence: int, n: int) -> None:
-        """Note that an empty sequence now holds the first n tokens of another one."""
+        """Note that an empty sequence now holds the first n positions of another one."""
         theirs, held = self.held[source], self.held[sequence]
-        held.tokens[:] = theirs.tokens[:n]
+        held.text, held.made = theirs.text.first(n), theirs.made.copied()
+        held.made.cut(n)
         held.spans, held.is_mine = _cut(theirs.spans, n), False
         self._count()
 
     def empty(self) -> None:
-        """Note that every sequence lost its tokens."""
+        """Note that every sequence lost what it held."""
         for held in self.held.values():
-            if held.kept and not held.lost:
-                held.lost = list(held.tokens)
-            held.tokens.clear()
+            if held.kept and held.lost is None and held.text:
+                held.lost = held.text.first(len(held.text))
+            held.text.cut(0)
+            held.made.cut(0)
             held.spans.clear()
             held.is_mine = False
         self.n_cells = 0
@@ -157,7 +164,13 @@ class Sequences:
     def copied(self) -> dict[int, Held]:
         """The sequences as they are now, none of them at work."""
         return {
-            s: Held(list(held.tokens), list(held.spans), held.is_mine, held.kept)
+            s: Held(
+                held.text.first(len(held.text)),
+                held.made.copied(),
+                list(held.spans),
+                held.is_mine,
+                held.kept,
+            )
             for s, held in sorted(self.held.items())
         }
 
@@ -176,20 +189,8 @@ class Sequences:
         return any(span == theirs for held in others for theirs, _ in held.spans)
 
 
-def n_common(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens two lists have in common at their beginning."""
-    end = min(len(a), len(b))
-    n = 0
-    while n < end and a[n : n + PIECE] == b[n : n + PIECE]:
-        n += PIECE
-    n = min(n, end)
-    while n < end and a[n] == b[n]:
-        n += 1
-    return n
-
-
 def _cut(spans: Sequence[tuple[int, int]], n: int) -> list[tuple[int, int]]:
-    """The spans of the first n tokens."""
+    """The spans of the first n positions."""
     kept = []
     for span, size in spans:
         if n <= 0:

@@ -275,7 +275,9 @@ class MultiVectorEncoder(ContextOwner):
 
     def _start(self, work: Callable[[], Any]) -> Job[Any]:
         self.must_be_open()
-        return self._worker.submit(Job(work, self))
+        job = Job(work, self)
+        self._worker.submit(job)
+        return job
 
     def _query(self, text: str, too_long: TooLong) -> Input:
         made = self._reader.query(text, cut=too_long == "cut")

@@ -13,18 +13,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.cache import Context
-from mullama_lab.engine.loop.lane import Controls, FirstRow, Lane, Limits, Logits
+from mullama_lab.engine.loop.generation import Generation, Limits
+from mullama_lab.engine.loop.lane import Logits, Place
 from mullama_lab.engine.stages import Chain
 from mullama_lab.engine.stages.chain_sampler import ChainSampler
+from mullama_lab.engine.stages.schedule import Schedule
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.record import StepRecord
 
 if TYPE_CHECKING:
+    from mullama_lab.engine.cache import Cache
     from mullama_lab.engine.model import Model
 
 
-class Branch(Lane):
+class Branch(Generation):
     """The lane of a branch; `trace` holds the parent's steps before it.
 
     Args:
@@ -37,60 +39,63 @@ class Branch(Lane):
         self,
         model: Model,
         trace: Trace,
-        controls: Controls,
+        chains: Schedule,
         limits: Limits,
+        owner: object = None,
         *,
         parent: Trace,
         step: int,
         token: int,
     ) -> None:
-        super().__init__(model, trace, controls, limits)
+        super().__init__(model, trace, chains, limits, owner, place=Place.ANY)
         self.parent, self.at, self.token = parent, step, token
+        self._is_given = False  # the trace has the step with the given token
         self.stops.begin_after(trace)
         trace.end_text(self.stops.n_safe)
 
-    @property
-    def tokens(self) -> list[int]:
-        """What the cache must hold before the first draw."""
-        return [*self.parent.history(self.at).tolist(), self.token]
-
-    def prepare(self, context: Context, first_row: FirstRow) -> Logits | None:
-        """Append the given step, then process it; None if the branch ends with it."""
-        self.take_sequence(context)
-        before = context.n_decoded
-        reason = self.reason_in_text()
-        self._append_given(context)
-        n_for_it = context.n_decoded - before
-        if reason:
-            self.end(context, reason)
-            return None
-        row = super().prepare(context, first_row)
-        self.trace.n_prompt_decoded += n_for_it
-        self.trace.n_prompt_reused -= min(n_for_it, self.trace.n_prompt_reused)
-        return row
-
-    def _append_given(self, context: Context) -> None:
+    def admit(self, cache: Cache) -> None:
+        """Append the given step, unless its row has to be decoded first."""
+        super().admit(cache)
         parent, step, token = self.parent, self.at, self.token
         before, after = _recorded_before(parent, step, token), _recorded_after(parent, step, token)
         if before is not None:
             _must_be_possible(token, step, before[0])
         if before is None or after is None or self._must_learn(parent.chain_at(step)):
-            row = _whole_row(parent, step, self.model.n_vocab)
-            if row is None:
-                row = context.prefill(parent.history(step).tolist(), self.sequence)
-            before = _read_before(row, token)
-            _must_be_possible(token, step, before[0])
-            after = self._replayed(row)
-        self.trace.append(
+            if (row := _whole_row(parent, step, self.model.n_vocab)) is not None:
+                self._append_read(row)
+        else:
+            self._append_given(before, after)
+        self.first_row = len(self.text) - 1
+
+    def take(self, row: Logits, decode_ns: int) -> None:
+        if self._is_given:
+            super().take(row, decode_ns)
+        else:
+            self._append_read(row)
+
+    def _append_read(self, row: Logits) -> None:
+        before = _read_before(row, self.token)
+        _must_be_possible(self.token, self.at, before[0])
+        self._append_given(before, self._replayed(row))
+
+    def _append_given(self, before: tuple[float, int], after: float) -> None:
+        trace, reason = self.trace, self.reason_in_text(self.token)
+        trace.append(
             StepRecord.of_parent(
-                self.model, parent, step, token, standing=before, logprob_after=after
+                self.model, self.parent, self.at, self.token, standing=before, logprob_after=after
             )
         )
-        self.trace.n_copied = len(self.trace)
+        trace.n_copied = self.n_steps = len(trace)
+        self._is_given = True
+        if reason:
+            self.finish(reason)
+        else:
+            self.text.extend((self.token,), generated=True)
 
     def _must_learn(self, chain: Chain) -> bool:
         """Whether a stage that goes on learns from each token, so that it must learn this one."""
-        return any(stage.learns and stage in self.controls.chain for stage in chain)
+        now = self.chains.at(self.at + 1)
+        return any(stage.learns and stage in now for stage in chain)
 
     def _replayed(self, row: Logits) -> float:
         """The token's log-probability after the chain; what stages learn from it is kept."""

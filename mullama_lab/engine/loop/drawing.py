@@ -38,6 +38,7 @@ class Draw:
     state: tuple[State, ...]
     decode_ns: int
     sample_ns: int
+    canonical: bool
     constraint_ns: int
     seconds: float = 0.0  # since the beginning
 
@@ -53,7 +54,7 @@ class Drawing:
         self.chain: Chain | None = None
         self._row = np.empty(model.n_vocab, np.float32)
 
-    def draw(self, row: Logits, chain: Chain, decode_ns: int) -> Draw:
+    def draw(self, row: Logits, chain: Chain, decode_ns: int, *, canonical: bool) -> Draw:
         """Choose a token and tell the stages."""
         i = len(self.trace)
         if chain is not self.chain:
@@ -75,6 +76,7 @@ class Drawing:
             decode_ns=decode_ns,
             sample_ns=sample_ns - self.work.constraint_ns,
             constraint_ns=self.work.constraint_ns,
+            canonical=canonical,
         )
         self.work.accept(token)
         return draw
@@ -93,6 +95,7 @@ class Drawing:
             state=draw.state,
         )
         record.decode_ns, record.sample_ns = draw.decode_ns, draw.sample_ns
+        record.canonical = draw.canonical
         record.constraint_ns = draw.constraint_ns
         record.capture_ns = perf_counter_ns() - began
         self.trace.append(record)

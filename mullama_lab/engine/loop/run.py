@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from contextlib import suppress
 from typing import NoReturn, overload
 
+from mullama_lab.engine.loop.generation import Generation
 from mullama_lab.engine.loop.news import (
     Awaitable,
     News,
@@ -16,10 +17,11 @@ from mullama_lab.engine.loop.news import (
 )
 from mullama_lab.engine.options import MAX_STEP, whole
 from mullama_lab.engine.stages import Chain, Stage
+from mullama_lab.engine.stages.chain_sampler import check
 from mullama_lab.engine.stages.schedule import Schedule
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.step import Step
-from mullama_lab.engine.worker import Job, Part, as_ended
+from mullama_lab.engine.worker import Together, as_ended
 from mullama_lab.errors import Stopped
 
 
@@ -31,32 +33,28 @@ class Run(Awaitable[Trace]):
 
     One of several in a batch (`session.start_many`) ends by itself, and stopping it lets the
     others go on.
-
-    Attributes:
-        trace: grows while it runs.
-        progress: (prompt tokens done, prompt tokens in all).
     """
 
-    def __init__(
-        self,
-        trace: Trace,
-        chains: Schedule,
-        make_job: Callable[[Run], Job[None]],
-        *,
-        check: Callable[[Chain], None],
-    ) -> None:
-        for chain in chains.values():
-            check(chain)
-        self.trace = trace
-        self.progress = (0, len(trace.prompt_tokens))
-        self._chains = chains
-        self._check = check
-        self._job = make_job(self)
-        self._news = News()
+    def __init__(self, lane: Generation) -> None:
+        self._lane = lane
+        self._news = lane.news
         self._watchers: list[StepWatcher] = []
-        self._started = False
-        self._has_all_steps = False
-        self._job.when_done(self._ended)
+        lane.on_step.append(self._tell_watchers)
+
+    @property
+    def trace(self) -> Trace:
+        """The record of its steps; it grows while it runs."""
+        return self._lane.trace
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """(prompt tokens done, prompt tokens in all)."""
+        return self._lane.progress
+
+    @property
+    def sequence(self) -> int | None:
+        """The sequence of the cache it works in; None before it began."""
+        return None if self._lane.sequence < 0 else self._lane.sequence
 
     @property
     def chain(self) -> Chain:
@@ -65,28 +63,36 @@ class Run(Awaitable[Trace]):
         Raises:
             ValueError: the new chain does not fit the model; the run goes on with the old one.
         """
-        return self._chains.at(len(self.trace))
+        return self._lane.chains.at(len(self.trace))
 
     @chain.setter
     def chain(self, chain: Chain | Stage) -> None:
+        self._lane.chains = Schedule([(0, self._fitting(chain))])
+
+    def _fitting(self, chain: Chain | Stage | Iterable[Stage] | None) -> Chain:
         chain = Chain.of(chain)
-        self._check(chain)
-        self._chains = Schedule([(0, chain)])
+        check(chain, self._lane.model)
+        return chain
 
     @property
     def started(self) -> bool:
         """Whether its turn came: its prompt is being processed, or was."""
-        return self._started
+        return self._lane.claimed and self._lane.sequence >= 0
 
     @property
     def done(self) -> bool:
         """Whether it has ended, however."""
-        return self._job.done
+        return self._lane.done
+
+    @property
+    def stop_requested(self) -> bool:
+        """Whether it was asked to end."""
+        return self._lane.stop_requested
 
     @property
     def error(self) -> BaseException | None:
         """What made it fail, if anything did."""
-        error = self._job.error
+        error = self._lane.error
         return None if isinstance(error, Stopped) else error
 
     @property
@@ -95,7 +101,7 @@ class Run(Awaitable[Trace]):
         if self.done:
             if self.error is not None:
                 return "failed"
-            stopped = self._job.error is not None or self.trace.finish_reason == "stopped"
+            stopped = self._lane.error is not None or self.trace.finish_reason == "stopped"
             return "stopped" if stopped else "finished"
         if len(self.trace) > self.trace.n_copied:
             return "running"
@@ -103,7 +109,7 @@ class Run(Awaitable[Trace]):
 
     def stop(self) -> None:
         """Stop it, also during prompt processing; what was generated stays in the trace."""
-        self._job.stop()
+        self._lane.stop()
 
     def wait(self, timeout: float | None = None) -> Trace:
         """Wait for its end and give the trace.
@@ -113,7 +119,7 @@ class Run(Awaitable[Trace]):
             MullamaError: what made it fail.
         """
         with suppress(Stopped):
-            self._job.result(timeout)
+            self._lane.result(timeout)
         return self.trace
 
     def wait_or_stop(self) -> Trace:
@@ -122,16 +128,16 @@ class Run(Awaitable[Trace]):
         Raises:
             MullamaError: what made it fail.
         """
-        with self._job.stopped_on_error():
+        with self._lane.stopped_on_error():
             return self.wait()
 
     def stop_and_wait(self) -> None:
         """Stop it and wait for its end, whatever that is."""
-        self._job.stop_and_wait()
+        self._lane.stop_and_wait()
 
     def when_done(self, call: Callable[[], object]) -> None:
         """Call something once it has ended, on whichever thread ends it; at once if it has."""
-        self._job.when_done(call)
+        self._lane.when_done(call)
 
     def on_step(self, callback: Callable[[Step], object]) -> Callable[[], None]:
         """Call `callback(step)` for each of its steps, in order and beginning with the first.
@@ -152,7 +158,7 @@ class Run(Awaitable[Trace]):
         must_be_callable(callback, "Step")
         watcher = StepWatcher(callback)
         self._watchers.append(watcher)
-        if self._has_all_steps:
+        if self._lane.ended:
             self._tell_watchers()
 
         def undo() -> None:
@@ -175,7 +181,7 @@ class Run(Awaitable[Trace]):
         """
         must_be_callable(callback, "Run")
         wanted = [callback]
-        self._job.when_done(lambda: [call_logged(call, self) for call in wanted])
+        self._lane.when_done(lambda: [call_logged(call, self) for call in wanted])
         return wanted.clear
 
     def on_news(self, callback: Callable[[], object]) -> Callable[[], None]:
@@ -213,8 +219,8 @@ class Run(Awaitable[Trace]):
             MullamaError: what made it fail, in place of None.
         """
         index = whole("index", index, 0, MAX_STEP)
-        self._job.must_not_wait_here()
-        with self._job.told_wait() as tell:
+        self._lane.must_not_wait_here()
+        with self._lane.told_wait() as tell:
             self._news.wait_until(lambda: self._has(index), tell)
         return self._step_or_end(index)
 
@@ -242,35 +248,6 @@ class Run(Awaitable[Trace]):
     def __repr__(self) -> str:
         return f"<Run {self.state}: {len(self.trace)} tokens>"
 
-    # What the loop asks and tells (generate.Controls).
-
-    @property
-    def stop_requested(self) -> bool:
-        return self._job.stop_requested
-
-    def _read_prompt(self, done: int, total: int) -> None:
-        self._started = True
-        self.progress = (done, total)
-        self._news.tell()
-
-    def _made_step(self) -> None:
-        self._tell_watchers()
-        self._news.tell()
-
-    def _made_last(self, error: BaseException | None) -> None:
-        self._has_all_steps = True
-        self._tell_watchers()
-        if isinstance(self._job, Part):
-            self._job.end(error)
-
-    def _ended(self) -> None:
-        if not self.trace.finish_reason:  # it never began
-            self.trace.end_text(None)
-            self.trace.finish_reason = "stopped" if self.error is None else "failed"
-        self._has_all_steps = True
-        self._tell_watchers()
-        self._news.tell()
-
     def _tell_watchers(self) -> None:
         for watcher in list(self._watchers):
             watcher.tell(self.trace, self.trace.n_settled)
@@ -283,11 +260,11 @@ class Runs(Sequence[Run], Awaitable[list[Trace]]):
     `runs[3].chain = chain` that of one.
     """
 
-    def __init__(self, runs: Sequence[Run], job: Job[None]) -> None:
+    def __init__(self, runs: Sequence[Run]) -> None:
         self._runs = tuple(runs)
-        self._job = job
+        self._lanes = Together([run._lane for run in self._runs])
         self._news = News()
-        job.when_done(self._news.tell)
+        self._lanes.when_done(self._news.tell)
 
     @property
     def chain(self) -> tuple[Chain, ...]:
@@ -298,13 +275,11 @@ class Runs(Sequence[Run], Awaitable[list[Trace]]):
 
     @chain.setter
     def chain(self, chain: Chain | Stage | Iterable[Chain]) -> None:
-        one = isinstance(chain, (Chain, Stage))
-        chains = [Chain.of(chain)] * len(self) if one else [Chain.of(c) for c in chain]
+        chains = [chain] * len(self) if isinstance(chain, (Chain, Stage)) else list(chain)
         if len(chains) != len(self):
             raise ValueError(f"{len(chains)} chains for {len(self)} runs: give one, or one each.")
-        for run, new in zip(self._runs, chains, strict=True):
-            run._check(new)
-        for run, new in zip(self._runs, chains, strict=True):
+        fitting = [run._fitting(new) for run, new in zip(self._runs, chains, strict=True)]
+        for run, new in zip(self._runs, fitting, strict=True):
             run.chain = new
 
     @property
@@ -324,7 +299,7 @@ class Runs(Sequence[Run], Awaitable[list[Trace]]):
 
     def stop(self) -> None:
         """Stop all of them; what was generated stays in the traces."""
-        self._job.stop()
+        self._lanes.stop()
 
     def wait(self, timeout: float | None = None) -> list[Trace]:
         """Wait for the end of all and give the traces.
@@ -334,13 +309,13 @@ class Runs(Sequence[Run], Awaitable[list[Trace]]):
             MullamaError: what made the first of them fail; `run.error` says it for each.
         """
         with suppress(Stopped):
-            self._job.result(timeout)
+            self._lanes.result(timeout)
         return self.traces
 
     def as_ended(self) -> Iterator[int]:
         """The place of each run, as soon as it has ended; for a bar of progress."""
-        self._job.must_not_wait_here()
-        return as_ended([run._job for run in self._runs])
+        self._lanes.must_not_wait_here()
+        return as_ended(self._lanes.parts)
 
     @overload
     def __getitem__(self, index: int) -> Run: ...

@@ -26,6 +26,8 @@ from mullama_lab.engine.native import model as native
 from mullama_lab.engine.options import flag, whole
 from mullama_lab.engine.probe import must_survive
 from mullama_lab.engine.session import Session
+from mullama_lab.engine.session.request import takes
+from mullama_lab.engine.session.settings import Settings
 from mullama_lab.engine.vocabulary.tokenizing import tokenize
 from mullama_lab.engine.vocabulary.vocabulary import Vocabulary
 from mullama_lab.engine.weight_files import WeightFiles
@@ -204,10 +206,16 @@ class Model(Handle):
             ended = self._memory.ended_within(WAIT_STEP)
         self._weight_files.close()
 
-    def session(self, **options: Any) -> Session:
-        """Open a Session on this model; the options are those of `Session`."""
+    @takes(Settings)
+    def session(self, settings: Settings) -> Session:
+        """Open a Session on this model.
+
+        Raises:
+            ValueError: a setting is out of range, or the cache would not fit in memory.
+            ModelLoadError: llama.cpp refused the settings.
+        """
         self.must_be_open()
-        return Session(self, **options)
+        return Session(self, settings)
 
     # -- text and tokens --------------------------------------------------------------------
 

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mullama_lab.engine.chat import Chat, Layout, RenderedChat
-from mullama_lab.engine.loop.lane import Limits
 from mullama_lab.engine.loop.run import Run
 from mullama_lab.engine.loop.stream import Stream
-from mullama_lab.engine.options import Stop
-from mullama_lab.engine.stages.schedule import ChainOrSchedule
+from mullama_lab.engine.session.request import ChatRequest, Turn, takes
+from mullama_lab.engine.session.runs import run_of
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.vocabulary.marks import marks_of
 from mullama_lab.engine.vocabulary.too_long import must_be_short
@@ -27,17 +26,11 @@ from mullama_lab.errors import MullamaError
 if TYPE_CHECKING:
     from mullama_lab.engine.session.session import Session
 
-Messages = Sequence[Mapping[str, Any]] | RenderedChat
 
-
-def chat_tokens(
-    session: Session,
-    messages: Messages,
-    tools: Sequence[Mapping[str, Any]] | None,
-    continue_final: bool,
-    parse_special: bool,
-) -> list[int]:
+def chat_tokens(session: Session, request: ChatRequest) -> list[int]:
     """The tokens of a chat, which is refused while it is text if it cannot fit."""
+    messages, tools = request.messages, request.tools
+    continue_final, parse_special = request.continue_final, request.parse_special
     session.must_be_open()
     if isinstance(messages, RenderedChat):
         if tools is not None or continue_final or parse_special:
@@ -110,63 +103,38 @@ class Conversation:
         self._take_streamed(wait=False)
         return deepcopy(self._messages)
 
-    def say(
-        self,
-        text: str,
-        chain: ChainOrSchedule = None,
-        *,
-        max_tokens: int = 512,
-        seed: int | None = None,
-        stop: Stop = (),
-        top: int = 64,
-    ) -> Trace:
-        """Say something and wait for the answer; the arguments are those of `session.generate`.
+    @takes(Turn)
+    def say(self, turn: Turn) -> Trace:
+        """Say something and wait for the answer.
 
         What is interrupted or fails was not said: the conversation is as it was before.
+
+        Raises:
+            as `session.generate`.
         """
-        question, layout, tokens = self._next(text)
-        trace = self.session.generate(
-            tokens,
-            chain,
-            max_tokens=max_tokens,
-            seed=seed,
-            stop=stop,
-            top=top,
-            sequence=self.sequence,
-        )
+        question, layout, tokens = self._next(turn.text)
+        run = run_of(self.session, turn.for_tokens(tokens, self.sequence))
+        trace = self.session._see_through(run)
         self._remember(question, layout, trace)
         return trace
 
-    def stream(
-        self,
-        text: str,
-        chain: ChainOrSchedule = None,
-        *,
-        max_tokens: int = 512,
-        seed: int | None = None,
-        stop: Stop = (),
-        top: int = 64,
-    ) -> Stream:
+    @takes(Turn)
+    def stream(self, turn: Turn) -> Stream:
         """Say something and yield each Step of the answer as it comes.
 
         It begins with the first step that is asked for. Leaving the loop stops it, and what was
         answered until then counts. It can be read in an `async for` too.
+
+        Raises:
+            as `session.generate`.
         """
-        question, layout, tokens = self._next(text)
-        run = self.session._new_run(
-            tokens,
-            chain,
-            Limits.of(self.session.model, max_tokens, stop),
-            seed=seed,
-            top=top,
-            sequence=self.sequence,
-        )
+        question, layout, tokens = self._next(turn.text)
 
         def launch(run: Run) -> Run:
             self._streamed = (question, layout, run)
             return self.session._launched(run)
 
-        return Stream(run, launch)
+        return Stream(run_of(self.session, turn.for_tokens(tokens, self.sequence)), launch)
 
     def undo(self) -> None:
         """Take back the last turn, question and answer.

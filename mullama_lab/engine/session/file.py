@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from mullama_lab.engine import sealed_file
 from mullama_lab.engine.gguf.fingerprint import fingerprint
 from mullama_lab.engine.native import state as native
+from mullama_lab.engine.session import cells
+from mullama_lab.engine.session.settings import Settings
 from mullama_lab.engine.session.state import Contents, must_be_of, settings_for, unpacked
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
@@ -64,7 +66,8 @@ def save(session: Session, path: str | Path, tree: Tree | None) -> SavedSession:
         raise TypeError(f"tree={brief(tree)}: it must be a Tree.")
     tree = session.tree if tree is None else tree
     model = _about(session.model)
-    contents, n_cells, began = session._do(lambda: _contents(session, model))
+    cells.recover(session)
+    contents, n_cells, began = session._errand(lambda: _contents(session, model))
     contents.tree = tree
     contents.trace, contents.left_out = _writable(session.last_trace)
     size = sealed_file.write(path, *contents.packed())
@@ -81,13 +84,13 @@ def load(kind: type[S], path: str | Path, model: Model, settings: Mapping[str, A
     must_be_of(path.name, contents.model, _about(model))
     options = settings_for(path.name, contents.settings, settings)
     try:
-        session = kind(model, **options)
+        session = kind(model, Settings(**options))
     except ValueError as error:
         if str(error).partition("=")[0] in settings:  # of the caller; it begins with its name
             raise
         raise SessionFileError(f"{path.name} cannot be opened here: {error}") from error
     try:
-        session._do(lambda: _take(session, contents))
+        session._errand(lambda: _take(session, contents))
     except BaseException:
         session.close()
         raise
@@ -103,51 +106,54 @@ def load(kind: type[S], path: str | Path, model: Model, settings: Mapping[str, A
 def _contents(session: Session, model: dict[str, Any]) -> tuple[Contents, int, float]:
     """What to save, how many cells it has, and when this began."""
     began = perf_counter()
-    context = session._context
-    context.recover()
+    cache = session._cache
     contents = Contents(
         model=model,
         settings=session.settings,
-        state=native.state_of(context.handle),
-        held=context.sequences.copied(),
+        state=native.state_of(cache.handle),
+        held=cache.sequences.copied(),
     )
-    return contents, context.sequences.n_cells, began
+    return contents, cache.sequences.n_cells, began
 
 
 def _take(session: Session, contents: Contents) -> None:
-    context = session._context
+    cache = session._cache
     for sequence, held in contents.held.items():
         if sequence >= session.n_seq_max:
             raise SessionFileError(
                 f"the file has a sequence {sequence}, and n_seq_max={session.n_seq_max}. "
                 "It was made by another program; save the session again."
             )
-        wrong = [token for token in held.tokens if not 0 <= token < session.model.n_vocab]
+        wrong = [token for token in held.text.tokens if not 0 <= token < session.model.n_vocab]
         if wrong:
             raise SessionFileError(
                 f"the file has token {wrong[0]}, and the vocabulary ends at "
                 f"{session.model.n_vocab - 1}. "
                 "It was made by another program; save the session again."
             )
-    native.set_state(context.handle, contents.state)
-    context.sequences.restore(contents.held)
+    native.set_state(cache.handle, contents.state)
+    cache.sequences.restore(contents.held)
     for sequence, held in contents.held.items():
-        last = native.last_position(context.handle, sequence)
-        if last != len(held.tokens) - 1:
+        last = native.last_position(cache.handle, sequence)
+        if last != len(held.text) - 1:
             raise SessionFileError(
-                f"the file names {len(held.tokens)} tokens in sequence {sequence}, and its "
+                f"the file names {len(held.text)} tokens in sequence {sequence}, and its "
                 f"cache ends at position {last}. "
                 "It was made by another program; save the session again."
             )
-    if any(context.sequences.room(sequence) < 0 for sequence in contents.held):
+    if any(cache.sequences.room(sequence) < 0 for sequence in contents.held):
         raise SessionFileError(
             f"the file has more tokens than fit in its n_ctx={session.settings['n_ctx']}. "
             "It was made by another program; save the session again."
         )
-    lengths = {s: len(held.tokens) for s, held in contents.held.items() if held.tokens}
+    lengths = {s: len(held.text) for s, held in contents.held.items() if held.text}
     free = [s for s in range(session.n_seq_max) if s not in lengths][:2]
-    if session.model.n_swa and context.sequences.shared and lengths and len(free) == 2:
-        native.keep_windows(context.handle, lengths, free)
+    if session.model.n_swa and lengths:
+        if cache.sequences.shared and len(free) == 2:
+            native.keep_windows(cache.handle, lengths, free)
+        else:  # later cells may lie before earlier ones, and are added up in that order
+            for held in contents.held.values():
+                held.made.cut(0)
 
 
 # Inside.
@@ -178,7 +184,7 @@ def _writable(trace: Trace | None) -> tuple[Trace | None, str]:
 def _report(
     path: Path, size: int, contents: Contents, n_cells: int, seconds: float
 ) -> SavedSession:
-    lengths = [len(held.tokens) for held in contents.held.values() if held.tokens]
+    lengths = [len(held.text) for held in contents.held.values() if held.text]
     return SavedSession(
         path=path,
         size_bytes=size,

@@ -1,374 +1,143 @@
-"""What a session generates: one text, many side by side, a row."""
+"""How a request becomes lanes, and the Run that a person holds of each."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from mullama_lab.engine.chat import RenderedChat
-from mullama_lab.engine.loop.expand import rows_after
-from mullama_lab.engine.loop.lane import Lane, Limits, generate
-from mullama_lab.engine.loop.news import call_logged, must_be_callable
+from mullama_lab.engine.loop.branch import Branch
+from mullama_lab.engine.loop.generation import Generation, Limits
+from mullama_lab.engine.loop.lane import Place
 from mullama_lab.engine.loop.run import Run, Runs
-from mullama_lab.engine.loop.spread import Chains, Prompt, Seeds, spread
-from mullama_lab.engine.loop.stream import Stream
-from mullama_lab.engine.options import MAX_TOP, Stop, listed, seed_or_random, whole
-from mullama_lab.engine.session.cache import SessionCache
+from mullama_lab.engine.loop.spread import Prompt, spread, spread_branches
+from mullama_lab.engine.options import MAX_TOP, seed_or_random, whole
+from mullama_lab.engine.session.request import (
+    BranchRequest,
+    ManyBranches,
+    ManyRequests,
+    Request,
+)
 from mullama_lab.engine.stages import Chain
-from mullama_lab.engine.stages.chain_sampler import check
-from mullama_lab.engine.stages.schedule import ChainOrSchedule, Schedule
+from mullama_lab.engine.stages.schedule import Schedule
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.vocabulary.ends import warn_of_two
+from mullama_lab.engine.vocabulary.one_token import one_token
 from mullama_lab.engine.vocabulary.pieces import piece_of
 from mullama_lab.engine.vocabulary.too_long import must_be_short
-from mullama_lab.engine.worker import Job, Part
 from mullama_lab.errors import ContextFull
+from mullama_lab.glyphs import brief
+
+if TYPE_CHECKING:
+    from mullama_lab.engine.session.session import Session
 
 
-class SessionRuns(SessionCache):
-    """The generations of a session."""
+def run_of(session: Session, request: Request) -> Run:
+    """A Run that was not begun."""
+    model = session.model
+    limits = Limits.of(model, request.max_tokens, request.stop)
+    chains = Schedule.of(request.chain)
+    seed = seed_or_random(request.seed)
+    tokens = prompt_tokens(session, request.prompt)
+    trace = new_trace(session, tokens, chains.at(0), seed, request.top)
+    return Run(Generation(model, trace, chains, limits, session, place=place_of(session, request)))
 
-    def generate(
-        self,
-        prompt: Prompt,
-        chain: ChainOrSchedule = None,
-        *,
-        max_tokens: int = 128,
-        seed: int | None = None,
-        stop: Stop = (),
-        top: int = 64,
-        sequence: int = 0,
-    ) -> Trace:
-        """Generate from a prompt and give the Trace.
 
-        Ctrl-C (the kernel's interrupt) stops it, also during prompt processing, and raises
-        KeyboardInterrupt; what there was is in `session.last_trace`, and the session stays
-        usable.
+def runs_of(session: Session, request: ManyRequests) -> Runs:
+    """Runs that were not begun."""
+    model = session.model
+    limits = Limits.of(model, request.max_tokens, request.stop)
+    runs = []
+    for prompt, chain, seed in spread(request.prompts, request.chains, request.seeds):
+        trace = new_trace(session, prompt_tokens(session, prompt), chain, seed, request.top)
+        lane = Generation(model, trace, Schedule.of(chain), limits, session, place=Place.ANY)
+        runs.append(Run(lane))
+    return Runs(runs)
 
-        Args:
-            prompt: a text, or token ids as they are.
-            chain: a Chain or a stage; None is llama.cpp's default chain. A dict has a chain for
-                each step from which another one is in force: `{0: first, 12: then}`, such as
-                `trace.schedule` of a run whose chain was changed on the way.
-            max_tokens: how many at most; 0 only processes the prompt.
-            seed: from 0 to 2**32 - 2; None picks one, which `trace.seed` then names.
-            stop: what ends the text and is left out of it: a string, a token id, or a list of
-                those. "<|im_end|>", the text of a control token, is that token too.
-            top: how many alternatives to record for each token.
-            sequence: where in the cache to work (see `fork`); it holds the whole text afterwards.
 
-        Raises:
-            ContextFull: the prompt does not fit.
-            NoCandidates: the chain removed every token.
-            StageFailed: a Custom stage raised or returned something unusable.
-            ClosedError: the session was closed.
-        """
-        run = self._new_run(
-            prompt,
+def branch_of(session: Session, request: BranchRequest) -> Run:
+    """The Run of a branch, not begun."""
+    session.must_be_open()
+    model, parent = session.model, request.trace
+    step, token = _fork_of(session, request)
+    chain = parent.chain_at(step) if request.chain is None else request.chain
+    chains = Schedule.of(chain, step + 1)
+    limits = Limits.of(model, request.max_tokens, request.stop)
+    limits = Limits(step + 1 + limits.max_tokens, limits.stops)
+    seed = seed_or_random(parent.seed if request.seed is None else request.seed)
+    top = parent.top if request.top is None else _top(session, request.top)
+    trace = parent.begun(step, top=top, seed=seed, piece=piece_of(model))
+    return Run(Branch(model, trace, chains, limits, session, parent=parent, step=step, token=token))
+
+
+def branches_of(session: Session, request: ManyBranches) -> Runs:
+    """The Runs of several branches, not begun."""
+    made = []
+    for fork, chain, seed in spread_branches(request.branches, request.chains, request.seeds):
+        if not isinstance(fork, (tuple, list)) or len(fork) != 3:
+            raise TypeError(f"a branch is (trace, step, token), not {brief(fork)}.")
+        one = BranchRequest(
+            *fork,
             chain,
-            Limits.of(self.model, max_tokens, stop),
+            max_tokens=request.max_tokens,
             seed=seed,
-            top=top,
-            sequence=sequence,
+            stop=request.stop,
+            top=request.top,
         )
-        with run._job.stopped_on_error():
-            return self._launched(run).wait()
+        made.append(branch_of(session, one))
+    return Runs(made)
 
-    def stream(
-        self,
-        prompt: Prompt,
-        chain: ChainOrSchedule = None,
-        *,
-        max_tokens: int = 128,
-        seed: int | None = None,
-        stop: Stop = (),
-        top: int = 64,
-        sequence: int = 0,
-    ) -> Stream:
-        """Generate and yield each Step as it comes, in a `for` or an `async for`.
 
-            for step in session.stream("Once upon a time"):
-                print(step.text, end="")
+def place_of(session: Session, request: Request) -> int | Place:
+    """Where a request wants to work."""
+    if request.sequence is None:
+        return Place.HOME
+    return session._check_sequence(request.sequence)
 
-        What a step adds to the text can be printed: joined it is the trace's text. So a step
-        comes when it is known whether a stop string begins in it.
 
-        It begins with the first step that is asked for; leaving the loop, or cancelling the task
-        that waits in it, stops it. The arguments and errors are those of `generate`.
-        """
-        run = self._new_run(
-            prompt,
-            chain,
-            Limits.of(self.model, max_tokens, stop),
-            seed=seed,
-            top=top,
-            sequence=sequence,
+def prompt_tokens(session: Session, prompt: Prompt) -> list[int]:
+    """What `Session.prompt_tokens` gives."""
+    session.must_be_open()
+    model = session.model
+    if isinstance(prompt, str):
+        must_be_short(model, prompt, session.n_ctx)
+        tokens = model.tokenize(prompt, add_special=True, parse_special=True)
+    else:
+        _must_be_no_chat(prompt)
+        tokens = model.vocabulary.check_all(prompt, "a prompt is a text or a list of token ids")
+    if not tokens and model.bos is not None:
+        tokens = [model.bos]
+    if not tokens:
+        raise ValueError(
+            "the prompt is empty, and this model has no token that begins a text. "
+            "Give at least one character."
         )
-
-        return Stream(run, self._launched)
-
-    def start(
-        self,
-        prompt: Prompt,
-        chain: ChainOrSchedule = None,
-        *,
-        max_tokens: int = 128,
-        seed: int | None = None,
-        stop: Stop = (),
-        top: int = 64,
-        sequence: int = 0,
-    ) -> Run:
-        """Begin to generate and return a Run at once; see `generate` for the arguments."""
-        return self._launched(
-            self._new_run(
-                prompt,
-                chain,
-                Limits.of(self.model, max_tokens, stop),
-                seed=seed,
-                top=top,
-                sequence=sequence,
-            )
+    if len(tokens) > session.n_ctx:
+        raise ContextFull(
+            f"the prompt has {len(tokens)} tokens, but the context has room for {session.n_ctx}. "
+            "Open the session with a larger n_ctx, or shorten the prompt."
         )
+    warn_of_two(model, tokens)
+    return tokens
 
-    def generate_many(
-        self,
-        prompts: Prompt | Iterable[Prompt],
-        chains: Chains = None,
-        *,
-        max_tokens: int = 128,
-        seeds: Seeds = None,
-        stop: Stop = (),
-        top: int = 64,
-    ) -> list[Trace]:
-        """Generate several texts side by side, in one batch of sequences.
 
-        A prompt is processed once for all that begin with it. A prompt, a chain or a seed given
-        alone goes with all; a list has one for each:
+def new_trace(
+    session: Session, tokens: list[int], chain: Chain, seed: int | None, top: int
+) -> Trace:
+    """A trace of a prompt, without a step."""
+    return Trace(
+        prompt_tokens=tokens,
+        chain=chain,
+        seed=seed,
+        top=_top(session, top),
+        piece=piece_of(session.model),
+        model_name=session.model.source,
+        model_id=session.model.id,
+    )
 
-            session.generate_many("Once upon a time", chain, seeds=range(8))
-            session.generate_many(["Yes", "No"], [TopK(40), MinP(0.1)], seeds=7)
 
-        As many run at once as the session has sequences (n_seq_max) that may be overwritten, and
-        as fit in the cache with all of their max_tokens; the others follow. Each draws what it
-        would draw alone, up to the noise in the logits that another size of batch brings.
-
-        Args:
-            prompts: a text, token ids, or a list of those.
-            chains: a chain or a stage, or a list with one for each: a list of stages is a list of
-                chains of one stage. `TopK(40) | MinP(0.1)` is one chain.
-            max_tokens, stop, top: as in `generate`, for each of them.
-            seeds: a seed, or a list with one for each; None picks one for each.
-
-        Raises:
-            ValueError: the lists differ in length, or one is empty.
-            MullamaError: what made the first of them fail; the others are in
-                `session.last_traces`, in the order of the prompts.
-        """
-        runs = self._new_runs(
-            prompts, chains, Limits.of(self.model, max_tokens, stop), seeds=seeds, top=top
-        )
-        with runs._job.stopped_on_error():
-            return self._launched_many(runs).wait()
-
-    def start_many(
-        self,
-        prompts: Prompt | Iterable[Prompt],
-        chains: Chains = None,
-        *,
-        max_tokens: int = 128,
-        seeds: Seeds = None,
-        stop: Stop = (),
-        top: int = 64,
-    ) -> Runs:
-        """Begin `generate_many` and return its Runs at once."""
-        return self._launched_many(
-            self._new_runs(
-                prompts, chains, Limits.of(self.model, max_tokens, stop), seeds=seeds, top=top
-            )
-        )
-
-    def _new_run(
-        self,
-        prompt: Prompt,
-        chain: ChainOrSchedule,
-        limits: Limits,
-        *,
-        seed: int | None,
-        top: int,
-        sequence: int,
-    ) -> Run:
-        chains = Schedule.of(chain)
-        seed = seed_or_random(seed)
-        tokens = self.prompt_tokens(prompt)
-        trace = self._new_trace(tokens, chains.at(0), seed, top)
-        sequence = self._check_sequence(sequence)
-        context, model = self._context, self.model
-
-        def job(run: Run) -> Job[None]:
-            lane = Lane(model, trace, run, limits, sequence)
-            return Job(lambda: generate(context, [lane]), self)
-
-        return Run(trace, chains, job, check=lambda chain: check(chain, model))
-
-    def _new_runs(
-        self,
-        prompts: Prompt | Iterable[Prompt],
-        chains: Chains,
-        limits: Limits,
-        *,
-        seeds: Seeds,
-        top: int,
-    ) -> Runs:
-        context, model = self._context, self.model
-        lanes: list[Lane] = []
-        whole_job = Job(lambda: generate(context, lanes), self)
-        runs = []
-        for prompt, chain, seed in spread(prompts, chains, seeds):
-            trace = self._new_trace(self.prompt_tokens(prompt), chain, seed, top)
-            run = Run(
-                trace,
-                Schedule.of(chain),
-                lambda _: Part(whole_job),
-                check=lambda chain: check(chain, model),
-            )
-            runs.append(run)
-            lanes.append(Lane(model, trace, run, limits))
-        return Runs(runs, whole_job)
-
-    def _launched(self, run: Run) -> Run:
-        self.must_be_open()
-        self.run, self.last_trace = run, run.trace  # a Custom stage of it may ask for them
-        self._worker.submit(run._job)
-        for watch in list(self._watchers):
-            call_logged(watch, run)
-        return run
-
-    def _launched_many(self, runs: Runs) -> Runs:
-        self.must_be_open()
-        self.last_traces = runs.traces
-        self._worker.submit(runs._job)
-        return runs
-
-    def on_start(self, callback: Callable[[Run], None]) -> Callable[[], None]:
-        """Call `callback(run)` for each Run that is asked for from now on, on the thread that asks.
-
-        That is when it is queued, so other work may still come before it. Those of `generate`,
-        `stream`, `chat` and `branch` count too; several side by side (`generate_many`,
-        `branch_many`) and `score` do not. What the callback raises is logged and stops nothing.
-
-        Returns:
-            what undoes it, however often it is called.
-
-        Raises:
-            TypeError: it cannot be called.
-        """
-        must_be_callable(callback, "Run")
-        self._watchers.append(callback)
-
-        def undo() -> None:
-            with suppress(ValueError):
-                self._watchers.remove(callback)
-
-        return undo
-
-    def logits(self, prompt: Prompt, *, sequence: int = 0) -> NDArray[np.float32]:
-        """The row of logits after a prompt, float32 of shape (n_vocab,).
-
-        Args:
-            prompt: a text, or token ids as they are.
-            sequence: where in the cache to work; it holds the prompt afterwards.
-
-        Raises:
-            ContextFull: the prompt does not fit.
-            Stopped: another thread stopped the session meanwhile.
-            ClosedError: the session was closed.
-        """
-        return self.start_logits(prompt, sequence=sequence).result_or_stop()
-
-    def start_logits(self, prompt: Prompt, *, sequence: int = 0) -> Job[NDArray[np.float32]]:
-        """Begin to compute the row of logits after a prompt; `.result()` waits for it.
-
-        Raises:
-            ContextFull: the prompt is longer than the context. What else `logits` raises comes
-                from `.result()`.
-            ClosedError: the session was closed.
-        """
-        tokens, context = self.prompt_tokens(prompt), self._context
-        sequence = self._check_sequence(sequence)
-        return self._worker.submit(Job(lambda: context.prefill(tokens, sequence).copy(), self))
-
-    def start_rows(
-        self, texts: Iterable[Sequence[int]], visit: Callable[[int, NDArray[np.float32]], None]
-    ) -> Job[None]:
-        """Begin to compute the row of logits after each of several texts, side by side.
-
-        `visit(place, row)` is called on the session's thread; a row is gone after its visit.
-
-        Args:
-            texts: token ids of each, at least one. What they begin with alike is decoded once.
-        """
-        given = listed("texts", texts, "token ids of each text")
-        prompts, context = [self.prompt_tokens(tokens) for tokens in given], self._context
-        return self._worker.submit(Job(lambda: rows_after(context, prompts, visit), self))
-
-    def prompt_tokens(self, prompt: Prompt) -> list[int]:
-        """The token ids that a prompt becomes: what `generate` would process for it.
-
-        Args:
-            prompt: a text, or token ids as they are. A text's special tokens are read as such,
-                and one that begins with the token that begins a text ("<s>Hello") has it once.
-                Token ids that have it twice are taken as they are, with a warning.
-
-        Raises:
-            ValueError: it has no token, or one outside the vocabulary.
-            TypeError: it is neither a text nor token ids.
-            ContextFull: it is longer than the context.
-            ClosedError: the session was closed.
-        """
-        self.must_be_open()
-        if isinstance(prompt, str):
-            must_be_short(self.model, prompt, self.n_ctx)
-            tokens = self.model.tokenize(prompt, add_special=True, parse_special=True)
-        else:
-            _must_be_no_chat(prompt)
-            tokens = self.model.vocabulary.check_all(
-                prompt, "a prompt is a text or a list of token ids"
-            )
-        if not tokens and self.model.bos is not None:
-            tokens = [self.model.bos]
-        if not tokens:
-            raise ValueError(
-                "the prompt is empty, and this model has no token that begins a text. "
-                "Give at least one character."
-            )
-        if len(tokens) > self.n_ctx:
-            raise ContextFull(
-                f"the prompt has {len(tokens)} tokens, but the context has room for {self.n_ctx}. "
-                "Open the session with a larger n_ctx, or shorten the prompt."
-            )
-        warn_of_two(self.model, tokens)
-        return tokens
-
-    def empty_trace(self, prompt: Prompt, *, top: int = 64) -> Trace:
-        """A Trace of a prompt without a step: what an exploration goes on from.
-
-        Raises: as `prompt_tokens`.
-        """
-        return self._new_trace(self.prompt_tokens(prompt), Chain(), None, top)
-
-    def _new_trace(self, tokens: list[int], chain: Chain, seed: int | None, top: int) -> Trace:
-        return Trace(
-            prompt_tokens=tokens,
-            chain=chain,
-            seed=seed,
-            top=min(whole("top", top, 1, MAX_TOP), self.model.n_vocab),
-            piece=piece_of(self.model),
-            model_name=self.model.source,
-            model_id=self.model.id,
-        )
+def _top(session: Session, top: int) -> int:
+    return min(whole("top", top, 1, MAX_TOP), session.model.n_vocab)
 
 
 def _must_be_no_chat(prompt: object) -> None:
@@ -379,3 +148,20 @@ def _must_be_no_chat(prompt: object) -> None:
             "a prompt is a text or a list of token ids, and this is a chat. "
             "session.chat answers one, and model.render_chat(messages).tokens is its prompt."
         )
+
+
+def _fork_of(session: Session, request: BranchRequest) -> tuple[int, int]:
+    """The step and the token of a branch, checked."""
+    parent = request.trace
+    if not isinstance(parent, Trace):
+        raise TypeError(f"a branch goes off from a Trace, not {type(parent).__name__}.")
+    if not len(parent):
+        raise ValueError("the trace has no steps to go off from: generate some tokens first.")
+    if parent.first_step and parent.seed is not None:
+        raise ValueError(
+            f"the trace is a part of another, from its step {parent.first_step} on, so its "
+            "draws have moved. Branch off the whole trace, at the step as that counts it."
+        )
+    step = whole("step", request.step, 0, len(parent) - 1)
+    parent.must_be_of(session.model)
+    return step, one_token(session.model, request.token)

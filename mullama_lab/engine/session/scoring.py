@@ -9,96 +9,101 @@ that `generate` goes on from, the same for every text.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence, Sized
+from typing import TYPE_CHECKING
 
 from mullama_lab.engine.loop.choices import Choices
-from mullama_lab.engine.loop.scoring import logprobs_after, score
+from mullama_lab.engine.loop.given import Rows, Scored, log_total_of
+from mullama_lab.engine.loop.lane import Logits, Place
 from mullama_lab.engine.loop.spread import Prompt
 from mullama_lab.engine.options import listed
-from mullama_lab.engine.session.runs import SessionRuns
+from mullama_lab.engine.session import cells
+from mullama_lab.engine.session.runs import new_trace
 from mullama_lab.engine.stages import Chain
+from mullama_lab.engine.text import Text
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.vocabulary.too_long import must_be_short
-from mullama_lab.engine.worker import Job
+from mullama_lab.engine.worker import Together
 from mullama_lab.errors import ContextFull
 from mullama_lab.glyphs import brief
 
+if TYPE_CHECKING:
+    from mullama_lab.engine.session.session import Session
 
-class SessionScoring(SessionRuns):
-    """The scores of a session."""
 
-    def score(self, text: Prompt, *, given: Prompt | None = None, top: int = 64) -> Trace:
-        """How likely the model finds a given text: a Trace with a step for each of its tokens.
+def scored(session: Session, text: Prompt, given: Prompt | None, top: int) -> Trace:
+    """What `Session.score` does."""
+    if given is None:
+        tokens = session.prompt_tokens(text)
+        prompt, tokens = tokens[:1], tokens[1:]
+    else:
+        prompt, (tokens,) = tokens_after(session, given, [text])
+    trace = new_trace(session, prompt, Chain(), None, top)
+    session.last_trace = trace
+    if tokens:
+        lane = Scored(session.model, trace, tokens, session)
+        with lane.stopped_on_error():
+            session._worker.submit(lane)
+            lane.result()
+    else:
+        trace.finish_reason = "scored"
+    return trace
 
-        Without a prompt, the text's first token has nothing before it and becomes the trace's
-        prompt. Sequence 0 holds the text afterwards. Ctrl-C stops it; the steps there were are in
-        `session.last_trace`.
 
-            session.score(" Paris", given="The capital of France is").logprob.sum()
+def chosen(session: Session, prompt: Prompt, candidates: Iterable[Prompt]) -> Choices:
+    """What `Session.choose` does."""
+    given = _checked(candidates)
+    tokens, texts = tokens_after(session, prompt, given)
+    _must_differ(given, texts)
+    logprobs = _logprobs_after(session, tokens, texts)
+    spelled = [_spelled(session, ids) for ids in texts]
+    names = [
+        one if isinstance(one, str) else data.decode("utf-8", "replace")
+        for one, data in zip(given, spelled)
+    ]
+    return Choices.of(names, texts, logprobs, [len(data) for data in spelled])
 
-        Args:
-            text: a text, or token ids as they are.
-            given: the prompt before it, not decoded again where the cache has it. Both are
-                tokenised together and cut where the prompt's tokens end; spaces at its end go to
-                the text. Where a token would lie across the seam, each is tokenised alone.
-            top: how many alternatives to record for each token.
 
-        Raises:
-            ContextFull: the text does not fit.
-            Stopped: another thread stopped the session meanwhile.
-            ClosedError: the session was closed.
-        """
-        if given is None:
-            tokens = self.prompt_tokens(text)
-            prompt, tokens = tokens[:1], tokens[1:]
-        else:
-            prompt, (tokens,) = tokens_after(self, given, [text])
-        trace = self._new_trace(prompt, Chain(), None, top)
-        context, model = self._context, self.model
-        job = Job(lambda: score(context, model, trace, tokens), self)
-        with job.stopped_on_error():
-            self._worker.submit(job)
-            self.last_trace = trace
-            job.result()
-        return trace
+def _logprobs_after(
+    session: Session, prompt: Sequence[int], texts: Sequence[Sequence[int]]
+) -> list[list[float]]:
+    """The log-probability of each token of each text after one prompt, in nats.
 
-    def choose(self, prompt: Prompt, candidates: Iterable[Prompt]) -> Choices:
-        """How likely each of some texts is after a prompt, side by side.
+    The prompt is decoded once, and of each text all but its last token.
+    """
+    found: list[list[float]] = [[] for _ in texts]
 
-            session.choose("The capital of France is", [" Paris", " Lyon", " a city"]).best.text
+    def first(row: Logits) -> None:
+        total = log_total_of(row)
+        for place, text in enumerate(texts):
+            found[place].append(float(row[text[0]]) - total)
 
-        The prompt is decoded once. Each candidate has what `score(candidate, given=prompt)` gives
-        it, up to the noise in the logits that another size of batch brings. Ctrl-C stops it.
+    def reader(place: int) -> Callable[[Logits], None]:
+        def read(row: Logits) -> None:
+            token = texts[place][len(found[place])]
+            found[place].append(float(row[token]) - log_total_of(row))
 
-        Args:
-            prompt: a text, or token ids as they are.
-            candidates: texts, or token ids as they are: at least one, none empty, none twice.
+        return read
 
-        Raises:
-            ValueError: there is no candidate, an empty one, or one twice.
-            TypeError: candidates are no list of texts or token ids.
-            ContextFull: the prompt with a candidate does not fit.
-            Stopped: another thread stopped the session meanwhile.
-            ClosedError: the session was closed.
-        """
-        given = _checked(candidates)
-        tokens, texts = tokens_after(self, prompt, given)
-        _must_differ(given, texts)
-        context = self._context
-        job = Job(lambda: logprobs_after(context, tokens, texts), self)
-        with job.stopped_on_error():
-            self._worker.submit(job)
-            logprobs = job.result()
-        spelled = [_spelled(self, ids) for ids in texts]
-        names = [
-            one if isinstance(one, str) else data.decode("utf-8", "replace")
-            for one, data in zip(given, spelled)
-        ]
-        return Choices.of(names, texts, logprobs, [len(data) for data in spelled])
+    lanes = []
+    for place, tokens in enumerate(texts):
+        if len(tokens) > 1:
+            text = Text(prompt)
+            text.extend(tokens[:-1], generated=True)
+            lanes.append(Rows(text, reader(place), session, place=Place.ANY, first_row=len(prompt)))
+    together = Together(lanes)
+    row_lane = Rows(Text(prompt), first, session, place=Place.ANY)
+    with row_lane.stopped_on_error():
+        session._worker.submit(row_lane)
+        row_lane.result()
+    with cells.kept(session, row_lane.sequence), together.stopped_on_error():
+        together.submit_to(session._worker)
+        together.result()
+    return found
 
 
 def tokens_after(
-    session: SessionScoring, prompt: Prompt, texts: Sequence[Prompt]
+    session: Session, prompt: Prompt, texts: Sequence[Prompt]
 ) -> tuple[list[int], list[list[int]]]:
     """The tokens of a prompt, and those of each text after it.
 
@@ -125,7 +130,7 @@ def tokens_after(
     return tokens, found
 
 
-def _after(session: SessionScoring, prompt: Prompt, tokens: list[int], text: Prompt) -> list[int]:
+def _after(session: Session, prompt: Prompt, tokens: list[int], text: Prompt) -> list[int]:
     model = session.model
     if not isinstance(text, str):
         return model.vocabulary.check_all(text, "a text is a str or a list of token ids")
@@ -143,7 +148,7 @@ def _after(session: SessionScoring, prompt: Prompt, tokens: list[int], text: Pro
     return found
 
 
-def _spelled(session: SessionScoring, tokens: Iterable[int]) -> bytes:
+def _spelled(session: Session, tokens: Iterable[int]) -> bytes:
     return b"".join(map(session.model.piece, tokens))
 
 

@@ -1,87 +1,190 @@
 """Session: one llama.cpp context, and the thread that owns it.
 
-Every call that touches the context is a job on the session's worker, so any thread may call
-any method; calls queue. A wait that Ctrl-C interrupts stops its job first, and the session
-stays usable.
+Whatever touches the context is done by the session's worker, so any thread may call any method.
+What is generated runs side by side, as far as there are sequences and room. A wait that Ctrl-C
+interrupts stops what it waits for first, and the session stays usable.
+
+Here is what can be asked; `request.py` has the parameters, `runs.py`, `scoring.py`, `cells.py`
+and `file.py` do it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from time import monotonic
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from mullama_lab.engine.loop.run import Run
+import numpy as np
+from numpy.typing import NDArray
+
+from mullama_lab.engine.cache.cache import MOMENT
+from mullama_lab.engine.cache.ledger import Ledger
+from mullama_lab.engine.handle import ContextOwner
+from mullama_lab.engine.loop.choices import Choices
+from mullama_lab.engine.loop.given import LastRow, Rows
+from mullama_lab.engine.loop.lane import Logits, Place
+from mullama_lab.engine.loop.news import call_logged, must_be_callable
+from mullama_lab.engine.loop.run import Run, Runs
+from mullama_lab.engine.loop.scheduler import Errand, Scheduler
+from mullama_lab.engine.loop.spread import Prompt
 from mullama_lab.engine.loop.stream import Stream
-from mullama_lab.engine.options import Stop
-from mullama_lab.engine.session import file
-from mullama_lab.engine.session.branches import SessionBranches
-from mullama_lab.engine.session.conversation import Conversation, Messages, chat_tokens
+from mullama_lab.engine.native.context import StopFlag
+from mullama_lab.engine.options import listed
+from mullama_lab.engine.session import cells, file
+from mullama_lab.engine.session.conversation import Conversation, chat_tokens
 from mullama_lab.engine.session.file import SavedSession
-from mullama_lab.engine.stages.schedule import ChainOrSchedule
+from mullama_lab.engine.session.opening import open_cache
+from mullama_lab.engine.session.request import (
+    BranchRequest,
+    ChatRequest,
+    ManyBranches,
+    ManyRequests,
+    Request,
+    takes,
+)
+from mullama_lab.engine.session.runs import (
+    branch_of,
+    branches_of,
+    new_trace,
+    prompt_tokens,
+    run_of,
+    runs_of,
+)
+from mullama_lab.engine.session.scoring import chosen, scored
+from mullama_lab.engine.session.settings import Settings
+from mullama_lab.engine.stages import Chain
+from mullama_lab.engine.text import Text
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
+from mullama_lab.engine.worker import Together, Work
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
 
 S = TypeVar("S", bound="Session")
+T = TypeVar("T")
 
 
-class Session(SessionBranches):
+class Session(ContextOwner):
     """One context of a model: its cache, and a worker thread that makes every call on it.
 
-    Args:
-        model: an open Model.
-        n_ctx: tokens the context has room for, in all sequences together; None takes what the
-            model was trained with, at most 4096. With kv_unified=False each sequence has an
-            equal part of it, which `session.n_ctx` names.
-        n_batch: tokens a prompt is processed in at once, at least n_seq_max; Stop acts between
-            them on a GPU.
-        n_ubatch: tokens llama.cpp computes at once, at most n_batch.
-        n_threads: None takes the physical cores but one. llama.cpp's threads wait for each other
-            in a busy loop, so when a browser wants one of their cores all of them stall; on a
-            machine that does nothing else, taking every core is faster.
-        n_seq_max: sequences the cache can hold, and so how many texts are generated at once;
-            None is 8, or 1 with kv_unified=False.
-        flash_attention: "auto", "on" or "off".
-        kv_type: type of the cache, such as "f16" or "q8_0", or one for keys and one for values.
-        kv_unified: one buffer for all sequences, so that they can share a prefix.
+    `model.session(...)` opens one and explains the settings.
 
-    Raises:
-        ValueError: an option is out of range, or the cache would not fit in memory.
-        ModelLoadError: llama.cpp refused the options.
+    Sequence 0 of the cache is where `generate` works unless told otherwise. `fork` makes others,
+    which are yours until you remove them. Branches and `generate_many` work in whichever sequence
+    is free, and leave there what they decoded; later work may take it over, and sequence 0 too.
+
+    Attributes:
+        settings: those it was opened with, by name.
+        run, last_trace, last_traces: what was asked for last.
+        tree: that it was loaded with, or saved with last. saved: the file it was loaded from.
     """
 
-    tree: Tree | None = None  # that it was loaded with, or saved with last
-    saved: SavedSession | None = None  # the file it was loaded from
+    tree: Tree | None = None
+    saved: SavedSession | None = None
 
-    def chat(
-        self,
-        messages: Messages,
-        chain: ChainOrSchedule = None,
-        *,
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        continue_final: bool = False,
-        parse_special: bool = False,
-        max_tokens: int = 512,
-        seed: int | None = None,
-        stop: Stop = (),
-        top: int = 64,
-        sequence: int = 0,
-    ) -> Trace:
+    def __init__(self, model: Model, settings: Settings | None = None) -> None:
+        settings = (settings or Settings()).checked(model)
+        self.model = model
+        self.last_trace: Trace | None = None
+        self.last_traces: list[Trace] = []
+        self.run: Run | None = None
+        self._watchers: list[Callable[[Run], None]] = []
+        self.settings: Mapping[str, Any] = settings.as_mapping()
+        stop = StopFlag()
+        with model._memory.in_use():
+            cache = self._cache = open_cache(model, settings, stop)
+            self.n_ctx, self.n_seq_max = cache.n_ctx, cache.sequences.n_max
+            self._own(
+                cache,
+                stop,
+                Scheduler(cache),
+                what="session",
+                opened_by="model.session()",
+                caller="a Custom stage",
+            )
+
+    # Generating.
+
+    @takes(Request)
+    def generate(self, request: Request) -> Trace:
+        """Generate from a prompt and give the Trace.
+
+        Ctrl-C (the kernel's interrupt) stops it, also during prompt processing, and raises
+        KeyboardInterrupt; what there was is in `session.last_trace`, and the session stays
+        usable.
+
+        The same call gives the same text, as long as nothing else runs in the session or is left
+        in its cache: `trace.canonical` says of which steps that is so. What was generated and is
+        given again as a prompt is computed with another rounding; `reproducible=True` of
+        `model.session` has none of these differences.
+
+        Raises:
+            ContextFull: the prompt does not fit.
+            NoCandidates: the chain removed every token.
+            StageFailed: a Custom stage raised or returned something unusable.
+            ClosedError: the session was closed.
+        """
+        return self._see_through(run_of(self, request))
+
+    @takes(Request)
+    def stream(self, request: Request) -> Stream:
+        """Generate and yield each Step as it comes, in a `for` or an `async for`.
+
+            for step in session.stream("Once upon a time"):
+                print(step.text, end="")
+
+        What a step adds to the text can be printed: joined it is the trace's text. So a step
+        comes when it is known whether a stop string begins in it.
+
+        It begins with the first step that is asked for; leaving the loop, or cancelling the task
+        that waits in it, stops it. The errors are those of `generate`.
+        """
+        return Stream(run_of(self, request), self._launched)
+
+    @takes(Request)
+    def start(self, request: Request) -> Run:
+        """Begin to generate and return a Run at once; see `generate`."""
+        return self._launched(run_of(self, request))
+
+    @takes(ManyRequests)
+    def generate_many(self, request: ManyRequests) -> list[Trace]:
+        """Generate several texts side by side, in one batch of sequences.
+
+        A prompt is processed once for all that begin with it. A prompt, a chain or a seed given
+        alone goes with all; a list has one for each:
+
+            session.generate_many("Once upon a time", chain, seeds=range(8))
+            session.generate_many(["Yes", "No"], [TopK(40), MinP(0.1)], seeds=7)
+
+        As many run at once as the session has sequences (n_seq_max) that may be overwritten, and
+        as fit in the cache with all of their max_tokens; the others follow. Each draws what it
+        would draw alone, up to the noise in the logits that another size of batch brings.
+
+        Raises:
+            ValueError: the lists differ in length, or one is empty.
+            MullamaError: what made the first of them fail; the others are in
+                `session.last_traces`, in the order of the prompts.
+        """
+        return self._see_all_through(runs_of(self, request))
+
+    @takes(ManyRequests)
+    def start_many(self, request: ManyRequests) -> Runs:
+        """Begin `generate_many` and return its Runs at once."""
+        return self._launched_many(runs_of(self, request))
+
+    # Chats.
+
+    @takes(ChatRequest)
+    def chat(self, request: ChatRequest) -> Trace:
         """Answer a conversation, laid out by the model's own chat template.
 
         What people and tools say is plain text: "<|im_end|>" in a message ends nothing.
         `conversation` keeps the messages for you; `model.render_chat` shows what the model reads.
-
-        Args:
-            messages: dicts such as {"role": "user", "content": "Hello"}, or what
-                `model.render_chat` gave, which takes variables for the template too.
-            tools: JSON schemas of functions, as the template expects them.
-            continue_final: go on with the last message instead of answering it.
-            parse_special: read the names of special tokens in messages as these tokens.
-            chain, max_tokens, seed, stop, top, sequence: as in `generate`.
 
         Raises:
             TypeError: messages are no list of dicts with a role.
@@ -89,68 +192,18 @@ class Session(SessionBranches):
             ModelError: the template failed, as on a message without its content.
             ContextFull: the conversation does not fit. What else `generate` raises, this does.
         """
-        tokens = chat_tokens(self, messages, tools, continue_final, parse_special)
-        return self.generate(
-            tokens,
-            chain,
-            max_tokens=max_tokens,
-            seed=seed,
-            stop=stop,
-            top=top,
-            sequence=sequence,
-        )
+        return self._see_through(run_of(self, request.for_tokens(chat_tokens(self, request))))
 
-    def stream_chat(
-        self,
-        messages: Messages,
-        chain: ChainOrSchedule = None,
-        *,
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        continue_final: bool = False,
-        parse_special: bool = False,
-        max_tokens: int = 512,
-        seed: int | None = None,
-        stop: Stop = (),
-        top: int = 64,
-        sequence: int = 0,
-    ) -> Stream:
+    @takes(ChatRequest)
+    def stream_chat(self, request: ChatRequest) -> Stream:
         """Answer a conversation and yield each Step as it comes; see `chat` and `stream`."""
-        tokens = chat_tokens(self, messages, tools, continue_final, parse_special)
-        return self.stream(
-            tokens,
-            chain,
-            max_tokens=max_tokens,
-            seed=seed,
-            stop=stop,
-            top=top,
-            sequence=sequence,
-        )
+        run = run_of(self, request.for_tokens(chat_tokens(self, request)))
+        return Stream(run, self._launched)
 
-    def start_chat(
-        self,
-        messages: Messages,
-        chain: ChainOrSchedule = None,
-        *,
-        tools: Sequence[Mapping[str, Any]] | None = None,
-        continue_final: bool = False,
-        parse_special: bool = False,
-        max_tokens: int = 512,
-        seed: int | None = None,
-        stop: Stop = (),
-        top: int = 64,
-        sequence: int = 0,
-    ) -> Run:
+    @takes(ChatRequest)
+    def start_chat(self, request: ChatRequest) -> Run:
         """Begin to answer a conversation and return a Run at once; see `chat`."""
-        tokens = chat_tokens(self, messages, tools, continue_final, parse_special)
-        return self.start(
-            tokens,
-            chain,
-            max_tokens=max_tokens,
-            seed=seed,
-            stop=stop,
-            top=top,
-            sequence=sequence,
-        )
+        return self._launched(run_of(self, request.for_tokens(chat_tokens(self, request))))
 
     def conversation(
         self,
@@ -179,6 +232,305 @@ class Session(SessionBranches):
         return Conversation(
             self, system, tools=tools, sequence=sequence, template_variables=template_variables
         )
+
+    # Branches.
+
+    @takes(BranchRequest)
+    def branch(self, request: BranchRequest) -> Trace:
+        """Go on from another token than the one a generation chose, and give the new Trace.
+
+        The new trace has the same prompt. Its steps before `step` are those of `trace`; step
+        `step` is the given token (`forced` says so), with the numbers that the row there gives
+        it: its `logprob_after` is minus infinity if the chain had removed it. The steps after it
+        draw with the same seed at the same numbers, so what differs is caused by the token.
+
+        Where the cache still holds the tokens before it, one token is decoded; one more where
+        the record does not have the token, or has a stage (mirostat, adaptive-p) that must learn
+        from it. Ctrl-C stops it as it stops `generate`.
+
+        Raises:
+            ValueError: the step is out of range, the token is outside the vocabulary, is not one
+                token, or has no probability at all there, or the trace is of another model.
+            ContextFull: the tokens do not fit beside those of the sequences that are kept.
+            ClosedError: the session was closed.
+        """
+        return self._see_through(branch_of(self, request))
+
+    @takes(BranchRequest)
+    def start_branch(self, request: BranchRequest) -> Run:
+        """Begin a branch and return its Run at once; see `branch`."""
+        return self._launched(branch_of(self, request))
+
+    @takes(ManyBranches)
+    def branch_many(self, request: ManyBranches) -> list[Trace]:
+        """Several branches, side by side in one batch of sequences as in `generate_many`.
+
+        Raises:
+            ValueError: the lists differ in length, or one is empty; or as `branch`.
+        """
+        return self._see_all_through(branches_of(self, request))
+
+    @takes(ManyBranches)
+    def start_branches(self, request: ManyBranches) -> Runs:
+        """Begin `branch_many` and return its Runs at once."""
+        return self._launched_many(branches_of(self, request))
+
+    def on_start(self, callback: Callable[[Run], None]) -> Callable[[], None]:
+        """Call `callback(run)` for each Run that is asked for from now on, on the thread that asks.
+
+        That is when it is queued, so other work may still come before it. Those of `generate`,
+        `stream`, `chat` and `branch` count too; several side by side (`generate_many`,
+        `branch_many`) and `score` do not. What the callback raises is logged and stops nothing.
+
+        Returns:
+            what undoes it, however often it is called.
+
+        Raises:
+            TypeError: it cannot be called.
+        """
+        must_be_callable(callback, "Run")
+        self._watchers.append(callback)
+
+        def undo() -> None:
+            with suppress(ValueError):
+                self._watchers.remove(callback)
+
+        return undo
+
+    # Given texts.
+
+    def score(self, text: Prompt, *, given: Prompt | None = None, top: int = 64) -> Trace:
+        """How likely the model finds a given text: a Trace with a step for each of its tokens.
+
+        Without a prompt, the text's first token has nothing before it and becomes the trace's
+        prompt. Sequence 0 holds the text afterwards, or another one where 0 was at work. Ctrl-C
+        stops it; the steps there were are in `session.last_trace`.
+
+            session.score(" Paris", given="The capital of France is").logprob.sum()
+
+        Args:
+            text: a text, or token ids as they are.
+            given: the prompt before it, not decoded again where the cache has it. Both are
+                tokenised together and cut where the prompt's tokens end; spaces at its end go to
+                the text. Where a token would lie across the seam, each is tokenised alone.
+            top: how many alternatives to record for each token.
+
+        Raises:
+            ContextFull: the text does not fit.
+            Stopped: another thread stopped the session meanwhile.
+            ClosedError: the session was closed.
+        """
+        return scored(self, text, given, top)
+
+    def choose(self, prompt: Prompt, candidates: Iterable[Prompt]) -> Choices:
+        """How likely each of some texts is after a prompt, side by side.
+
+            session.choose("The capital of France is", [" Paris", " Lyon", " a city"]).best.text
+
+        The prompt is decoded once. Each candidate has what `score(candidate, given=prompt)` gives
+        it, up to the noise in the logits that another size of batch brings. Ctrl-C stops it.
+
+        Args:
+            prompt: a text, or token ids as they are.
+            candidates: texts, or token ids as they are: at least one, none empty, none twice.
+
+        Raises:
+            ValueError: there is no candidate, an empty one, or one twice.
+            TypeError: candidates are no list of texts or token ids.
+            ContextFull: the prompt with a candidate does not fit.
+            Stopped: another thread stopped the session meanwhile.
+            ClosedError: the session was closed.
+        """
+        return chosen(self, prompt, candidates)
+
+    def logits(self, prompt: Prompt, *, sequence: int | None = None) -> NDArray[np.float32]:
+        """The row of logits after a prompt, float32 of shape (n_vocab,).
+
+        Args:
+            prompt: a text, or token ids as they are.
+            sequence: where in the cache to work; it holds the prompt afterwards. None is
+                sequence 0, or a free one while a text is generated there.
+
+        Raises:
+            ContextFull: the prompt does not fit.
+            Stopped: another thread stopped the session meanwhile.
+            ClosedError: the session was closed.
+        """
+        return self.start_logits(prompt, sequence=sequence).result_or_stop()
+
+    def start_logits(
+        self, prompt: Prompt, *, sequence: int | None = None
+    ) -> Work[NDArray[np.float32]]:
+        """Begin to compute the row of logits after a prompt; `.result()` waits for it.
+
+        Raises:
+            ContextFull: the prompt is longer than the context. What else `logits` raises comes
+                from `.result()`.
+            ClosedError: the session was closed.
+        """
+        place = Place.HOME if sequence is None else self._check_sequence(sequence)
+        lane = LastRow(Text(self.prompt_tokens(prompt)), self, place=place)
+        self._worker.submit(lane)
+        return lane
+
+    def start_rows(
+        self,
+        texts: Iterable[Sequence[int]],
+        visit: Callable[[int, NDArray[np.float32]], None],
+        *,
+        n_prompt: int | None = None,
+    ) -> Work[None]:
+        """Begin to compute the row of logits after each of several texts, side by side.
+
+        `visit(place, row)` is called on the session's thread; a row is gone after its visit.
+
+        Args:
+            texts: token ids of each, at least one. What they begin with alike is decoded once.
+            n_prompt: how many tokens at the beginning of each are a prompt, where the others were
+                generated or tried; None is all.
+        """
+        given = listed("texts", texts, "token ids of each text")
+        lanes = []
+        for place, tokens in enumerate(map(self.prompt_tokens, given)):
+            text = Text(tokens[:n_prompt])
+            text.extend(tokens[len(text) :], generated=True)
+            lanes.append(Rows(text, _visitor(visit, place), self, place=Place.ANY))
+        together = Together(lanes)
+        together.submit_to(self._worker)
+        return together
+
+    def visit_rows(
+        self, tokens: Sequence[int], first: int, visit: Callable[[int, Logits], None]
+    ) -> None:
+        """Call `visit(place, row)` with the row after each token of a text, from place `first` on.
+
+        All in one batch, on the session's thread; a row is gone after its visit. Sequence 0 holds
+        the text afterwards.
+
+        Raises:
+            ContextFull: the text does not fit.
+        """
+        places = iter(range(first, len(tokens)))
+        lane = Rows(Text(tokens), lambda row: visit(next(places), row), self, first_row=first)
+        with lane.stopped_on_error():
+            self._worker.submit(lane)
+            lane.result()
+
+    def prompt_tokens(self, prompt: Prompt) -> list[int]:
+        """The token ids that a prompt becomes: what `generate` would process for it.
+
+        Args:
+            prompt: a text, or token ids as they are. A text's special tokens are read as such,
+                and one that begins with the token that begins a text ("<s>Hello") has it once.
+                Token ids that have it twice are taken as they are, with a warning.
+
+        Raises:
+            ValueError: it has no token, or one outside the vocabulary.
+            TypeError: it is neither a text nor token ids.
+            ContextFull: it is longer than the context.
+            ClosedError: the session was closed.
+        """
+        return prompt_tokens(self, prompt)
+
+    def empty_trace(self, prompt: Prompt, *, top: int = 64) -> Trace:
+        """A Trace of a prompt without a step: what an exploration goes on from.
+
+        Raises: as `prompt_tokens`.
+        """
+        return new_trace(self, self.prompt_tokens(prompt), Chain(), None, top)
+
+    # The cache.
+
+    @property
+    def tokens(self) -> NDArray[np.int32]:
+        """The tokens the cache holds in sequence 0."""
+        return np.array(self._cache.sequences[0].text.tokens, np.int32)
+
+    @property
+    def sequences(self) -> Mapping[int, NDArray[np.int32]]:
+        """The tokens of each sequence in the cache, int32 of shape (n,), by its id; read-only.
+
+        A recurrent model that is stopped while it decodes loses every state. Sequences that you
+        keep still have their tokens then, which are decoded again when they are next needed.
+        """
+        return MappingProxyType(
+            {
+                sequence: np.array((held.lost or held.text).tokens, np.int32)
+                for sequence, held in sorted(self._cache.sequences.held.items())
+                if held.text or held.kept or sequence == 0
+            }
+        )
+
+    @property
+    def n_cells(self) -> int:
+        """Cells of the cache in use: a token that sequences share takes one, not one for each."""
+        return self._cache.sequences.n_cells
+
+    @property
+    def ledger(self) -> Ledger:
+        """What was decoded, and what was not, since the session was opened."""
+        return self._cache.ledger
+
+    @property
+    def n_decoded(self) -> int:
+        """How many tokens were decoded since the session was opened."""
+        return self._cache.n_decoded
+
+    @property
+    def n_threads(self) -> int:
+        """How many threads decode."""
+        return int(self.settings["n_threads"])
+
+    def fork(self, sequence: int = 0, *, n_tokens: int | None = None) -> int:
+        """A new sequence that begins like another one; its id.
+
+        They share the cells of what they have in common, and nothing is decoded. Where a cache
+        cannot share (kv_unified=False) or cannot be cut (a recurrent model, at another place
+        than its end), the tokens are decoded again, and `session.ledger` says so.
+
+        Args:
+            sequence: the one to begin like.
+            n_tokens: how many of its tokens; None is all of them.
+
+        Raises:
+            ValueError: there is no such sequence, or it has fewer tokens.
+            SessionError: n_seq_max sequences are in use.
+            ContextFull: tokens must be decoded again, and do not fit beside the other sequence.
+        """
+        return cells.fork(self, sequence, n_tokens)
+
+    def rewind(self, n_tokens: int, *, sequence: int = 0) -> None:
+        """Let a sequence keep its first tokens and forget the rest.
+
+        A recurrent model cannot forget a tail: its tokens are decoded again then.
+
+        Raises:
+            ValueError: there is no such sequence, or it has fewer tokens.
+        """
+        cells.rewind(self, sequence, n_tokens)
+
+    def remove(self, sequence: int) -> None:
+        """Forget a sequence; its id may be given again. Sequence 0 becomes empty.
+
+        Raises:
+            ValueError: there is no such sequence.
+        """
+        cells.remove(self, sequence)
+
+    def reset(self) -> None:
+        """Empty the cache: no sequence but 0 is left."""
+        self._errand(self._cache.forget)
+
+    def give_way(self) -> None:
+        """Let generation wait for a moment before its next token: a person is moving something.
+
+        For a kernel, a server and a browser that must follow a hand on one machine. It does
+        nothing where decoding leaves them two cores, and costs at most 0.1 s a token.
+        """
+        if self.n_threads > (os.cpu_count() or 1) - 2:
+            self._cache.way_until = monotonic() + MOMENT
+
+    # Files.
 
     def save(self, path: str | Path, tree: Tree | None = None) -> SavedSession:
         """Write what the session holds into one file, which `Session.load` opens again.
@@ -212,9 +564,9 @@ class Session(SessionBranches):
         Args:
             path: a file that `save` wrote.
             model: the model it was saved with, wherever its file is now.
-            settings: those of Session that shall differ: n_threads, n_batch and n_ubatch may, and
-                n_ctx and n_seq_max may be larger. The threads are not those of the saved one,
-                which may have been on another machine.
+            settings: those of `model.session` that shall differ: n_threads, n_batch and n_ubatch
+                may, and n_ctx and n_seq_max may be larger. The threads are not those of the saved
+                one, which may have been on another machine.
 
         Raises:
             SessionMismatch: the model is another one, or a setting cannot be that.
@@ -229,3 +581,45 @@ class Session(SessionBranches):
             return f"<Session of {self.model.name}: closed>"
         used = self.n_cells
         return f"<Session of {self.model.name}: {used} of {self.n_ctx} tokens cached, open>"
+
+    # For the modules beside this one.
+
+    def _launched(self, run: Run) -> Run:
+        """Have a Run begin."""
+        self.must_be_open()
+        self.run, self.last_trace = run, run.trace  # a Custom stage of it may ask for them
+        self._worker.submit(run._lane)
+        for watch in list(self._watchers):
+            call_logged(watch, run)
+        return run
+
+    def _launched_many(self, runs: Runs) -> Runs:
+        self.must_be_open()
+        self.last_traces = runs.traces
+        runs._lanes.submit_to(self._worker)
+        return runs
+
+    def _see_through(self, run: Run) -> Trace:
+        """Have a Run begin and wait for its end; what interrupts that stops it."""
+        with run._lane.stopped_on_error():
+            return self._launched(run).wait()
+
+    def _see_all_through(self, runs: Runs) -> list[Trace]:
+        with runs._lanes.stopped_on_error():
+            return self._launched_many(runs).wait()
+
+    def _errand(self, do: Callable[[], T], sequence: int | None = None) -> T:
+        """Do something with a sequence, or with all of the cache, when it is not at work."""
+        self.must_be_open()
+        errand = Errand(do, self, sequence=sequence)
+        self._worker.submit(errand)
+        return errand.result_or_stop()
+
+    def _check_sequence(self, sequence: int) -> int:
+        return cells.checked_sequence(self, sequence)
+
+
+def _visitor(
+    visit: Callable[[int, NDArray[np.float32]], None], place: int
+) -> Callable[[NDArray[np.float32]], None]:
+    return lambda row: visit(place, row)

@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mullama_lab.engine.cache.cuts import Made
 from mullama_lab.engine.cache.sequences import Held
 from mullama_lab.engine.native.state import STATE_VERSION
 from mullama_lab.engine.options import flag, kv_types, whole
+from mullama_lab.engine.text import Text
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
 from mullama_lab.errors import SessionFileError, SessionMismatch
@@ -34,7 +36,9 @@ SETTINGS = {
     "flash_attention": str,
     "kv_type": list,
     "kv_unified": bool,
+    "reproducible": bool,
 }
+NEWER = {"reproducible": False}  # settings that older files do not name
 ANY_VALUE = ("n_batch", "n_ubatch", "n_threads")  # settings that the cache does not depend on
 AT_LEAST = ("n_ctx", "n_seq_max")  # settings that may grow
 
@@ -58,7 +62,7 @@ class Contents:
         """Arrays and plain values, for a file."""
         arrays: dict[str, NDArray[Any]] = {"state": self.state}
         for sequence, held in self.held.items():
-            arrays[f"{TOKENS}{sequence}"] = np.array(held.tokens, np.int32)
+            arrays[f"{TOKENS}{sequence}"] = np.array(held.text.tokens, np.int32)
         for name, thing in (("trace", self.trace), ("tree", self.tree)):
             if thing is not None:
                 arrays[name] = np.frombuffer(json.dumps(thing.to_dict()).encode(), np.uint8)
@@ -112,7 +116,14 @@ def unpacked(name: str, arrays: Arrays, about: Mapping[str, Any]) -> Contents:
 
 
 def _plain(held: Held) -> dict[str, Any]:
-    return {"spans": held.spans, "is_mine": held.is_mine, "kept": held.kept}
+    return {
+        "spans": held.spans,
+        "is_mine": held.is_mine,
+        "kept": held.kept,
+        "segments": [(len(part.tokens), part.generated) for part in held.text.segments],
+        "prompt_end": held.made.prompt_end,
+        "n_canonical": held.made.n_canonical,
+    }
 
 
 def _held(arrays: Arrays, sequence: str, plain: Mapping[str, Any]) -> Held:
@@ -123,14 +134,25 @@ def _held(arrays: Arrays, sequence: str, plain: Mapping[str, Any]) -> Held:
     ]
     if sum(n for _, n in spans) != len(tokens):
         raise ValueError(f"the cells of sequence {sequence} are not as many as its tokens")
-    return Held(tokens, spans, bool(plain["is_mine"]) and bool(spans), bool(plain["kept"]))
+    text, rest = Text(), tokens
+    for n, generated in plain.get("segments", [(len(tokens), False)] if tokens else []):
+        n = whole("a segment", n, 1, len(rest))
+        text.extend(rest[:n], generated=bool(generated))
+        rest = rest[n:]
+    if rest:
+        raise ValueError(f"the segments of sequence {sequence} are not as long as its tokens")
+    made = Made(
+        whole("prompt_end", plain.get("prompt_end", 0), 0, 1 << 31),
+        whole("n_canonical", plain.get("n_canonical", 0), 0, len(tokens)),
+    )
+    return Held(text, made, spans, bool(plain["is_mine"]) and bool(spans), bool(plain["kept"]))
 
 
 def _settings(plain: Mapping[str, Any]) -> dict[str, Any]:
-    kinds = {key: type(value) for key, value in plain.items()}
-    if kinds != SETTINGS:
+    settings = {**NEWER, **plain}
+    if {key: type(value) for key, value in settings.items()} != SETTINGS:
         raise ValueError(f"its settings are {dict(plain)!r:.200}")
-    return dict(plain)
+    return settings
 
 
 def _typed(array: NDArray[Any], kind: type[np.generic]) -> NDArray[Any]:

@@ -91,6 +91,12 @@ class StepColumns:
         np.int64, "Time of making the record; it passes while the next token is decoded."
     )
     forced = Column(np.bool_, "Whether a caller gave the token: it was not drawn.", absent=False)
+    canonical = Column(
+        np.bool_,
+        "Whether the row is, bit for bit, that of a session which does nothing else. False where "
+        "other texts were in the batch or the cache, or generated text was taken for a prompt.",
+        absent=False,
+    )
     top_ids = Column(
         np.int32, "The likeliest tokens before the chain, likeliest first.", fill=-1, wide=True
     )

@@ -56,6 +56,7 @@ class StepRecord:
     sample_ns: int = 0
     constraint_ns: int = 0
     capture_ns: int = 0
+    canonical: bool = False
 
     @classmethod
     def of_row(
@@ -135,6 +136,7 @@ class StepRecord:
             n_kept=parent.n_kept_at(step),
             state=parent.state(step),
             forced=True,
+            canonical=bool(parent.canonical[step]),
         )
 
 

@@ -36,6 +36,7 @@ class Step:
     constraint_ns: int
     capture_ns: int
     forced: bool = False  # given, not drawn
+    canonical: bool = False  # the row is that of a session which does nothing else
 
     def __repr__(self) -> str:
         piece = self.piece.decode("utf-8", "replace")

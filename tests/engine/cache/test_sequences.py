@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mullama_lab.engine.cache.sequences import Sequences, n_common
+from mullama_lab.engine.cache.sequences import Sequences
+from mullama_lab.engine.text import Text, n_common
 
 
 @pytest.fixture
 def book():
     book = Sequences(100, 4, shared=True)
-    book.extend(0, [1, 2, 3, 4])
+    book.extend(0, [1, 2, 3, 4], generated=False)
     return book
 
 
@@ -23,33 +24,33 @@ def fork(book, source, sequence, n):
 
 def test_a_fork_takes_no_cells_until_it_goes_its_own_way(book):
     fork(book, 0, 1, 3)
-    assert (book[1].tokens, book.n_cells) == ([1, 2, 3], 4)
-    book.extend(1, [9])
-    assert (book[1].tokens, book.n_cells) == ([1, 2, 3, 9], 5)
-    book.extend(0, [5, 6])
+    assert (book[1].text.tokens, book.n_cells) == ([1, 2, 3], 4)
+    book.extend(1, [9], generated=False)
+    assert (book[1].text.tokens, book.n_cells) == ([1, 2, 3, 9], 5)
+    book.extend(0, [5, 6], generated=False)
     assert (book.n_cells, book.room(0), book.room(1)) == (7, 93, 93)
     book.remove(0)
-    assert (book[0].tokens, book.n_cells) == ([], 4)
+    assert (book[0].text.tokens, book.n_cells) == ([], 4)
 
 
 def test_cells_that_a_fork_still_holds_are_not_free_when_its_parent_is_cut(book):
     fork(book, 0, 1, 4)
     book.cut(0, 1)
     assert book.n_cells == 4
-    book.extend(0, [7, 8])
-    assert (book[0].tokens, book.n_cells) == ([1, 7, 8], 6)
+    book.extend(0, [7, 8], generated=False)
+    assert (book[0].text.tokens, book.n_cells) == ([1, 7, 8], 6)
     book.remove(1)
     assert book.n_cells == 3
     book.cut(0, 2)
-    book.extend(0, [9])
-    assert (book[0].tokens, book.n_cells) == ([1, 7, 9], 3)
+    book.extend(0, [9], generated=False)
+    assert (book[0].text.tokens, book.n_cells) == ([1, 7, 9], 3)
 
 
 def test_a_fork_of_a_fork_shares_with_both(book):
     fork(book, 0, 1, 2)
-    book.extend(1, [5, 6])
+    book.extend(1, [5, 6], generated=False)
     fork(book, 1, 2, 3)
-    assert (book[2].tokens, book.n_cells) == ([1, 2, 5], 6)
+    assert (book[2].text.tokens, book.n_cells) == ([1, 2, 5], 6)
     assert book.n_cells_of([1, 2]) == 4
     assert book.n_cells_of([0], beginning=(1, 3)) == 5
     book.remove(1)
@@ -58,7 +59,7 @@ def test_a_fork_of_a_fork_shares_with_both(book):
 
 def test_without_sharing_each_sequence_has_a_room_of_its_own():
     book = Sequences(10, 2, shared=False)
-    book.extend(0, [1, 2, 3])
+    book.extend(0, [1, 2, 3], generated=False)
     book.use(1)
     assert (book.room(0), book.room(1)) == (7, 10)
 
@@ -91,11 +92,11 @@ def test_the_longest_beginning_is_found_past_a_piece_of_the_comparison():
     assert n_common(long, long[:256]) == 256
     assert n_common([], long) == 0
     book = Sequences(5000, 3, shared=True)
-    book.extend(0, long[:10])
+    book.extend(0, long[:10], generated=False)
     book.use(1)
-    book.extend(1, long[:400])
-    assert book.longest(long, [0, 1]) == (1, 400)
-    assert book.longest([-1], [0, 1]) == (0, 0)
+    book.extend(1, long[:400], generated=False)
+    assert book.longest(Text(long), [0, 1]) == (1, 400)
+    assert book.longest(Text([-1]), [0, 1]) == (0, 0)
 
 
 class Slow:
@@ -122,7 +123,7 @@ def test_cells_are_counted_as_a_cache_of_sets_counts_them(steps):
             continue
         size = len(slow.cells[a])
         if what == "e":
-            book.extend(a, [0] * n)
+            book.extend(a, [0] * n, generated=False)
             slow.extend(a, n)
         elif what == "c":
             book.cut(a, min(n, size))
@@ -134,6 +135,6 @@ def test_cells_are_counted_as_a_cache_of_sets_counts_them(steps):
             book.remove(a)
             del slow.cells[a]
         assert book.n_cells == slow.n_cells
-        assert {s: len(held.tokens) for s, held in book.held.items()} == {
+        assert {s: len(held.text) for s, held in book.held.items()} == {
             s: len(cells) for s, cells in slow.cells.items()
         }

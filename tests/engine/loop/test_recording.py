@@ -15,9 +15,10 @@ TIMES = {"decode_ns", "sample_ns", "constraint_ns", "capture_ns"}
 
 
 @pytest.fixture(params=[True, False], ids=["beside", "before"])
-def session(request, tiny_model):
+def session(request, tiny_model, monkeypatch):
+    n_cores = 2 if request.param else 1
+    monkeypatch.setattr("mullama_lab.engine.cache.cache.os.cpu_count", lambda: n_cores)
     with tiny_model.session(n_ctx=256, n_threads=1, n_seq_max=4) as session:
-        session._context.leaves_a_core = request.param
         yield session
 
 
@@ -25,7 +26,7 @@ def test_a_session_that_takes_every_core_records_before_it_decodes(tiny_model, m
     monkeypatch.setattr("mullama_lab.engine.cache.cache.os.cpu_count", lambda: 2)
     for n_threads, leaves_a_core in ((1, True), (2, False)):
         with tiny_model.session(n_ctx=64, n_threads=n_threads) as session:
-            assert session._context.leaves_a_core == leaves_a_core
+            assert session._cache.leaves_a_core == leaves_a_core
 
 
 def test_the_trace_is_that_of_the_same_draws(session, tiny_model):

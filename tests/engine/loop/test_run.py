@@ -264,7 +264,12 @@ def test_a_stopped_prompt_leaves_no_trace_in_models_that_cannot_rewind(
 # Threads.
 
 
-def test_threads_on_one_session_take_turns(session):
+def test_threads_on_one_session_run_side_by_side_and_find_what_each_finds_alone(tiny_model):
+    with tiny_model.session(n_ctx=1024, n_threads=1, n_seq_max=4, reproducible=True) as session:
+        _run_from_threads(session)
+
+
+def _run_from_threads(session):
     prompts = ["abc", "xyz", "hello", "abd"]
     alone = [session.generate(p, NO_END, max_tokens=30, seed=1).tokens.tolist() for p in prompts]
     found = [None] * 12

@@ -166,7 +166,7 @@ def test_without_a_unified_cache_a_fork_decodes_again(tiny_model):
         assert session.n_ctx == 341  # of each
         expected = session.logits(PREFIX)
         fork = session.fork(n_tokens=9)
-        assert session.ledger == Ledger(len(PREFIX) + 9, 0, 0, 9, 2, seconds=session.ledger.seconds)
+        assert session.ledger == Ledger(len(PREFIX) + 9, 0, 0, 9, 4, seconds=session.ledger.seconds)
         assert session.sequences[fork].tolist() == PREFIX[:9]
         np.testing.assert_allclose(session.logits(PREFIX, sequence=fork), expected, atol=NOISE)
 

@@ -47,12 +47,13 @@ def test_the_same_prompt_again_decodes_one_token(session):
 
 def test_only_what_follows_the_common_prefix_is_decoded(session):
     session.reset()
-    session.logits(byte("hello world"))
-    assert session.tokens.tolist() == byte("hello world")
-    trace = session.generate(byte("hello there"), max_tokens=0)
-    assert (trace.n_prompt_reused, trace.n_prompt_decoded) == (6, 5)
-    trace = session.generate(byte("hello there, you"), max_tokens=0)
-    assert (trace.n_prompt_reused, trace.n_prompt_decoded) == (11, 5)
+    shared = byte("hello " * 40)
+    session.logits([*shared, *byte("world")])
+    assert session.tokens.tolist() == [*shared, *byte("world")]
+    trace = session.generate([*shared, *byte("there")], max_tokens=0)
+    assert (trace.n_prompt_reused, trace.n_prompt_decoded) == (128, 117)  # whole blocks
+    trace = session.generate([*shared, *byte("there, you")], max_tokens=0)
+    assert (trace.n_prompt_reused, trace.n_prompt_decoded) == (245, 5)  # it goes on
     trace = session.generate(byte("other"), max_tokens=0)
     assert (trace.n_prompt_reused, trace.n_prompt_decoded) == (0, 5)
     session.reset()
@@ -243,19 +244,19 @@ def test_a_real_model_answers_a_chat_and_knows_capitals(smollm2):
 
 def test_generation_gives_way_only_where_it_would_take_all_of_the_cpu(tiny_model, monkeypatch):
     def asked(cpus):
-        monkeypatch.setattr("mullama_lab.engine.session.core.os.cpu_count", lambda: cpus)
+        monkeypatch.setattr("mullama_lab.engine.session.session.os.cpu_count", lambda: cpus)
         with tiny_model.session(n_ctx=64, n_threads=2) as session:
             session.give_way()
-            return session._context.way_until
+            return session._cache.way_until
 
     assert asked(cpus=3) > time.monotonic() - 60
     assert asked(cpus=4) == 0
 
 
 def test_while_it_gives_way_a_token_waits_for_a_moment(session):
-    session._context.way_until = time.monotonic() + 60
+    session._cache.way_until = time.monotonic() + 60
     try:
         trace = session.generate([100, 101], NO_END, max_tokens=4)
     finally:
-        session._context.way_until = 0.0
+        session._cache.way_until = 0.0
     assert trace.seconds - trace.seconds_to_first_token >= 3 * MOMENT

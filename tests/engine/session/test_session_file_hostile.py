@@ -161,7 +161,7 @@ def test_a_hostile_cache_with_a_right_checksum_does_not_end_the_process(architec
         (lambda arrays, about: about["settings"].update(path="/etc"), "its settings are .*'path'"),
         (lambda arrays, about: about["settings"].update(n_ctx=1 << 40), "n_ctx=1099511627776"),
         (lambda arrays, about: about["settings"].update(kv_type=["f16", "f17"]), "kv_type='f17'"),
-        (lambda arrays, about: about.update(settings=[1]), "no attribute 'items'"),
+        (lambda arrays, about: about.update(settings=[1]), "is not a mapping"),
         (lambda arrays, about: about.update(model=7), "not iterable"),
     ],
 )

@@ -46,7 +46,7 @@ def test_the_layers_above_use_no_private_name_of_the_engine(layer):
     assert used == []
 
 
-SESSION = [f"session/{name}.py" for name in ("core", "cache", "runs", "branches", "file")]
+SESSION = [f"session/{name}.py" for name in ("session", "runs", "scoring", "cells", "file")]
 
 
 def test_a_prompt_becomes_the_tokens_that_generate_processes(session):

@@ -50,9 +50,11 @@ def test_every_column_is_a_documented_property_and_a_field_of_the_record():
 
 def test_a_step_holds_what_its_record_says():
     steps = StepTable(2)
-    said = {name: 7 + i for i, name in enumerate(NARROW) if name != "forced"}
-    steps.append(record(**said, forced=True, state=((1.5,),), n_kept=(9, 4)))
-    assert steps.values(0, NARROW) == {**said, "forced": True}
+    said = {
+        name: True if COLUMNS[name].kind is np.bool_ else 7 + i for i, name in enumerate(NARROW)
+    }
+    steps.append(record(**said, state=((1.5,),), n_kept=(9, 4)))
+    assert steps.values(0, NARROW) == said
     assert steps.state(0) == ((1.5,),) and steps.n_kept_at(0) == (9, 4)
     assert steps.column("after_ids").tolist() == [[0, 1]]
 

@@ -31,7 +31,7 @@ N_VOCAB = 259
 NO_END = Mask(ban=[tiny.EOS])
 PER_TOKEN = [
     *("token", "logprob", "logprob_after", "rank", "entropy", "logsumexp"),
-    *("decode_ns", "sample_ns", "constraint_ns", "capture_ns", "forced"),
+    *("decode_ns", "sample_ns", "constraint_ns", "capture_ns", "forced", "canonical"),
 ]
 TABLES = ["top_ids", "top_logprobs", "after_ids", "after_logprobs"]
 
@@ -114,6 +114,7 @@ def test_columns_are_arrays_of_one_length_with_their_types(trace):
     assert kinds["logprob"] == kinds["entropy"] == kinds["top_logprobs"] == np.float32
     assert kinds["logsumexp"] == np.float64
     assert kinds["decode_ns"] == np.int64
+    assert kinds["forced"] == kinds["canonical"] == np.bool_
     assert columns["top_ids"].shape == columns["after_logprobs"].shape == (20, 12)
     assert (columns["decode_ns"] > 0).all()
     assert (columns["sample_ns"] > 0).all()

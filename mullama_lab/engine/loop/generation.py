@@ -1,0 +1,214 @@
+"""Generation: a lane whose tokens are drawn.
+
+Between two batches only the draw comes; what is recorded of a step is worked out while the next
+batch is decoded. A lane waits for its record before it draws again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from time import perf_counter_ns
+from typing import TYPE_CHECKING
+
+from mullama_lab.engine.loop.drawing import Draw, Drawing, Learnt
+from mullama_lab.engine.loop.lane import Lane, Logits, Place
+from mullama_lab.engine.loop.news import News
+from mullama_lab.engine.loop.stops import Stops, StopSearch
+from mullama_lab.engine.options import Stop, token_limit
+from mullama_lab.engine.stages import Chain
+from mullama_lab.engine.stages.chain_sampler import check
+from mullama_lab.engine.stages.schedule import Schedule
+from mullama_lab.engine.text import Text
+from mullama_lab.engine.trace import Trace
+
+if TYPE_CHECKING:
+    from mullama_lab.engine.cache import Cache
+    from mullama_lab.engine.loop.recorder import Recorder
+    from mullama_lab.engine.model import Model
+
+
+@dataclass(frozen=True)
+class Limits:
+    """When a generation ends by itself."""
+
+    max_tokens: int
+    stops: Stops = field(default_factory=Stops)
+
+    @classmethod
+    def of(cls, model: Model, max_tokens: int, stop: Stop) -> Limits:
+        """The limits a caller gives; ValueError or TypeError if they are none."""
+        return cls(token_limit(max_tokens), Stops.of(model, stop))
+
+
+class Generation(Lane[Trace]):
+    """One text being generated.
+
+    Sets `trace.finish_reason`: length, eog, stop (a stop string or token), stopped (on request),
+    context (no room left) or failed.
+
+    Args:
+        trace: its prompt is what the text begins with, and its steps, if it has some.
+        chains: may be set to others on the way.
+
+    Attributes:
+        news: tells of prompt tokens that are done, of each step, and of the end.
+        on_step: what is called, with nothing, when the trace has one step more, and at its end.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        trace: Trace,
+        chains: Schedule,
+        limits: Limits,
+        owner: object = None,
+        *,
+        place: int | Place = Place.HOME,
+    ) -> None:
+        for chain in chains.values():
+            check(chain, model)
+        super().__init__(self._text_of(trace), owner, place=place)
+        self.model, self.trace, self.chains, self.limits = model, trace, chains, limits
+        self.progress = (0, len(trace.prompt_tokens))
+        self.news = News()
+        self.on_step: list[Callable[[], None]] = []
+        self.n_steps = len(trace)  # also the one whose record is under way
+        self.stops = StopSearch(limits.stops)
+        self.learnt: Learnt = Chain(), ()  # what stages know of the text before
+        self._began = 0
+        self._n_had = 0  # positions of its prompt that the cache had
+        self._draw: Draw | None = None  # not yet recorded
+        self._record: Future[None] | None = None  # under way
+        self._drawing: Drawing | None = None
+
+    @staticmethod
+    def _text_of(trace: Trace) -> Text:
+        text = Text(trace.prompt_tokens.tolist())
+        text.extend(trace.tokens.tolist(), generated=True)
+        return text
+
+    @property
+    def n_left(self) -> int:
+        """How many tokens it may still add."""
+        return max(0, self.limits.max_tokens - self.n_steps)
+
+    # What the scheduler tells it.
+
+    def admit(self, cache: Cache) -> None:
+        self._began = perf_counter_ns()
+        self.text.epoch = cache.epoch
+
+    def prepared(self, cache: Cache) -> None:
+        self._n_had = self.n_done
+        self._tell_progress()
+
+    def advanced(self) -> None:
+        self._tell_progress()
+
+    def take(self, row: Logits, decode_ns: int) -> None:
+        """Draw a token from a row; ends the lane if it was the last."""
+        if self._drawing is None:
+            self._note_prompt()
+            if self.n_left <= 0:
+                self.finish("length")
+                return
+            decode_ns = perf_counter_ns() - self._began
+            self._drawing = Drawing(self.model, self.trace, self.learnt)
+        self._settle()
+        chain = self.chains.at(len(self.trace))
+        draw = self._drawing.draw(row, chain, decode_ns, canonical=self.sole)
+        draw.seconds = (perf_counter_ns() - self._began) / 1e9
+        self.n_steps += 1
+        self._draw = draw
+        if reason := self._reason_to_end(draw.token):
+            self.finish(reason)
+        else:
+            self.text.extend((draw.token,), generated=True)
+
+    def record(self, recorder: Recorder) -> None:
+        draw, self._draw = self._draw, None
+        if draw is not None:
+            try:
+                self._record = recorder.do(lambda: self._write(draw))
+            except Exception as error:
+                self.finish("failed", error)
+
+    # How it ends.
+
+    def finish(self, reason: str, error: BaseException | None = None) -> None:
+        if self.ended:
+            return
+        trace = self.trace
+        try:
+            self._settle()
+            trace.remember_pieces()
+        except SystemExit:  # the interpreter ends, and with it this thread
+            pass
+        except Exception as failure:
+            reason, error = "failed", error or failure
+        if reason != "stop":  # nothing more can come of what may have been a stop string
+            trace.end_text(None)
+        trace.finish_reason = reason
+        self.ended = True
+        for tell in self.on_step:
+            tell()
+        if error is None:
+            self.end(trace)
+        else:
+            self.fail(error)
+        self.news.tell()
+
+    def outcome(self) -> Trace:
+        return self.trace
+
+    # Inside.
+
+    def _tell_progress(self) -> None:
+        total = len(self.text)
+        self.progress = (self.n_done, total)
+        self.news.tell()
+
+    def _note_prompt(self) -> None:
+        """The prompt is done: note what it cost."""
+        trace, n = self.trace, len(self.text)
+        trace.prompt_seconds = (perf_counter_ns() - self._began) / 1e9
+        trace.n_prompt_reused = self._n_had
+        trace.n_prompt_decoded = n - self._n_had
+
+    def _write(self, draw: Draw) -> None:
+        """Append the step of a draw to the trace."""
+        trace = self.trace
+        assert self._drawing is not None
+        self._drawing.record(draw)
+        trace.seconds = draw.seconds
+        if trace.seconds_to_first_token is None:
+            trace.seconds_to_first_token = draw.seconds
+        for tell in self.on_step:
+            tell()
+        self.news.tell()
+
+    def _settle(self) -> None:
+        """Have every draw recorded; raises what went wrong with that."""
+        record, self._record = self._record, None
+        if record is not None:
+            record.result()
+        draw, self._draw = self._draw, None
+        if draw is not None:
+            self._write(draw)
+
+    def reason_in_text(self, token: int) -> str:
+        """Why the newest token ends the text, if it does."""
+        end = self.stops.find(token, self.model.piece(token, special=False))
+        self.trace.end_text(self.stops.n_safe if end is None else end)
+        if end is not None:
+            return "stop"
+        return "eog" if self.model.is_eog(token) else ""
+
+    def _reason_to_end(self, token: int) -> str:
+        if reason := self.reason_in_text(token):
+            return reason
+        if self.stop_requested:
+            return "stopped"
+        return "length" if self.n_left <= 0 else ""

@@ -1,0 +1,180 @@
+"""Lanes whose tokens are given: a text that is scored, rows to look at, cells to be held.
+
+No token is drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from time import perf_counter_ns
+from typing import TYPE_CHECKING
+
+from mullama_lab.engine.loop.lane import Lane, Logits, Place
+from mullama_lab.engine.rows.capture import RowReader, must_be_sound
+from mullama_lab.engine.rows.tail import log_total
+from mullama_lab.engine.text import Text
+from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.trace.record import StepRecord, standing_in
+
+if TYPE_CHECKING:
+    from mullama_lab.engine.cache import Cache
+    from mullama_lab.engine.cache.sequences import Held
+    from mullama_lab.engine.model import Model
+
+
+class Scored(Lane[Trace]):
+    """Appends a step to a trace for each token of a text after the trace's prompt.
+
+    There is no chain, so before and after it are the same.
+    """
+
+    def __init__(
+        self, model: Model, trace: Trace, tokens: Sequence[int], owner: object = None
+    ) -> None:
+        prompt = trace.prompt_tokens.tolist()
+        text = Text([*prompt, *tokens][:-1] if tokens else [])
+        super().__init__(text, owner, first_row=len(prompt) - 1 if tokens else 0)
+        self.model, self.trace, self.tokens = model, trace, list(tokens)
+        self._reader = RowReader(model.n_vocab, trace.top)
+        self._began = self._last = 0
+
+    def admit(self, cache: Cache) -> None:
+        self._began = self._last = perf_counter_ns()
+        self.text.epoch = cache.epoch
+
+    def prepared(self, cache: Cache) -> None:
+        trace = self.trace
+        if self.tokens:
+            trace.n_prompt_reused = self.n_done
+            trace.n_prompt_decoded = len(trace.prompt_tokens) - self.n_done
+
+    def take(self, row: Logits, decode_ns: int) -> None:
+        t0, trace, model = perf_counter_ns(), self.trace, self.model
+        token = self.tokens[len(trace)]
+        facts = self._reader.read(row)
+        record = StepRecord.of_row(model, token, facts, standing_in(row, token, facts))
+        record.decode_ns, record.capture_ns = t0 - self._last, perf_counter_ns() - t0
+        record.canonical = self.sole
+        trace.append(record)
+        trace.seconds = (perf_counter_ns() - self._began) / 1e9
+        self._last = perf_counter_ns()
+
+    def complete(self) -> None:
+        self.finish("scored")
+
+    def finish(self, reason: str, error: BaseException | None = None) -> None:
+        if not self.ended:
+            self.trace.finish_reason = reason
+            self.trace.remember_pieces()
+            super().finish(reason, error)
+
+    def outcome(self) -> Trace:
+        return self.trace
+
+
+class Rows(Lane[None]):
+    """Calls `visit(row)` for each row of a text from one position on; a row is gone after that."""
+
+    def __init__(
+        self,
+        text: Text,
+        visit: Callable[[Logits], object],
+        owner: object = None,
+        *,
+        place: int | Place = Place.HOME,
+        first_row: int | None = None,
+    ) -> None:
+        super().__init__(text, owner, place=place, first_row=first_row)
+        self._visit = visit
+
+    def admit(self, cache: Cache) -> None:
+        self.text.epoch = cache.epoch
+
+    def take(self, row: Logits, decode_ns: int) -> None:
+        self._visit(row)
+
+    def complete(self) -> None:
+        self.finish("done")
+
+    def outcome(self) -> None:
+        return None
+
+
+class LastRow(Lane[Logits]):
+    """The row after a text, copied."""
+
+    def admit(self, cache: Cache) -> None:
+        self.text.epoch = cache.epoch
+
+    def take(self, row: Logits, decode_ns: int) -> None:
+        self._row = row.copy()
+
+    def complete(self) -> None:
+        self.finish("done")
+
+    def outcome(self) -> Logits:
+        return self._row
+
+
+class Hold(Lane[int]):
+    """Lets a sequence hold a text; no row is wanted. Its result is the sequence.
+
+    Args:
+        text: called when the lane begins: what there is to hold then.
+        place: the sequence.
+    """
+
+    as_held = True
+
+    def __init__(self, text: Callable[[], Text], owner: object, *, place: int) -> None:
+        super().__init__(Text(), owner, place=place)
+        self._text = text
+
+    def admit(self, cache: Cache) -> None:
+        self.text = self._text()
+        self.first_row = len(self.text)
+
+    def take(self, row: Logits, decode_ns: int) -> None:
+        """There is none."""
+
+    def complete(self) -> None:
+        self.finish("done")
+
+    def outcome(self) -> int:
+        return self.sequence
+
+
+class Fork(Hold):
+    """Lets a new sequence hold the beginning of another one, and keeps it."""
+
+    def admit(self, cache: Cache) -> None:
+        super().admit(cache)
+        assert isinstance(self.place, int)
+        self._cache, source = cache, cache.sequences[self.place]
+        self.place = cache.new_sequence(self.place)
+        source.at_work = True  # which its fork must not overwrite
+        self._source = source
+
+    def prepared(self, cache: Cache) -> None:
+        self._release_source()
+
+    def complete(self) -> None:
+        self._cache.sequences[self.sequence].kept = True
+        super().complete()
+
+    def finish(self, reason: str, error: BaseException | None = None) -> None:
+        self._release_source()
+        super().finish(reason, error)
+
+    def _release_source(self) -> None:
+        if self._source is not None:
+            self._source.at_work = False
+            self._source = None
+
+    _source: Held | None = None
+
+
+def log_total_of(row: Logits) -> float:
+    """The log-sum-exp of a row; `DecodeError` if it is damaged."""
+    must_be_sound(row)
+    return log_total(row)

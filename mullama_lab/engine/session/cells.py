@@ -1,0 +1,118 @@
+"""How a caller moves the sequences of a session's cache about: fork, rewind, remove."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from mullama_lab.engine.loop.given import Fork, Hold
+from mullama_lab.engine.loop.lane import Lane
+from mullama_lab.engine.options import whole
+from mullama_lab.engine.text import Text
+from mullama_lab.errors import ContextFull
+
+if TYPE_CHECKING:
+    from mullama_lab.engine.session.session import Session
+
+T = TypeVar("T")
+
+
+def checked_sequence(session: Session, sequence: int) -> int:
+    """A sequence that there is; naming one keeps it. ValueError if there is none of that id."""
+    sequence = whole("sequence", sequence, 0, session.n_seq_max - 1)
+    known = session._cache.sequences
+    if sequence not in known:
+        ids = ", ".join(map(str, sorted(known.held)))
+        raise ValueError(
+            f"there is no sequence {sequence}. There are {ids}; session.fork() makes another."
+        )
+    if sequence:
+        known[sequence].kept = True
+    return sequence
+
+
+def fork(session: Session, sequence: int, n_tokens: int | None) -> int:
+    """What `Session.fork` does."""
+    recover(session)
+    sequence = checked_sequence(session, sequence)
+    known = session._cache.sequences
+
+    def text() -> Text:
+        return known[sequence].text.first(_n_of(session, sequence, n_tokens))
+
+    lane = Fork(text, session, place=sequence)
+    try:
+        return _done(session, lane)
+    except ContextFull as error:
+        n, n_held = len(lane.text), len(known[sequence].text)
+        raise ContextFull(
+            f"this cache knows sequence {sequence} only as it is at its end, so a fork of {n} of "
+            f"its {n_held} tokens decodes them again, and they do not fit beside "
+            "it. Fork all of its tokens, or open the session with a larger n_ctx."
+        ) from error
+
+
+def rewind(session: Session, sequence: int, n_tokens: int) -> None:
+    """What `Session.rewind` does."""
+    recover(session)
+    sequence = checked_sequence(session, sequence)
+    held = session._cache.sequences[sequence]
+    _hold(session, lambda: held.text.first(_n_of(session, sequence, n_tokens)), sequence)
+
+
+def remove(session: Session, sequence: int) -> None:
+    """What `Session.remove` does."""
+    session._errand(lambda: session._cache.remove(checked_sequence(session, sequence)), sequence)
+
+
+def recover(session: Session) -> None:
+    """Decode again what kept sequences lost when a recurrent model was stopped."""
+    for sequence, held in list(session._cache.sequences.held.items()):
+        if (lost := held.lost) is not None:
+            _hold(session, lambda lost=lost: lost.first(len(lost)), sequence)
+
+
+@contextmanager
+def kept(session: Session, sequence: int) -> Iterator[None]:
+    """Keep a sequence from being overwritten meanwhile, if there is another one to work in."""
+    known = session._cache.sequences
+
+    def keep() -> bool:
+        held = known.held.get(sequence)
+        others = known.free_id() is not None or set(known.replaceable()) - {sequence}
+        mine = held is not None and not held.kept and bool(others)
+        if held is not None and mine:
+            held.kept = True
+        return mine
+
+    mine = session._errand(keep, sequence)
+    try:
+        yield
+    finally:
+        if mine and sequence in known:
+            known[sequence].kept = False
+
+
+def _n_of(session: Session, sequence: int, n_tokens: int | None) -> int:
+    n = len(session._cache.sequences[checked_sequence(session, sequence)].text)
+    return n if n_tokens is None else whole("n_tokens", n_tokens, 0, n)
+
+
+def _hold(session: Session, text: Callable[[], Text], sequence: int) -> None:
+    """Let a sequence hold a text, after a stop in between if it is kept."""
+    lane = Hold(text, session, place=sequence)
+    try:
+        _done(session, lane)
+    except BaseException:
+        held = session._cache.sequences.held.get(sequence)
+        if held is not None and held.kept and len(held.text) < len(lane.text):
+            held.lost = lane.text
+        raise
+
+
+def _done(session: Session, lane: Lane[T]) -> T:
+    session.must_be_open()
+    with lane.stopped_on_error():
+        session._worker.submit(lane)
+        return lane.result()

@@ -1,0 +1,219 @@
+"""What can be asked of a session, as values: each parameter is spelled here, once.
+
+The methods of a session take what these classes take, by the same names and with the same
+defaults (`takes`), and their documentation.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
+
+from mullama_lab.engine.chat import RenderedChat
+from mullama_lab.engine.loop.spread import Chains, Prompt, Seeds
+from mullama_lab.engine.options import Stop
+from mullama_lab.engine.stages.schedule import ChainOrSchedule
+from mullama_lab.engine.trace import Trace
+
+P = ParamSpec("P")
+Q = TypeVar("Q")
+R = TypeVar("R")
+S = TypeVar("S")
+
+Fork: TypeAlias = tuple[Trace, int, "int | str"]  # (trace, step, token)
+Messages: TypeAlias = "Sequence[Mapping[str, Any]] | RenderedChat"
+
+
+@dataclass(frozen=True)
+class Request:
+    """One text to generate.
+
+    Args:
+        prompt: a text, or token ids as they are.
+        chain: a Chain or a stage; None is llama.cpp's default chain. A dict has a chain for
+            each step from which another one is in force: `{0: first, 12: then}`, such as
+            `trace.schedule` of a run whose chain was changed on the way.
+        max_tokens: how many at most; 0 only processes the prompt.
+        seed: from 0 to 2**32 - 2; None picks one, which `trace.seed` then names.
+        stop: what ends the text and is left out of it: a string, a token id, or a list of
+            those. "<|im_end|>", the text of a control token, is that token too.
+        top: how many alternatives to record for each token.
+        sequence: where in the cache to work (see `fork`); it holds the whole text afterwards.
+            None is sequence 0, or a free one while another text is generated there.
+    """
+
+    prompt: Prompt
+    chain: ChainOrSchedule = None
+    _: KW_ONLY
+    max_tokens: int = 128
+    seed: int | None = None
+    stop: Stop = ()
+    top: int = 64
+    sequence: int | None = None
+
+
+@dataclass(frozen=True)
+class ManyRequests:
+    """Several texts to generate side by side.
+
+    Args:
+        prompts: a text, token ids, or a list of those.
+        chains: a chain or a stage, or a list with one for each: a list of stages is a list of
+            chains of one stage. `TopK(40) | MinP(0.1)` is one chain.
+        max_tokens, stop, top: as in `generate`, for each of them.
+        seeds: a seed, or a list with one for each; None picks one for each.
+    """
+
+    prompts: Prompt | Iterable[Prompt]
+    chains: Chains = None
+    _: KW_ONLY
+    max_tokens: int = 128
+    seeds: Seeds = None
+    stop: Stop = ()
+    top: int = 64
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """A conversation to answer.
+
+    Args:
+        messages: dicts such as {"role": "user", "content": "Hello"}, or what
+            `model.render_chat` gave, which takes variables for the template too.
+        tools: JSON schemas of functions, as the template expects them.
+        continue_final: go on with the last message instead of answering it.
+        parse_special: read the names of special tokens in messages as these tokens.
+        chain, max_tokens, seed, stop, top, sequence: as in `generate`.
+    """
+
+    messages: Messages
+    chain: ChainOrSchedule = None
+    _: KW_ONLY
+    tools: Sequence[Mapping[str, Any]] | None = None
+    continue_final: bool = False
+    parse_special: bool = False
+    max_tokens: int = 512
+    seed: int | None = None
+    stop: Stop = ()
+    top: int = 64
+    sequence: int | None = None
+
+    def for_tokens(self, tokens: list[int]) -> Request:
+        """The request for what the conversation becomes."""
+        return _with_tokens(self, tokens, self.sequence)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What is said in a conversation.
+
+    Args:
+        text: what the user says.
+        chain, max_tokens, seed, stop, top: as in `session.generate`.
+    """
+
+    text: str
+    chain: ChainOrSchedule = None
+    _: KW_ONLY
+    max_tokens: int = 512
+    seed: int | None = None
+    stop: Stop = ()
+    top: int = 64
+
+    def for_tokens(self, tokens: list[int], sequence: int) -> Request:
+        """The request for what the conversation becomes with it."""
+        return _with_tokens(self, tokens, sequence)
+
+
+def _with_tokens(asked: ChatRequest | Turn, tokens: list[int], sequence: int | None) -> Request:
+    return Request(
+        tokens,
+        asked.chain,
+        max_tokens=asked.max_tokens,
+        seed=asked.seed,
+        stop=asked.stop,
+        top=asked.top,
+        sequence=sequence,
+    )
+
+
+@dataclass(frozen=True)
+class BranchRequest:
+    """Another token than the one that a generation chose.
+
+    Args:
+        trace: any trace of this model, also one of `score` or of another session.
+        step: where to go off, from 0 to len(trace) - 1.
+        token: a token id, or a text that is exactly one token.
+        chain: for the steps after it; None is the chain that was in force at `step`. A dict
+            of chains by steps, as in `generate`, counts the steps of the whole trace.
+        max_tokens: how many tokens at most after the given one.
+        seed: None is that of `trace`.
+        stop: as in `generate`.
+        top: how many alternatives to record for each token; None is as many as `trace` has.
+    """
+
+    trace: Trace
+    step: int
+    token: int | str
+    chain: ChainOrSchedule = None
+    _: KW_ONLY
+    max_tokens: int = 128
+    seed: int | None = None
+    stop: Stop = ()
+    top: int | None = None
+
+
+@dataclass(frozen=True)
+class ManyBranches:
+    """Several branches side by side.
+
+    Args:
+        branches: (trace, step, token) of each.
+        chains: a chain, or a list with one for each; None is the one in force at its step.
+        max_tokens, stop, top: as in `branch`, for each of them.
+        seeds: a seed, or a list with one for each; None is that of its trace.
+    """
+
+    branches: Iterable[Fork]
+    chains: Chains = None
+    _: KW_ONLY
+    max_tokens: int = 128
+    seeds: Seeds = None
+    stop: Stop = ()
+    top: int | None = None
+
+
+def takes(
+    request: Callable[P, Q],
+) -> Callable[[Callable[[S, Q], R]], Callable[Concatenate[S, P], R]]:
+    """Let a method of one request be called with what the request is made of."""
+    signature = inspect.signature(request)
+
+    def decorate(method: Callable[[S, Q], R]) -> Callable[Concatenate[S, P], R]:
+        @wraps(method)
+        def called(self: S, /, *args: P.args, **named: P.kwargs) -> R:
+            try:
+                signature.bind(*args, **named)
+            except TypeError as error:
+                raise TypeError(f"{method.__name__}() {error}.") from None
+            return method(self, request(*args, **named))
+
+        me = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
+        returns = inspect.signature(method).return_annotation
+        parameters = [me, *signature.parameters.values()]
+        vars(called)["__signature__"] = inspect.Signature(parameters, return_annotation=returns)
+        called.__doc__ = _with_arguments(method.__doc__ or "", request.__doc__ or "")
+        return called
+
+    return decorate
+
+
+def _with_arguments(doc: str, of_request: str) -> str:
+    """A docstring with the arguments that a request explains, before what it raises."""
+    said, raises, errors = inspect.cleandoc(doc).partition("\n\nRaises:")
+    arguments = "\n\n" + of_request[of_request.index("    Args:") :]
+    return said + "\n\n" + inspect.cleandoc(arguments) + raises + errors

@@ -1,0 +1,187 @@
+"""Texts join a batch, leave it and stand still in it, each on its own account."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+
+from mullama_lab.engine import tiny
+from mullama_lab.engine.stages import Custom, Mask, Temperature
+from mullama_lab.errors import ClosedError, ContextFull, NoCandidates, StageFailed
+
+NO_END = Mask(ban=(tiny.EOS,))
+
+
+@pytest.fixture
+def session(tiny_model):
+    with tiny_model.session(n_ctx=2048, n_threads=1) as session:
+        yield session
+
+
+def test_two_runs_on_one_session_generate_at_the_same_time(session, until):
+    first = session.start("abc", NO_END, max_tokens=1900)
+    until(lambda: len(first.trace) > 3)
+    second = session.start("xyz", NO_END, max_tokens=20)
+    assert second.wait(20).finish_reason == "length"
+    assert first.state == "running"
+    assert (first.sequence, second.sequence) == (0, 1)
+    first.stop_and_wait()
+
+
+def test_a_run_that_names_a_sequence_at_work_waits_for_it(session, until):
+    first = session.start("abc", NO_END, max_tokens=300)
+    second = session.start("xyz", NO_END, max_tokens=5, sequence=0)
+    until(lambda: len(first.trace) > 3)
+    assert second.state == "queued"
+    first.stop()
+    assert second.wait(20).finish_reason == "length"
+    assert session.tokens[:4].tolist() == second.trace.prompt_tokens.tolist()
+
+
+def test_a_text_that_joins_seven_has_its_first_token_within_two_batches_and_its_prompt(
+    session, until
+):
+    runs = session.start_many("ab", NO_END, max_tokens=250, seeds=range(7))
+    until(lambda: all(len(run.trace) > 2 for run in runs))
+    seen = []
+    late = session.start("a late one", NO_END, max_tokens=4)
+    at_start = [len(run.trace) for run in runs]
+    late.on_step(lambda step: seen.append([len(run.trace) for run in runs]))
+    late.wait(20)
+    # Until then each of the seven had: the token under way, its prompt's two pieces, and one more.
+    assert max(after - before for before, after in zip(at_start, seen[0], strict=True)) <= 5
+    runs.stop()
+    runs.wait()
+
+
+def test_a_stop_ends_one_of_eight_and_the_others_draw_what_they_would_have_drawn(tiny_model, until):
+    def texts(stop):
+        with tiny_model.session(n_ctx=8 * 64, n_threads=1, n_seq_max=8, reproducible=True) as s:
+            runs = s.start_many("ab", NO_END, max_tokens=40, seeds=range(8))
+            if stop:
+                until(lambda: len(runs[3].trace) > 1)
+                runs[3].stop()
+            runs.wait()
+            assert runs[3].state == ("stopped" if stop else "finished")
+            return [run.trace.tokens.tolist() for run in runs]
+
+    whole, stopped = texts(False), texts(True)
+    assert [t for i, t in enumerate(stopped) if i != 3] == [
+        t for i, t in enumerate(whole) if i != 3
+    ]
+    assert stopped[3] == whole[3][: len(stopped[3])]
+
+
+def test_texts_that_fail_stop_end_and_fill_the_cache_in_one_batch_touch_no_other(tiny_model):
+    def at(step, act):
+        return Custom(lambda row, history: act(row) if len(history) >= 3 + step else row)
+
+    def fails(row):
+        raise RuntimeError("on purpose")
+
+    def empties(row):
+        return np.full_like(row, -np.inf)
+
+    def ends(row):
+        only = np.full_like(row, -np.inf)
+        only[tiny.EOS] = 0
+        return only
+
+    with tiny_model.session(n_ctx=64, n_threads=1, n_seq_max=8) as session:
+        runs = session.start_many(
+            "ab",
+            [at(5, fails), at(5, empties), at(5, ends), NO_END, NO_END, NO_END | Temperature(0)],
+            max_tokens=7,
+            seeds=1,
+        )
+        with pytest.raises((StageFailed, NoCandidates)):
+            runs.wait(20)
+        assert [type(run.error) for run in runs[:2]] == [StageFailed, NoCandidates]
+        reasons = [run.trace.finish_reason for run in runs]
+        assert reasons == ["failed", "failed", "eog", "length", "length", "length"]
+        full = session.generate("ab" * 5, NO_END, max_tokens=400, seed=1)
+        assert full.finish_reason == "context"
+        assert session.generate("ab", NO_END, max_tokens=3, seed=1).finish_reason == "length"
+
+
+def test_all_that_fill_the_cache_at_once_end_and_the_session_goes_on(tiny_model):
+    with tiny_model.session(n_ctx=48, n_threads=1, n_seq_max=4) as session:
+        runs = [session.start("ab", NO_END, max_tokens=10, sequence=None) for _ in range(3)]
+        assert {run.wait(20).finish_reason for run in runs} <= {"length", "context"}
+        with pytest.raises(ContextFull):
+            session.generate([1] * 60, NO_END)
+        assert session.generate("ab", NO_END, max_tokens=3).finish_reason == "length"
+
+
+def test_a_custom_stage_may_stop_and_start_but_not_wait_for_its_session(session):
+    def stage(row, history):
+        begun.append(session.start("from within", NO_END, max_tokens=2))
+        begun[-1].wait()
+        return row
+
+    begun = []
+    with pytest.raises(StageFailed, match="cannot wait for the session"):
+        session.generate("abc", Custom(stage), max_tokens=3)
+    assert begun[0].wait(20).finish_reason == "length"
+
+    def stopping(row, history):
+        session.stop()
+        return row
+
+    assert (
+        session.generate("abc", NO_END | Custom(stopping), max_tokens=9).finish_reason == "stopped"
+    )
+    assert len(session.generate("abc", NO_END, max_tokens=3)) == 3
+
+
+def test_closing_while_texts_begin_ends_or_refuses_each_of_them(tiny_model):
+    for _ in range(20):
+        session = tiny_model.session(n_ctx=512, n_threads=1)
+        runs = []
+
+        def ask(session=session, runs=runs):
+            try:
+                while True:
+                    runs.append(session.start("abc", NO_END, max_tokens=50))
+            except ClosedError:
+                return
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        while len(runs) < 4:
+            pass
+        session.close()
+        asking.join(20)
+        assert not asking.is_alive()
+        assert all(run.done for run in runs)
+
+
+def test_a_recurrent_model_that_loses_its_states_to_a_stop_decodes_the_others_again(
+    tmp_path, until
+):
+    from mullama_lab.engine.model import Model
+
+    path = tiny.write(tmp_path / "tiny.gguf", architecture="mamba")
+    with Model.load(path) as model, model.session(n_ctx=1024, n_threads=1, n_seq_max=2) as session:
+        alone = session.generate("ab", NO_END, max_tokens=60, seed=3)
+        other = session.start("xyz", NO_END, max_tokens=900)
+        until(lambda: len(other.trace) > 2)
+        run = session.start("ab", NO_END, max_tokens=60, seed=3)
+        until(lambda: len(run.trace) > 2)
+        other.stop_and_wait()
+        assert run.wait(20).finish_reason == "length"
+        np.testing.assert_allclose(run.trace.logprob[:10], alone.logprob[:10], atol=0.05)
+
+
+def test_work_on_a_sequence_is_done_between_two_tokens_of_another(session, until):
+    run = session.start("abc", NO_END, max_tokens=1500)
+    until(lambda: len(run.trace) > 3)
+    other = session.start("xyz", NO_END, max_tokens=3)
+    other.wait(20)
+    session.rewind(2, sequence=other.sequence)
+    fork = session.fork(other.sequence)
+    session.remove(fork)
+    assert run.state == "running"
+    run.stop_and_wait()
