@@ -64,11 +64,11 @@ class Work(ABC, Generic[T]):
 
     @property
     def _lost(self) -> ClosedError | None:
-        """Why it will never end here: this is a fork, and its worker is the parent's."""
+        """Why it will never end: this is a fork, whose parent has the worker, or that failed."""
         worker = self._worker
-        if worker is None or not worker.is_lost or self._future.done():
+        if worker is None or not worker.is_gone or self._future.done():
             return None
-        return ClosedError(worker.lost_text)
+        return ClosedError(worker.lost_text if worker.is_lost else worker.closed_text)
 
     def stop(self) -> None:
         """Ask it to end as soon as it can. Stopping what has ended does nothing."""
@@ -102,6 +102,7 @@ class Work(ABC, Generic[T]):
         try:
             yield
         except BaseException:
+            end_daemon_thread()  # the exit stops all work, and nobody waits for what becomes of it
             self.stop_and_wait()
             raise
 
@@ -144,6 +145,7 @@ class Work(ABC, Generic[T]):
 
     def _must_not_be_lost(self) -> None:
         if (lost := self._lost) is not None:
+            end_daemon_thread()
             raise lost
 
     @property
@@ -337,6 +339,11 @@ class Worker:
     @property
     def is_this_thread(self) -> bool:
         return getattr(_here, "worker", None) is self
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nothing more is done: what has not ended by now never will."""
+        return self.is_lost or not self._thread.is_alive()
 
     def submit(self, *works: Work[Any]) -> None:
         """Queue things to do, all of them or none; `ClosedError` after `close`."""

@@ -6,6 +6,7 @@ No token is drawn.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
@@ -64,8 +65,9 @@ class Scored(Lane[Trace]):
 
     def finish(self, reason: str, error: BaseException | None = None) -> None:
         if not self.ended:
+            with suppress(SystemExit):  # the interpreter ends, and with it this thread
+                self.trace.remember_pieces()
             self.trace.finish_reason = reason
-            self.trace.remember_pieces()
             super().finish(reason, error)
 
     def outcome(self) -> Trace:

@@ -135,3 +135,15 @@ def test_closing_the_session_ends_the_wait_and_its_line(tiny_model, terminal):
             session.logits("abc")
     assert SAID in terminal.getvalue()
     assert terminal.getvalue().rsplit("\r", 2)[-2].strip() == ""
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_no_wait_is_for_ever_even_if_the_sessions_thread_failed(tiny_model, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("a defect")
+
+    with tiny_model.session(n_ctx=256, n_threads=1) as session:
+        monkeypatch.setattr(session._worker._plan, "tick", fail)
+        for _ in range(2):
+            with pytest.raises(ClosedError):
+                session.start_logits("abc").result(timeout=20)
