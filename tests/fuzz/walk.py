@@ -100,7 +100,7 @@ class Bench:
         return {
             **dict.fromkeys(("text", "prompt", "prompts"), lambda: "abc"),
             **dict.fromkeys(("trace", "start"), lambda: self.trace),
-            **dict.fromkeys(("step", "number", "sequence", "index"), lambda: 0),
+            **dict.fromkeys(("step", "number", "sequence", "index", "first"), lambda: 0),
             **dict.fromkeys(("token", "value", "n_tokens"), lambda: 5),
             "tokens": lambda: [5, 6],
             "branches": lambda: [(self.trace, 1, 9)],
@@ -245,8 +245,8 @@ def settings(name: str, lab: Any) -> Iterator[Call]:
 
 def part_model(b: Bench) -> Iterator[Call]:
     yield from methods("Model", lambda: b.model, b)
-    for option in inspect.signature(ml.Session).parameters:
-        if option != "model":
+    for option in inspect.signature(ml.Model.session).parameters:
+        if option != "self":
             yield (
                 f"model.session({option}=",
                 lambda value, o=option: b.model.session(**{"n_ctx": 64, o: value}).close(),

@@ -63,6 +63,7 @@ def rewind(session: Session, sequence: int, n_tokens: int) -> None:
 
 def remove(session: Session, sequence: int) -> None:
     """What `Session.remove` does."""
+    sequence = checked_sequence(session, sequence)
     session._errand(lambda: session._cache.remove(checked_sequence(session, sequence)), sequence)
 
 

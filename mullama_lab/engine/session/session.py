@@ -33,7 +33,7 @@ from mullama_lab.engine.loop.scheduler import Errand, Scheduler
 from mullama_lab.engine.loop.spread import Prompt
 from mullama_lab.engine.loop.stream import Stream
 from mullama_lab.engine.native.context import StopFlag
-from mullama_lab.engine.options import listed
+from mullama_lab.engine.options import listed, whole
 from mullama_lab.engine.session import cells, file
 from mullama_lab.engine.session.conversation import Conversation, chat_tokens
 from mullama_lab.engine.session.file import SavedSession
@@ -61,6 +61,7 @@ from mullama_lab.engine.text import Text
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
 from mullama_lab.engine.worker import Together, Work
+from mullama_lab.glyphs import brief
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
@@ -88,7 +89,10 @@ class Session(ContextOwner):
     saved: SavedSession | None = None
 
     def __init__(self, model: Model, settings: Settings | None = None) -> None:
-        settings = (settings or Settings()).checked(model)
+        settings = Settings() if settings is None else settings
+        if not isinstance(settings, Settings):
+            raise TypeError(f"settings is a Settings or None, not {brief(settings)}.")
+        settings = settings.checked(model)
         self.model = model
         self.last_trace: Trace | None = None
         self.last_traces: list[Trace] = []
@@ -389,7 +393,9 @@ class Session(ContextOwner):
             n_prompt: how many tokens at the beginning of each are a prompt, where the others were
                 generated or tried; None is all.
         """
+        _must_take_rows(visit)
         given = listed("texts", texts, "token ids of each text")
+        n_prompt = None if n_prompt is None else whole("n_prompt", n_prompt, 0, self.n_ctx)
         lanes = []
         for place, tokens in enumerate(map(self.prompt_tokens, given)):
             text = Text(tokens[:n_prompt])
@@ -409,8 +415,11 @@ class Session(ContextOwner):
 
         Raises:
             ContextFull: the text does not fit.
+            ValueError: it has no such place, or a token outside the vocabulary.
         """
-        places = iter(range(first, len(tokens)))
+        _must_take_rows(visit)
+        tokens = self.model.vocabulary.check_all(tokens, "a text is a list of token ids")
+        places = iter(range(first := whole("first", first, 0, len(tokens) - 1), len(tokens)))
         lane = Rows(Text(tokens), lambda row: visit(next(places), row), self, first_row=first)
         with lane.stopped_on_error():
             self._worker.submit(lane)
@@ -617,6 +626,11 @@ class Session(ContextOwner):
 
     def _check_sequence(self, sequence: int) -> int:
         return cells.checked_sequence(self, sequence)
+
+
+def _must_take_rows(visit: object) -> None:
+    if not callable(visit):
+        raise TypeError(f"visit={brief(visit)}: it must be a function of a place and a row.")
 
 
 def _visitor(

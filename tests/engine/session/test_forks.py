@@ -184,6 +184,7 @@ def test_without_a_unified_cache_a_fork_decodes_again(tiny_model):
         (lambda s: s.rewind(6), ValueError, "n_tokens=6: it must be from 0 to 5"),
         (lambda s: s.rewind(1, sequence=3), ValueError, "no sequence 3"),
         (lambda s: s.remove(4), ValueError, "sequence=4: it must be from 0 to 3"),
+        (lambda s: s.remove([1]), TypeError, r"sequence=\[1\]: it must be a whole number"),
         (lambda s: s.generate("a", sequence=1), ValueError, "no sequence 1"),
         (lambda s: s.stream("a", sequence=1), ValueError, "no sequence 1"),
         (lambda s: s.start("a", sequence=1), ValueError, "no sequence 1"),
