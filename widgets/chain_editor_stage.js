@@ -79,7 +79,9 @@ function elements(card, entry, label, settings, { act, shift, removeCard }) {
     "aria-describedby": id,
     on: { change: () => act("toggle", { key, on: toggle.checked }) },
   });
-  const grip = icon("⠿", `Move ${label}: drag, or Alt+Up and Alt+Down`, () => {}, { class: "mll-button mll-ce-grip" });
+  const grip = icon("⠿", `Move ${label}: drag, or Alt+Up and Alt+Down`, () => {}, {
+    class: "mll-button mll-ce-grip",
+  });
   const up = icon("↑", `Move ${label} up (Alt+Up)`, () => shift(key, -1));
   const down = icon("↓", `Move ${label} down (Alt+Down)`, () => shift(key, 1));
   const cross = icon("✕", `Remove ${label}`, () => removeCard(key));

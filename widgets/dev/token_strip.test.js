@@ -12,7 +12,10 @@ function columnsOf(...logprobs) {
 }
 
 test("the summary counts, averages what is known and says how it ended", () => {
-  assert.equal(summary(columnsOf(-1, -2, NaN), "eog"), "3 tokens · mean logprob −1.5 nats · the model ended the text");
+  assert.equal(
+    summary(columnsOf(-1, -2, NaN), "eog"),
+    "3 tokens · mean logprob −1.5 nats · the model ended the text",
+  );
   assert.equal(summary(columnsOf(), ""), "0 tokens · mean logprob n/a");
   assert.match(summary(columnsOf(-1), "length"), /^1 token · /);
 });

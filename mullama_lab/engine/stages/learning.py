@@ -8,6 +8,7 @@ distribution, `dist` draws, and what they learn from the token (one or two float
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -78,7 +79,7 @@ class MirostatV2(SurpriseSteering):
         return _MirostatV2(self, start)
 
 
-class _Steering:
+class _Steering(ABC):
     """A fresh native sampler each step whose first mu, 2 tau, is the learnt mu."""
 
     def __init__(self, stage: SurpriseSteering, start: Start) -> None:
@@ -86,9 +87,9 @@ class _Steering:
         self.mu = _checked(stage, start.state, 1)[0] if start.state else 2.0 * stage.tau
         self._left: NDArray[np.void] | None = None
 
+    @abstractmethod
     def shape(self, candidates: native.Candidates) -> None:
         """Let llama.cpp's sampler of this version cut the candidates."""
-        raise NotImplementedError
 
     def apply(self, candidates: native.Candidates, step: int) -> None:
         self.shape(candidates)

@@ -7,6 +7,7 @@ for pandas and the file follow from that line; `StepRecord` has a field of the s
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, Generic, NoReturn, TypeVar, overload
 
 import numpy as np
@@ -69,7 +70,7 @@ class Column(property, Generic[K]):
         return array
 
 
-class StepColumns:
+class StepColumns(ABC):
     """The arrays that say something of each step; read-only views of the steps there are."""
 
     token = Column(np.int32, "The token ids.")
@@ -108,9 +109,9 @@ class StepColumns:
         np.float32, "Their log-probabilities after the chain.", fill=-np.inf, wide=True
     )
 
+    @abstractmethod
     def column(self, name: str) -> NDArray[Any]:
         """The array of one column, by its name."""
-        raise NotImplementedError
 
 
 def _declared(*, wide: bool) -> dict[str, Column[Any]]:
