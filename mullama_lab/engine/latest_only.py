@@ -13,7 +13,7 @@ from collections.abc import Callable
 from time import monotonic
 
 from mullama_lab.engine.leaving import has_begun, usable_in_forks
-from mullama_lab.engine.worker import WAIT_STEP
+from mullama_lab.engine.work import WAIT_STEP
 from mullama_lab.errors import MullamaError
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
-from mullama_lab.engine.worker import WAIT_STEP
+from mullama_lab.engine.work import WAIT_STEP
 from mullama_lab.errors import ClosedError, MullamaError
 
 log = logging.getLogger(__name__)

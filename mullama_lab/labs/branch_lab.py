@@ -24,7 +24,7 @@ from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
 from mullama_lab.engine.tree.nodes import ROOT, Branch
 from mullama_lab.engine.vocabulary.one_token import one_token
-from mullama_lab.engine.worker import WAIT_STEP
+from mullama_lab.engine.work import WAIT_STEP
 from mullama_lab.errors import MullamaError
 from mullama_lab.glyphs import brief
 from mullama_lab.labs import _branch_code

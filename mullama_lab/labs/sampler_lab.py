@@ -23,7 +23,7 @@ from mullama_lab.engine.model import Model
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.stages import Chain, Stage
 from mullama_lab.engine.trace import Trace
-from mullama_lab.engine.worker import Work
+from mullama_lab.engine.work import Work
 from mullama_lab.errors import MullamaError
 from mullama_lab.labs._bench import Bench
 from mullama_lab.labs._what_if_answers import WhatIfAnswers

@@ -10,7 +10,7 @@ from mullama_lab.engine.bar import bar
 from mullama_lab.engine.loop.run import Runs
 from mullama_lab.engine.options import MAX_SEED, listed, whole
 from mullama_lab.engine.trace import Trace
-from mullama_lab.engine.worker import WAIT_STEP
+from mullama_lab.engine.work import WAIT_STEP
 from mullama_lab.errors import MullamaError
 from mullama_lab.glyphs import brief
 

@@ -27,7 +27,7 @@ from mullama_lab.engine.rows.capture import RowFacts, RowReader, largest
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
-from mullama_lab.engine.worker import Work
+from mullama_lab.engine.work import Work
 from mullama_lab.errors import ContextFull, Stopped
 from mullama_lab.glyphs import brief
 from mullama_lab.studies._prefixes import Prefix, tied

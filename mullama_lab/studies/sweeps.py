@@ -28,7 +28,7 @@ from mullama_lab.engine.options import (
 )
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.stages import Chain, Stage
-from mullama_lab.engine.worker import WAIT_STEP
+from mullama_lab.engine.work import WAIT_STEP
 from mullama_lab.files.path import in_full
 from mullama_lab.glyphs import brief
 from mullama_lab.studies._tasks import Item, Limits, Row, Task, do, failed, work

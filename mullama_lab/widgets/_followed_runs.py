@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from mullama_lab.engine.latest_only import LatestOnly
 from mullama_lab.engine.leaving import usable_in_forks
 from mullama_lab.engine.loop.run import Run
-from mullama_lab.engine.worker import WAIT_STEP
+from mullama_lab.engine.work import WAIT_STEP
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ import pytest
 
 from mullama_lab.engine import latest_only
 from mullama_lab.engine.latest_only import LatestOnly
-from mullama_lab.engine.worker import WAIT_STEP
+from mullama_lab.engine.work import WAIT_STEP
 
 
 @pytest.fixture

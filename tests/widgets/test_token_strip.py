@@ -13,7 +13,7 @@ import pytest
 
 import mullama_lab as ml
 from mullama_lab.engine import tiny
-from mullama_lab.engine.worker import WAIT_STEP
+from mullama_lab.engine.work import WAIT_STEP
 from mullama_lab.studies.explore import explore
 from mullama_lab.widgets import _columns, _front_end, _strip_forms
 from mullama_lab.widgets._trace_code import n_given_of

@@ -103,11 +103,6 @@ class Cache:
     def n_decoded(self) -> int:
         return self._counts.decoded
 
-    @property
-    def n_saved(self) -> int:
-        """Positions that were reused or taken over from another sequence."""
-        return self._counts.reused + self._counts.forked
-
     # A text on its way into a sequence.
 
     def prepare(self, text: Text, sequence: int, first_row: int, *, as_held: bool = False) -> int:

@@ -26,7 +26,7 @@ from mullama_lab.engine.handle import ContextOwner
 from mullama_lab.engine.multivector import MultiVector
 from mullama_lab.engine.native.context import StopFlag
 from mullama_lab.engine.options import flag, listed, one_of, threads, whole
-from mullama_lab.engine.worker import Job
+from mullama_lab.engine.work import Job
 from mullama_lab.errors import DecodeError, Stopped
 from mullama_lab.glyphs import brief
 

@@ -98,7 +98,6 @@ class Generation(Lane[Trace]):
 
     def admit(self, cache: Cache) -> None:
         self._began = perf_counter_ns()
-        self.text.epoch = cache.epoch
 
     def prepared(self, cache: Cache) -> None:
         self._n_had = self.n_done

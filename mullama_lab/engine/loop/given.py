@@ -41,7 +41,6 @@ class Scored(Lane[Trace]):
 
     def admit(self, cache: Cache) -> None:
         self._began = self._last = perf_counter_ns()
-        self.text.epoch = cache.epoch
 
     def prepared(self, cache: Cache) -> None:
         trace = self.trace
@@ -89,14 +88,8 @@ class Rows(Lane[None]):
         super().__init__(text, owner, place=place, first_row=first_row)
         self._visit = visit
 
-    def admit(self, cache: Cache) -> None:
-        self.text.epoch = cache.epoch
-
     def take(self, row: Logits, decode_ns: int) -> None:
         self._visit(row)
-
-    def complete(self) -> None:
-        self.finish("done")
 
     def outcome(self) -> None:
         return None
@@ -105,14 +98,8 @@ class Rows(Lane[None]):
 class LastRow(Lane[Logits]):
     """The row after a text, copied."""
 
-    def admit(self, cache: Cache) -> None:
-        self.text.epoch = cache.epoch
-
     def take(self, row: Logits, decode_ns: int) -> None:
         self._row = row.copy()
-
-    def complete(self) -> None:
-        self.finish("done")
 
     def outcome(self) -> Logits:
         return self._row
@@ -138,9 +125,6 @@ class Hold(Lane[int]):
 
     def take(self, row: Logits, decode_ns: int) -> None:
         """There is none."""
-
-    def complete(self) -> None:
-        self.finish("done")
 
     def outcome(self) -> int:
         return self.sequence

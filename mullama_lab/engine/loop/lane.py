@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.engine.text import Text
-from mullama_lab.engine.worker import Work
+from mullama_lab.engine.work import Work
 from mullama_lab.errors import Stopped
 
 if TYPE_CHECKING:
@@ -101,6 +101,7 @@ class Lane(Work[T]):
 
     def complete(self) -> None:
         """Its sequence holds all of its text, and it was given all of its rows."""
+        self.finish("done")
 
     # How it ends.
 

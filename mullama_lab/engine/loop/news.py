@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from mullama_lab.engine.leaving import usable_in_forks
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.step import Step
-from mullama_lab.engine.worker import WAIT_STEP
+from mullama_lab.engine.work import WAIT_STEP
 from mullama_lab.glyphs import brief
 
 T = TypeVar("T")

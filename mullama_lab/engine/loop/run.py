@@ -21,7 +21,7 @@ from mullama_lab.engine.stages.chain_sampler import check
 from mullama_lab.engine.stages.schedule import Schedule
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.step import Step
-from mullama_lab.engine.worker import Together, as_ended
+from mullama_lab.engine.work import Together, as_ended
 from mullama_lab.errors import Stopped
 
 

@@ -5,22 +5,24 @@ that wait, puts one batch together (a piece of a prompt, a token that was drawn,
 given), decodes it, and hands each lane its rows. Other jobs are done between two ticks. It knows
 texts, positions and rows; it knows no templates, chains or widgets.
 
-Who comes first begins first, but for what waits for a sequence or for room: what comes later and
-needs neither goes past it. A job on all of the cache waits for everything before it, and what
-comes later waits for that job.
+Who comes first begins first, but for what waits for a sequence that it names, or for a prompt that
+another lane is decoding: what comes later goes past it. Nothing goes past what waits for room, nor
+past a job on all of the cache, which waits for everything before it.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
+from itertools import islice
 from typing import Any, TypeAlias
 
 from mullama_lab.engine.cache import Cache, Portion
 from mullama_lab.engine.loop.lane import Lane, Logits, Place
 from mullama_lab.engine.loop.recorder import Recorder
 from mullama_lab.engine.text import Text
-from mullama_lab.engine.worker import Job, Worker
+from mullama_lab.engine.work import Job
+from mullama_lab.engine.worker import Worker
 from mullama_lab.errors import ClosedError, ContextFull, Stopped
 
 Waiting: TypeAlias = "Lane[Any] | Job[Any]"
@@ -107,33 +109,40 @@ class Scheduler:
                 if work.sequence is None:
                     break
                 taken.add(work.sequence)
-            elif self._may_begin(work, taken):
+                continue
+            if not work.as_held:
+                work.text.epoch = self.cache.epoch
+            if not (lacks := self._lacks(work, taken)):
                 if worker.claim(work):
                     self._begin(work, taken)
             else:
                 staying.append(work)
+                if lacks == "room":
+                    break
                 taken.add(0 if isinstance(work.place, Place) else work.place)
         self.waiting.extendleft(reversed(staying))
         self._is_stuck = bool(self.waiting)
         if not self.waiting:
             self._last_prompt = None
 
-    def _may_begin(self, lane: Lane[Any], taken: set[int]) -> bool:
-        """Whether a lane can begin without taking the room that others may need."""
+    def _lacks(self, lane: Lane[Any], taken: set[int]) -> str:
+        """What a lane waits for: "sequence", "beginning" or "room"; "" if it can begin.
+
+        Room is what it may need without taking any that those at work may need.
+        """
         cache, known = self.cache, self.cache.sequences
         if isinstance(lane.place, int) and lane.place in taken:
-            return False
+            return "sequence"
         if not self.active:
-            return True
+            return ""
         if any(self._decodes_for(other, lane) for other in self.active):
-            return False
+            return "beginning"
         named = isinstance(lane.place, int) or (lane.place is Place.HOME and 0 not in taken)
         if not named and known.free_id() is None and not known.replaceable():
-            return False
-        if not known.shared:
-            return True
+            return "room"
         promised = sum(other.n_promised for other in self.active)
-        return cache.room_beside(lane.text) >= promised + lane.n_left
+        fits = not known.shared or cache.room_beside(lane.text) >= promised + lane.n_left
+        return "" if fits else "room"
 
     def _decodes_for(self, other: Lane[Any], lane: Lane[Any]) -> bool:
         """Whether another lane is decoding a beginning that a lane could have for nothing."""
@@ -141,10 +150,8 @@ class Scheduler:
             return False
         most = other.first_row + (other.text == lane.text)  # its row is wanted too
         n = min(other.text.n_common(lane.text), most)
-        return n > max(other.n_done, self.cache.sequences.longest(lane.text, self._held())[1])
-
-    def _held(self) -> Sequence[int]:
-        return list(self.cache.sequences.held)
+        known = self.cache.sequences
+        return n > max(other.n_done, known.longest(lane.text, known.held)[1])
 
     def _begin(self, lane: Lane[Any], taken: set[int]) -> None:
         cache = self.cache
@@ -281,7 +288,8 @@ class Scheduler:
 
     def _has_twin(self, lane: Lane[Any]) -> bool:
         """Whether a lane that waits has the same prompt, so that it can be given the same row."""
-        return any(isinstance(other, Lane) and other.text == lane.text for other in self.waiting)
+        others = islice(self.waiting, LOOK_AHEAD)
+        return any(isinstance(other, Lane) and other.text == lane.text for other in others)
 
     def _was_cut_short(self) -> None:
         """A batch was stopped for the sake of some lanes: the others go on where they were."""

@@ -31,7 +31,7 @@ from mullama_lab.engine.session.settings import Settings
 from mullama_lab.engine.vocabulary.tokenizing import tokenize
 from mullama_lab.engine.vocabulary.vocabulary import Vocabulary
 from mullama_lab.engine.weight_files import WeightFiles
-from mullama_lab.engine.worker import WAIT_STEP
+from mullama_lab.engine.work import WAIT_STEP
 from mullama_lab.glyphs import one_line, visible
 
 

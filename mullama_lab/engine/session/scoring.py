@@ -23,7 +23,7 @@ from mullama_lab.engine.stages import Chain
 from mullama_lab.engine.text import Text
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.vocabulary.too_long import must_be_short
-from mullama_lab.engine.worker import Together
+from mullama_lab.engine.work import Together
 from mullama_lab.errors import ContextFull
 from mullama_lab.glyphs import brief
 

@@ -60,7 +60,7 @@ from mullama_lab.engine.stages import Chain
 from mullama_lab.engine.text import Text
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
-from mullama_lab.engine.worker import Together, Work
+from mullama_lab.engine.work import Together, Work
 from mullama_lab.glyphs import brief
 
 if TYPE_CHECKING:

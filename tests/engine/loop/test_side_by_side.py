@@ -185,3 +185,17 @@ def test_work_on_a_sequence_is_done_between_two_tokens_of_another(session, until
     session.remove(fork)
     assert run.state == "running"
     run.stop_and_wait()
+
+
+def test_a_text_that_waits_for_room_is_not_overtaken_by_smaller_ones(tiny_model, until):
+    with tiny_model.session(n_ctx=256, n_threads=1) as session:
+        first = session.start("abc", NO_END, max_tokens=150)
+        until(lambda: len(first.trace) > 2)
+        large = session.start("x" * 150, NO_END, max_tokens=5)
+        small = [session.start("xyz", NO_END, max_tokens=20) for _ in range(3)]
+        found = []  # how far the first one was when each of the others ended
+        for run in (large, *small):
+            run.on_end(lambda _: found.append(len(first.trace)))
+        for run in (first, large, *small):
+            run.wait(20)
+        assert found == [150] * 4
