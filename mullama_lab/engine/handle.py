@@ -97,8 +97,8 @@ class ContextOwner(Handle):
 
     @property
     def closed(self) -> bool:
-        """Whether it, or its model, was closed."""
-        return not self._close.alive
+        """Whether it, or its model, was closed, or its thread failed."""
+        return not self._close.alive or self._worker.is_closed
 
     def close(self) -> None:
         """Stop what is at work and free the context. Closing twice is fine."""

@@ -29,7 +29,8 @@ class Text:
 
     Args:
         tokens: given ones.
-        epoch: of the weights; what was computed in another epoch is no beginning of this.
+        epoch: a name for the weights that compute it, "" for the model's own; what other weights
+            computed is no beginning of this.
 
     Attributes:
         tokens: all of them; change it by `extend` and `cut` alone.
@@ -37,7 +38,7 @@ class Text:
 
     __slots__ = ("_ends", "epoch", "tokens")
 
-    def __init__(self, tokens: Sequence[int] = (), epoch: int = 0) -> None:
+    def __init__(self, tokens: Sequence[int] = (), epoch: str = "") -> None:
         self.tokens = list(tokens)
         self.epoch = epoch
         self._ends = [(len(self.tokens), False)] if self.tokens else []

@@ -7,6 +7,7 @@ what is done side by side, is for its plan to say.
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 from collections import deque
@@ -17,6 +18,9 @@ from mullama_lab.engine.leaving import end_daemon_thread, usable_in_forks, wait_
 from mullama_lab.engine.native.context import StopFlag
 from mullama_lab.engine.work import Job, Work
 from mullama_lab.errors import ClosedError, Stopped
+from mullama_lab.glyphs import brief
+
+logger = logging.getLogger(__name__)
 
 
 class Plan(Protocol):
@@ -89,6 +93,7 @@ class Worker:
             "Load the model and open another one in the new process."
         )
         self.is_lost = False  # in a fork, which has none of the threads
+        self.opened_by = opened_by
         self.closed_text = f"the {what} is closed. Open another one with {opened_by}."
         self.busy_text = (
             f"Waiting for the {what}'s earlier work. To end that: interrupt, then {what}.stop()"
@@ -99,7 +104,7 @@ class Worker:
         self._lock = usable_in_forks(threading.Lock())
         self._current: Collection[Work[Any]] = ()
         self._may_cut_short = True
-        self._closed = False
+        self.is_closed = False
         self._at_end = at_end
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
         self._thread.start()
@@ -117,7 +122,7 @@ class Worker:
     def submit(self, *works: Work[Any]) -> None:
         """Queue things to do, all of them or none; `ClosedError` after `close`."""
         with self._lock:
-            closed = self._closed
+            closed = self.is_closed
             if not closed:
                 if self.is_lost:
                     raise ClosedError(self.lost_text)
@@ -159,7 +164,7 @@ class Worker:
         with self._lock:
             self._current, self._may_cut_short = works, may_cut_short
             self._stop.clear()
-            if self._closed or (may_cut_short and any(work.stop_requested for work in works)):
+            if self.is_closed or (may_cut_short and any(work.stop_requested for work in works)):
                 self._stop.set()
 
     def run(self, job: Job[Any]) -> None:
@@ -178,8 +183,8 @@ class Worker:
     def hurry(self) -> None:
         """What `close` does, but for the wait."""
         with self._lock:
-            if not self._closed:
-                self._closed = True
+            if not self.is_closed:
+                self.is_closed = True
                 self._queue.put(None)
         self.interrupt()
 
@@ -194,11 +199,19 @@ class Worker:
     def _loop(self) -> None:
         _here.worker = self
         plan, busy = self._plan, False
+        refusal = f"the {self.what} was closed before this could start."
         try:
             while self._take_up(wait=not busy):
                 busy = plan.tick(self)
+        except Exception as error:  # of the plan itself: what it does is no longer known
+            logger.exception("the thread of a %s failed", self.what)
+            refusal = (
+                f"the {self.what} failed ({brief(error)}). Open another one with {self.opened_by}."
+            )
+            with self._lock:
+                self.is_closed, self.closed_text = True, refusal
         finally:  # also where Python ends its daemon threads
-            plan.end(ClosedError(f"the {self.what} was closed before this could start."))
+            plan.end(ClosedError(refusal))
             self._at_end()
 
     def _take_up(self, *, wait: bool) -> bool:

@@ -80,7 +80,7 @@ class Cache:
         self.batch = Batch(native.n_batch(handle))
         self._logits = LogitRows(handle, n_vocab)
         self.isolated = isolated
-        self.epoch = 0  # of the weights that compute what is decoded next
+        self.epoch = ""  # of the weights that compute what is decoded next (see Text)
         self.is_recurrent = native.is_recurrent(handle)
         self.copies = shares_cells or self.is_recurrent
         self.sequences = Sequences(
@@ -120,6 +120,9 @@ class Cache:
         """
         held = self.sequences.use(sequence)
         source, n, n_held = self._best(text, sequence, first_row, as_held)
+        if n < len(text) and text.epoch != self.epoch:  # other weights compute the rest, so all
+            text.epoch = self.epoch
+            source, n, n_held = self._best(text, sequence, first_row, as_held)
         self._must_fit(text, sequence, source, n)
         held.lost = None
         theirs = self.sequences[source]
@@ -152,39 +155,57 @@ class Cache:
         held = self.sequences[sequence]
         return held.made.n_canonical == len(held.text)
 
-    def decode(self, portions: Sequence[Portion]) -> Iterator[tuple[Portion, list[Logits]]]:
-        """Decode more tokens in some sequences, in one batch; each portion with the rows it wants.
+    def batches(self, portions: Sequence[Portion]) -> list[list[Portion]]:
+        """Which portions are decoded together: all, or with `isolated` each for itself."""
+        return [[portion] for portion in portions] if self.isolated else [list(portions)]
 
-        With `isolated` each portion is a batch, and its rows are gone when the next one is asked
-        for.
+    def decode(self, portions: Sequence[Portion]) -> list[list[Logits]]:
+        """Decode more tokens in some sequences, in one batch; the rows that each portion wants.
+
+        The rows are views, gone with the next batch.
 
         Args:
             portions: of each sequence one, in rising order.
 
         Raises:
-            Stopped: the stop flag was set. What came before in the same call stays.
+            Stopped: the stop flag was set; the sequences are as before.
         """
-        for parts in [[portion] for portion in portions] if self.isolated else [portions]:
-            n, batch = 0, self.batch
-            for portion in parts:
-                end = n + len(portion.tokens)
-                first = len(self.sequences[portion.sequence].text)
-                batch.token[n:end] = portion.tokens
-                batch.pos[n:end] = range(first, first + end - n)
-                batch.seq[n:end] = portion.sequence
-                batch.wanted[n:end] = portion.wanted
-                n = end
-            self._decode(n, [portion.sequence for portion in parts])
-            n = 0
-            for portion in parts:
-                self._note(portion, alone=len(parts) == 1)
-            for portion in parts:
-                end = n + len(portion.tokens)
-                yield portion, self._rows(n, end) if portion.wanted else []
-                n = end
+        if self.stop:  # only a CPU looks at it while it decodes
+            raise Stopped("stopped.")
+        ends = self._fill_batch(portions)
+        self._before_decode()
+        start = perf_counter_ns()
+        try:
+            finished = self.batch.decode(self.handle, ends[-1])
+        except BaseException:
+            self._back_to_boundary(portions)
+            raise
+        if not finished:
+            self._back_to_boundary(portions)
+            raise Stopped("stopped.")
+        self.decode_ns = perf_counter_ns() - start
+        self._counts.add_batch(ends[-1], self.decode_ns)
+        for portion in portions:
+            self._note(portion, alone=len(portions) == 1)
+        return [
+            [self._logits[i] for i in range(end - len(portion.tokens), end)]
+            if portion.wanted
+            else []
+            for portion, end in zip(portions, ends, strict=True)
+        ]
 
-    def _rows(self, start: int, stop: int) -> list[Logits]:
-        return [self._logits[i] for i in range(start, stop)]
+    def _fill_batch(self, portions: Sequence[Portion]) -> list[int]:
+        """Lay portions out one after the other; where in the batch each of them ends."""
+        ends, n, batch = [], 0, self.batch
+        for portion in portions:
+            end = n + len(portion.tokens)
+            first = len(self.sequences[portion.sequence].text)
+            batch.token[n:end] = portion.tokens
+            batch.pos[n:end] = range(first, first + end - n)
+            batch.seq[n:end] = portion.sequence
+            batch.wanted[n:end] = portion.wanted
+            ends.append(n := end)
+        return ends
 
     def _note(self, portion: Portion, *, alone: bool) -> None:
         """Take down that a portion was decoded, and whether that was as a session alone does it."""
@@ -359,30 +380,10 @@ class Cache:
                 return
             self.remove(victims[0])
 
-    def _decode(self, n: int, sequences: Sequence[int]) -> None:
-        """Decode the first n tokens of the batch, which belong to these sequences."""
-        if self.stop:  # only a CPU looks at it while it decodes
-            raise Stopped("stopped.")
-        self._before_decode()
-        start = perf_counter_ns()
-        try:
-            finished = self.batch.decode(self.handle, n)
-        except BaseException:
-            self._back_to_boundary(sequences)
-            raise
-        if not finished:
-            self._back_to_boundary(sequences)
-            raise Stopped("stopped.")
-        counts = self._counts
-        self.decode_ns = perf_counter_ns() - start
-        counts.nanoseconds += self.decode_ns
-        counts.batches += 1
-        counts.decoded += n
-
-    def _back_to_boundary(self, sequences: Sequence[int]) -> None:
-        for sequence in sequences:
-            n = len(self.sequences[sequence].text)
-            if not native.drop_tail(self.handle, sequence, n):
+    def _back_to_boundary(self, portions: Sequence[Portion]) -> None:
+        for portion in portions:
+            n = len(self.sequences[portion.sequence].text)
+            if not native.drop_tail(self.handle, portion.sequence, n):
                 # A recurrent model's states were moved about when it stopped: none is sure.
                 native.clear_memory(self.handle)
                 self.sequences.empty()

@@ -64,6 +64,12 @@ class Counts:
     batches: int = 0
     nanoseconds: int = 0
 
+    def add_batch(self, n_tokens: int, nanoseconds: int) -> None:
+        """Count a call of `llama_decode`."""
+        self.batches += 1
+        self.decoded += n_tokens
+        self.nanoseconds += nanoseconds
+
     @property
     def ledger(self) -> Ledger:
         """What there is now."""

@@ -57,6 +57,11 @@ class Branch(Generation):
         """Append the given step, unless its row has to be decoded first."""
         super().admit(cache)
         parent, step, token = self.parent, self.at, self.token
+        if parent.epoch_at(step) != self.text.epoch:
+            raise ValueError(
+                f"step {step} of the trace was computed by other weights than the session's now, "
+                "so its numbers are none of a branch. Generate again, and branch off that trace."
+            )
         before, after = _recorded_before(parent, step, token), _recorded_after(parent, step, token)
         if before is not None:
             _must_be_possible(token, step, before[0])

@@ -1,7 +1,7 @@
 """Draw a token from a row, then make a step of a trace of it.
 
 Between two decodes only `draw` must happen; `record` may come later, on another thread, as long
-as it comes before the next draw.
+as it comes before the next draw, and before the row is gone unless that was copied.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Draw:
     """A token that was drawn, and what its record is made from."""
 
     token: int
-    row: Logits  # like left, a buffer of the sampler: recorded before the next draw
+    row: Logits  # like left, a buffer that the next draw overwrites
     left: NDArray[np.void]  # the candidates that the chain left
     selected: int  # among them
     n_kept: tuple[int, ...]
@@ -44,15 +44,19 @@ class Draw:
 
 
 class Drawing:
-    """One lane's draws: turns rows into steps of its trace; follows changes of the chain."""
+    """One lane's draws: turns rows into steps of its trace; follows changes of the chain.
 
-    def __init__(self, model: Model, trace: Trace, learnt: Learnt) -> None:
+    Args:
+        copies_rows: a draw is recorded after its row is gone.
+    """
+
+    def __init__(self, model: Model, trace: Trace, learnt: Learnt, *, copies_rows: bool) -> None:
         self.model = model
         self.trace = trace
         self.learnt = learnt
         self.reader = RowReader(model.n_vocab, trace.top)
         self.chain: Chain | None = None
-        self._row = np.empty(model.n_vocab, np.float32)
+        self._copy = np.empty(model.n_vocab, np.float32) if copies_rows else None
 
     def draw(self, row: Logits, chain: Chain, decode_ns: int, *, canonical: bool) -> Draw:
         """Choose a token and tell the stages."""
@@ -64,11 +68,13 @@ class Drawing:
         self.survivors.start(len(row))
         token = self.work.apply(row, i, self.survivors.count)
         sample_ns = perf_counter_ns() - began
-        np.copyto(self._row, row)
+        if self._copy is not None:
+            np.copyto(self._copy, row)
+            row = self._copy
         candidates = self.work.candidates
         draw = Draw(
             token=token,
-            row=self._row,
+            row=row,
             left=candidates.window,
             selected=candidates.fields.selected,
             n_kept=tuple(self.survivors.counts),

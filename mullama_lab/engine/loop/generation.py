@@ -1,7 +1,8 @@
 """Generation: a lane whose tokens are drawn.
 
 Between two batches only the draw comes; what is recorded of a step is worked out while the next
-batch is decoded. A lane waits for its record before it draws again.
+batch is decoded. A lane waits for its record before it draws again. Where decoding takes every
+core, a second thread would stall it: there a step is recorded at once.
 """
 
 from __future__ import annotations
@@ -79,6 +80,7 @@ class Generation(Lane[Trace]):
         self.learnt: Learnt = Chain(), ()  # what stages know of the text before
         self._began = 0
         self._n_had = 0  # positions of its prompt that the cache had
+        self._records_aside = True
         self._draw: Draw | None = None  # not yet recorded
         self._record: Future[None] | None = None  # under way
         self._drawing: Drawing | None = None
@@ -98,9 +100,11 @@ class Generation(Lane[Trace]):
 
     def admit(self, cache: Cache) -> None:
         self._began = perf_counter_ns()
+        self.trace.change_epoch(self.text.epoch)
 
     def prepared(self, cache: Cache) -> None:
         self._n_had = self.n_done
+        self._records_aside = cache.leaves_a_core
         self._tell_progress()
 
     def advanced(self) -> None:
@@ -114,14 +118,19 @@ class Generation(Lane[Trace]):
                 self.finish("length")
                 return
             decode_ns = perf_counter_ns() - self._began
-            self._drawing = Drawing(self.model, self.trace, self.learnt)
+            self._drawing = Drawing(
+                self.model, self.trace, self.learnt, copies_rows=self._records_aside
+            )
         self._settle()
         chain = self.chains.at(len(self.trace))
         draw = self._drawing.draw(row, chain, decode_ns, canonical=self.sole)
         draw.seconds = (perf_counter_ns() - self._began) / 1e9
         self.n_steps += 1
         self._draw = draw
-        if reason := self._reason_to_end(draw.token):
+        reason = self._reason_to_end(draw.token)
+        if not self._records_aside:
+            self._settle()
+        if reason:
             self.finish(reason)
         else:
             self.text.extend((draw.token,), generated=True)

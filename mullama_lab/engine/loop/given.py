@@ -41,6 +41,7 @@ class Scored(Lane[Trace]):
 
     def admit(self, cache: Cache) -> None:
         self._began = self._last = perf_counter_ns()
+        self.trace.change_epoch(self.text.epoch)
 
     def prepared(self, cache: Cache) -> None:
         trace = self.trace

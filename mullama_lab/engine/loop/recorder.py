@@ -1,7 +1,4 @@
-"""The recorder: makes the records of steps on a thread of its own while the next batch is decoded.
-
-Where decoding takes every core a second thread would stall it: records are made at once there.
-"""
+"""The recorder: a thread of its own that records steps while the next batch is decoded."""
 
 from __future__ import annotations
 
@@ -13,23 +10,17 @@ from mullama_lab.engine.worker import helping_here
 
 
 class Recorder:
-    """Does what it is given in order; its thread lives from the first work to `rest`.
+    """Does what it is given in order; its thread lives from the first work to `rest`."""
 
-    Args:
-        aside: whether it may have a thread.
-    """
-
-    def __init__(self, *, aside: bool) -> None:
-        self.aside = aside
+    def __init__(self) -> None:
         self._thread: ThreadPoolExecutor | None = None
 
     def do(self, make: Callable[[], None]) -> Future[None] | None:
-        """Make a record soon, or now: then there is nothing to wait for."""
-        if self.aside:
-            if self._thread is None:
-                self._thread = ThreadPoolExecutor(1, "mullama_lab record", helping_here())
-            with suppress(RuntimeError):  # the main thread has ended: no pool takes anything more
-                return self._thread.submit(make)
+        """Make a record soon; at the exit of the interpreter now, and then there is no Future."""
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, "mullama_lab record", helping_here())
+        with suppress(RuntimeError):  # the main thread has ended: no pool takes anything more
+            return self._thread.submit(make)
         make()
         return None
 

@@ -56,7 +56,7 @@ class Scheduler:
         self.cache = cache
         self.waiting: deque[Waiting] = deque()
         self.active: list[Lane[Any]] = []
-        self._recorder = Recorder(aside=cache.leaves_a_core)
+        self._recorder = Recorder()
         self._last_prompt: tuple[Text, Logits, bool] | None = None  # whose row others want too
         self._is_stuck = False  # nothing that waits can begin until something ends
 
@@ -74,9 +74,16 @@ class Scheduler:
             if lane.stop_requested:
                 lane.finish("stopped")
         self._drop_ended()
-        portions = self._portions()
-        if portions:
-            self._decode(worker, portions)
+        if portions := self._portions():
+            self._prepare_decode(worker)
+            try:
+                for batch in self.cache.batches(portions):
+                    self._hand_out(batch, self.cache.decode(batch))
+            except Stopped:
+                self._was_cut_short()
+            except BaseException as error:
+                for lane in self.active:
+                    lane.finish("failed", error)
             self._drop_ended()
         if not self.active:
             worker.at_work(())
@@ -242,26 +249,22 @@ class Scheduler:
         else:
             lane.finish("context")
 
-    def _decode(self, worker: Worker, portions: Sequence[Portion]) -> None:
-        """Decode a batch and hand out its rows."""
-        cache = self.cache
-        lanes = {lane.sequence: lane for lane in self.active if not lane.ended}
-        worker.at_work(
-            tuple(lanes.values()), may_cut_short=len(lanes) == 1 or not cache.is_recurrent
-        )
-        for lane in lanes.values():  # last before the decode, which leaves Python to the recorder
+    def _prepare_decode(self, worker: Worker) -> None:
+        """Say who is at work, and have the last step of each lane recorded meanwhile."""
+        lanes = [lane for lane in self.active if not lane.ended]
+        may_cut_short = len(lanes) == 1 or not self.cache.is_recurrent
+        worker.at_work(lanes, may_cut_short=may_cut_short)
+        for lane in lanes:  # last before the decode, which leaves Python to the recorder
             lane.record(self._recorder)
-        cache.give_way()
-        try:
-            for portion, rows in cache.decode(portions):
-                lane = lanes[portion.sequence]
-                self._advance(lane, portion)
-                self._hand(lane, rows)
-        except Stopped:
-            self._was_cut_short()
-        except BaseException as error:
-            for lane in lanes.values():
-                lane.finish("failed", error)
+        self.cache.give_way()
+
+    def _hand_out(self, portions: Sequence[Portion], rows: Sequence[Sequence[Logits]]) -> None:
+        """Give every lane of a batch its rows."""
+        lanes = {lane.sequence: lane for lane in self.active}
+        for portion, wanted in zip(portions, rows, strict=True):
+            lane = lanes[portion.sequence]
+            self._advance(lane, portion)
+            self._hand(lane, wanted)
 
     def _advance(self, lane: Lane[Any], portion: Portion) -> None:
         lane.n_done += len(portion.tokens)

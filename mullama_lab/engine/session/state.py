@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mullama_lab.engine.cache.cuts import Made
 from mullama_lab.engine.cache.sequences import Held
 from mullama_lab.engine.native.state import STATE_VERSION
-from mullama_lab.engine.options import flag, kv_types, whole
+from mullama_lab.engine.options import flag, instance, kv_types, whole
 from mullama_lab.engine.text import Text
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
@@ -120,6 +120,7 @@ def _plain(held: Held) -> dict[str, Any]:
         "spans": held.spans,
         "is_mine": held.is_mine,
         "kept": held.kept,
+        "epoch": held.text.epoch,
         "segments": [(len(part.tokens), part.generated) for part in held.text.segments],
         "prompt_end": held.made.prompt_end,
         "n_canonical": held.made.n_canonical,
@@ -134,7 +135,7 @@ def _held(arrays: Arrays, sequence: str, plain: Mapping[str, Any]) -> Held:
     ]
     if sum(n for _, n in spans) != len(tokens):
         raise ValueError(f"the cells of sequence {sequence} are not as many as its tokens")
-    text, rest = Text(), tokens
+    text, rest = Text(epoch=instance("epoch", plain.get("epoch", ""), str)), tokens
     for n, generated in plain.get("segments", [(len(tokens), False)] if tokens else []):
         n = whole("a segment", n, 1, len(rest))
         text.extend(rest[:n], generated=bool(generated))

@@ -6,18 +6,20 @@ What comes from a file is checked as if a stranger had written it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 
-from mullama_lab.engine.options import MAX_SEED, MAX_TOP, whole
+from mullama_lab.engine.options import MAX_SEED, MAX_TOP, instance, whole
 from mullama_lab.engine.stages import Chain
 from mullama_lab.engine.trace.facts import FACTS, read_facts
 from mullama_lab.engine.trace.parts import TraceParts
 from mullama_lab.engine.trace.step_table import MOST, StepTable
 from mullama_lab.engine.trace.token_pieces import TokenPieces
 from mullama_lab.glyphs import brief
+
+T = TypeVar("T")
 
 
 def packed(parts: TraceParts) -> dict[str, Any]:
@@ -31,6 +33,7 @@ def packed_without_chains(parts: TraceParts) -> dict[str, Any]:
     return {
         "model_name": parts.model_name,
         "prompt_tokens": parts.prompt_tokens.tolist(),
+        "epochs": [list(entry) for entry in parts.epochs],
         "seed": parts.seed,
         "top": parts.steps.top,
         **parts.steps.packed(),
@@ -50,7 +53,8 @@ def unpacked(data: Mapping[str, Any]) -> TraceParts:
             model_name=str(data["model_name"]),
             prompt_tokens=np.array(prompt, np.int32),
             seed=None if data["seed"] is None else whole("seed", data["seed"], 0, MAX_SEED),
-            chains=_chains(data["chains"]),
+            chains=_by_step(data["chains"], "chain", Chain.from_dict),
+            epochs=_by_step(data.get("epochs", [[0, ""]]), "epoch", _epoch),
             steps=StepTable.unpacked(data, whole("top", data["top"], 0, MAX_TOP)),
             pieces=TokenPieces(known=known),
             facts=read_facts(data),
@@ -63,12 +67,16 @@ def unpacked(data: Mapping[str, Any]) -> TraceParts:
     return parts
 
 
-def _chains(entries: Any) -> list[tuple[int, Chain]]:
-    chains = [
-        (whole("the step of a chain", first, 0, MOST), Chain.from_dict(chain))
-        for first, chain in entries
+def _epoch(name: Any) -> str:
+    return instance("epoch", name, str)
+
+
+def _by_step(entries: Any, what: str, read: Callable[[Any], T]) -> list[tuple[int, T]]:
+    """What was in force from which step on."""
+    known = [
+        (whole(f"the step of a {what}", first, 0, MOST), read(value)) for first, value in entries
     ]
-    firsts = [first for first, _ in chains]
+    firsts = [first for first, _ in known]
     if not firsts or firsts[0] != 0 or firsts != sorted(set(firsts)):
-        raise ValueError("its chains do not begin with its first step and go on in order")
-    return chains
+        raise ValueError(f"its {what}s do not begin with its first step and go on in order")
+    return known

@@ -5,17 +5,20 @@ A slice knows where it begins, and counts its own steps. A beginning can grow in
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mullama_lab.engine.options import MAX_STEP, whole
 from mullama_lab.engine.stages import Chain
 from mullama_lab.engine.trace.step_table import StepTable
 from mullama_lab.engine.trace.token_pieces import TokenPieces
 from mullama_lab.glyphs import brief
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -23,7 +26,7 @@ class TraceParts:
     """All that a trace is made of.
 
     Attributes:
-        chains: (the step from which it was in force, chain), from step 0 on.
+        chains, epochs: (the step from which it was in force, which), from step 0 on.
         pieces: the bytes of the tokens it names.
         facts: the values of the attributes that `FACTS` lists.
     """
@@ -32,6 +35,7 @@ class TraceParts:
     prompt_tokens: NDArray[np.int32]
     seed: int | None
     chains: list[tuple[int, Chain]]
+    epochs: list[tuple[int, str]]
     steps: StepTable
     pieces: TokenPieces
     facts: dict[str, Any]
@@ -52,7 +56,8 @@ class TraceParts:
             model_name=self.model_name,
             prompt_tokens=np.concatenate([self.prompt_tokens, self.steps.column("token")[:a]]),
             seed=self.seed,
-            chains=list({max(0, i - a): c for i, c in self.chains if i < max(b, 1)}.items()),
+            chains=_of_part(self.chains, a, b),
+            epochs=_of_part(self.epochs, a, b),
             steps=steps,
             pieces=self.pieces,
             facts=self.facts | own,
@@ -67,6 +72,7 @@ class TraceParts:
             prompt_tokens=self.prompt_tokens,
             seed=seed,
             chains=[entry for entry in self.chains if entry[0] <= n],
+            epochs=[entry for entry in self.epochs if entry[0] <= n],
             steps=self.steps.begun(n, top),
             pieces=self.pieces.asking(piece),
             facts={"model_id": self.facts["model_id"], "n_copied": n},
@@ -77,6 +83,24 @@ class TraceParts:
         columns = ("token", "top_ids", "after_ids")
         named = [self.prompt_tokens, *(self.steps.column(name).ravel() for name in columns)]
         return [token for token in np.unique(np.concatenate(named)).tolist() if token >= 0]
+
+
+def value_at(entries: Sequence[tuple[int, T]], step: int) -> T:
+    """What was in force at a step, of entries (the step from which it was, what)."""
+    if (step := whole("step", step, -MAX_STEP, MAX_STEP)) < 0:
+        raise IndexError(f"step {brief(step)}: steps count from 0.")
+    return next(value for first, value in reversed(entries) if first <= step)
+
+
+def changed(entries: list[tuple[int, T]], step: int, value: T) -> list[tuple[int, T]]:
+    """Such entries when another value is in force from a step on, to the end."""
+    before = [entry for entry in entries if entry[0] < step]
+    return before if before and before[-1][1] == value else [*before, (step, value)]
+
+
+def _of_part(entries: Sequence[tuple[int, T]], a: int, b: int) -> list[tuple[int, T]]:
+    """Such entries for the steps from a to b, which count from 0 then."""
+    return list({max(0, first - a): value for first, value in entries if first < max(b, 1)}.items())
 
 
 def _facts_of_part(facts: dict[str, Any], steps: StepTable, a: int) -> dict[str, Any]:

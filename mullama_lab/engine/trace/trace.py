@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.options import MAX_STEP, exact, whole
+from mullama_lab.engine.options import exact, whole
 from mullama_lab.engine.stages import Chain
 from mullama_lab.engine.stages.schedule import Schedule
-from mullama_lab.engine.trace import file
+from mullama_lab.engine.trace import file, parts
 from mullama_lab.engine.trace.columns import COLUMNS, NARROW, WIDE, StepColumns
 from mullama_lab.engine.trace.facts import FACTS
 from mullama_lab.engine.trace.parts import TraceParts
@@ -69,6 +69,7 @@ class Trace(StepColumns, Sequence[Step]):
         self.prompt_tokens = exact("prompt_tokens", prompt_tokens, np.int32).copy()
         self.prompt_tokens.flags.writeable = False
         self.chains: list[tuple[int, Chain]] = [(0, chain if chain is not None else Chain())]
+        self.epochs: list[tuple[int, str]] = [(0, "")]  # whose weights (see Text), from which step
         self.seed = seed
         self.top = top
         self.finish_reason = ""
@@ -90,10 +91,11 @@ class Trace(StepColumns, Sequence[Step]):
 
     def change_chain(self, chain: Chain) -> None:
         """Say that the steps from here on are made with another chain."""
-        before = [entry for entry in self.chains if entry[0] < len(self)]
-        if before and before[-1][1] == chain:
-            return
-        self.chains = [*before, (len(self), chain)]  # at once, for whoever is reading
+        self.chains = parts.changed(self.chains, len(self), chain)
+
+    def change_epoch(self, epoch: str) -> None:
+        """Say that the steps from here on are computed by other weights (see Text)."""
+        self.epochs = parts.changed(self.epochs, len(self), epoch)
 
     def end_text(self, n_bytes: int | None) -> None:
         """Say that the text ends after this many bytes, for now or for good.
@@ -141,9 +143,11 @@ class Trace(StepColumns, Sequence[Step]):
 
     def chain_at(self, step: int) -> Chain:
         """The chain that chose the token of a step."""
-        if (step := whole("step", step, -MAX_STEP, MAX_STEP)) < 0:
-            raise IndexError(f"step {brief(step)}: steps count from 0.")
-        return next(chain for first, chain in reversed(self.chains) if first <= step)
+        return parts.value_at(self.chains, step)
+
+    def epoch_at(self, step: int) -> str:
+        """The weights that computed a step: "" is the model's own."""
+        return parts.value_at(self.epochs, step)
 
     @property
     def text_bytes(self) -> bytes:
@@ -277,22 +281,23 @@ class Trace(StepColumns, Sequence[Step]):
             prompt_tokens=self.prompt_tokens,
             seed=self.seed,
             chains=self.chains,
+            epochs=self.epochs,
             steps=self._steps,
             pieces=self._token_pieces,
             facts={name: getattr(self, name) for name in FACTS},
         )
 
     @classmethod
-    def _of_parts(cls, parts: TraceParts) -> Trace:
+    def _of_parts(cls, made: TraceParts) -> Trace:
         trace = cls(
-            prompt_tokens=parts.prompt_tokens,
-            seed=parts.seed,
-            top=parts.steps.top,
-            model_name=parts.model_name,
+            prompt_tokens=made.prompt_tokens,
+            seed=made.seed,
+            top=made.steps.top,
+            model_name=made.model_name,
         )
-        trace.chains = parts.chains
-        trace._steps, trace._token_pieces = parts.steps, parts.pieces
-        for name, value in parts.facts.items():
+        trace.chains, trace.epochs = made.chains, made.epochs
+        trace._steps, trace._token_pieces = made.steps, made.pieces
+        for name, value in made.facts.items():
             setattr(trace, name, value)
         return trace
 
@@ -341,10 +346,10 @@ class Trace(StepColumns, Sequence[Step]):
         Raises:
             ValueError: the dict is not one that `to_dict` made.
         """
-        parts = file.unpacked(data)
+        made = file.unpacked(data)
         if pieces is not None:
-            parts.pieces = pieces
-        return cls._of_parts(parts)
+            made.pieces = pieces
+        return cls._of_parts(made)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Trace):

@@ -137,13 +137,23 @@ def test_closing_the_session_ends_the_wait_and_its_line(tiny_model, terminal):
     assert terminal.getvalue().rsplit("\r", 2)[-2].strip() == ""
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_no_wait_is_for_ever_even_if_the_sessions_thread_failed(tiny_model, monkeypatch):
+def test_where_the_sessions_thread_failed_all_that_waits_is_told_and_it_is_closed(
+    tiny_model, monkeypatch, caplog
+):
     def fail(*_):
         raise RuntimeError("a defect")
 
     with tiny_model.session(n_ctx=256, n_threads=1) as session:
         monkeypatch.setattr(session._worker._plan, "tick", fail)
-        for _ in range(2):
-            with pytest.raises(ClosedError):
-                session.start_logits("abc").result(timeout=20)
+        works = []
+        with pytest.raises(ClosedError):
+            for _ in range(1000):
+                works.append(session.start_logits("abc"))
+        for work in works:
+            with pytest.raises(ClosedError, match="the session failed.*a defect.*Open another"):
+                work.result(timeout=20)
+        assert session.closed and "the thread of a session failed" in caplog.text
+        with pytest.raises(ClosedError, match="a defect"):
+            session.generate("abc")
+    with tiny_model.session(n_ctx=256) as session:
+        assert len(session.generate("abc", NO_END, max_tokens=2)) == 2
