@@ -62,12 +62,13 @@ class Text:
 
     def extend(self, tokens: Sequence[int], *, generated: bool) -> None:
         """Add tokens at the end."""
+        if not tokens:
+            return
         self.tokens.extend(tokens)
         ends = self._ends
         if ends and ends[-1][1] is generated:
             ends.pop()
-        if self.tokens:
-            ends.append((len(self.tokens), generated))
+        ends.append((len(self.tokens), generated))
 
     def cut(self, n: int) -> None:
         """Keep the first n positions."""

@@ -56,6 +56,7 @@ class Work(ABC, Generic[T]):
     def __init__(self, owner: object = None) -> None:
         self._owner = owner
         self._future: Future[T] = Future()
+        self._has_ended = False  # what the Future says too, but under a lock that a fork may copy
         self._worker: Doer | None = None
         self.claimed = False  # by the worker, or by a stop before it started
         self._stop_requested = False
@@ -73,18 +74,20 @@ class Work(ABC, Generic[T]):
 
     @property
     def done(self) -> bool:
-        return self._future.done() or self._lost is not None
+        return self._has_ended or self._lost is not None
 
     @property
     def error(self) -> BaseException | None:
         """What it raised, once done."""
-        return self._future.exception() if self._future.done() else self._lost
+        return self._future.exception() if self._has_ended else self._lost
 
     @property
     def _lost(self) -> ClosedError | None:
         """Why it will never end: this is a fork, whose parent has the worker, or that failed."""
         worker = self._worker
-        if worker is None or not worker.is_gone or self._future.done():
+        if worker is None or self._has_ended or not worker.is_gone:
+            return None
+        if self._has_ended:  # between the two looks, and the worker after it
             return None
         return ClosedError(worker.lost_text if worker.is_lost else worker.closed_text)
 
@@ -180,13 +183,15 @@ class Work(ABC, Generic[T]):
     def end(self, result: T) -> None:
         """It has ended; only the worker calls this. Ending it twice does nothing."""
         self._owner = None
-        if not self._future.done():
+        if not self._has_ended:
+            self._has_ended = True
             self._future.set_result(result)
 
     def fail(self, error: BaseException) -> None:
         """End it with an error; ending it twice does nothing."""
         self._owner = None
-        if not self._future.done():
+        if not self._has_ended:
+            self._has_ended = True
             self._future.set_exception(error)
 
     def refuse(self, error: BaseException) -> None:

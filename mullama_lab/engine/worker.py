@@ -33,8 +33,8 @@ class Plan(Protocol):
         """Do a part of what there is to do; False if there is nothing, until something is added."""
         ...
 
-    def end(self, refusal: ClosedError) -> None:
-        """Stop what is at work and refuse what waits: nothing is done any more."""
+    def end(self, worker: Worker, refusal: ClosedError, *, failed: bool) -> None:
+        """Refuse what waits, and stop what is at work, or fail it: nothing is done any more."""
 
 
 class OneByOne:
@@ -51,9 +51,9 @@ class OneByOne:
             worker.run(self._jobs.popleft())
         return bool(self._jobs)
 
-    def end(self, refusal: ClosedError) -> None:
+    def end(self, worker: Worker, refusal: ClosedError, *, failed: bool) -> None:
         while self._jobs:
-            self._jobs.popleft().refuse(refusal)
+            worker.refuse(self._jobs.popleft(), refusal)
 
 
 _here = threading.local()  # .worker: whose thread this is, or whose work it helps with
@@ -101,7 +101,7 @@ class Worker:
         self._plan: Plan = OneByOne() if plan is None else plan
         self._queue: queue.SimpleQueue[Work[Any] | None] = queue.SimpleQueue()
         self._stop = stop
-        self._lock = usable_in_forks(threading.Lock())
+        self._lock = usable_in_forks(threading.RLock())  # the collector may end a session inside it
         self._current: Collection[Work[Any]] = ()
         self._may_cut_short = True
         self.is_closed = False
@@ -155,7 +155,12 @@ class Worker:
             mine, work.claimed = not work.claimed, True
         return mine
 
-    def at_work(self, works: Collection[Work[Any]], *, may_cut_short: bool = True) -> None:
+    def refuse(self, work: Work[Any], refusal: BaseException) -> None:
+        """End what has not begun, unless a stop did so."""
+        if self.claim(work):
+            work.refuse(refusal)
+
+    def set_current(self, works: Collection[Work[Any]], *, may_cut_short: bool = True) -> None:
         """Say what is being done from now on, and so is stopped by `interrupt`.
 
         Args:
@@ -170,9 +175,10 @@ class Worker:
     def run(self, job: Job[Any]) -> None:
         """Do a job now; only the plan calls this."""
         if self.claim(job):
-            self.at_work((job,))
+            before, may_cut_short = self._current, self._may_cut_short
+            self.set_current((*before, job))
             job.run()
-            self.at_work(())
+            self.set_current(before, may_cut_short=may_cut_short)
 
     def close(self) -> None:
         """Stop what is at work, refuse what waits, end the thread."""
@@ -198,21 +204,26 @@ class Worker:
 
     def _loop(self) -> None:
         _here.worker = self
-        plan, busy = self._plan, False
+        plan, busy, failed = self._plan, False, False
         refusal = f"the {self.what} was closed before this could start."
         try:
             while self._take_up(wait=not busy):
                 busy = plan.tick(self)
         except Exception as error:  # of the plan itself: what it does is no longer known
             logger.exception("the thread of a %s failed", self.what)
+            failed = True
             refusal = (
-                f"the {self.what} failed ({brief(error)}). Open another one with {self.opened_by}."
+                f"the {self.what} failed ({brief(error)}). Open another with {self.opened_by}."
             )
-            with self._lock:
-                self.is_closed, self.closed_text = True, refusal
+            self.closed_text = refusal
         finally:  # also where Python ends its daemon threads
-            plan.end(ClosedError(refusal))
-            self._at_end()
+            try:
+                with self._lock:
+                    self.is_closed = True
+                self._take_up(wait=False)
+                plan.end(self, ClosedError(refusal), failed=failed)
+            finally:
+                self._at_end()
 
     def _take_up(self, *, wait: bool) -> bool:
         """Give the plan all that was submitted, once there is something if it is to wait for it.

@@ -40,14 +40,14 @@ class Portion:
     Attributes:
         generated: whether the tokens are drawn ones, not those of a prompt.
         wanted: whether the rows after all of them are wanted.
-        sole: whether it was decoded as a session that does nothing else decodes it.
+        canonical: whether it was decoded as a session that does nothing else decodes it.
     """
 
     sequence: int
     tokens: list[int]
     generated: bool
     wanted: bool
-    sole: bool = True
+    canonical: bool = True
 
 
 class Cache:
@@ -56,7 +56,7 @@ class Cache:
     Args:
         n_ctx: positions that one sequence may have; llama.cpp has room for these and rounds up.
         before_decode: raises where the weights are not to be trusted.
-        isolated: decode one sequence at a time, and take nothing from the cache that is not
+        reproducible: decode one sequence at a time, and take nothing from the cache that is not
             what a session on its own would have computed; sequences share no cells then.
     """
 
@@ -69,7 +69,7 @@ class Cache:
         n_ctx: int,
         shares_cells: bool,
         before_decode: Callable[[], object],
-        isolated: bool = False,
+        reproducible: bool = False,
     ) -> None:
         self.handle = handle
         self._before_decode = before_decode
@@ -78,10 +78,12 @@ class Cache:
         self.leaves_a_core = native.n_threads(handle) < (os.cpu_count() or 1)
         self.stop = stop
         self.batch = Batch(native.n_batch(handle))
+        self.n_rows = max(1, min(self.batch.capacity, ROWS_BYTES // (4 * n_vocab)))  # of a batch
         self._logits = LogitRows(handle, n_vocab)
-        self.isolated = isolated
+        self.reproducible = reproducible
         self.epoch = ""  # of the weights that compute what is decoded next (see Text)
         self.is_recurrent = native.is_recurrent(handle)
+        self.has_states = native.has_states(handle)  # which a stop in a batch of several destroys
         self.copies = shares_cells or self.is_recurrent
         self.sequences = Sequences(
             self.n_ctx, native.n_seq_max(handle), shared=shares_cells and not self.is_recurrent
@@ -146,9 +148,15 @@ class Cache:
 
     def pieces(self, text: Text, sequence: int, first_row: int) -> Iterator[cuts.Piece]:
         """What has to be decoded of a text that a sequence was prepared for, cut in pieces."""
-        start, n_batch = len(self.sequences[sequence].text), self.batch.capacity
-        n_rows = max(1, min(n_batch, ROWS_BYTES // (4 * self.n_vocab)))
-        return cuts.pieces(text, start, first_row, n_batch, n_rows, one_by_one=self.isolated)
+        start = len(self.sequences[sequence].text)
+        return cuts.pieces(
+            text,
+            start,
+            first_row,
+            self.batch.capacity,
+            self.n_rows,
+            one_by_one=self.reproducible,
+        )
 
     def is_canonical(self, sequence: int) -> bool:
         """Whether a sequence holds, bit for bit, what a session on its own computes for it."""
@@ -156,8 +164,8 @@ class Cache:
         return held.made.n_canonical == len(held.text)
 
     def batches(self, portions: Sequence[Portion]) -> list[list[Portion]]:
-        """Which portions are decoded together: all, or with `isolated` each for itself."""
-        return [[portion] for portion in portions] if self.isolated else [list(portions)]
+        """Which portions are decoded together: all, or with `reproducible` each for itself."""
+        return [[portion] for portion in portions] if self.reproducible else [list(portions)]
 
     def decode(self, portions: Sequence[Portion]) -> list[list[Logits]]:
         """Decode more tokens in some sequences, in one batch; the rows that each portion wants.
@@ -215,7 +223,7 @@ class Cache:
         known.extend(portion.sequence, portion.tokens, generated=portion.generated)
         is_cut_so = n == 1 or start + n <= made.prompt_end
         has_cache = alone and (not known.shared or known.n_cells == start + n)
-        portion.sole = has_cache and (is_cut_so or portion.wanted)
+        portion.canonical = has_cache and (is_cut_so or portion.wanted)
         if has_cache and is_cut_so and made.n_canonical == start:
             made.n_canonical = start + n
 
@@ -306,29 +314,29 @@ class Cache:
         """(where to take a beginning from, how much it can give, how much the cache holds)."""
         known = self.sequences.held
         source, n, n_held = sequence, 0, 0
-        as_held = as_held or not self._can_be_sole(sequence)
+        as_held = as_held or not self._can_be_canonical(sequence)
         for s in (sequence, *(s for s in known if s != sequence)):
             theirs = known[s]
             common = here = min(theirs.text.n_common(text), first_row)
             n_held = max(n_held, common)
             if not as_held:
                 here = cuts.n_reusable(
-                    theirs.text, theirs.made, text, first_row, canonical=self.isolated
+                    theirs.text, theirs.made, text, first_row, canonical=self.reproducible
                 )
-                if not self.isolated and not self._can_cut(s, here):
+                if not self.reproducible and not self._can_cut(s, here):
                     here = common  # its end alone is known
             if here > n and (s == sequence or self.copies) and self._can_cut(s, here):
                 source, n = s, here
         return source, n, n_held
 
-    def _can_be_sole(self, sequence: int) -> bool:
+    def _can_be_canonical(self, sequence: int) -> bool:
         """Whether a text would be computed as a session that does nothing else computes it.
 
         Other cells in the buffer change in which parts ggml adds up. A recurrent model has a
         state instead, which is gone where it would have to be cut.
         """
-        if self.isolated or not self.sequences.shared:
-            return self.isolated or not self.is_recurrent
+        if self.reproducible or not self.sequences.shared:
+            return self.reproducible or not self.is_recurrent
         return not any(held.text for s, held in self.sequences.held.items() if s != sequence)
 
     def _can_cut(self, sequence: int, n: int) -> bool:

@@ -26,11 +26,17 @@ class Held:
     text: Text = field(default_factory=Text)
     made: Made = field(default_factory=Made)
     spans: list[tuple[int, int]] = field(default_factory=list)  # (span, cells of it)
-    is_mine: bool = False  # whether the last span is for this sequence to go on with
+    extends_last_span: bool = False  # nobody shares it, so that it grows with the sequence
     kept: bool = False  # a caller keeps it
+    needed_by: set[object] = field(default_factory=set)  # work that goes on from it
     at_work: bool = False
     last_use: int = 0
     lost: Text | None = None  # what it held, while it is kept and does not
+
+    @property
+    def must_stay(self) -> bool:
+        """Whether other work may not overwrite it."""
+        return self.kept or self.at_work or bool(self.needed_by)
 
 
 class Sequences:
@@ -46,7 +52,7 @@ class Sequences:
         self.n_ctx, self.n_max, self.shared = n_ctx, n_max, shared
         self.held: dict[int, Held] = {0: Held()}
         self.n_cells = 0  # that all of them take together
-        self._numbers = count()
+        self._uses, self._spans = count(), count()
 
     def clear(self) -> None:
         self.held = {0: Held()}
@@ -94,22 +100,22 @@ class Sequences:
 
     def replaceable(self) -> list[int]:
         """Ids that later work may take, the longest unused first, and 0 last."""
-        ids = [s for s, held in self.held.items() if not held.kept and not held.at_work]
+        ids = [s for s, held in self.held.items() if not held.must_stay]
         return sorted(ids, key=lambda s: (s == 0, self.held[s].last_use))
 
     def untouchable(self, besides: int = -1) -> list[int]:
         """Ids that work in another sequence must leave alone."""
-        return [s for s, held in self.held.items() if s != besides and (held.kept or held.at_work)]
+        return [s for s, held in self.held.items() if s != besides and held.must_stay]
 
     def use(self, sequence: int) -> Held:
         """The sequence, noted as the one used last."""
         held = self.held.setdefault(sequence, Held())
-        held.last_use = next(self._numbers)
+        held.last_use = next(self._uses)
         return held
 
     def _is_blank(self, sequence: int) -> bool:
         held = self.held[sequence]
-        return not (held.text or held.kept or held.at_work)
+        return not (held.text or held.must_stay)
 
     # What changes.
 
@@ -119,12 +125,12 @@ class Sequences:
         before = len(held.text)
         held.text.extend(tokens, generated=generated)
         n = len(held.text) - before
-        if held.is_mine:
+        if held.extends_last_span:
             span, size = held.spans[-1]
             held.spans[-1] = (span, size + n)
         else:
-            held.spans.append((next(self._numbers), n))
-            held.is_mine = True
+            held.spans.append((next(self._spans), n))
+            held.extends_last_span = True
         self.n_cells += n
 
     def cut(self, sequence: int, n: int) -> None:
@@ -133,7 +139,8 @@ class Sequences:
         held.text.cut(n)
         held.made.cut(n)
         held.spans = _cut(held.spans, n)
-        held.is_mine = bool(held.spans) and not self._is_shared(sequence, held.spans[-1][0])
+        spans = held.spans
+        held.extends_last_span = bool(spans) and not self._is_shared(sequence, spans[-1][0])
         self._count()
 
     def copy(self, source: int, sequence: int, n: int) -> None:
@@ -141,7 +148,7 @@ class Sequences:
         theirs, held = self.held[source], self.held[sequence]
         held.text, held.made = theirs.text.first(n), theirs.made.copied()
         held.made.cut(n)
-        held.spans, held.is_mine = _cut(theirs.spans, n), False
+        held.spans, held.extends_last_span = _cut(theirs.spans, n), False
         self._count()
 
     def empty(self) -> None:
@@ -152,7 +159,7 @@ class Sequences:
             held.text.cut(0)
             held.made.cut(0)
             held.spans.clear()
-            held.is_mine = False
+            held.extends_last_span = False
         self.n_cells = 0
 
     def remove(self, sequence: int) -> None:
@@ -168,7 +175,7 @@ class Sequences:
                 held.text.first(len(held.text)),
                 held.made.copied(),
                 list(held.spans),
-                held.is_mine,
+                held.extends_last_span,
                 held.kept,
             )
             for s, held in sorted(self.held.items())
@@ -178,7 +185,7 @@ class Sequences:
         """Be again what `copied` gave."""
         self.held = dict(held)
         spans = (span for theirs in held.values() for span, _ in theirs.spans)
-        self._numbers = count(max(spans, default=-1) + 1)
+        self._spans = count(max(spans, default=-1) + 1)
         self._count()
 
     def _count(self) -> None:

@@ -123,7 +123,7 @@ class Generation(Lane[Trace]):
             )
         self._settle()
         chain = self.chains.at(len(self.trace))
-        draw = self._drawing.draw(row, chain, decode_ns, canonical=self.sole)
+        draw = self._drawing.draw(row, chain, decode_ns, canonical=self.canonical)
         draw.seconds = (perf_counter_ns() - self._began) / 1e9
         self.n_steps += 1
         self._draw = draw
@@ -160,13 +160,15 @@ class Generation(Lane[Trace]):
             trace.end_text(None)
         trace.finish_reason = reason
         self.ended = True
-        for tell in self.on_step:
-            tell()
-        if error is None:
-            self.end(trace)
-        else:
-            self.fail(error)
-        self.news.tell()
+        try:
+            for tell in self.on_step:
+                tell()
+        finally:
+            if error is None:
+                self.end(trace)
+            else:
+                self.fail(error)
+            self.news.tell()
 
     def outcome(self) -> Trace:
         return self.trace

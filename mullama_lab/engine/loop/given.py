@@ -55,7 +55,7 @@ class Scored(Lane[Trace]):
         facts = self._reader.read(row)
         record = StepRecord.of_row(model, token, facts, standing_in(row, token, facts))
         record.decode_ns, record.capture_ns = t0 - self._last, perf_counter_ns() - t0
-        record.canonical = self.sole
+        record.canonical = self.canonical
         trace.append(record)
         trace.seconds = (perf_counter_ns() - self._began) / 1e9
         self._last = perf_counter_ns()
@@ -110,18 +110,18 @@ class Hold(Lane[int]):
     """Lets a sequence hold a text; no row is wanted. Its result is the sequence.
 
     Args:
-        text: called when the lane begins: what there is to hold then.
+        text_at_start: what there is to hold when the lane begins.
         place: the sequence.
     """
 
     as_held = True
 
-    def __init__(self, text: Callable[[], Text], owner: object, *, place: int) -> None:
+    def __init__(self, text_at_start: Callable[[], Text], owner: object, *, place: int) -> None:
         super().__init__(Text(), owner, place=place)
-        self._text = text
+        self._text_at_start = text_at_start
 
-    def admit(self, cache: Cache) -> None:
-        self.text = self._text()
+    def settle_text(self, cache: Cache) -> None:
+        self.text = self._text_at_start()
         self.first_row = len(self.text)
 
     def take(self, row: Logits, decode_ns: int) -> None:
@@ -135,7 +135,6 @@ class Fork(Hold):
     """Lets a new sequence hold the beginning of another one, and keeps it."""
 
     def admit(self, cache: Cache) -> None:
-        super().admit(cache)
         assert isinstance(self.place, int)
         self._cache, source = cache, cache.sequences[self.place]
         self.place = cache.new_sequence(self.place)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import deque
+from collections.abc import Iterable
 from enum import Enum
 from typing import TYPE_CHECKING, TypeVar
 
@@ -48,8 +49,8 @@ class Lane(Work[T]):
         sequence: where it works, once it was admitted.
         n_done: positions of its text that the sequence holds.
         pieces: how the rest is cut, but for single tokens that were added since.
-        sole: whether every batch it was in was its own, so that its rows are those that a session
-            which does nothing else computes, bit for bit.
+        canonical: whether every batch it was in was its own, so that its rows are those that a
+            session which does nothing else computes, bit for bit.
     """
 
     as_held = False  # whether it takes what the cache holds, however that was cut
@@ -68,7 +69,7 @@ class Lane(Work[T]):
         self.sequence = -1
         self.n_done = 0
         self.pieces: deque[Piece] = deque()
-        self.sole = True
+        self.canonical = True
         self.ended = False
 
     @property
@@ -83,8 +84,17 @@ class Lane(Work[T]):
 
     # What the scheduler tells it.
 
+    def settle_text(self, cache: Cache) -> None:
+        """It may begin now: say what its text is."""
+        self.text.epoch = cache.epoch
+
     def admit(self, cache: Cache) -> None:
-        """It begins: the last moment to say what its text is."""
+        """It begins."""
+
+    def begin_decoding(self, n_done: int, pieces: Iterable[Piece], *, canonical: bool) -> None:
+        """Its sequence holds so much of its text; the rest is decoded in these pieces."""
+        self.n_done, self.canonical = n_done, canonical
+        self.pieces = deque(pieces)
 
     def prepared(self, cache: Cache) -> None:
         """Its sequence holds what the cache had of its text."""

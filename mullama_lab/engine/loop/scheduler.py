@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
+from enum import Enum
 from itertools import islice
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from mullama_lab.engine.cache import Cache, Portion
 from mullama_lab.engine.loop.lane import Lane, Logits, Place
@@ -30,7 +31,23 @@ LOOK_AHEAD = 16  # of those that wait, how many are passed over for one that can
 BESIDE = 128  # tokens of prompts that one batch has while other lanes wait for their next token
 
 
-class Errand(Job[Any]):
+class Lack(Enum):
+    """What a lane waits for."""
+
+    SEQUENCE = "the sequence that it names is at work"
+    BEGINNING = "another lane is decoding what it begins with"
+    ROOM = "what it may need would take cells that those at work may need"
+
+
+class LastPrompt(NamedTuple):
+    """A prompt that was decoded, and the row after it."""
+
+    text: Text
+    row: Logits
+    canonical: bool
+
+
+class SequenceJob(Job[Any]):
     """A job on a sequence, or on all of the cache, once all that came before has ended there.
 
     Args:
@@ -57,7 +74,7 @@ class Scheduler:
         self.waiting: deque[Waiting] = deque()
         self.active: list[Lane[Any]] = []
         self._recorder = Recorder()
-        self._last_prompt: tuple[Text, Logits, bool] | None = None  # whose row others want too
+        self._last_prompt: LastPrompt | None = None  # whose row others want too
         self._is_stuck = False  # nothing that waits can begin until something ends
 
     # What the worker calls.
@@ -68,37 +85,42 @@ class Scheduler:
 
     def tick(self, worker: Worker) -> bool:
         """One batch; False when there is nothing to do."""
-        if self.waiting and not self._is_stuck:
-            self._let_begin(worker)
         for lane in self.active:
             if lane.stop_requested:
                 lane.finish("stopped")
         self._drop_ended()
+        if self.waiting and not (self._is_stuck and self._is_as_it_was()):
+            self._let_begin(worker)
+            self._drop_ended()
         if portions := self._portions():
             self._prepare_decode(worker)
-            try:
-                for batch in self.cache.batches(portions):
+            for batch in self.cache.batches(portions):
+                try:
                     self._hand_out(batch, self.cache.decode(batch))
-            except Stopped:
-                self._was_cut_short()
-            except BaseException as error:
-                for lane in self.active:
-                    lane.finish("failed", error)
+                except Stopped:
+                    self._was_cut_short()
+                    break
+                except BaseException as error:
+                    self._fail(batch, error)
             self._drop_ended()
         if not self.active:
-            worker.at_work(())
+            worker.set_current(())
             self._recorder.rest()
         return bool(self.active) or (bool(self.waiting) and not self._is_stuck)
 
-    def end(self, refusal: ClosedError) -> None:
+    def end(self, worker: Worker, refusal: ClosedError, *, failed: bool) -> None:
         for lane in self.active:
-            lane.finish("stopped")
+            lane.finish("failed" if failed else "stopped", refusal if failed else None)
         self.active.clear()
         while self.waiting:
-            self.waiting.popleft().refuse(refusal)
+            worker.refuse(self.waiting.popleft(), refusal)
         self._recorder.rest()
 
     # Who begins.
+
+    def _is_as_it_was(self) -> bool:
+        """Whether none of those that wait was stopped, so that another could begin."""
+        return not any(work.claimed for work in islice(self.waiting, LOOK_AHEAD))
 
     def _let_begin(self, worker: Worker) -> None:
         """Begin whatever can."""
@@ -106,10 +128,12 @@ class Scheduler:
         staying: deque[Waiting] = deque()
         while self.waiting and len(staying) < LOOK_AHEAD:
             work = self.waiting.popleft()
-            if work.done:
+            if work.claimed:  # by a stop
                 continue
             if isinstance(work, Job):
-                if not isinstance(work, Errand) or _is_clear(work, taken, self.active, staying):
+                if not isinstance(work, SequenceJob) or _is_clear(
+                    work, taken, self.active, staying
+                ):
                     worker.run(work)
                     continue
                 staying.append(work)
@@ -117,39 +141,43 @@ class Scheduler:
                     break
                 taken.add(work.sequence)
                 continue
-            if not work.as_held:
-                work.text.epoch = self.cache.epoch
-            if not (lacks := self._lacks(work, taken)):
+            try:
+                work.settle_text(self.cache)
+            except BaseException as error:
                 if worker.claim(work):
+                    work.finish("failed", error)
+                continue
+            lack = self._lack_of(work, taken)
+            if lack is None:
+                if worker.claim(work):
+                    worker.set_current((*self.active, work))
                     self._begin(work, taken)
-            else:
-                staying.append(work)
-                if lacks == "room":
-                    break
-                taken.add(0 if isinstance(work.place, Place) else work.place)
+                continue
+            staying.append(work)
+            if lack is Lack.ROOM:
+                break
+            if work.place is not Place.ANY:
+                taken.add(0 if work.place is Place.HOME else work.place)
         self.waiting.extendleft(reversed(staying))
         self._is_stuck = bool(self.waiting)
         if not self.waiting:
             self._last_prompt = None
 
-    def _lacks(self, lane: Lane[Any], taken: set[int]) -> str:
-        """What a lane waits for: "sequence", "beginning" or "room"; "" if it can begin.
-
-        Room is what it may need without taking any that those at work may need.
-        """
+    def _lack_of(self, lane: Lane[Any], taken: set[int]) -> Lack | None:
+        """What a lane waits for; None if it can begin."""
         cache, known = self.cache, self.cache.sequences
         if isinstance(lane.place, int) and lane.place in taken:
-            return "sequence"
+            return Lack.SEQUENCE
         if not self.active:
-            return ""
+            return None
         if any(self._decodes_for(other, lane) for other in self.active):
-            return "beginning"
+            return Lack.BEGINNING
         named = isinstance(lane.place, int) or (lane.place is Place.HOME and 0 not in taken)
         if not named and known.free_id() is None and not known.replaceable():
-            return "room"
+            return Lack.ROOM
         promised = sum(other.n_promised for other in self.active)
         fits = not known.shared or cache.room_beside(lane.text) >= promised + lane.n_left
-        return "" if fits else "room"
+        return None if fits else Lack.ROOM
 
     def _decodes_for(self, other: Lane[Any], lane: Lane[Any]) -> bool:
         """Whether another lane is decoding a beginning that a lane could have for nothing."""
@@ -167,28 +195,24 @@ class Scheduler:
             if lane.ended:
                 return
             self._settle_place(lane, taken)
-            row = self._row_of_twin(lane)
-            first_row = lane.first_row if row is None else len(lane.text)
-            as_held = lane.as_held or row is not None
-            n = cache.prepare(lane.text, lane.sequence, first_row, as_held=as_held)
+            twin = self._twin_of(lane)
+            if twin is None:
+                n = cache.prepare(lane.text, lane.sequence, lane.first_row, as_held=lane.as_held)
+            else:
+                n = cache.prepare(lane.text, lane.sequence, len(lane.text), as_held=True)
         except BaseException as error:
             lane.finish("failed", error)
             return
-        held = cache.sequences[lane.sequence]
-        held.at_work = True
+        cache.sequences[lane.sequence].at_work = True
         taken.add(lane.sequence)
         self.active.append(lane)
         self.active.sort(key=_sequence)
-        lane.n_done = n
-        if row is not None and n < len(lane.text):  # it has to be decoded after all
-            row = None
-        lane.pieces.extend(cache.pieces(lane.text, lane.sequence, lane.first_row))
-        lane.sole = cache.is_canonical(lane.sequence)
+        pieces = cache.pieces(lane.text, lane.sequence, lane.first_row)
+        lane.begin_decoding(n, pieces, canonical=cache.is_canonical(lane.sequence))
         lane.prepared(cache)
-        if row is not None and self._last_prompt is not None:
-            lane.pieces.clear()
-            lane.sole = self._last_prompt[2]
-            self._hand(lane, [row])
+        if twin is not None and n == len(lane.text):  # else it has to be decoded after all
+            lane.canonical = lane.canonical and twin.canonical
+            self._hand(lane, [twin.row])
         elif not lane.pieces:
             lane.complete()
 
@@ -201,11 +225,13 @@ class Scheduler:
             lane.sequence = self.cache.take(lane.text)
         self.cache.sequences.use(lane.sequence)
 
-    def _row_of_twin(self, lane: Lane[Any]) -> Logits | None:
-        """The row after a lane's prompt, if a lane with the same one had it just before."""
-        twin = self._last_prompt
-        same = twin is not None and twin[0] == lane.text and lane.first_row == len(lane.text) - 1
-        return twin[1] if twin is not None and same and self.cache.copies else None
+    def _twin_of(self, lane: Lane[Any]) -> LastPrompt | None:
+        """The prompt that was decoded last, if a lane has the same one and wants the same row."""
+        twin, cache = self._last_prompt, self.cache
+        if twin is None or not cache.copies or cache.reproducible:
+            return None
+        same = twin.text == lane.text and twin.text.n_given == lane.text.n_given
+        return twin if same and lane.first_row == len(lane.text) - 1 else None
 
     # One batch.
 
@@ -216,13 +242,15 @@ class Scheduler:
         room = self.cache.batch.capacity - sum(not lane.pieces for lane in active)
         if not alone:
             room = min(room, BESIDE)
+        rows = self.cache.n_rows
         lengths: dict[int, int] = {}
         for lane in active:
             n = 1
             if lane.pieces:
                 piece = lane.pieces[0]
-                n = min(piece.stop - lane.n_done, room)
+                n = min(piece.stop - lane.n_done, room, *([rows] if piece.wanted else []))
                 room -= n
+                rows -= n * piece.wanted
             if n:
                 lengths[lane.sequence] = n
         for sequence in self.cache.without_room(lengths):
@@ -252,8 +280,8 @@ class Scheduler:
     def _prepare_decode(self, worker: Worker) -> None:
         """Say who is at work, and have the last step of each lane recorded meanwhile."""
         lanes = [lane for lane in self.active if not lane.ended]
-        may_cut_short = len(lanes) == 1 or not self.cache.is_recurrent
-        worker.at_work(lanes, may_cut_short=may_cut_short)
+        may_cut_short = len(lanes) == 1 or not self.cache.has_states
+        worker.set_current(lanes, may_cut_short=may_cut_short)
         for lane in lanes:  # last before the decode, which leaves Python to the recorder
             lane.record(self._recorder)
         self.cache.give_way()
@@ -268,7 +296,7 @@ class Scheduler:
 
     def _advance(self, lane: Lane[Any], portion: Portion) -> None:
         lane.n_done += len(portion.tokens)
-        lane.sole = lane.sole and portion.sole
+        lane.canonical = lane.canonical and portion.canonical
         if lane.pieces:
             if lane.n_done >= lane.pieces[0].stop:
                 lane.pieces.popleft()
@@ -282,7 +310,9 @@ class Scheduler:
                 if lane.ended:
                     return
                 if lane.n_done == len(lane.text) == lane.first_row + 1 and self._has_twin(lane):
-                    self._last_prompt = lane.text.first(lane.n_done), row.copy(), lane.sole
+                    self._last_prompt = LastPrompt(
+                        lane.text.first(lane.n_done), row.copy(), lane.canonical
+                    )
                 lane.take(row, self.cache.decode_ns)
             if not lane.ended and lane.n_done == len(lane.text):
                 lane.complete()
@@ -298,12 +328,20 @@ class Scheduler:
         """A batch was stopped for the sake of some lanes: the others go on where they were."""
         known = self.cache.sequences
         for lane in self.active:
-            if lane.ended or lane.stop_requested or len(known[lane.sequence].text) == lane.n_done:
+            held = known[lane.sequence]
+            if lane.ended or lane.stop_requested or len(held.text) == lane.n_done:
                 continue
-            lane.first_row = max(lane.first_row, lane.n_done)  # a recurrent model lost its state
-            lane.n_done = 0
-            lane.pieces.clear()
-            lane.pieces.extend(self.cache.pieces(lane.text, lane.sequence, lane.first_row))
+            held.lost = None  # the cache lost its states, and this lane decodes its own again
+            lane.first_row = max(lane.first_row, lane.n_done)
+            pieces = self.cache.pieces(lane.text, lane.sequence, lane.first_row)
+            lane.begin_decoding(0, pieces, canonical=lane.canonical)
+
+    def _fail(self, portions: Sequence[Portion], error: BaseException) -> None:
+        """End the lanes of a batch that could not be decoded."""
+        failed = {portion.sequence for portion in portions}
+        for lane in self.active:
+            if lane.sequence in failed:
+                lane.finish("failed", error)
 
     def _drop_ended(self) -> None:
         if all(not lane.ended for lane in self.active):
@@ -316,12 +354,12 @@ class Scheduler:
 
 
 def _is_clear(
-    errand: Errand, taken: Collection[int], active: Sequence[Any], staying: Collection[Any]
+    job: SequenceJob, taken: Collection[int], active: Sequence[Any], staying: Collection[Any]
 ) -> bool:
-    """Whether nothing before an errand is still to be done where it has to do."""
-    if errand.sequence is None:
+    """Whether nothing before a job is still to be done where it has to do."""
+    if job.sequence is None:
         return not active and not staying
-    return errand.sequence not in taken
+    return job.sequence not in taken
 
 
 def _sequence(lane: Lane[Any]) -> int:

@@ -110,6 +110,12 @@ def is_recurrent(context: Any) -> bool:
     return bool(C.llama_model_is_recurrent(C.llama_get_model(context)))
 
 
+def has_states(context: Any) -> bool:
+    """Whether it keeps a state of a sequence, which cannot be cut: recurrent models and hybrids."""
+    model = C.llama_get_model(context)
+    return bool(C.llama_model_is_recurrent(model) or C.llama_model_is_hybrid(model))
+
+
 def drop_tail(context: Any, seq_id: int, start: int) -> bool:
     """Forget positions `start` and later of one sequence; False if the cache cannot."""
     return bool(C.llama_memory_seq_rm(C.llama_get_memory(context), seq_id, start, -1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from mullama_lab.engine.loop.given import Fork, Hold
@@ -21,14 +22,15 @@ T = TypeVar("T")
 def checked_sequence(session: Session, sequence: int) -> int:
     """A sequence that there is; naming one keeps it. ValueError if there is none of that id."""
     sequence = whole("sequence", sequence, 0, session.n_seq_max - 1)
-    known = session._cache.sequences
-    if sequence not in known:
-        ids = ", ".join(map(str, sorted(known.held)))
+    known = session._cache.sequences.held
+    held = known.get(sequence)
+    if held is None:
+        ids = ", ".join(map(str, sorted(known)))
         raise ValueError(
             f"there is no sequence {sequence}. There are {ids}; session.fork() makes another."
         )
     if sequence:
-        known[sequence].kept = True
+        held.kept = True
     return sequence
 
 
@@ -36,16 +38,11 @@ def fork(session: Session, sequence: int, n_tokens: int | None) -> int:
     """What `Session.fork` does."""
     recover(session)
     sequence = checked_sequence(session, sequence)
-    known = session._cache.sequences
-
-    def text() -> Text:
-        return known[sequence].text.first(_n_of(session, sequence, n_tokens))
-
-    lane = Fork(text, session, place=sequence)
+    lane = Fork(lambda: _first(session, sequence, n_tokens), session, place=sequence)
     try:
         return _done(session, lane)
     except ContextFull as error:
-        n, n_held = len(lane.text), len(known[sequence].text)
+        n, n_held = len(lane.text), len(_first(session, sequence, None))
         raise ContextFull(
             f"this cache knows sequence {sequence} only as it is at its end, so a fork of {n} of "
             f"its {n_held} tokens decodes them again, and they do not fit beside "
@@ -57,47 +54,54 @@ def rewind(session: Session, sequence: int, n_tokens: int) -> None:
     """What `Session.rewind` does."""
     recover(session)
     sequence = checked_sequence(session, sequence)
-    held = session._cache.sequences[sequence]
-    _hold(session, lambda: held.text.first(_n_of(session, sequence, n_tokens)), sequence)
+    _hold(session, lambda: _first(session, sequence, n_tokens), sequence)
 
 
 def remove(session: Session, sequence: int) -> None:
     """What `Session.remove` does."""
     sequence = checked_sequence(session, sequence)
-    session._errand(lambda: session._cache.remove(checked_sequence(session, sequence)), sequence)
+    session._do_with_cells(
+        lambda: session._cache.remove(checked_sequence(session, sequence)), sequence
+    )
 
 
 def recover(session: Session) -> None:
     """Decode again what kept sequences lost when a recurrent model was stopped."""
     for sequence, held in list(session._cache.sequences.held.items()):
-        if (lost := held.lost) is not None:
-            _hold(session, lambda lost=lost: lost.first(len(lost)), sequence)
+        if held.lost is not None:
+            _hold(session, partial(_whole, session, sequence), sequence)
 
 
 @contextmanager
 def kept(session: Session, sequence: int) -> Iterator[None]:
     """Keep a sequence from being overwritten meanwhile, if there is another one to work in."""
-    known = session._cache.sequences
+    known, user = session._cache.sequences, object()
 
-    def keep() -> bool:
+    def keep() -> None:
         held = known.held.get(sequence)
-        others = known.free_id() is not None or set(known.replaceable()) - {sequence}
-        mine = held is not None and not held.kept and bool(others)
-        if held is not None and mine:
-            held.kept = True
-        return mine
+        if held is not None and (known.free_id() is not None or known.replaceable() != [sequence]):
+            held.needed_by.add(user)
 
-    mine = session._errand(keep, sequence)
     try:
+        session._do_with_cells(keep, sequence)
         yield
     finally:
-        if mine and sequence in known:
-            known[sequence].kept = False
+        for held in list(known.held.values()):
+            held.needed_by.discard(user)
 
 
-def _n_of(session: Session, sequence: int, n_tokens: int | None) -> int:
-    n = len(session._cache.sequences[checked_sequence(session, sequence)].text)
-    return n if n_tokens is None else whole("n_tokens", n_tokens, 0, n)
+def _first(session: Session, sequence: int, n_tokens: int | None) -> Text:
+    """A copy of what a sequence holds, or of its first tokens."""
+    text = session._cache.sequences[checked_sequence(session, sequence)].text
+    n = len(text)
+    return text.first(n if n_tokens is None else whole("n_tokens", n_tokens, 0, n))
+
+
+def _whole(session: Session, sequence: int) -> Text:
+    """What a sequence should hold: it may have lost it."""
+    held = session._cache.sequences[checked_sequence(session, sequence)]
+    text = held.text if held.lost is None else held.lost
+    return text.first(len(text))
 
 
 def _hold(session: Session, text: Callable[[], Text], sequence: int) -> None:

@@ -67,7 +67,7 @@ def save(session: Session, path: str | Path, tree: Tree | None) -> SavedSession:
     tree = session.tree if tree is None else tree
     model = _about(session.model)
     cells.recover(session)
-    contents, n_cells, began = session._errand(lambda: _contents(session, model))
+    contents, n_cells, began = session._do_with_cells(lambda: _contents(session, model))
     contents.tree = tree
     contents.trace, contents.left_out = _writable(session.last_trace)
     size = sealed_file.write(path, *contents.packed())
@@ -90,7 +90,7 @@ def load(kind: type[S], path: str | Path, model: Model, settings: Mapping[str, A
             raise
         raise SessionFileError(f"{path.name} cannot be opened here: {error}") from error
     try:
-        session._errand(lambda: _take(session, contents))
+        session._do_with_cells(lambda: _take(session, contents))
     except BaseException:
         session.close()
         raise

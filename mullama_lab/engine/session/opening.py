@@ -44,7 +44,7 @@ def open_cache(model: Model, settings: Settings, stop: native.StopFlag) -> Cache
         n_ctx=settings.n_each,
         shares_cells=settings.kv_unified,
         before_decode=model._weight_files.must_be_whole,
-        isolated=settings.reproducible,
+        reproducible=settings.reproducible,
     )
 
 

@@ -29,7 +29,7 @@ from mullama_lab.engine.loop.given import LastRow, Rows
 from mullama_lab.engine.loop.lane import Logits, Place
 from mullama_lab.engine.loop.news import call_logged, must_be_callable
 from mullama_lab.engine.loop.run import Run, Runs
-from mullama_lab.engine.loop.scheduler import Errand, Scheduler
+from mullama_lab.engine.loop.scheduler import Scheduler, SequenceJob
 from mullama_lab.engine.loop.spread import Prompt
 from mullama_lab.engine.loop.stream import Stream
 from mullama_lab.engine.native.context import StopFlag
@@ -528,7 +528,7 @@ class Session(ContextOwner):
 
     def reset(self) -> None:
         """Empty the cache: no sequence but 0 is left."""
-        self._errand(self._cache.forget)
+        self._do_with_cells(self._cache.forget)
 
     def give_way(self) -> None:
         """Let generation wait for a moment before its next token: a person is moving something.
@@ -617,12 +617,12 @@ class Session(ContextOwner):
         with runs._lanes.stopped_on_error():
             return self._launched_many(runs).wait()
 
-    def _errand(self, do: Callable[[], T], sequence: int | None = None) -> T:
+    def _do_with_cells(self, do: Callable[[], T], sequence: int | None = None) -> T:
         """Do something with a sequence, or with all of the cache, when it is not at work."""
         self.must_be_open()
-        errand = Errand(do, self, sequence=sequence)
-        self._worker.submit(errand)
-        return errand.result_or_stop()
+        job = SequenceJob(do, self, sequence=sequence)
+        self._worker.submit(job)
+        return job.result_or_stop()
 
     def _check_sequence(self, sequence: int) -> int:
         return cells.checked_sequence(self, sequence)

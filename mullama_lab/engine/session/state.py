@@ -118,7 +118,7 @@ def unpacked(name: str, arrays: Arrays, about: Mapping[str, Any]) -> Contents:
 def _plain(held: Held) -> dict[str, Any]:
     return {
         "spans": held.spans,
-        "is_mine": held.is_mine,
+        "is_mine": held.extends_last_span,
         "kept": held.kept,
         "epoch": held.text.epoch,
         "segments": [(len(part.tokens), part.generated) for part in held.text.segments],

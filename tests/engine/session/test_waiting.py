@@ -150,7 +150,7 @@ def test_where_the_sessions_thread_failed_all_that_waits_is_told_and_it_is_close
             for _ in range(1000):
                 works.append(session.start_logits("abc"))
         for work in works:
-            with pytest.raises(ClosedError, match="the session failed.*a defect.*Open another"):
+            with pytest.raises(ClosedError, match="session failed.*a defect.*Open another"):
                 work.result(timeout=20)
         assert session.closed and "the thread of a session failed" in caplog.text
         with pytest.raises(ClosedError, match="a defect"):
