@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.rows.capture import RowReader
+from mullama_lab.engine.rows.capture import Likeliest, RowReader
 from mullama_lab.engine.stages import Chain, State
 from mullama_lab.engine.stages.chain_sampler import ChainSampler, SurvivorCount, carried
 from mullama_lab.engine.trace import Trace
@@ -32,6 +32,7 @@ class Draw:
 
     token: int
     row: Logits  # like left, a buffer that the next draw overwrites
+    likeliest: Likeliest | None  # of the row, where the draw looked for them
     left: NDArray[np.void]  # the candidates that the chain left
     selected: int  # among them
     n_kept: tuple[int, ...]
@@ -66,7 +67,9 @@ class Drawing:
         began = perf_counter_ns()
         state = self.work.state
         self.survivors.start(len(row))
-        token = self.work.apply(row, i, self.survivors.count)
+        few = self.work.n_needed
+        likeliest = self.reader.likeliest(row) if 0 < few <= self.reader.n_top else None
+        token = self.work.apply(row, i, self.survivors.count, likeliest)
         sample_ns = perf_counter_ns() - began
         if self._copy is not None:
             np.copyto(self._copy, row)
@@ -75,6 +78,7 @@ class Drawing:
         draw = Draw(
             token=token,
             row=row,
+            likeliest=likeliest,
             left=candidates.window,
             selected=candidates.fields.selected,
             n_kept=tuple(self.survivors.counts),
@@ -90,7 +94,7 @@ class Drawing:
     def record(self, draw: Draw) -> None:
         """Append the step of a draw to the trace."""
         began = perf_counter_ns()
-        facts = self.reader.read(draw.row)
+        facts = self.reader.read(draw.row, draw.likeliest)
         record = StepRecord.of_row(
             self.model,
             draw.token,

@@ -37,6 +37,36 @@ class RowFacts:
     top_logits: NDArray[np.float32]
 
 
+@dataclass(slots=True)
+class Likeliest:
+    """The likeliest tokens of a row: what a draw needs first, and what is kept of the row.
+
+    Attributes:
+        best: the row's largest logit.
+        mean, spread: of the row, from a sample of it.
+        ids, logits: those that are kept, in vocabulary order.
+        top: places among them, in order, of the `top` likeliest and some more.
+    """
+
+    best: float
+    mean: float
+    spread: float
+    ids: NDArray[np.int32]
+    logits: NDArray[np.float32]
+    top: NDArray[np.intp]
+
+    def shortlist(self, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]] | None:
+        """What `rows.shortlist` finds in the row; None too where fewer than k are known."""
+        if k > len(self.top):
+            return None
+        logits = self.logits[self.top]
+        least = np.partition(logits, len(logits) - k)[len(logits) - k]
+        few = logits >= least
+        chosen = logits[few]
+        usable = least > -np.inf and len(set(chosen.tolist())) == len(chosen)
+        return (self.ids[self.top[few]], chosen) if usable else None
+
+
 class RowReader:
     """Reads rows of one width; holds the buffers and the thresholds that carry over."""
 
@@ -48,34 +78,43 @@ class RowReader:
         self._likely = _Threshold(KEEP_LEAST, KEEP_MOST, KEEP_AIM)
         self._best = _Threshold(self.n_top, 8 * self.n_top, 2 * self.n_top)
 
-    def read(self, row: Logits) -> RowFacts:
-        """Measure one row; `DecodeError` if it holds a NaN, an infinity or a huge logit."""
+    def likeliest(self, row: Logits) -> Likeliest:
+        """Find the likeliest tokens; `DecodeError` as `read`."""
         with np.errstate(over="ignore", invalid="ignore"):  # some models have -FLT_MAX in a row
-            return self._read(row)
+            best = must_be_sound(row)
+            sample = row[:: self._every]
+            mean = float(np.add.reduce(sample)) / len(sample)
+            spread = math.sqrt(max(float(sample @ sample) / len(sample) - mean * mean, 1e-12))
+            ids = self._all
+            if ids is None:
+                ids = self._likely.above(row, mean, spread).astype(np.int32)
+            logits = row[ids]
+            return Likeliest(
+                best, mean, spread, ids, logits, self._best.above(logits, mean, spread)
+            )
 
-    def _read(self, row: Logits) -> RowFacts:
-        best = must_be_sound(row)
-        weights = self._weights
-        total = native.exp_shifted(row, best, weights)
-        mean_logit = native.dot(weights, row) / total
+    def read(self, row: Logits, likeliest: Likeliest | None = None) -> RowFacts:
+        """Measure one row; `DecodeError` if it holds a NaN, an infinity or a huge logit.
+
+        Args:
+            likeliest: those of the row, where they were looked for before.
+        """
+        known = self.likeliest(row) if likeliest is None else likeliest
+        best, weights = known.best, self._weights
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = native.exp_shifted(row, best, weights)
+            mean_logit = native.dot(weights, row) / total
         if not math.isfinite(mean_logit):
             raise _damaged()
-        sample = row[:: self._every]
-        mean = float(np.add.reduce(sample)) / len(sample)
-        spread = math.sqrt(max(float(sample @ sample) / len(sample) - mean * mean, 1e-12))
-        ids = self._all
-        if ids is None:
-            ids = self._likely.above(row, mean, spread).astype(np.int32)
-        logits = row[ids]
-        top = self._best.above(logits, mean, spread)
+        logits, top = known.logits, known.top
         top = top[np.argsort(-logits[top], kind="stable")][: self.n_top]
         log_total = math.log(total)
         return RowFacts(
             logsumexp=best + log_total,
             entropy=max(0.0, log_total + best - mean_logit),
-            ids=ids,
+            ids=known.ids,
             logits=logits,
-            top_ids=ids[top],
+            top_ids=known.ids[top],
             top_logits=logits[top],
         )
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine import native
 from mullama_lab.engine.options import must_not_be_endless
-from mullama_lab.engine.rows.capture import must_be_sound
+from mullama_lab.engine.rows.capture import Likeliest, must_be_sound
 from mullama_lab.engine.rows.shortlist import shortlist
 from mullama_lab.engine.stages.randomness import Draws
 from mullama_lab.engine.stages.stage import Stage
@@ -88,21 +88,26 @@ class ChainSampler:
         acting = (stage for stage, inert in zip(self.chain, self.inert) if not inert)
         first = next(acting, None)
         # How many of the likeliest tokens are all that matter; 0 if more do.
-        self._k = first.n_needed() if first is not None else 0
+        self.n_needed = first.n_needed() if first is not None else 0
 
     def apply(
         self,
         row: Logits,
         step: int,
         on_stage: Callable[[int, native.Candidates, bool], None],
+        likeliest: Likeliest | None = None,
     ) -> int:
         """Choose the token of one row; `DecodeError` if it holds what cannot be sampled from.
 
         `on_stage(place, candidates, inert)` sees what each stage left; after an inert one there
         may be nothing new to see, nor all that there was before.
         """
-        candidates = self.candidates
-        if self._k and (few := shortlist(row, self._k)) is not None:
+        candidates, few, k = self.candidates, None, self.n_needed
+        if k and likeliest is not None:
+            few = likeliest.shortlist(k)
+        if k and few is None:
+            few = shortlist(row, k)
+        if few is not None:
             candidates.load_some(*few)
         else:
             must_be_sound(row)

@@ -7,10 +7,35 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mullama_lab.engine.rows.capture import RowReader
 from mullama_lab.engine.rows.shortlist import GROUP, shortlist
 from mullama_lab.engine.stages import Penalties, Temperature, TopK, TopP
 from mullama_lab.engine.stages.chain_sampler import ChainSampler
 from mullama_lab.errors import DecodeError
+
+
+@given(
+    n=st.integers(1, 12_000),
+    k=st.integers(1, 64),
+    seed=st.integers(0, 2**32 - 1),
+    distinct=st.booleans(),
+)
+def test_what_a_reader_keeps_of_a_row_holds_the_k_likeliest_too(n, k, seed, distinct):
+    rng = np.random.default_rng(seed)
+    row = (rng.permutation(n) if distinct else rng.integers(0, 300, n)).astype(np.float32)
+    reader = RowReader(n, 64)
+    for _ in range(2):  # the second time by thresholds that carry over
+        found = reader.likeliest(row).shortlist(k)
+        if k > n:
+            assert found is None
+        elif distinct:
+            assert found[0].tolist() == np.sort(np.argsort(row)[-k:]).tolist()
+            assert (row[found[0]] == found[1]).all()
+        elif found is not None:
+            in_order = np.sort(row)[::-1]
+            assert np.sort(found[1])[::-1].tolist() == in_order[:k].tolist()
+            assert in_order[:k].tolist().count(in_order[k - 1]) == 1
+            assert n == k or in_order[k] < in_order[k - 1]
 
 
 @given(n=st.integers(GROUP, 5000), k=st.integers(1, 60), seed=st.integers(0, 2**32 - 1))
@@ -69,16 +94,19 @@ CHAINS = (
 def test_a_chain_leaves_the_same_and_draws_the_same(chain, equal, monkeypatch):
     rng = np.random.default_rng(3)
 
-    def outcome(row, step):
-        work = ChainSampler(chain, _Vocabulary(), history=[], seed=5, step=step)
-        token = work.apply(row, step, lambda *_: None)
+    def outcome(row, step, likeliest=None):
+        work = ChainSampler(chain, _Vocabulary(20_000), history=[], seed=5, step=step)
+        token = work.apply(row, step, lambda *_: None, likeliest)
         return token, work.candidates.window.copy()
 
+    reader = RowReader(20_000, 64)
     for step in range(20):
-        row = rng.normal(scale=3, size=6000).astype(np.float32)
+        row = rng.normal(scale=3, size=20_000).astype(np.float32)
         if equal:
             row = np.round(row, 1)
         token, left = outcome(row, step)
+        also, left_too = outcome(row, step, reader.likeliest(row))
+        assert also == token and left_too.tobytes() == left.tobytes()
         with monkeypatch.context() as patch:
             patch.setattr("mullama_lab.engine.stages.chain_sampler.shortlist", lambda row, k: None)
             expected, whole = outcome(row, step)
