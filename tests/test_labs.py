@@ -77,6 +77,22 @@ def test_changing_the_chain_changes_a_run_in_flight(lab):
     assert [repr(chain[1]) for _, chain in trace.chains] == ["TopK(20)", "TopK(1)"]
 
 
+def test_a_run_begun_during_another_goes_on_beside_it_and_is_the_one_shown(lab):
+    lab.set(max_tokens=300, chain=ml.Custom(_slowly) | PLAIN)
+    first = lab.start()
+    while len(first.trace) < 3:
+        time.sleep(0.005)
+    lab.set(max_tokens=5)
+    second = lab.start()
+    second.wait(20)
+    lab.strip.settle()
+    assert first.state == "running" and lab.trace is second.trace
+    lab.stop()
+    assert first.wait(20).finish_reason == "stopped"
+    lab.panel.settle()
+    assert {past.trace.finish_reason for past in lab.panel.runs} == {"stopped", "length"}
+
+
 def _slowly(logits, history):
     time.sleep(0.005)
     logits[2] = -np.inf  # no end of text
