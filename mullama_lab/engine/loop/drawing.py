@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from mullama_lab.engine.native import Logits
 from mullama_lab.engine.rows.capture import Likeliest, RowReader
 from mullama_lab.engine.stages import Chain, State
 from mullama_lab.engine.stages.chain_sampler import ChainSampler, SurvivorCount, carried
@@ -22,7 +23,6 @@ from mullama_lab.engine.trace.record import Outcome, StepRecord, standing_in
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
 
-Logits = NDArray[np.float32]  # (n_vocab,)
 Learnt: TypeAlias = tuple[Chain, tuple[State, ...]]  # a chain, and what its stages know
 
 

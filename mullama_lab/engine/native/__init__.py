@@ -13,7 +13,7 @@ It knows pointers, ids and rows. It knows no Model, Session or Chain.
 
 from __future__ import annotations
 
-from mullama_lab.engine.native.arithmetic import dot, exp_shifted
+from mullama_lab.engine.native.arithmetic import Logits, dot, exp_shifted
 from mullama_lab.engine.native.library import LARGEST_LOGIT, RANDOM_SEED, VERSION, C
 from mullama_lab.engine.native.log import complaints
 from mullama_lab.engine.native.samplers import (
@@ -32,6 +32,7 @@ __all__ = [
     "VERSION",
     "C",
     "Candidates",
+    "Logits",
     "NativeSampler",
     "complaints",
     "dot",

@@ -6,12 +6,15 @@ import ctypes
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.engine.native.library import FILE
+
+Logits: TypeAlias = NDArray[np.float32]
+"""A row of logits, shape (n_vocab,)."""
 
 
 def _ggml_function(name: str, result: Any, arguments: Sequence[Any]) -> Any:

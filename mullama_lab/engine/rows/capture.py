@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.engine import native
+from mullama_lab.engine.native import Logits
 from mullama_lab.errors import DecodeError
-
-Logits = NDArray[np.float32]  # (n_vocab,)
 
 KEEP_LEAST = 4096
 KEEP_MOST = 3 * KEEP_LEAST

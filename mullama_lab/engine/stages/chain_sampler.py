@@ -12,9 +12,9 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mullama_lab.engine import native
+from mullama_lab.engine.native import Logits
 from mullama_lab.engine.options import must_not_be_endless
 from mullama_lab.engine.rows.capture import Likeliest, must_be_sound
 from mullama_lab.engine.rows.shortlist import shortlist
@@ -27,8 +27,6 @@ from mullama_lab.glyphs import brief
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
     from mullama_lab.engine.stages.chain import Chain
-
-Logits = NDArray[np.float32]  # (n_vocab,)
 
 
 def check(chain: Iterable[Stage], model: Model) -> None:

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.engine import native
+from mullama_lab.engine.native import Logits
 from mullama_lab.engine.stages.stage import Stage
-from mullama_lab.engine.stages.stage_sampler import Logits, StageSampler, Start
+from mullama_lab.engine.stages.stage_sampler import StageSampler, Start
 from mullama_lab.errors import StageFailed
 from mullama_lab.glyphs import brief
 

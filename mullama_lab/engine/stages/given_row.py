@@ -6,15 +6,14 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from mullama_lab.engine import native
+from mullama_lab.engine.native import Logits
 from mullama_lab.glyphs import brief
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
-
-Logits = NDArray[np.float32]  # (n_vocab,)
 
 
 def row_and_history(

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from mullama_lab.engine import native
+from mullama_lab.engine.native import Logits
 from mullama_lab.engine.options import MAX_SEED, MAX_STEP, whole
 from mullama_lab.engine.rows.capture import largest
 from mullama_lab.engine.stages.chain_sampler import ChainSampler
@@ -27,8 +28,6 @@ from mullama_lab.errors import ClosedError
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
     from mullama_lab.engine.stages.chain import Chain
-
-Logits = NDArray[np.float32]  # (n_vocab,)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

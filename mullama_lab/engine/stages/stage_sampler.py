@@ -19,7 +19,6 @@ from mullama_lab.engine import native
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
 
-Logits = NDArray[np.float32]  # (n_vocab,)
 State = tuple[float, ...]  # what a stage has learnt from the tokens that were drawn
 
 NEVER = 80.0  # nats below the best: a probability that float32 may round to 0

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from mullama_lab.engine.native import Logits
 from mullama_lab.engine.rows.capture import RowFacts
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
     from mullama_lab.engine.trace.trace import Trace
 
-Logits: TypeAlias = NDArray[np.float32]  # (n_vocab,)
 KeptRow: TypeAlias = tuple[NDArray[np.int32], NDArray[np.float32]]  # ids in order, logits
 States: TypeAlias = tuple[tuple[float, ...], ...]  # what each stage had learnt
 Standing: TypeAlias = tuple[float, int]  # a token's log-probability and rank before the chain
