@@ -11,7 +11,7 @@ needs tokens takes over the longest beginning of them that any sequence has.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from time import monotonic, perf_counter_ns, sleep
 from typing import Any
@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine.cache import cuts
 from mullama_lab.engine.cache.ledger import Counts, Ledger
+from mullama_lab.engine.cache.room import must_fit, replaceable
 from mullama_lab.engine.cache.sequences import Sequences
 from mullama_lab.engine.native import context as native
 from mullama_lab.engine.native.batch import Batch, LogitRows
 from mullama_lab.engine.text import Text
-from mullama_lab.errors import ContextFull, SessionError, Stopped
+from mullama_lab.errors import Stopped
 
 Logits = NDArray[np.float32]  # (n_vocab,)
 
@@ -125,7 +126,7 @@ class Cache:
         if n < len(text) and text.epoch != self.epoch:  # other weights compute the rest, so all
             text.epoch = self.epoch
             source, n, n_held = self._best(text, sequence, first_row, as_held)
-        self._must_fit(text, sequence, source, n)
+        must_fit(self.sequences, text, sequence, source, n)
         held.lost = None
         theirs = self.sequences[source]
         n_sure = cuts.n_reusable(theirs.text, theirs.made, text, first_row, canonical=True)
@@ -143,7 +144,7 @@ class Cache:
         if not as_held or n == 0:
             held.made.prompt_end = cuts.prompt_end(text, first_row)
         self._counts.decoded_again += n_held - n
-        self._evict(len(text) - n, besides=[sequence])
+        self.make_room(len(text) - n, besides=[sequence])
         return n
 
     def pieces(self, text: Text, sequence: int, first_row: int) -> Iterator[cuts.Piece]:
@@ -235,42 +236,6 @@ class Cache:
 
     # Sequences.
 
-    def new_sequence(self, source: int) -> int:
-        """An id for a fork of a sequence, which the caller keeps.
-
-        Raises:
-            SessionError: all of them are kept or at work.
-        """
-        known = self.sequences
-        sequence = known.free_id()
-        if not sequence:  # 0 is everybody's
-            victims = [s for s in known.replaceable() if s not in (0, source)]
-            if not victims:
-                raise SessionError(
-                    f"no sequence is free: the session has n_seq_max={known.n_max}. "
-                    "Remove one with session.remove(sequence), or open the session with a larger "
-                    "n_seq_max."
-                )
-            sequence = victims[0]
-        return sequence
-
-    def take(self, text: Text) -> int:
-        """An id to work in: one that holds nothing, or the one that was not used for longest.
-
-        The sequence that the text can be copied from is left as it is if another will do.
-        """
-        known = self.sequences
-        free = known.free_id()
-        if free is None and (victims := known.replaceable()):
-            source = known.longest(text, known.held)[0]
-            free = next((s for s in victims if s not in (0, source)), victims[0])
-        if free is None:
-            raise SessionError(
-                f"all {known.n_max} sequences of the session are kept, so there is none "
-                "to work in. Remove one with session.remove(sequence)."
-            )
-        return free
-
     def remove(self, sequence: int) -> None:
         """Forget a sequence."""
         native.drop_tail(self.handle, sequence, 0)
@@ -281,30 +246,16 @@ class Cache:
         native.clear_memory(self.handle)
         self.sequences.clear()
 
-    def without_room(self, wanted: Mapping[int, int]) -> list[int]:
-        """Which sequences cannot have so many more positions each; makes room for the others."""
+    def make_room(self, n: int, *, besides: Container[int]) -> None:
+        """Forget what may be overwritten, besides some, until n cells are free or none is left."""
         known = self.sequences
         if not known.shared:
-            return [s for s, n in wanted.items() if known.room(s) < n]
-        n = sum(wanted.values())
-        if known.n_ctx - known.n_cells < n:
-            self._evict(n, besides=list(wanted))
-        left, full = known.n_ctx - known.n_cells, []
-        for sequence, more in wanted.items():
-            if more <= left:
-                left -= more
-            else:
-                full.append(sequence)
-        return full
-
-    def room_beside(self, text: Text) -> int:
-        """Cells left for a new sequence with this text, beside what may not be overwritten."""
-        known = self.sequences
-        if not known.shared:
-            return self.n_ctx - len(text)
-        staying = known.untouchable()
-        new = len(text) - known.longest(text, staying)[1]
-        return self.n_ctx - known.n_cells_of(staying) - new
+            return
+        while known.n_ctx - known.n_cells < n:
+            victims = [s for s in replaceable(known) if s not in besides and known[s].text]
+            if not victims:
+                return
+            self.remove(victims[0])
 
     # Inside.
 
@@ -358,35 +309,6 @@ class Cache:
             n = 0
         self.sequences.cut(sequence, n)
         return n
-
-    def _must_fit(self, text: Text, sequence: int, source: int, n: int) -> None:
-        if len(text) > self.n_ctx:
-            raise ContextFull(
-                f"{len(text)} tokens do not fit in a context of {self.n_ctx}. "
-                "Open the session with a larger n_ctx, or shorten the prompt."
-            )
-        known = self.sequences
-        if not known.shared or len(known.held) == 1:
-            return
-        staying = known.untouchable(besides=sequence)
-        free = self.n_ctx - known.n_cells_of(staying, beginning=(source, n))
-        if len(text) - n > free:
-            raise ContextFull(
-                f"{len(text) - n} more tokens do not fit: {free} of the {self.n_ctx} cells of "
-                f"the context are free beside the {len(staying)} other sequences that are kept. "
-                "Remove one with session.remove(sequence), or open the session with a larger n_ctx."
-            )
-
-    def _evict(self, n: int, besides: Sequence[int]) -> None:
-        """Forget sequences that may be overwritten until n cells are free, or none is left."""
-        known = self.sequences
-        if not known.shared:
-            return
-        while known.n_ctx - known.n_cells < n:
-            victims = [s for s in known.replaceable() if s not in besides and known[s].text]
-            if not victims:
-                return
-            self.remove(victims[0])
 
     def _back_to_boundary(self, portions: Sequence[Portion]) -> None:
         for portion in portions:

@@ -2,8 +2,7 @@
 
 Plain bookkeeping that makes no call: a position that was decoded takes one cell, and a sequence
 that was copied from another one shares its cells for as long as their texts are the same.
-Which sequences may be overwritten for want of room is known here too: those that a caller
-keeps may not, and those at work may not.
+Which of them new work may overwrite, and what fits, is for `room.py` to say.
 """
 
 from __future__ import annotations
@@ -91,33 +90,13 @@ class Sequences:
                 best = (sequence, n)
         return best
 
-    # What may be overwritten.
-
-    def free_id(self) -> int | None:
-        """An id that holds nothing; 0 only if it is the last."""
-        ids = (*range(1, self.n_max), 0)
-        return next((s for s in ids if s not in self.held or self._is_blank(s)), None)
-
-    def replaceable(self) -> list[int]:
-        """Ids that later work may take, the longest unused first, and 0 last."""
-        ids = [s for s, held in self.held.items() if not held.must_stay]
-        return sorted(ids, key=lambda s: (s == 0, self.held[s].last_use))
-
-    def untouchable(self, besides: int = -1) -> list[int]:
-        """Ids that work in another sequence must leave alone."""
-        return [s for s, held in self.held.items() if s != besides and held.must_stay]
+    # What changes.
 
     def use(self, sequence: int) -> Held:
         """The sequence, noted as the one used last."""
         held = self.held.setdefault(sequence, Held())
         held.last_use = next(self._uses)
         return held
-
-    def _is_blank(self, sequence: int) -> bool:
-        held = self.held[sequence]
-        return not (held.text or held.must_stay)
-
-    # What changes.
 
     def extend(self, sequence: int, tokens: Sequence[int], *, generated: bool) -> None:
         """Note that a sequence decoded these tokens."""

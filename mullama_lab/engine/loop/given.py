@@ -10,6 +10,7 @@ from contextlib import suppress
 from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
+from mullama_lab.engine.cache.room import id_for_fork
 from mullama_lab.engine.loop.lane import Lane, Logits, Place
 from mullama_lab.engine.rows.capture import RowReader, must_be_sound
 from mullama_lab.engine.rows.tail import log_total
@@ -137,7 +138,7 @@ class Fork(Hold):
     def admit(self, cache: Cache) -> None:
         assert isinstance(self.place, int)
         self._cache, source = cache, cache.sequences[self.place]
-        self.place = cache.new_sequence(self.place)
+        self.place = id_for_fork(cache.sequences, self.place)
         source.at_work = True  # which its fork must not overwrite
         self._source = source
 

@@ -19,6 +19,13 @@ from itertools import islice
 from typing import Any, NamedTuple, TypeAlias
 
 from mullama_lab.engine.cache import Cache, Portion
+from mullama_lab.engine.cache.room import (
+    free_id,
+    id_to_work_in,
+    n_free_beside,
+    replaceable,
+    without_room,
+)
 from mullama_lab.engine.loop.lane import Lane, Logits, Place
 from mullama_lab.engine.loop.recorder import Recorder
 from mullama_lab.engine.text import Text
@@ -165,7 +172,7 @@ class Scheduler:
 
     def _lack_of(self, lane: Lane[Any], taken: set[int]) -> Lack | None:
         """What a lane waits for; None if it can begin."""
-        cache, known = self.cache, self.cache.sequences
+        known = self.cache.sequences
         if isinstance(lane.place, int) and lane.place in taken:
             return Lack.SEQUENCE
         if not self.active:
@@ -173,10 +180,10 @@ class Scheduler:
         if any(self._decodes_for(other, lane) for other in self.active):
             return Lack.BEGINNING
         named = isinstance(lane.place, int) or (lane.place is Place.HOME and 0 not in taken)
-        if not named and known.free_id() is None and not known.replaceable():
+        if not named and free_id(known) is None and not replaceable(known):
             return Lack.ROOM
         promised = sum(other.n_promised for other in self.active)
-        fits = not known.shared or cache.room_beside(lane.text) >= promised + lane.n_left
+        fits = not known.shared or n_free_beside(known, lane.text) >= promised + lane.n_left
         return None if fits else Lack.ROOM
 
     def _decodes_for(self, other: Lane[Any], lane: Lane[Any]) -> bool:
@@ -222,7 +229,7 @@ class Scheduler:
         elif lane.place is Place.HOME and 0 not in taken:
             lane.sequence = 0
         else:
-            lane.sequence = self.cache.take(lane.text)
+            lane.sequence = id_to_work_in(self.cache.sequences, lane.text)
         self.cache.sequences.use(lane.sequence)
 
     def _twin_of(self, lane: Lane[Any]) -> LastPrompt | None:
@@ -253,7 +260,8 @@ class Scheduler:
                 rows -= n * piece.wanted
             if n:
                 lengths[lane.sequence] = n
-        for sequence in self.cache.without_room(lengths):
+        self.cache.make_room(sum(lengths.values()), besides=lengths)
+        for sequence in without_room(self.cache.sequences, lengths):
             del lengths[sequence]
             self._has_no_room(next(lane for lane in active if lane.sequence == sequence))
         return [self._portion(lane, n) for lane in active if (n := lengths.get(lane.sequence))]

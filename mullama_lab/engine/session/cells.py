@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
+from mullama_lab.engine.cache.room import free_id, replaceable
 from mullama_lab.engine.loop.given import Fork, Hold
 from mullama_lab.engine.loop.lane import Lane
 from mullama_lab.engine.options import whole
@@ -79,7 +80,7 @@ def kept(session: Session, sequence: int) -> Iterator[None]:
 
     def keep() -> None:
         held = known.held.get(sequence)
-        if held is not None and (known.free_id() is not None or known.replaceable() != [sequence]):
+        if held is not None and (free_id(known) is not None or replaceable(known) != [sequence]):
             held.needed_by.add(user)
 
     try:

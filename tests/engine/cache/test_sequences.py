@@ -64,27 +64,6 @@ def test_without_sharing_each_sequence_has_a_room_of_its_own():
     assert (book.room(0), book.room(1)) == (7, 10)
 
 
-def test_what_a_caller_keeps_or_works_in_is_not_replaceable_and_0_comes_last(book):
-    for sequence in (1, 2, 3):
-        fork(book, 0, sequence, 1)
-    book.use(1)
-    assert book.replaceable() == [2, 3, 1, 0]
-    book[2].kept = True
-    book[3].at_work = True
-    assert book.replaceable() == [1, 0]
-    assert sorted(book.untouchable()) == [2, 3]
-    assert book.untouchable(besides=2) == [3]
-
-
-def test_a_free_id_is_one_that_holds_nothing_and_0_is_the_last(book):
-    assert book.free_id() == 1
-    for sequence in (1, 2, 3):
-        fork(book, 0, sequence, 1)
-    assert book.free_id() is None
-    book.cut(0, 0)
-    assert book.free_id() == 0
-
-
 def test_the_longest_beginning_is_found_past_a_piece_of_the_comparison():
     long = list(range(1000))
     assert n_common(long, long) == 1000
