@@ -1,11 +1,15 @@
-"""How a caller moves the sequences of a session's cache about: fork, rewind, remove."""
+"""The sequences of a session's cache, as a caller sees them and moves them about."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mullama_lab.engine.cache.room import free_id, replaceable
 from mullama_lab.engine.loop.given import Fork, Hold
@@ -33,6 +37,17 @@ def checked_sequence(session: Session, sequence: int) -> int:
     if sequence:
         held.kept = True
     return sequence
+
+
+def sequences(session: Session) -> Mapping[int, NDArray[np.int32]]:
+    """What `Session.sequences` gives."""
+    return MappingProxyType(
+        {
+            sequence: np.array((held.lost or held.text).tokens, np.int32)
+            for sequence, held in sorted(session._cache.sequences.held.items())
+            if held.text or held.kept or sequence == 0
+        }
+    )
 
 
 def fork(session: Session, sequence: int, n_tokens: int | None) -> int:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from mullama_lab.engine.chat import Chat, Layout, RenderedChat
 from mullama_lab.engine.loop.run import Run
 from mullama_lab.engine.loop.stream import Stream
+from mullama_lab.engine.session.cells import checked_sequence
 from mullama_lab.engine.session.request import ChatRequest, Turn, takes
 from mullama_lab.engine.session.runs import run_of
 from mullama_lab.engine.trace import Trace
@@ -86,7 +87,7 @@ class Conversation:
         template_variables: Mapping[str, Any] | None = None,
     ) -> None:
         self.session = session
-        self.sequence = session._check_sequence(sequence)
+        self.sequence = checked_sequence(session, sequence)
         self._tools = tools
         self._variables = dict(template_variables or {})
         self._messages: list[dict[str, Any]] = []

@@ -12,6 +12,7 @@ from mullama_lab.engine.loop.lane import Place
 from mullama_lab.engine.loop.run import Run, Runs
 from mullama_lab.engine.loop.spread import Prompt, spread, spread_branches
 from mullama_lab.engine.options import MAX_TOP, seed_or_random, whole
+from mullama_lab.engine.session.cells import checked_sequence
 from mullama_lab.engine.session.request import (
     BranchRequest,
     ManyBranches,
@@ -92,7 +93,7 @@ def place_of(session: Session, request: Request) -> int | Place:
     """Where a request wants to work."""
     if request.sequence is None:
         return Place.HOME
-    return session._check_sequence(request.sequence)
+    return checked_sequence(session, request.sequence)
 
 
 def prompt_tokens(session: Session, prompt: Prompt) -> list[int]:

@@ -4,8 +4,8 @@ Whatever touches the context is done by the session's worker, so any thread may 
 What is generated runs side by side, as far as there are sequences and room. A wait that Ctrl-C
 interrupts stops what it waits for first, and the session stays usable.
 
-Here is what can be asked; `request.py` has the parameters, `runs.py`, `scoring.py`, `cells.py`
-and `file.py` do it.
+Here is what can be asked; `request.py` has the parameters; `runs.py`, `scoring.py`,
+`rows.py`, `cells.py` and `file.py` do it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from time import monotonic
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -25,16 +24,14 @@ from mullama_lab.engine.cache.cache import MOMENT
 from mullama_lab.engine.cache.ledger import Ledger
 from mullama_lab.engine.handle import ContextOwner
 from mullama_lab.engine.loop.choices import Choices
-from mullama_lab.engine.loop.given import LastRow, Rows
-from mullama_lab.engine.loop.lane import Logits, Place
+from mullama_lab.engine.loop.lane import Logits
 from mullama_lab.engine.loop.news import call_logged, must_be_callable
 from mullama_lab.engine.loop.run import Run, Runs
 from mullama_lab.engine.loop.scheduler import Scheduler, SequenceJob
 from mullama_lab.engine.loop.spread import Prompt
 from mullama_lab.engine.loop.stream import Stream
 from mullama_lab.engine.native.context import StopFlag
-from mullama_lab.engine.options import listed, whole
-from mullama_lab.engine.session import cells, file
+from mullama_lab.engine.session import cells, file, rows
 from mullama_lab.engine.session.conversation import Conversation, chat_tokens
 from mullama_lab.engine.session.file import SavedSession
 from mullama_lab.engine.session.opening import open_cache
@@ -57,10 +54,9 @@ from mullama_lab.engine.session.runs import (
 from mullama_lab.engine.session.scoring import chosen, scored
 from mullama_lab.engine.session.settings import Settings
 from mullama_lab.engine.stages import Chain
-from mullama_lab.engine.text import Text
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
-from mullama_lab.engine.work import Together, Work
+from mullama_lab.engine.work import Work
 from mullama_lab.glyphs import brief
 
 if TYPE_CHECKING:
@@ -372,10 +368,7 @@ class Session(ContextOwner):
                 from `.result()`.
             ClosedError: the session was closed.
         """
-        place = Place.HOME if sequence is None else self._check_sequence(sequence)
-        lane = LastRow(Text(self.prompt_tokens(prompt)), self, place=place)
-        self._worker.submit(lane)
-        return lane
+        return rows.start_logits(self, prompt, sequence)
 
     def start_rows(
         self,
@@ -393,17 +386,7 @@ class Session(ContextOwner):
             n_prompt: how many tokens at the beginning of each are a prompt, where the others were
                 generated or tried; None is all.
         """
-        _must_take_rows(visit)
-        given = listed("texts", texts, "token ids of each text")
-        n_prompt = None if n_prompt is None else whole("n_prompt", n_prompt, 0, self.n_ctx)
-        lanes = []
-        for place, tokens in enumerate(map(self.prompt_tokens, given)):
-            text = Text(tokens[:n_prompt])
-            text.extend(tokens[len(text) :], generated=True)
-            lanes.append(Rows(text, _visitor(visit, place), self, place=Place.ANY))
-        together = Together(lanes)
-        together.submit_to(self._worker)
-        return together
+        return rows.start_rows(self, texts, visit, n_prompt)
 
     def visit_rows(
         self, tokens: Sequence[int], first: int, visit: Callable[[int, Logits], None]
@@ -417,13 +400,7 @@ class Session(ContextOwner):
             ContextFull: the text does not fit.
             ValueError: it has no such place, or a token outside the vocabulary.
         """
-        _must_take_rows(visit)
-        tokens = self.model.vocabulary.check_all(tokens, "a text is a list of token ids")
-        places = iter(range(first := whole("first", first, 0, len(tokens) - 1), len(tokens)))
-        lane = Rows(Text(tokens), lambda row: visit(next(places), row), self, first_row=first)
-        with lane.stopped_on_error():
-            self._worker.submit(lane)
-            lane.result()
+        rows.visit_rows(self, tokens, first, visit)
 
     def prompt_tokens(self, prompt: Prompt) -> list[int]:
         """The token ids that a prompt becomes: what `generate` would process for it.
@@ -462,13 +439,7 @@ class Session(ContextOwner):
         A recurrent model that is stopped while it decodes loses every state. Sequences that you
         keep still have their tokens then, which are decoded again when they are next needed.
         """
-        return MappingProxyType(
-            {
-                sequence: np.array((held.lost or held.text).tokens, np.int32)
-                for sequence, held in sorted(self._cache.sequences.held.items())
-                if held.text or held.kept or sequence == 0
-            }
-        )
+        return cells.sequences(self)
 
     @property
     def n_cells(self) -> int:
@@ -623,17 +594,3 @@ class Session(ContextOwner):
         job = SequenceJob(do, self, sequence=sequence)
         self._worker.submit(job)
         return job.result_or_stop()
-
-    def _check_sequence(self, sequence: int) -> int:
-        return cells.checked_sequence(self, sequence)
-
-
-def _must_take_rows(visit: object) -> None:
-    if not callable(visit):
-        raise TypeError(f"visit={brief(visit)}: it must be a function of a place and a row.")
-
-
-def _visitor(
-    visit: Callable[[int, NDArray[np.float32]], None], place: int
-) -> Callable[[NDArray[np.float32]], None]:
-    return lambda row: visit(place, row)

@@ -1,0 +1,63 @@
+"""The rows of logits after given texts: where they are computed, and who is shown them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from mullama_lab.engine.loop.given import LastRow, Rows
+from mullama_lab.engine.loop.lane import Logits, Place
+from mullama_lab.engine.loop.spread import Prompt
+from mullama_lab.engine.options import listed, whole
+from mullama_lab.engine.session.cells import checked_sequence
+from mullama_lab.engine.text import Text
+from mullama_lab.engine.work import Together, Work
+from mullama_lab.glyphs import brief
+
+if TYPE_CHECKING:
+    from mullama_lab.engine.session.session import Session
+
+Visit = Callable[[int, Logits], None]  # (place, row)
+
+
+def start_logits(session: Session, prompt: Prompt, sequence: int | None) -> Work[Logits]:
+    """What `Session.start_logits` does."""
+    place = Place.HOME if sequence is None else checked_sequence(session, sequence)
+    lane = LastRow(Text(session.prompt_tokens(prompt)), session, place=place)
+    session._worker.submit(lane)
+    return lane
+
+
+def start_rows(
+    session: Session, texts: Iterable[Sequence[int]], visit: Visit, n_prompt: int | None
+) -> Work[None]:
+    """What `Session.start_rows` does."""
+    _must_take_rows(visit)
+    given = listed("texts", texts, "token ids of each text")
+    n_prompt = None if n_prompt is None else whole("n_prompt", n_prompt, 0, session.n_ctx)
+    lanes = []
+    for place, tokens in enumerate(map(session.prompt_tokens, given)):
+        text = Text(tokens[:n_prompt])
+        text.extend(tokens[len(text) :], generated=True)
+        lanes.append(Rows(text, partial(visit, place), session, place=Place.ANY))
+    together = Together(lanes)
+    together.submit_to(session._worker)
+    return together
+
+
+def visit_rows(session: Session, tokens: Sequence[int], first: int, visit: Visit) -> None:
+    """What `Session.visit_rows` does."""
+    _must_take_rows(visit)
+    tokens = session.model.vocabulary.check_all(tokens, "a text is a list of token ids")
+    first = whole("first", first, 0, len(tokens) - 1)
+    places = iter(range(first, len(tokens)))
+    lane = Rows(Text(tokens), lambda row: visit(next(places), row), session, first_row=first)
+    with lane.stopped_on_error():
+        session._worker.submit(lane)
+        lane.result()
+
+
+def _must_take_rows(visit: object) -> None:
+    if not callable(visit):
+        raise TypeError(f"visit={brief(visit)}: it must be a function of a place and a row.")
