@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mullama_lab.engine.native import context as native
 from mullama_lab.engine.options import flag, kv_types, one_of, threads, whole
-from mullama_lab.engine.session.opening import must_fit_memory, must_generate, warn_past_training
+from mullama_lab.engine.session.checks import must_fit_memory, must_generate, warn_past_training
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
