@@ -67,10 +67,18 @@ class Work(ABC, Generic[T]):
             "Its result can: .result()."
         )
 
+    def given_to(self, worker: Doer) -> None:
+        """Note who does it, and so who is asked to stop."""
+        self._worker = worker
+
     @property
     def stop_requested(self) -> bool:
         """Whether it was asked to end."""
         return self._stop_requested
+
+    def request_stop(self) -> None:
+        """Note that it shall end; `stop` also tells the worker."""
+        self._stop_requested = True
 
     @property
     def done(self) -> bool:
@@ -93,7 +101,7 @@ class Work(ABC, Generic[T]):
 
     def stop(self) -> None:
         """Ask it to end as soon as it can. Stopping what has ended does nothing."""
-        self._stop_requested = True
+        self.request_stop()
         if self._lost is not None:
             return
         if self._worker is not None:
@@ -240,10 +248,10 @@ class Together(Work[None]):
     def submit_to(self, worker: Doer) -> None:
         """Have all of them done; `ClosedError` after `close`."""
         worker.submit(*self.parts)
-        self._worker = worker
+        self.given_to(worker)
 
     def stop(self) -> None:
-        self._stop_requested = True
+        self.request_stop()
         for part in self.parts:
             part.stop()
 

@@ -127,7 +127,7 @@ class Worker:
                 if self.is_lost:
                     raise ClosedError(self.lost_text)
                 for work in works:
-                    work._worker = self
+                    work.given_to(self)
                     self._queue.put(work)
         if closed:
             end_daemon_thread()
@@ -139,9 +139,9 @@ class Worker:
             current = self._current
             if work is None:
                 for one in current:
-                    one._stop_requested = True
+                    one.request_stop()
             elif work in current:
-                work._stop_requested = True
+                work.request_stop()
             if current and (work is None or (work in current and self._may_cut_short)):
                 self._stop.set()
             if work is None or work.claimed:
