@@ -30,7 +30,7 @@ from mullama_lab.errors import Stopped
 
 Logits = NDArray[np.float32]  # (n_vocab,)
 
-MOMENT = 0.1  # seconds that generation gives way for
+PAUSE = 0.1  # seconds, the longest before a batch
 ROWS_BYTES = 64 << 20  # logits that one batch may have
 
 
@@ -90,7 +90,7 @@ class Cache:
             self.n_ctx, native.n_seq_max(handle), shared=shares_cells and not self.is_recurrent
         )
         self.decode_ns = 0  # that the newest batch took
-        self.way_until = 0.0  # of time.monotonic; until then others come first
+        self.pause_until = 0.0  # of time.monotonic
         self._counts = Counts()
 
     def close(self) -> None:
@@ -228,11 +228,11 @@ class Cache:
         if has_cache and is_cut_so and made.n_canonical == start:
             made.n_canonical = start + n
 
-    def give_way(self) -> None:
-        """Let those come first who asked for it, for a moment."""
-        left = self.way_until - monotonic()
+    def pause(self) -> None:
+        """Leave the cores to others until `pause_until`, for at most `PAUSE`."""
+        left = self.pause_until - monotonic()
         if left > 0:
-            sleep(min(left, MOMENT))
+            sleep(min(left, PAUSE))
 
     # Sequences.
 

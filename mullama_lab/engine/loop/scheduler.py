@@ -292,7 +292,7 @@ class Scheduler:
         worker.set_current(lanes, may_cut_short=may_cut_short)
         for lane in lanes:  # last before the decode, which leaves Python to the recorder
             lane.record(self._recorder)
-        self.cache.give_way()
+        self.cache.pause()
 
     def _hand_out(self, portions: Sequence[Portion], rows: Sequence[Sequence[Logits]]) -> None:
         """Give every lane of a batch its rows."""

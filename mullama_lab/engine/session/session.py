@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.cache.cache import MOMENT
+from mullama_lab.engine.cache.cache import PAUSE
 from mullama_lab.engine.cache.ledger import Ledger
 from mullama_lab.engine.handle import ContextOwner
 from mullama_lab.engine.loop.choices import Choices
@@ -508,7 +508,7 @@ class Session(ContextOwner):
         nothing where decoding leaves them two cores, and costs at most 0.1 s a token.
         """
         if self.n_threads > (os.cpu_count() or 1) - 2:
-            self._cache.way_until = monotonic() + MOMENT
+            self._cache.pause_until = monotonic() + PAUSE
 
     # Files.
 

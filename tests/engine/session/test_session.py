@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from mullama_lab.engine import tiny
-from mullama_lab.engine.cache.cache import MOMENT
+from mullama_lab.engine.cache.cache import PAUSE
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.stages import Greedy, LogitBias, Mask
 from mullama_lab.errors import ContextFull
@@ -247,16 +247,16 @@ def test_generation_gives_way_only_where_it_would_take_all_of_the_cpu(tiny_model
         monkeypatch.setattr("mullama_lab.engine.session.session.os.cpu_count", lambda: cpus)
         with tiny_model.session(n_ctx=64, n_threads=2) as session:
             session.give_way()
-            return session._cache.way_until
+            return session._cache.pause_until
 
     assert asked(cpus=3) > time.monotonic() - 60
     assert asked(cpus=4) == 0
 
 
 def test_while_it_gives_way_a_token_waits_for_a_moment(session):
-    session._cache.way_until = time.monotonic() + 60
+    session._cache.pause_until = time.monotonic() + 60
     try:
         trace = session.generate([100, 101], NO_END, max_tokens=4)
     finally:
-        session._cache.way_until = 0.0
-    assert trace.seconds - trace.seconds_to_first_token >= 3 * MOMENT
+        session._cache.pause_until = 0.0
+    assert trace.seconds - trace.seconds_to_first_token >= 3 * PAUSE
