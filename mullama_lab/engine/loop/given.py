@@ -28,14 +28,16 @@ class Scored(Lane[Trace]):
     """Appends a step to a trace for each token of a text after the trace's prompt.
 
     There is no chain, so before and after it are the same.
+
+    Args:
+        tokens: of the text, at least one.
     """
 
     def __init__(
         self, model: Model, trace: Trace, tokens: Sequence[int], owner: object = None
     ) -> None:
         prompt = trace.prompt_tokens.tolist()
-        text = Text([*prompt, *tokens][:-1] if tokens else [])
-        super().__init__(text, owner, first_row=len(prompt) - 1 if tokens else 0)
+        super().__init__(Text([*prompt, *tokens[:-1]]), owner, first_row=len(prompt) - 1)
         self.model, self.trace, self.tokens = model, trace, list(tokens)
         self._reader = RowReader(model.n_vocab, trace.top)
         self._began = self._last = 0
@@ -46,9 +48,8 @@ class Scored(Lane[Trace]):
 
     def prepared(self, cache: Cache) -> None:
         trace = self.trace
-        if self.tokens:
-            trace.n_prompt_reused = self.n_done
-            trace.n_prompt_decoded = len(trace.prompt_tokens) - self.n_done
+        trace.n_prompt_reused = self.n_done
+        trace.n_prompt_decoded = len(trace.prompt_tokens) - self.n_done
 
     def take(self, row: Logits, decode_ns: int) -> None:
         t0, trace, model = perf_counter_ns(), self.trace, self.model
