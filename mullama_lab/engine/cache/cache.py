@@ -129,7 +129,7 @@ class Cache:
         must_fit(self.sequences, text, sequence, source, n)
         held.lost = None
         theirs = self.sequences[source]
-        n_sure = cuts.n_reusable(theirs.text, theirs.made, text, first_row, canonical=True)
+        n_sure = cuts.n_reusable(theirs.text, theirs.provenance, text, first_row, canonical=True)
         if source == sequence:
             n = self._cut(sequence, n)
             self._counts.reused += n
@@ -140,9 +140,9 @@ class Cache:
             self._counts.forked += n
         held.text.epoch = text.epoch
         if n > n_sure:  # what follows is not cut as it would be anew
-            held.made.n_canonical = min(n_sure, held.made.n_canonical)
+            held.provenance.n_canonical = min(n_sure, held.provenance.n_canonical)
         if not as_held or n == 0:
-            held.made.prompt_end = cuts.prompt_end(text, first_row)
+            held.provenance.prompt_end = cuts.prompt_end(text, first_row)
         self._counts.decoded_again += n_held - n
         self.make_room(len(text) - n, besides=[sequence])
         return n
@@ -162,7 +162,7 @@ class Cache:
     def is_canonical(self, sequence: int) -> bool:
         """Whether a sequence holds, bit for bit, what a session on its own computes for it."""
         held = self.sequences[sequence]
-        return held.made.n_canonical == len(held.text)
+        return held.provenance.n_canonical == len(held.text)
 
     def batches(self, portions: Sequence[Portion]) -> list[list[Portion]]:
         """Which portions are decoded together: all, or with `reproducible` each for itself."""
@@ -220,13 +220,13 @@ class Cache:
         """Take down that a portion was decoded, and whether that was as a session alone does it."""
         known = self.sequences
         held, n = known[portion.sequence], len(portion.tokens)
-        start, made = len(held.text), held.made
+        start, provenance = len(held.text), held.provenance
         known.extend(portion.sequence, portion.tokens, generated=portion.generated)
-        is_cut_so = n == 1 or start + n <= made.prompt_end
+        is_cut_so = n == 1 or start + n <= provenance.prompt_end
         has_cache = alone and (not known.shared or known.n_cells == start + n)
         portion.canonical = has_cache and (is_cut_so or portion.wanted)
-        if has_cache and is_cut_so and made.n_canonical == start:
-            made.n_canonical = start + n
+        if has_cache and is_cut_so and provenance.n_canonical == start:
+            provenance.n_canonical = start + n
 
     def pause(self) -> None:
         """Leave the cores to others until `pause_until`, for at most `PAUSE`."""
@@ -272,7 +272,7 @@ class Cache:
             n_held = max(n_held, common)
             if not as_held:
                 here = cuts.n_reusable(
-                    theirs.text, theirs.made, text, first_row, canonical=self.reproducible
+                    theirs.text, theirs.provenance, text, first_row, canonical=self.reproducible
                 )
                 if not self.reproducible and not self._can_cut(s, here):
                     here = common  # its end alone is known

@@ -35,7 +35,7 @@ class Piece(NamedTuple):
 
 
 @dataclass(slots=True)
-class Made:
+class Provenance:
     """How what a sequence holds was computed.
 
     Attributes:
@@ -51,8 +51,8 @@ class Made:
         """Only the first n positions are left."""
         self.n_canonical = min(self.n_canonical, n)
 
-    def copied(self) -> Made:
-        return Made(self.prompt_end, self.n_canonical)
+    def copied(self) -> Provenance:
+        return Provenance(self.prompt_end, self.n_canonical)
 
 
 def prompt_end(text: Text, first_row: int) -> int:
@@ -61,7 +61,7 @@ def prompt_end(text: Text, first_row: int) -> int:
 
 
 def n_reusable(
-    held: Text, made: Made, text: Text, first_row: int, *, canonical: bool = False
+    held: Text, provenance: Provenance, text: Text, first_row: int, *, canonical: bool = False
 ) -> int:
     """How much of what a sequence holds can be taken for the beginning of a text.
 
@@ -71,13 +71,13 @@ def n_reusable(
     """
     n = min(held.n_common(text), first_row)
     end = prompt_end(text, first_row)
-    if n >= end == made.prompt_end <= made.n_canonical:
-        return min(n, made.n_canonical) if canonical else n  # the same cuts
-    is_whole = made.prompt_end < len(held)  # not cut within its prompt since
+    if n >= end == provenance.prompt_end <= provenance.n_canonical:
+        return min(n, provenance.n_canonical) if canonical else n  # the same cuts
+    is_whole = provenance.prompt_end < len(held)  # not cut within its prompt since
     goes_on = n > held.n_given or (n == len(held) >= WORTH_KEEPING and is_whole)
     if goes_on and not canonical:
         return n
-    blocks = min(n, made.prompt_end, made.n_canonical) // BLOCK * BLOCK
+    blocks = min(n, provenance.prompt_end, provenance.n_canonical) // BLOCK * BLOCK
     return min(blocks, _last_piece(end))
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
-from mullama_lab.engine.cache.cuts import Made
+from mullama_lab.engine.cache.cuts import Provenance
 from mullama_lab.engine.text import Text
 
 
@@ -23,7 +23,7 @@ class Held:
     """
 
     text: Text = field(default_factory=Text)
-    made: Made = field(default_factory=Made)
+    provenance: Provenance = field(default_factory=Provenance)
     spans: list[tuple[int, int]] = field(default_factory=list)  # (span, cells of it)
     extends_last_span: bool = False  # nobody shares it, so that it grows with the sequence
     kept: bool = False  # a caller keeps it
@@ -116,7 +116,7 @@ class Sequences:
         """Note that only the first n positions of a sequence are left."""
         held = self.held[sequence]
         held.text.cut(n)
-        held.made.cut(n)
+        held.provenance.cut(n)
         held.spans = _cut(held.spans, n)
         spans = held.spans
         held.extends_last_span = bool(spans) and not self._is_shared(sequence, spans[-1][0])
@@ -125,8 +125,8 @@ class Sequences:
     def copy(self, source: int, sequence: int, n: int) -> None:
         """Note that an empty sequence now holds the first n positions of another one."""
         theirs, held = self.held[source], self.held[sequence]
-        held.text, held.made = theirs.text.first(n), theirs.made.copied()
-        held.made.cut(n)
+        held.text, held.provenance = theirs.text.first(n), theirs.provenance.copied()
+        held.provenance.cut(n)
         held.spans, held.extends_last_span = _cut(theirs.spans, n), False
         self._count()
 
@@ -136,7 +136,7 @@ class Sequences:
             if held.kept and held.lost is None and held.text:
                 held.lost = held.text.first(len(held.text))
             held.text.cut(0)
-            held.made.cut(0)
+            held.provenance.cut(0)
             held.spans.clear()
             held.extends_last_span = False
         self.n_cells = 0
@@ -152,7 +152,7 @@ class Sequences:
         return {
             s: Held(
                 held.text.first(len(held.text)),
-                held.made.copied(),
+                held.provenance.copied(),
                 list(held.spans),
                 held.extends_last_span,
                 held.kept,

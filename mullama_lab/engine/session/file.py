@@ -153,7 +153,7 @@ def _take(session: Session, contents: Contents) -> None:
             native.keep_windows(cache.handle, lengths, free)
         else:  # later cells may lie before earlier ones, and are added up in that order
             for held in contents.held.values():
-                held.made.cut(0)
+                held.provenance.cut(0)
 
 
 # Inside.

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.cache.cuts import Made
+from mullama_lab.engine.cache.cuts import Provenance
 from mullama_lab.engine.cache.sequences import Held
 from mullama_lab.engine.native.state import STATE_VERSION
 from mullama_lab.engine.options import flag, instance, kv_types, whole
@@ -122,8 +122,8 @@ def _plain(held: Held) -> dict[str, Any]:
         "kept": held.kept,
         "epoch": held.text.epoch,
         "segments": [(len(part.tokens), part.generated) for part in held.text.segments],
-        "prompt_end": held.made.prompt_end,
-        "n_canonical": held.made.n_canonical,
+        "prompt_end": held.provenance.prompt_end,
+        "n_canonical": held.provenance.n_canonical,
     }
 
 
@@ -142,11 +142,13 @@ def _held(arrays: Arrays, sequence: str, plain: Mapping[str, Any]) -> Held:
         rest = rest[n:]
     if rest:
         raise ValueError(f"the segments of sequence {sequence} are not as long as its tokens")
-    made = Made(
+    provenance = Provenance(
         whole("prompt_end", plain.get("prompt_end", 0), 0, 1 << 31),
         whole("n_canonical", plain.get("n_canonical", 0), 0, len(tokens)),
     )
-    return Held(text, made, spans, bool(plain["is_mine"]) and bool(spans), bool(plain["kept"]))
+    return Held(
+        text, provenance, spans, bool(plain["is_mine"]) and bool(spans), bool(plain["kept"])
+    )
 
 
 def _settings(plain: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mullama_lab.engine.cache.cuts import BLOCK, Made, n_reusable, pieces
+from mullama_lab.engine.cache.cuts import BLOCK, Provenance, n_reusable, pieces
 from mullama_lab.engine.text import Text
 
 LENGTH = st.integers(1, 700)
@@ -19,7 +19,7 @@ def cut(n, start=0, n_batch=512):
 
 
 def made_by(n):
-    return Made(prompt_end=n - 1, n_canonical=n)
+    return Provenance(prompt_end=n - 1, n_canonical=n)
 
 
 def test_a_prompt_is_whole_blocks_then_the_last_block_with_the_rest_then_one_token():
@@ -70,7 +70,7 @@ def test_the_same_prompt_again_decodes_its_last_token_alone(n):
 def test_what_was_generated_is_reused_as_it_is_but_not_where_all_has_to_be_canonical():
     held = Text(range(100))
     held.extend(range(100, 150), generated=True)
-    made = Made(prompt_end=99, n_canonical=150)
+    provenance = Provenance(prompt_end=99, n_canonical=150)
     text = Text([*range(150), *range(900, 930)])
-    assert n_reusable(held, made, text, len(text) - 1) == 150
-    assert n_reusable(held, made, text, len(text) - 1, canonical=True) == 64
+    assert n_reusable(held, provenance, text, len(text) - 1) == 150
+    assert n_reusable(held, provenance, text, len(text) - 1, canonical=True) == 64
