@@ -16,19 +16,15 @@ from dataclasses import dataclass
 from time import monotonic, perf_counter_ns, sleep
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from mullama_lab.engine.cache import cuts
 from mullama_lab.engine.cache.ledger import Counts, Ledger
 from mullama_lab.engine.cache.room import must_fit, replaceable
 from mullama_lab.engine.cache.sequences import Sequences
+from mullama_lab.engine.native import Logits
 from mullama_lab.engine.native import context as native
 from mullama_lab.engine.native.batch import Batch, LogitRows
 from mullama_lab.engine.text import Text
 from mullama_lab.errors import Stopped
-
-Logits = NDArray[np.float32]  # (n_vocab,)
 
 PAUSE = 0.1  # seconds, the longest before a batch
 ROWS_BYTES = 64 << 20  # logits that one batch may have

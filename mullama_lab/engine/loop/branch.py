@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.engine.loop.generation import Generation, Limits
-from mullama_lab.engine.loop.lane import Logits, Place
+from mullama_lab.engine.loop.lane import Place
+from mullama_lab.engine.native import Logits
 from mullama_lab.engine.stages import Chain
 from mullama_lab.engine.stages.chain_sampler import ChainSampler
 from mullama_lab.engine.stages.schedule import Schedule

@@ -14,9 +14,10 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from mullama_lab.engine.loop.drawing import Draw, Drawing, Learnt
-from mullama_lab.engine.loop.lane import Lane, Logits, Place
+from mullama_lab.engine.loop.lane import Lane, Place
 from mullama_lab.engine.loop.news import News
 from mullama_lab.engine.loop.stops import Stops, StopSearch
+from mullama_lab.engine.native import Logits
 from mullama_lab.engine.options import Stop, token_limit
 from mullama_lab.engine.stages import Chain
 from mullama_lab.engine.stages.chain_sampler import check

@@ -11,7 +11,8 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from mullama_lab.engine.cache.room import id_for_fork
-from mullama_lab.engine.loop.lane import Lane, Logits, Place
+from mullama_lab.engine.loop.lane import Lane, Place
+from mullama_lab.engine.native import Logits
 from mullama_lab.engine.rows.capture import RowReader, must_be_sound
 from mullama_lab.engine.rows.tail import log_total
 from mullama_lab.engine.text import Text

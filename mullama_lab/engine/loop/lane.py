@@ -13,9 +13,7 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
+from mullama_lab.engine.native import Logits
 from mullama_lab.engine.text import Text
 from mullama_lab.engine.work import Work
 from mullama_lab.errors import Stopped
@@ -26,7 +24,6 @@ if TYPE_CHECKING:
     from mullama_lab.engine.loop.recorder import Recorder
 
 T = TypeVar("T")
-Logits = NDArray[np.float32]  # (n_vocab,)
 
 
 class Place(Enum):

@@ -26,8 +26,9 @@ from mullama_lab.engine.cache.room import (
     replaceable,
     without_room,
 )
-from mullama_lab.engine.loop.lane import Lane, Logits, Place
+from mullama_lab.engine.loop.lane import Lane, Place
 from mullama_lab.engine.loop.recorder import Recorder
+from mullama_lab.engine.native import Logits
 from mullama_lab.engine.text import Text
 from mullama_lab.engine.work import Job
 from mullama_lab.engine.worker import Worker

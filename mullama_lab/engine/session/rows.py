@@ -7,8 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from mullama_lab.engine.loop.given import LastRow, Rows
-from mullama_lab.engine.loop.lane import Logits, Place
+from mullama_lab.engine.loop.lane import Place
 from mullama_lab.engine.loop.spread import Prompt
+from mullama_lab.engine.native import Logits
 from mullama_lab.engine.options import listed, whole
 from mullama_lab.engine.session.cells import checked_sequence
 from mullama_lab.engine.text import Text

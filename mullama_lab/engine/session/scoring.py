@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from mullama_lab.engine.loop.choices import Choices
 from mullama_lab.engine.loop.given import Rows, Scored, log_total_of
-from mullama_lab.engine.loop.lane import Logits, Place
+from mullama_lab.engine.loop.lane import Place
 from mullama_lab.engine.loop.spread import Prompt
+from mullama_lab.engine.native import Logits
 from mullama_lab.engine.options import listed
 from mullama_lab.engine.session import cells
 from mullama_lab.engine.session.runs import new_trace

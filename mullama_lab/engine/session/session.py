@@ -24,12 +24,12 @@ from mullama_lab.engine.cache.cache import PAUSE
 from mullama_lab.engine.cache.ledger import Ledger
 from mullama_lab.engine.handle import ContextOwner
 from mullama_lab.engine.loop.choices import Choices
-from mullama_lab.engine.loop.lane import Logits
 from mullama_lab.engine.loop.news import call_logged, must_be_callable
 from mullama_lab.engine.loop.run import Run, Runs
 from mullama_lab.engine.loop.scheduler import Scheduler, SequenceJob
 from mullama_lab.engine.loop.spread import Prompt
 from mullama_lab.engine.loop.stream import Stream
+from mullama_lab.engine.native import Logits
 from mullama_lab.engine.native.context import StopFlag
 from mullama_lab.engine.session import cells, file, rows
 from mullama_lab.engine.session.conversation import Conversation, chat_tokens
