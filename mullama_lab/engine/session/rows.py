@@ -51,6 +51,8 @@ def visit_rows(session: Session, tokens: Sequence[int], first: int, visit: Visit
     """What `Session.visit_rows` does."""
     _must_take_rows(visit)
     tokens = session.model.vocabulary.check_all(tokens, "a text is a list of token ids")
+    if not tokens:
+        raise ValueError("the text has no tokens, and a row comes after one. Give at least one.")
     first = whole("first", first, 0, len(tokens) - 1)
     places = iter(range(first, len(tokens)))
     lane = Rows(Text(tokens), lambda row: visit(next(places), row), session, first_row=first)
