@@ -126,6 +126,7 @@ def test_two_documents_side_by_side_say_why_one_is_ahead(board):
     board.rows.nth(0).get_by_role("button", name="as A").click()
     panel = board.view.locator(".mll-versus")
     panel.get_by_text("A is 0.250 ahead of B").wait_for()
+    panel.locator("tbody tr").first.get_by_text("one").nth(1).wait_for()
     texts = panel.locator("tbody tr").all_inner_texts()
     rows = [text.replace("\n", "").split("\t") for text in texts]
     assert rows[0] == ["3space", "one", "0.750", "+0.750", "0.000", "one"]

@@ -244,21 +244,25 @@ class Scheduler:
     # One batch.
 
     def _portions(self) -> list[Portion]:
-        """Something of every lane, in the order of sequences."""
-        active = self.active
-        alone = all(lane.pieces for lane in active)
-        room = self.cache.batch.capacity - sum(not lane.pieces for lane in active)
-        if not alone:
+        """Something of every lane, in the order of sequences.
+
+        Lanes that are decoded together share the room of a batch. Lanes of their own have each
+        its piece whole: how a prompt is cut must not depend on what is beside it.
+        """
+        active, cache = self.active, self.cache
+        room, rows = cache.batch.capacity - sum(not lane.pieces for lane in active), cache.n_rows
+        if not all(lane.pieces for lane in active):
             room = min(room, BESIDE)
-        rows = self.cache.n_rows
         lengths: dict[int, int] = {}
         for lane in active:
             n = 1
             if lane.pieces:
                 piece = lane.pieces[0]
-                n = min(piece.stop - lane.n_done, room, *([rows] if piece.wanted else []))
-                room -= n
-                rows -= n * piece.wanted
+                n = piece.stop - lane.n_done
+                if not cache.reproducible:
+                    n = min(n, room, rows) if piece.wanted else min(n, room)
+                    room -= n
+                    rows -= n * piece.wanted
             if n:
                 lengths[lane.sequence] = n
         self.cache.make_room(sum(lengths.values()), besides=lengths)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -15,6 +16,12 @@ from mullama_lab.engine.stages import Custom, Mask
 from mullama_lab.errors import ClosedError, DecodeError
 
 NO_END = Mask(ban=(tiny.EOS,))
+
+
+def in_a_loop(work):
+    """What a coroutine gives, in an event loop on a thread of its own."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result(60)
 
 
 def test_a_failed_thread_ends_what_is_at_work_with_that_and_not_as_stopped(
@@ -36,7 +43,7 @@ def test_a_failed_thread_ends_what_is_at_work_with_that_and_not_as_stopped(
             await asyncio.wait_for(waiting, 20)
 
         with pytest.raises(ClosedError, match="a defect"):
-            asyncio.run(awaited())
+            in_a_loop(awaited())
 
 
 def test_a_stop_of_what_waits_for_room_lets_what_is_behind_it_begin(tiny_model, until):
@@ -142,5 +149,37 @@ def test_a_rewind_that_waits_is_of_what_the_sequence_holds_then(session, gate):
         gate.open.set()
         await rewound
 
-    asyncio.run(both())
+    in_a_loop(both())
     assert run.wait(20).prompt_tokens[:2].tolist() == session.sequences[fork].tolist()
+
+
+def test_a_prompt_of_a_reproducible_session_is_cut_alike_beside_other_prompts(
+    tiny_model, until, monkeypatch
+):
+    decode, cuts = Batch.decode, {}
+
+    def noted(self, context, n):
+        cuts.setdefault(int(self.seq[0]), []).append(n)
+        return decode(self, context, n)
+
+    def made(session):
+        """How each text was cut, where texts are drawn and one is scored."""
+        cuts.clear()
+        for prompt in prompts:
+            session.generate_many(prompt, NO_END, max_tokens=2, seeds=1)
+        session.score([*range(10, 210)], given=[1, 9])
+        return cuts
+
+    prompts = [[1, n, *range(10, 10 + n)] for n in (45, 61, 100, 150, 189)]  # none begins another
+    monkeypatch.setattr(Batch, "decode", noted)
+    options = {"n_ctx": 3 * 256, "n_seq_max": 3, "n_threads": 1, "reproducible": True}
+    with tiny_model.session(**options) as session:
+        alone = sorted(sizes for by in made(session).values() for sizes in by)
+    with tiny_model.session(**options) as session:
+        writing = session.start("ab", NO_END, max_tokens=250)
+        until(lambda: len(writing.trace) > 2)
+        found = made(session)
+        assert writing.state == "running"
+        found.pop(writing.sequence)
+        assert sorted(sizes for by in found.values() for sizes in by) == alone
+        writing.stop_and_wait()
