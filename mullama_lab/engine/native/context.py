@@ -112,8 +112,7 @@ def is_recurrent(context: Any) -> bool:
 
 def has_states(context: Any) -> bool:
     """Whether it keeps a state of a sequence, which cannot be cut: recurrent models and hybrids."""
-    model = C.llama_get_model(context)
-    return bool(C.llama_model_is_recurrent(model) or C.llama_model_is_hybrid(model))
+    return is_recurrent(context) or bool(C.llama_model_is_hybrid(C.llama_get_model(context)))
 
 
 def drop_tail(context: Any, seq_id: int, start: int) -> bool:

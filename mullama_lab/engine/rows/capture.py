@@ -42,14 +42,11 @@ class Likeliest:
 
     Attributes:
         best: the row's largest logit.
-        mean, spread: of the row, from a sample of it.
         ids, logits: those that are kept, in vocabulary order.
         top: places among them, in order, of the `top` likeliest and some more.
     """
 
     best: float
-    mean: float
-    spread: float
     ids: NDArray[np.int32]
     logits: NDArray[np.float32]
     top: NDArray[np.intp]
@@ -88,9 +85,7 @@ class RowReader:
             if ids is None:
                 ids = self._likely.above(row, mean, spread).astype(np.int32)
             logits = row[ids]
-            return Likeliest(
-                best, mean, spread, ids, logits, self._best.above(logits, mean, spread)
-            )
+            return Likeliest(best, ids, logits, self._best.above(logits, mean, spread))
 
     def read(self, row: Logits, likeliest: Likeliest | None = None) -> RowFacts:
         """Measure one row; `DecodeError` if it holds a NaN, an infinity or a huge logit.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -15,13 +14,9 @@ from mullama_lab.engine.native.batch import Batch
 from mullama_lab.engine.stages import Custom, Mask
 from mullama_lab.errors import ClosedError, DecodeError
 
+pytestmark = pytest.mark.usefixtures("no_event_loop")
+
 NO_END = Mask(ban=(tiny.EOS,))
-
-
-def in_a_loop(work):
-    """What a coroutine gives, in an event loop on a thread of its own."""
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result(60)
 
 
 def test_a_failed_thread_ends_what_is_at_work_with_that_and_not_as_stopped(
@@ -43,7 +38,7 @@ def test_a_failed_thread_ends_what_is_at_work_with_that_and_not_as_stopped(
             await asyncio.wait_for(waiting, 20)
 
         with pytest.raises(ClosedError, match="a defect"):
-            in_a_loop(awaited())
+            asyncio.run(awaited())
 
 
 def test_a_stop_of_what_waits_for_room_lets_what_is_behind_it_begin(tiny_model, until):
@@ -149,7 +144,7 @@ def test_a_rewind_that_waits_is_of_what_the_sequence_holds_then(session, gate):
         gate.open.set()
         await rewound
 
-    in_a_loop(both())
+    asyncio.run(both())
     assert run.wait(20).prompt_tokens[:2].tolist() == session.sequences[fork].tolist()
 
 
