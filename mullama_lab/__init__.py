@@ -17,19 +17,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mullama_lab import engine, errors, hub, labs, plots, studies, widgets
     from mullama_lab.engine.chat import RenderedChat
+    from mullama_lab.engine.chat.tools import ToolCall
     from mullama_lab.engine.encoder import MultiVectorEncoder
+    from mullama_lab.engine.grammar import Grammar
+    from mullama_lab.engine.grammar.walk.walk import GrammarWalk
     from mullama_lab.engine.index import MultiVectorIndex
     from mullama_lab.engine.loop.choices import Choices
     from mullama_lab.engine.loop.run import Run
     from mullama_lab.engine.model import Model
     from mullama_lab.engine.session import Session
     from mullama_lab.engine.session.conversation import Conversation
+    from mullama_lab.engine.setting import Setting
     from mullama_lab.engine.stages import (
         DRY,
         XTC,
         AdaptiveP,
         Ban,
         Chain,
+        Constrain,
         Custom,
         DynamicTemperature,
         Greedy,
@@ -48,9 +53,12 @@ if TYPE_CHECKING:
         Typical,
     )
     from mullama_lab.engine.stages.preview import Preview, StageView
+    from mullama_lab.engine.steering.control_vector import ControlVector
+    from mullama_lab.engine.steering.lora import LoraAdapter
     from mullama_lab.engine.trace import Trace
     from mullama_lab.engine.trace.step import Step
     from mullama_lab.engine.tree import Tree
+    from mullama_lab.labs.workbench import Workbench
     from mullama_lab.notebook import load_ipython_extension
 
     __version__: str
@@ -62,12 +70,17 @@ __all__ = [
     "Ban",
     "Chain",
     "Choices",
+    "Constrain",
+    "ControlVector",
     "Conversation",
     "Custom",
     "DynamicTemperature",
+    "Grammar",
+    "GrammarWalk",
     "Greedy",
     "Infill",
     "LogitBias",
+    "LoraAdapter",
     "Mask",
     "MinP",
     "Mirostat",
@@ -80,16 +93,19 @@ __all__ = [
     "RenderedChat",
     "Run",
     "Session",
+    "Setting",
     "StageView",
     "Step",
     "TailFree",
     "Temperature",
+    "ToolCall",
     "TopK",
     "TopNSigma",
     "TopP",
     "Trace",
     "Tree",
     "Typical",
+    "Workbench",
     "__version__",
     "engine",
     "errors",
@@ -100,10 +116,15 @@ __all__ = [
     "studies",
     "widgets",
 ]
+__dir__ = __all__.copy  # what tab completion offers
 
 _HOMES = {
     "Choices": "engine.loop.choices",
+    "ControlVector": "engine.steering.control_vector",
     "Conversation": "engine.session.conversation",
+    "Grammar": "engine.grammar",
+    "GrammarWalk": "engine.grammar.walk.walk",
+    "LoraAdapter": "engine.steering.lora",
     "Model": "engine.model",
     "MultiVectorEncoder": "engine.encoder",
     "MultiVectorIndex": "engine.index",
@@ -111,10 +132,13 @@ _HOMES = {
     "RenderedChat": "engine.chat",
     "Run": "engine.loop.run",
     "Session": "engine.session",
+    "Setting": "engine.setting",
     "StageView": "engine.stages.preview",
     "Step": "engine.trace.step",
+    "ToolCall": "engine.chat.tools",
     "Trace": "engine.trace",
     "Tree": "engine.tree",
+    "Workbench": "labs.workbench",
     "load_ipython_extension": "notebook",
 }
 _MODULES = {"engine", "errors", "hub", "labs", "plots", "studies", "widgets"}
@@ -134,10 +158,6 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value
     return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
 
 
 def _teach_ipython() -> None:

@@ -1,6 +1,7 @@
 """The command `mullama-lab`: open the lab, and look after the models.
 
-    mullama-lab [JUPYTERLAB OPTIONS]    fetch the default model, open the tour in JupyterLab
+    mullama-lab [JUPYTERLAB OPTIONS]    fetch the default model, open a copy of the tour in
+                                        JupyterLab, or the notebook or folder that is named
     mullama-lab models                  what the catalogue has, and what is on this disk
     mullama-lab models fetch NAME       bring a model into the cache
     mullama-lab models remove NAME      delete it from the cache
@@ -32,12 +33,16 @@ _COPIES = "mullama_lab_notebooks"
 _JUPYTERLAB_OPTIONS = {"ignore_unknown_options": True, "help_option_names": ["--help"]}
 
 
+def _is_for_jupyterlab(argument: str) -> bool:
+    return argument.startswith("-") or argument.endswith(".ipynb") or Path(argument).exists()
+
+
 class _LabByDefault(click.Group):
-    """A group whose options, when no command is named, belong to `lab`."""
+    """A group whose options, and paths, belong to `lab` when no command is named."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        own = {"--help", "--version"}
-        if not args or (args[0].startswith("-") and args[0] not in own):
+        known = {"--help", "--version", *self.commands}
+        if not args or (args[0] not in known and _is_for_jupyterlab(args[0])):
             args = ["lab", *args]
         return super().parse_args(ctx, args)
 
@@ -56,7 +61,11 @@ def main() -> None:
 @main.command(context_settings=_JUPYTERLAB_OPTIONS, short_help="Open JupyterLab on the tour.")
 @click.argument("jupyterlab_options", nargs=-1, type=click.UNPROCESSED)
 def lab(jupyterlab_options: Sequence[str]) -> None:
-    """Open JupyterLab on the tour. Every option is JupyterLab's (`jupyter lab --help`)."""
+    """Open JupyterLab on the tour. Every option is JupyterLab's (`jupyter lab --help`).
+
+    The tour is a copy, in mullama_lab_notebooks in the working folder or the one that
+    --notebook-dir names. A notebook that is named is opened in its place.
+    """
     try:
         from jupyterlab.labapp import LabApp
     except ImportError:
@@ -64,14 +73,8 @@ def lab(jupyterlab_options: Sequence[str]) -> None:
             'JupyterLab is not installed. Run: pip install "mullama-lab[lab]"'
         ) from None
     _fetch_default_model()
-    notebooks = notebooks_folder(Path.cwd())
-    options = [
-        f"--ServerApp.root_dir={notebooks.parent}",
-        f"--LabApp.default_url=/lab/tree/{notebooks.name}/{TOUR}",
-        *jupyterlab_options,
-    ]
     try:
-        LabApp.launch_instance(argv=options)
+        LabApp.launch_instance(argv=[*_on_the_tour(jupyterlab_options), *jupyterlab_options])
     except SystemExit as stop:
         if stop.code and _is_root() and not _allows_root(jupyterlab_options):
             click.echo(
@@ -135,23 +138,57 @@ def bench(names: Sequence[str], browser: bool) -> None:
         raise click.ClickException(str(error)) from error
 
 
-def notebooks_folder(working_folder: Path) -> Path:
-    """The folder of tutorials that a person may edit.
+def _on_the_tour(options: Sequence[str]) -> list[str]:
+    """What makes JupyterLab open on the tour, if its options name no notebook or page.
 
-    In a checkout it is the checkout's own `notebooks`. A wheel carries copies, which go
-    into `mullama_lab_notebooks` in the working folder; a file that is there already stays.
+    The folder that it shows is the one that they name, or the working folder.
     """
-    own = _PACKAGE.parent / "notebooks"
-    if (own / TOUR).is_file():
-        return own
-    copies = working_folder / _COPIES
-    carried = _PACKAGE / "_notebooks"
-    for source in sorted(path for path in carried.rglob("*") if path.is_file()):
-        copy = copies / source.relative_to(carried)
-        if not copy.exists():
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, copy)
-    click.echo(visible(f"The tutorials are in {copies}"))
+    from jupyter_server import serverapp
+    from jupyterlab.labapp import LabApp
+    from traitlets.config.loader import KVArgParseConfigLoader
+
+    loader = KVArgParseConfigLoader(
+        list(options),
+        aliases={**serverapp.aliases, **LabApp.aliases},
+        flags={**serverapp.flags, **LabApp.flags},
+        classes=[serverapp.ServerApp, LabApp],
+    )
+    given = loader.load_config()
+    paths = [Path(path) for path in loader.extra_args]
+    server = given.ServerApp
+    if any(path.is_file() for path in paths) or "file_to_run" in server:
+        return []
+    if "default_url" in given.LabApp or "default_url" in server:
+        return []
+    named = next(iter(paths), None) or server.get("root_dir") or server.get("notebook_dir")
+    folder = Path.cwd() if named is None else Path(str(named)).expanduser()
+    if not folder.is_dir():
+        return []  # JupyterLab says so
+    copies = copied_notebooks(folder)
+    here = [] if named else [f"--ServerApp.root_dir={folder}"]
+    return [*here, f"--LabApp.default_url=/lab/tree/{copies.name}/{TOUR}"]
+
+
+def copied_notebooks(folder: Path) -> Path:
+    """Put the tutorials into `mullama_lab_notebooks` in a folder; what is there already stays.
+
+    They come from the checkout, or from the wheel, which carries them.
+    """
+    checkout, wheel = _PACKAGE.parent / "notebooks", _PACKAGE / "_notebooks"
+    source = checkout if (checkout / TOUR).is_file() else wheel
+    copies = folder / _COPIES
+    try:
+        for path in [*source.glob("*.ipynb"), *source.glob("data/*")]:
+            copy = copies / path.relative_to(source)
+            if path.is_file() and not copy.exists():
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, copy)
+    except OSError as error:
+        raise click.ClickException(
+            visible(f"The tutorials cannot be copied to {copies}: {error.strerror}. ")
+            + "Run mullama-lab in a folder of yours, or name one: mullama-lab --notebook-dir=FOLDER"
+        ) from error
+    click.echo(visible(f"The tutorials are in {copies}. What you change there stays as it is."))
     return copies
 
 

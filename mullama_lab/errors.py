@@ -18,8 +18,10 @@
     │   └── Stopped             stopped before there was a result
     ├── SamplingError       a chain could not choose a token
     │   ├── NoCandidates        every token was removed
+    │   │   └── GrammarBroken       the text so far is no beginning of what the grammar allows
     │   └── StageFailed         a Custom stage raised, or returned what is no row of logits
-    ├── PresetError         the file of saved chains is damaged, or could not be written
+    ├── GrammarError        a grammar cannot be read; a ValueError too
+    ├── PresetError         what is kept by name is damaged, or could not be written
     ├── RetrievalError      an index of documents could not do what was asked
     │   ├── IndexFileError      no index there, truncated or altered
     │   ├── WrongEncoder        the index was made by another encoder
@@ -34,6 +36,38 @@ What the caller did wrong (a value out of range, a wrong type) is a plain
 from __future__ import annotations
 
 from mullama_lab.glyphs import visible
+
+__all__ = [
+    "ChecksumMismatch",
+    "ClosedError",
+    "ContextFull",
+    "DecodeError",
+    "GrammarBroken",
+    "GrammarError",
+    "HubError",
+    "IndexFileError",
+    "IndexNotSaved",
+    "LoadCancelled",
+    "ModelError",
+    "ModelFileError",
+    "ModelLoadError",
+    "ModelNotFound",
+    "MullamaError",
+    "NoCandidates",
+    "Offline",
+    "PresetError",
+    "RetrievalError",
+    "SamplingError",
+    "SessionError",
+    "SessionFileError",
+    "SessionMismatch",
+    "SessionNotSaved",
+    "StageFailed",
+    "Stopped",
+    "UnknownDocument",
+    "WrongEncoder",
+]
+__dir__ = __all__.copy  # what tab completion offers
 
 
 class MullamaError(Exception):
@@ -92,15 +126,15 @@ class DecodeError(SessionError):
 
 
 class SessionFileError(SessionError):
-    """A saved session is cut off, altered, or no saved session at all."""
+    """A saved session or lab is cut off, altered, or none at all."""
 
 
 class SessionMismatch(SessionFileError):
-    """A session was saved with another model, or its cache needs other settings."""
+    """A session or lab was saved with another model, or a cache needs other settings."""
 
 
 class SessionNotSaved(SessionError):
-    """A session could not be written: the disk is full, or does not allow it."""
+    """A session or lab could not be written: the disk is full, or does not allow it."""
 
 
 class Stopped(SessionError):
@@ -119,8 +153,24 @@ class StageFailed(SamplingError):
     """A Custom stage raised, or returned something that is no row of logits."""
 
 
+class GrammarBroken(NoCandidates):
+    """The text that was generated so far is no beginning of what a grammar allows."""
+
+
+class GrammarError(MullamaError, ValueError):
+    """A grammar cannot be read, or no engine can carry it out.
+
+    Attributes:
+        line, column: where it is wrong, counted from 1; None if that is no single place.
+    """
+
+    def __init__(self, *about: object, line: int | None = None, column: int | None = None) -> None:
+        super().__init__(*about)
+        self.line, self.column = line, column
+
+
 class PresetError(MullamaError):
-    """The file of saved chains is damaged, or could not be written."""
+    """What is kept by name, a chain or a control vector, is damaged or could not be written."""
 
 
 class RetrievalError(MullamaError):

@@ -60,6 +60,15 @@ def visible_piece(piece: bytes) -> str:
     return visible(piece.decode("utf-8", _HEX))
 
 
+def piece_label(piece: bytes) -> str:
+    """A piece on its own, as views name one: its spaces and ends of lines are signs.
+
+    >>> piece_label(b" leg")
+    '·leg'
+    """
+    return one_line(visible_piece(piece)).replace(" ", "·") or "(empty)"
+
+
 def visible_pieces(pieces: Iterable[bytes]) -> list[str]:
     """A text for each piece; a character of several pieces is in the last of them."""
     decoder = codecs.getincrementaldecoder("utf-8")(_HEX)

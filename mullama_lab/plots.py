@@ -12,21 +12,34 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from mullama_lab.counted import counted
 from mullama_lab.engine.multivector import MultiVector, maxsim
 from mullama_lab.engine.multivector.scales import BARS, SCALES, raw_ends
 from mullama_lab.engine.options import instance, listed, whole
-from mullama_lab.engine.stages.preview import Preview
+from mullama_lab.engine.stages.preview import Preview, StageView
 from mullama_lab.engine.trace import Trace
 from mullama_lab.glyphs import brief, one_line, visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from mullama_lab.studies.control_vectors import Training
+    from mullama_lab.studies.effect import Strengths
     from mullama_lab.studies.seeds import SeedFan
 
 Documents: TypeAlias = "Sequence[MultiVector] | Mapping[str, MultiVector]"
 
-__all__ = ["next_token", "rank_board", "seed_fan", "similarity_grid", "token_strip", "versus"]
+__all__ = [
+    "next_token",
+    "rank_board",
+    "seed_fan",
+    "similarity_grid",
+    "strengths",
+    "token_strip",
+    "training",
+    "versus",
+]
+__dir__ = __all__.copy  # what tab completion offers
 
 MOST_MARKS = 80  # of a curve
 MOST_NAMES = 80  # along one axis; more would be a grey smear
@@ -143,40 +156,50 @@ def versus(
 def next_token(preview: Preview, ax: Axes | None = None, *, top: int = 12) -> Axes:
     """The likeliest tokens of a row: their probability in the model and after the chain.
 
-    A token that the chain removed has no second bar; the one that is drawn has a star.
+    A token that the chain removed has no second bar; the one that is drawn has a star, and
+    stands below a line where it is not among them. "n/a" is a probability that the preview
+    does not list; `chain.preview(..., top=n)` lists more.
 
     Args:
         top: how many tokens, by their probability in the model.
     """
     instance("preview", preview, Preview, " chain.preview(row, model=model) makes one.")
     top = whole("top", top, 1, 1 << 20)
-    before, after = preview.before, preview.final
-    ids = before.ids[:top].tolist()
-    kept = dict(zip(after.ids.tolist(), after.probs.tolist(), strict=True))
-    ax = _axes(ax, 6, 1.2 + 0.3 * len(ids))
+    choice = preview.choice
+    ids = preview.before.ids[:top].tolist()
+    n = len(ids)
+    if choice not in ids:
+        ids.append(choice)
+    ax = _axes(ax, 6, 1.5 + 0.3 * len(ids))
     places = np.arange(len(ids))
-    ax.barh(places - 0.2, before.probs[: len(ids)], 0.4, color="0.72", label="in the model")
-    chain = [kept.get(token, 0.0) for token in ids]
-    ax.barh(places + 0.2, chain, 0.4, color=AHEAD, label="after the chain")
+    model = [_listed_probability(preview.before, token) for token in ids]
+    chain = [_listed_probability(preview.final, token) for token in ids]
+    ax.barh(places - 0.2, np.nan_to_num(model), 0.4, color="0.72", label="in the model")
+    ax.barh(places + 0.2, np.nan_to_num(chain), 0.4, color=AHEAD, label="after the chain")
+    for shift, values in ((-0.2, model), (0.2, chain)):
+        for place in np.flatnonzero(np.isnan(values)).tolist():
+            ax.text(0, place + shift, " n/a", va="center", fontsize=7, color="0.4")
+    if len(ids) > n:
+        ax.axhline(n - 0.5, color="0.5", lw=0.8, ls=":")
     pieces = [preview.piece(token).decode("utf-8", "replace") for token in ids]
-    star = ["★ " if token == preview.choice else "" for token in ids]
+    star = ["★ " if token == choice else "" for token in ids]
     _tick_names(ax, "y", [mark + _label(piece) for mark, piece in zip(star, pieces, strict=True)])
     ax.invert_yaxis()
-    ax.set_xlabel("probability")
-    ax.legend(loc="lower right")
+    ax.set(xlabel="probability", xlim=(0, None))
+    _legend_above(ax)
     return ax
 
 
 def token_strip(trace: Trace, ax: Axes | None = None) -> Axes:
     """The tokens of a generation, and the probability each had in the model and after the chain."""
     instance("trace", trace, Trace)
-    ax = _axes(ax, 1 + 0.2 * len(trace), 3.2)
+    ax = _axes(ax, max(3.6, 1 + 0.2 * len(trace)), 3.2)
     places = np.arange(len(trace))
     ax.bar(places, np.exp(trace.logprob), color="0.72", label="in the model")
     ax.plot(places, np.exp(trace.logprob_after), "o", color=AHEAD, ms=4, label="after the chain")
     _tick_names(ax, "x", [_label(piece.decode("utf-8", "replace")) for piece in trace.pieces])
     ax.set(ylim=(0, 1.05), ylabel="probability")
-    ax.legend(loc="lower right")
+    _legend_above(ax)
     return ax
 
 
@@ -198,13 +221,58 @@ def seed_fan(fan: SeedFan, ax: Axes | None = None) -> Axes:
     ax.plot(steps, [1 / len(fan), *distinct], f"{mark}--", label="distinct prefixes / runs")
     ax.set(xlabel="tokens since the prompt", ylim=(0, 1.05), xlim=(0, None))
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    ax.set_title(f"{len(fan)} seeds: all together for {fan.n_together} tokens", fontsize=11)
-    ax.legend(frameon=False)
+    ax.set_title(
+        f"{counted(len(fan), 'seed')}: all together for {counted(fan.n_together, 'token')}",
+        fontsize=11,
+    )
+    _legend_above(ax)
     return ax
 
 
-def __dir__() -> list[str]:
-    return __all__
+def training(trained: Training, ax: Axes | None = None) -> Axes:
+    """Layer by layer, how well a control vector tells apart the pairs that were held out.
+
+    The bars are the separation, in standard deviations; the dots are the accuracy, which has the
+    scale on the right, where the line is what chance gives. A separation that is none, of one pair
+    alone, has no bar.
+    """
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    if not hasattr(trained, "separation"):
+        raise TypeError(f"trained={brief(trained)}: it must be what train() gives.")
+    ax = _axes(ax, 2.5 + 0.16 * len(trained.layers), 3.2)
+    bars = ax.bar(trained.layers, np.nan_to_num(trained.separation), color="0.72")
+    ax.set(xlabel="layer", ylabel="separation (standard deviations)")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    right = ax.twinx()
+    (dots,) = right.plot(trained.layers, trained.accuracy, "o", color=AHEAD, ms=4)
+    right.axhline(0.5, color="0.5", lw=0.8, ls=":")
+    right.set(ylim=(0, 1.05), ylabel="accuracy")
+    right.yaxis.set_major_formatter(PercentFormatter(1.0))
+    ax.set_title(f"{counted(trained.n_held_out, 'held-out pair')}", fontsize=11)
+    _legend_above(ax, [bars, dots], ["separation", "accuracy"])
+    return ax
+
+
+def strengths(found: Strengths, ax: Axes | None = None, *, cmap: str = "Blues") -> Axes:
+    """Strength by token: how far a lever moves what the model says at each token of a text.
+
+    The colour is the Kullback-Leibler divergence from the model without it, in nats. A dot is where
+    the likeliest token is another one.
+    """
+    if not hasattr(found, "effects"):
+        raise TypeError(f"found={brief(found)}: it must be what strengths() gives.")
+    kl, flips = found.kl, np.stack([one.flips for one in found.effects])
+    ax = _axes(ax, 2.5 + 0.22 * kl.shape[1], 1.6 + 0.28 * len(kl))
+    picture = ax.imshow(kl, cmap=_colours(cmap), vmin=0, aspect="auto")
+    ax.figure.colorbar(picture, ax=ax, label="KL (nats)")
+    rows, columns = np.nonzero(flips)
+    ax.plot(columns, rows, ".", color=BEHIND, ms=4, label="another likeliest token")
+    _tick_names(ax, "x", [_label(text) for text in found.effects[0].labels])
+    ax.set(ylabel="strength", xlim=(-0.5, kl.shape[1] - 0.5), ylim=(len(kl) - 0.5, -0.5))
+    _tick_names(ax, "y", [f"{one:g}" for one in found.strengths])
+    _legend_above(ax)
+    return ax
 
 
 # Parts
@@ -279,6 +347,29 @@ def _with_names(
     if len(names) != len(documents):
         raise ValueError(f"{len(names)} names for {len(documents)} documents; give one each.")
     return names, documents
+
+
+def _listed_probability(view: StageView, token: int) -> float:
+    """The probability of a token; 0 if it was removed, NaN if the view does not list it."""
+    found = np.flatnonzero(view.ids == token)
+    if len(found):
+        return float(view.probs[found[0]])
+    return 0.0 if view.n_kept <= len(view.ids) else np.nan
+
+
+def _legend_above(ax: Axes, *what: Any) -> None:
+    """The legend between the picture and its title, where it covers nothing."""
+    ax.legend(
+        *what,
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1),
+        ncols=2,
+        frameon=False,
+        borderaxespad=0.2,
+        fontsize="small",
+    )
+    if title := ax.get_title():
+        ax.set_title(title, fontsize=ax.title.get_fontsize(), pad=26)
 
 
 def _axes(ax: Axes | None, width: float, height: float) -> Axes:

@@ -1,7 +1,7 @@
 """Run the notebooks top to bottom and save them with their outputs: `python notebooks/run.py`.
 
-A live view that is saved shows nothing once its kernel is gone, so only its static and text forms
-are kept; a bar of progress is left out.
+The reference to a live view, whose kernel is gone, is left out: only the view's static and text
+forms are kept, and the mark that they are a view's. A bar of progress is left out too.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def run(path: Path) -> None:
 
 
 def _is_a_bar(output: nbformat.NotebookNode) -> bool:
-    """Whether it is a bar of progress, whose text stays as it last was drawn."""
-    return "%|" in output.get("data", {}).get("text/plain", "")
+    """Whether it is where a bar of progress was, which has no text when it is done."""
+    return output.get("data") == {"text/plain": ""}
 
 
 if __name__ == "__main__":

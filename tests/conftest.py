@@ -11,18 +11,28 @@ files. Those of the probe itself turn it on.
 from __future__ import annotations
 
 import asyncio
+import gc
+import importlib.util
 import json
 import os
+import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from mullama_lab import hub
-from mullama_lab.engine import tiny
+from mullama_lab.engine import options, tiny
+from mullama_lab.engine.steering.lora import LoraAdapter
+
+ROOT = Path(__file__).resolve().parents[1]
 
 os.environ.setdefault("MULLAMA_LAB_PROBE", "0")
 
@@ -64,7 +74,17 @@ def pytest_addoption(parser):
     )
 
 
+# Where a test gives no seed, chance decides: the same chance each time that the test is run.
+CHANCE = random.Random()
+
+
 def pytest_configure(config):
+    # No test is about time by the way: a deadline fails where the machine is busy elsewhere.
+    settings.register_profile("chance", deadline=None)
+    settings.register_profile("the same cases", derandomize=True, database=None, deadline=None)
+    by_seed = config.getoption("hypothesis_seed", None) is not None
+    settings.load_profile("chance" if by_seed else "the same cases")
+    options.secrets = SimpleNamespace(randbelow=CHANCE.randrange)
     # Registered as plugins: a conftest's own hooks would see the tests below it only.
     config.pluginmanager.register(ModelsFirst())
     if os.environ.get("MULLAMA_LAB_NO_SKIP") == "1":
@@ -79,15 +99,32 @@ def _failed_if_skipped(report):
     return report
 
 
+@pytest.fixture(autouse=True)
+def same_chance(request):
+    CHANCE.seed(request.node.nodeid)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick_collections():
+    """Many tests collect garbage; what modules before left alive need not be looked through."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def until():
     """A function that waits until a condition holds, and fails when it never does."""
 
     def wait(condition, seconds=20):
         end = time.monotonic() + seconds
-        while not condition():
-            assert time.monotonic() < end, "it did not happen"
-            time.sleep(0.001)
+        while True:
+            began = time.monotonic()
+            if condition():
+                return
+            now = time.monotonic()
+            assert now < end, "it did not happen"
+            # A collection of garbage stops all threads: those that are waited for need time too.
+            time.sleep(max(0.001, now - began))
 
     return wait
 
@@ -225,6 +262,18 @@ def chromium() -> str:
     return program
 
 
+@pytest.fixture(scope="session")
+def documentation(tmp_path_factory) -> Path:
+    """The folder of the documentation as HTML; a warning of the build is an error."""
+    if importlib.util.find_spec("sphinx") is None:
+        pytest.skip("what builds the documentation is not installed: mullama-lab[docs]")
+    folder = tmp_path_factory.mktemp("documentation")
+    command = (sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "docs", folder / "html")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "html"
+
+
 @pytest.fixture
 def no_event_loop():
     """Hides the event loop that Playwright keeps running on this thread after browser tests."""
@@ -248,6 +297,16 @@ def tiny_model(tiny_path):
 
     with Model.load(tiny_path) as model:
         yield model
+
+
+@pytest.fixture(scope="session")
+def adapter(tmp_path_factory):
+    """A LoRA adapter for the tiny model, of rank 2."""
+    chance = np.random.default_rng(5)
+    pair = chance.normal(size=(2, 32)), chance.normal(size=(64, 2))
+    halves = {"blk.0.attn_q.weight": tuple(half.astype(np.float32) for half in pair)}
+    path = tmp_path_factory.mktemp("adapter") / "adapter.gguf"
+    return LoraAdapter.load(tiny.write_adapter(path, halves))
 
 
 @pytest.fixture(scope="session")

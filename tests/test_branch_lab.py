@@ -73,8 +73,34 @@ def test_choosing_an_alternative_in_the_strip_branches_and_errors_are_the_answer
     assert ask("choose", {"step": 2, "token": other_than(first, 2)})[0]["ok"]
     lab.wait()
     assert len(lab.tree) == 2 and lab.trace is lab.tree.branch(2).trace
-    has_it = ask("choose", {"step": 3, "token": int(lab.trace.tokens[3])})[0]
-    assert "has that token already" in has_it["error"] and len(lab.tree) == 2
+    lab.panels = ["tree", "samplers"]
+    assert ask("choose", {"step": 3, "token": int(lab.trace.tokens[3])})[0]["ok"]
+    lab.wait()
+    assert lab.preview.step == 3 and len(lab.tree) == 2  # its own token: only looked at
+
+
+def test_a_branch_says_where_it_goes_off_and_the_strip_leads_back(lab):
+    first = lab.run()
+    assert lab.strip.branched == {} and lab.strip.choosing == "branch here"
+    token = other_than(first, 4)
+    second = lab.branch(4, token)
+    said = {"step": 4, "hex": second.pieces[4].hex(), "was": first.pieces[4].hex()}
+    assert lab.strip.branched == said
+    ask = lab.strip._answer
+    details = [ask("details", {"step": step})[0]["forced"] for step in (3, 4, 5)]
+    assert details == [False, True, False]
+    assert "It was forced, not drawn." in ask("explain", {"step": 4, "token": token})[0]["text"]
+    assert ask("back", {})[0]["ok"] and lab.trace is first and lab.strip.branched == {}
+    assert not ask("back", {})[0]["ok"]
+    lab.set(prompt="World")
+    lab.run()
+    lab.set(prompt="Hello")
+    lab.select(next(node.key for node in lab.tree.nodes if 2 in node.ends))
+    assert lab.strip.branched == said
+    lab.tree.prune([1])
+    assert "was pruned" in ask("back", {})[0]["error"]
+    longer = lab.branch(16, int(second.tokens[16]), trace=second)
+    assert len(longer) > 17 and lab.strip.branched["was"] == ""
 
 
 def test_the_last_token_goes_on_from_the_end(lab):
@@ -157,6 +183,9 @@ def test_exploring_adds_the_likeliest_paths_as_one_change(lab):
     assert len(lab.tree) == len(found.leaves) and lab.bar.state == "finished"
     assert lab.bar.found["mass"] == pytest.approx(lab.tree.mass, rel=1e-4)
     assert lab.tree.to_undo == "an exploration added"
+    said = [(leaf.n_tokens, leaf.ended) for leaf in found.leaves]
+    is_open = [n < 2 and not ended for n, ended in said]
+    assert lab.bar.found["open"] == sum(is_open) > 0 and lab.bar.found["longest"] == 2
     best = lab.session.logits("Hello").argmax()
     assert found[0].tokens == [best]
     lab.tree.undo()
@@ -174,6 +203,59 @@ def test_exploring_goes_on_from_the_segment_that_is_selected(lab):
     assert len(found.start) == 4
     lab.select("root")
     assert lab.bar.origin == ""
+
+
+def test_exploring_goes_on_from_a_prompt_that_was_typed_since(lab):
+    first = lab.run()
+    assert lab.bar.origin
+    lab.panel.prompt = "World"
+    assert (lab.bar.origin, lab.bar.prompt) == ("", "World") and lab.trace is first
+    found = lab.explore(10, 2)
+    assert found.start.prompt_tokens.tolist() == lab.prompt_tokens()
+    assert lab.tree.prompt_tokens.tolist() == lab.prompt_tokens()
+    assert len(lab.tree) == len(found.leaves)
+    assert lab.trace.prompt_tokens.tolist() == lab.prompt_tokens()  # the text is of that prompt too
+    lab.panel.prompt = "x" * 100
+    assert lab.bar.prompt == "…" + "x" * 60
+
+
+def test_a_segment_selected_after_the_prompt_was_typed_comes_before_it(lab):
+    first = lab.run()
+    lab.panel.prompt = "World"
+    lab.select("root")  # of the tree of the run
+    assert (lab.bar.origin, lab.bar.prompt) == ("", "Hello")
+    assert lab.explore(4, 2).start.prompt_tokens.tolist() == first.prompt_tokens.tolist()
+    lab.select(next(node.key for node in lab.tree.nodes if len(node)))
+    assert lab.bar.origin
+    lab.set(seed=3)  # not the prompt
+    assert lab.bar.origin
+    lab.set(prompt="Hello")  # the prompt of the tree, which has a segment selected
+    assert lab.bar.origin
+    lab.set(prompt="World")
+    assert lab.bar.origin == ""
+
+
+def test_what_was_found_is_said_until_something_else_happens(lab):
+    first = lab.run()
+
+    def explored():
+        lab.select("root")
+        lab.explore(6, 2)
+        assert lab.bar.found and lab.bar.state == "finished"
+
+    events = (
+        lambda: lab.tree.undo(),
+        lambda: lab.select(lab.tree.nodes[1].key),
+        lambda: lab.set(prompt="World"),
+        lambda: lab.set(prompt="Hello") or lab.branch(3, other_than(first, 3), trace=first),
+    )
+    for event in events:
+        explored()
+        event()
+        assert lab.bar.found == {} and lab.bar.state == "idle"
+    lab.bar.fail("refused")
+    lab.select("root")
+    assert lab.bar.message == ""
 
 
 def test_an_exploration_is_stopped_and_only_one_goes_on_at_a_time(lab):
@@ -295,6 +377,50 @@ def test_branches_are_compared_and_the_first_difference_is_where_they_part(lab):
     assert lab.branches.compared == [1, 2]
 
 
+def test_a_run_has_one_name_in_the_tree_the_list_and_a_comparison(lab):
+    first = lab.run()
+    lab.explore(6, 2)
+    branch = lab.branch(4, other_than(first, 4))
+    number, past = lab.tree.find(branch).number, lab.panel.runs[-1]
+    assert (number, past.number, past.label) != (2, 2, "branch 2") and number > past.number == 2
+    rows = lab.branches._answer("rows", {})[0]["rows"]
+    called = {row["branch"]: row["called"] for row in rows if row["branch"]}
+    assert called[1] == "run 1" and called[number] == "run 2"
+    assert called[2] == "branch 2"  # found by exploring
+    assert [side.label for side in lab.compare(1, 2).sides] == ["run 1", "run 2"]
+    assert lab.branches.compared == [1, number]
+    assert [s.label for s in lab.branches.compare(1, 2, number).sides] == [
+        "run 1",
+        "branch 2",
+        "run 2",
+    ]
+    assert lab.branches.to_undo == "run 2 added"
+    lab.tree.prune(number)
+    assert lab.branches.to_undo == "run 2 pruned"
+    assert lab.branches._answer("undo", {})[0]["change"] == "run 2 pruned"
+    assert "run 2, " in lab.branches._repr_mimebundle_()[0]["text/html"]
+    lab.tree.rename(number, "mine")
+    assert "mine" in [side.label for side in lab.branches.compare(1, number).sides]
+
+
+def test_a_path_that_two_runs_took_is_called_after_both_also_of_another_prompt_or_listed_no_more(
+    lab,
+):
+    first = lab.run()
+    lab.run()
+    assert [b.trace is first for b in lab.tree] == [True]
+    assert lab.panel.called(first) == "run 1, 2"
+    for _ in range(31):
+        lab.panel.add(first[:3])
+    assert lab.panel.runs[0].number == 4 and lab.panel.called(first) == "run 1, 2"
+    assert lab.panel.called(first[:3]) == "run 3, 4, 5, …" and lab.panel.called(first[:2]) == ""
+    lab.set(prompt="elsewhere")
+    other = lab.run()
+    assert lab.branches._answer("rows", {})[0]["rows"][-1]["called"] == lab.panel.called(other)
+    with pytest.raises(ValueError, match="no run 1"):
+        lab.compare(1, 34)
+
+
 def test_its_code_makes_the_same_tree(lab, tiny_path):
     first = lab.run()
     lab.branch(4, other_than(first, 4))
@@ -339,7 +465,7 @@ def test_what_is_wrong_is_refused_and_nothing_changes(lab, tiny_model):
         lab.branch(0, "several tokens")
     with pytest.raises(ValueError, match="no setting 'temperature'"):
         lab.set(temperature=1)
-    with pytest.raises(ValueError, match="no branch 5"):
+    with pytest.raises(ValueError, match="no run 5"):
         lab.compare(1, 5)
     with pytest.raises(ValueError):
         lab.set(chain=ml.Mask(ban=[10**6]))
@@ -405,14 +531,13 @@ def test_closing_while_it_explores_and_runs_ends_both(tiny_model):
     assert run.done and lab.session.closed
 
 
-def test_it_shows_in_three_forms_and_its_history_is_the_tree(lab):
+def test_it_shows_in_three_forms_and_its_tree(lab):
     lab.run()
     lab.explore(4, 2)
     data, _ = lab._repr_mimebundle_()
     assert set(data) >= {"text/plain", "text/html", "application/vnd.jupyter.widget-view+json"}
     assert "explored" in data["text/plain"] and "<script" not in data["text/html"]
     assert lab._repr_mimebundle_()[0]["text/plain"] == data["text/plain"]
-    assert lab.panel.listed is False
     assert math.isclose(lab.bar.found["mass"], lab.exploration.mass)
 
 

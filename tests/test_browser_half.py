@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 import subprocess
+import sysconfig
 from pathlib import Path
 
 import mullama_lab
 from mullama_lab.widgets import _front_end
-from mullama_lab.widgets._view import View
+from mullama_lab.widgets._view import LIVE_OR_STILL, View
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDGETS = ROOT / "widgets"
+EXTENSION = ROOT / "widgets/jupyter/labextensions/mullama-lab/static"
 
 
 def test_the_browser_half_passes_its_own_tests(node):
@@ -19,6 +21,25 @@ def test_the_browser_half_passes_its_own_tests(node):
     assert tests
     done = subprocess.run([node, "--test", *tests], capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+
+
+def lint(*paths: Path) -> str:
+    """What oxlint has against scripts; nothing if they are clean."""
+    rules = WIDGETS / "dev/oxlint.json"
+    done = subprocess.run(
+        [Path(sysconfig.get_path("scripts")) / "oxlint", "-c", rules, "-f", "unix", *paths],
+        capture_output=True,
+        text=True,
+    )
+    return "" if done.returncode == 0 else done.stdout + done.stderr
+
+
+def test_every_name_in_a_script_is_known_and_every_import_is_there(tmp_path):
+    assert not lint(WIDGETS)
+    (tmp_path / "had.js").write_text("export const had = 1;\n")
+    bad = tmp_path / "bad.js"
+    bad.write_text('import { lost } from "./had.js";\nexport const one = lost + forgotten;\n')
+    assert "lost" in lint(tmp_path) and "'forgotten' is not defined" in lint(tmp_path)
 
 
 def scripts() -> dict[str, Path]:
@@ -31,6 +52,11 @@ def views() -> dict[str, type]:
     """The widget classes by the stem of their two halves."""
     kinds = [getattr(mullama_lab.widgets, name) for name in mullama_lab.widgets.__all__]
     return {kind.__module__.rpartition(".")[2]: kind for kind in kinds if hasattr(kind, "_esm")}
+
+
+def all_scripts() -> dict[str, Path]:
+    """The scripts of the views, and of the JupyterLab extension."""
+    return {**scripts(), **{path.stem: path for path in EXTENSION.glob("*.js")}}
 
 
 def home_of(name: str) -> str:
@@ -63,6 +89,10 @@ def test_both_halves_name_the_same_traits():
         assert synced - inherited <= named, f"{stem}.js never names {synced - inherited - named}"
 
 
+def test_the_jupyterlab_extension_knows_the_outputs_by_the_name_that_python_gives_them():
+    assert f'"{LIVE_OR_STILL}"' in (EXTENSION / "saved_views.js").read_text(encoding="utf-8")
+
+
 IMPORT = re.compile(r"""^(?:(?:import|export)\s[^;'"=]*?\bfrom|import)\s*["']([^"']+)["']""", re.M)
 
 
@@ -85,7 +115,7 @@ def test_what_is_shared_is_used_by_more_than_one_view():
 
 
 def test_the_browser_half_names_no_address():
-    for name, script in scripts().items():
+    for name, script in all_scripts().items():
         addresses = set(re.findall(r"""https?://[^\s"'`)]+""", script.read_text(encoding="utf-8")))
         assert addresses <= {"http://www.w3.org/2000/svg"}, name
     for style in WIDGETS.rglob("*.css"):
@@ -93,7 +123,7 @@ def test_the_browser_half_names_no_address():
 
 
 def test_the_browser_half_writes_text_never_markup():
-    for name, script in scripts().items():
+    for name, script in all_scripts().items():
         text = script.read_text(encoding="utf-8")
         markup = r"\.(innerHTML|outerHTML|insertAdjacentHTML)\b|\beval\("
         assert not re.search(markup, text), name
@@ -101,7 +131,7 @@ def test_the_browser_half_writes_text_never_markup():
 
 def test_a_line_of_the_browser_half_is_at_most_120_wide():
     for suffix in ("js", "css", "html"):
-        for path in WIDGETS.rglob(f"*.{suffix}"):
+        for path in [*WIDGETS.rglob(f"*.{suffix}"), *EXTENSION.glob(f"*.{suffix}")]:
             for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
                 assert len(line) <= 120, f"{path.relative_to(ROOT)}:{number} is {len(line)} wide"
 
@@ -117,8 +147,8 @@ def test_a_module_says_what_its_scripts_say():
 
 
 def test_a_script_has_at_most_250_lines():
-    for name, script in scripts().items():
-        assert len(script.read_text(encoding="utf-8").splitlines()) <= 250, f"widgets/{name}.js"
+    for name, script in all_scripts().items():
+        assert len(script.read_text(encoding="utf-8").splitlines()) <= 250, f"{name}.js"
 
 
 FUNCTION = re.compile(
@@ -145,6 +175,6 @@ def own_lines(text: str) -> dict[str, int]:
 
 
 def test_a_function_of_the_browser_half_has_at_most_40_lines_of_its_own():
-    for name, script in scripts().items():
+    for name, script in all_scripts().items():
         for first, lines in own_lines(script.read_text(encoding="utf-8")).items():
-            assert lines <= 40, f"widgets/{name}.js: {first.strip()!r} has {lines} lines of its own"
+            assert lines <= 40, f"{name}.js: {first.strip()!r} has {lines} lines of its own"

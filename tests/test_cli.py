@@ -32,20 +32,86 @@ def run(*arguments: str):
     return CliRunner().invoke(cli.main, arguments)
 
 
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch) -> Path:
+    """The working folder: an empty one."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+TOUR = "--LabApp.default_url=/lab/tree/mullama_lab_notebooks/00_tour.ipynb"
+
+
 @pytest.mark.parametrize("command", [(), ("lab",)])
-def test_options_pass_to_jupyterlab_as_they_are(started, command):
-    done = run(*command, "--no-browser", "--port", "8890", "--ip=0.0.0.0", "--allow-root")
+def test_options_pass_to_jupyterlab_as_they_are(started, here, command):
+    options = ["--no-browser", "--port", "8890", "--ip=0.0.0.0", "--allow-root"]
+    options += ["--IdentityProvider.token=t", "--ServerApp.allow_origin=*"]
+    done = run(*command, *options)
     assert done.exit_code == 0, done.output
-    assert started[0][2:] == ["--no-browser", "--port", "8890", "--ip=0.0.0.0", "--allow-root"]
+    assert started == [[f"--ServerApp.root_dir={here}", TOUR, *options]]
 
 
-def test_without_options_the_lab_opens_on_the_tour(started):
+def test_without_options_the_lab_opens_on_a_copy_of_the_tour(started, here):
+    done = run()
+    assert done.exit_code == 0, done.output
+    assert started == [[f"--ServerApp.root_dir={here}", TOUR]]
+    copies = here / "mullama_lab_notebooks"
+    assert f"The tutorials are in {copies}" in done.output
+    ours = Path(__file__).parents[1] / "notebooks"
+    assert {path.name for path in copies.iterdir()} == {
+        *(path.name for path in ours.glob("*.ipynb")),
+        "data",
+    }
+    assert (copies / "data" / "stdlib_questions.json").is_file()
+    (copies / "00_tour.ipynb").write_text("as edited")
     assert run().exit_code == 0
-    root, url = started[0]
-    folder = Path(root.removeprefix("--ServerApp.root_dir="))
-    tour = url.removeprefix("--LabApp.default_url=/lab/tree/")
-    assert (folder / tour).is_file()
-    assert tour.endswith("/00_tour.ipynb")
+    assert (copies / "00_tour.ipynb").read_text() == "as edited"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--notebook-dir={}"], ["--notebook-dir", "{}"], ["--ServerApp.root_dir={}"], ["{}"],
+     ["--no-browser", "{}"], ["--port", "8890", "{}"]],
+)  # fmt: skip
+def test_a_folder_that_is_named_gets_the_copies_and_is_named_once(started, tmp_path, here, options):
+    folder = tmp_path / "another place"
+    folder.mkdir()
+    options = [option.format(folder) for option in options]
+    done = run(*options)
+    assert done.exit_code == 0, done.output
+    assert started == [[TOUR, *options]]
+    assert (folder / "mullama_lab_notebooks" / "00_tour.ipynb").is_file()
+    assert not list(here.iterdir())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["{}"], ["lab", "{}"], ["--no-browser", "{}"], ["--ServerApp.file_to_run={}"],
+     ["--LabApp.default_url=/lab"], ["--notebook-dir=nowhere"], ["nowhere.ipynb"]],
+)  # fmt: skip
+def test_a_notebook_or_page_that_is_named_is_left_to_jupyterlab(started, tmp_path, here, options):
+    notebook = tmp_path / "mine.ipynb"
+    notebook.write_text("{}")
+    options = [option.format(notebook) for option in options]
+    done = run(*options)
+    assert done.exit_code == 0, done.output
+    passed = [option for option in options if option != "lab"]
+    if "nowhere" not in str(options):
+        assert started == [passed]
+        assert not list(here.iterdir())
+    assert started[0][-len(passed) :] == passed
+
+
+def test_a_folder_that_cannot_be_written_is_said_with_a_way_out(started, monkeypatch):
+    def refuse(source, target):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(cli.shutil, "copyfile", refuse)
+    done = run()
+    assert done.exit_code == 1 and not started
+    assert "Permission denied" in done.output and "--notebook-dir=FOLDER" in done.output
 
 
 def test_without_a_network_the_lab_opens_and_says_what_is_missing(started, monkeypatch):
@@ -116,17 +182,16 @@ def test_the_version_is_the_packages():
     assert mullama_lab.__version__ in run("--version").output
 
 
-def test_outside_a_checkout_the_tutorials_are_copied_and_kept(tmp_path, monkeypatch):
+def test_outside_a_checkout_the_tutorials_are_copied_and_kept(tmp_path, here, monkeypatch):
     carried = tmp_path / "site" / "mullama_lab" / "_notebooks"
     (carried / "data").mkdir(parents=True)
     (carried / "00_tour.ipynb").write_text("as shipped")
     (carried / "data" / "words.txt").write_text("words")
     monkeypatch.setattr(cli, "_PACKAGE", carried.parent)
-    here = tmp_path / "here"
-    folder = cli.notebooks_folder(here)
+    folder = cli.copied_notebooks(here)
     assert (folder / "data" / "words.txt").read_text() == "words"
     (folder / "00_tour.ipynb").write_text("as edited")
-    assert cli.notebooks_folder(here) == folder
+    assert cli.copied_notebooks(here) == folder
     assert (folder / "00_tour.ipynb").read_text() == "as edited"
 
 
@@ -157,9 +222,9 @@ def test_the_command_serves_the_tour(tmp_path):
     with log.open("wb") as out:
         lab = subprocess.Popen(command, env=environment, stdout=out, stderr=out, cwd=tmp_path)
     try:
-        url = f"http://127.0.0.1:{port}/api/contents/notebooks/00_tour.ipynb?content=0&token=t"
+        url = f"http://127.0.0.1:{port}/api/contents/mullama_lab_notebooks/00_tour.ipynb?content=0&token=t"
         assert answer(url, lab, log) == 200
-        assert f":{port}/lab/tree/notebooks/00_tour.ipynb" in log.read_text()
+        assert f":{port}/lab/tree/mullama_lab_notebooks/00_tour.ipynb" in log.read_text()
     finally:
         lab.terminate()
         lab.wait(timeout=30)

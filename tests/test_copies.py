@@ -111,8 +111,6 @@ def test_what_owns_or_shows_something_says_what_to_keep_instead(session, encoder
         (lab.panel, "such as a Trace"),
     ):
         for attempt in (pickle.dumps, copy.copy, copy.deepcopy):
-            with pytest.raises((TypeError, NotImplementedError)) as caught:
+            with pytest.raises(TypeError, match=hint):
                 attempt(thing)
-            if attempt is pickle.dumps:
-                assert hint in str(caught.value)
     lab.close()

@@ -23,7 +23,7 @@ from pathlib import Path
 import pytest
 
 from mullama_lab import hub
-from mullama_lab.errors import ChecksumMismatch, HubError, ModelNotFound, Offline
+from mullama_lab.errors import ChecksumMismatch, HubError, LoadCancelled, ModelNotFound, Offline
 from mullama_lab.hub.entries import CATALOGUE, CatalogueEntry, WheelPart
 from mullama_lab.hub.wheels import _Bar
 
@@ -119,8 +119,25 @@ def test_without_progress_nothing_is_printed(tiny, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_a_function_is_told_of_the_bytes_that_arrive_and_nothing_is_printed(tiny, capfd):
+    told = []
+    hub.fetch("tiny", progress=lambda n, total: told.append((n, total)))
+    total = sum(part.download_bytes for part in tiny.parts)
+    assert told[-1] == (total, total) and told == sorted(told)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_function_that_says_no_stops_the_download(cache, tiny):
+    with pytest.raises(LoadCancelled, match="stopped"):
+        hub.fetch("tiny", progress=lambda n, total: False)
+    assert visible(cache) == [] and not hub.is_cached("tiny")
+    assert hub.fetch("tiny", progress=False).read_bytes() == b"".join(HALVES)
+    with pytest.raises(TypeError, match="function of two numbers"):
+        hub.remove("tiny"), hub.fetch("tiny", progress=7)
+
+
 def test_progress_looks_on_while_pip_removes_folders(tmp_path, tiny):
-    bar, stop = _Bar(tiny, shown=False), threading.Event()
+    bar, stop = _Bar(tiny, False), threading.Event()
 
     def come_and_go():
         while not stop.is_set():
@@ -368,7 +385,7 @@ def hub_answers(monkeypatch, answer) -> list[tuple[str, str]]:
     """Let the Hugging Face Hub answer `answer(repo, file)`, and return what it was asked."""
     asked = []
 
-    def hf_hub_download(repo, file):
+    def hf_hub_download(repo, file, tqdm_class):
         asked.append((repo, file))
         return answer(repo, file)
 
@@ -380,6 +397,22 @@ def test_an_address_names_owner_repository_and_file(monkeypatch, tmp_path):
     asked = hub_answers(monkeypatch, lambda repo, file: str(tmp_path / file))
     assert hub.resolve("hf:owner/repo/folder/a.gguf", progress=False) == tmp_path / "folder/a.gguf"
     assert asked == [("owner/repo", "folder/a.gguf")]
+
+
+def test_the_hub_s_bytes_are_told_to_a_function_that_may_stop_them(monkeypatch, tmp_path):
+    told = []
+
+    def hf_hub_download(repo, file, tqdm_class):
+        with tqdm_class(desc=file, total=10, initial=4, unit="B", disable=None) as bar:
+            bar.update(3)
+            bar.update(3)
+        return str(tmp_path / file)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", hf_hub_download)
+    hub.resolve("hf:o/r/a.gguf", progress=lambda n, total: told.append((n, total)))
+    assert told == [(7, 10), (10, 10)]
+    with pytest.raises(LoadCancelled):
+        hub.resolve("hf:o/r/a.gguf", progress=lambda n, total: n < 7)
 
 
 def test_every_part_of_a_split_file_is_fetched(monkeypatch, tmp_path):

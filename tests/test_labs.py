@@ -5,23 +5,28 @@ from __future__ import annotations
 import threading
 import time
 
+import anywidget
+import ipywidgets
 import numpy as np
 import pytest
 
 import mullama_lab as ml
 from mullama_lab.engine.trace.divergence import where_they_part
 from mullama_lab.errors import ClosedError
-from mullama_lab.labs import _what_if_answers
-from mullama_lab.labs._what_if_answers import _summary
+from mullama_lab.labs import _lab, _what_if_panel
+from mullama_lab.labs._what_if_panel import _summary
 from mullama_lab.studies.flips import flip_map
 from mullama_lab.studies.replay import UNKNOWN, Replay, replay
+from mullama_lab.widgets import _kept
 
 PLAIN = ml.TopK(20) | ml.Temperature(0.9)
 
 
 @pytest.fixture
 def lab(tiny_model):
-    lab = ml.labs.SamplerLab(tiny_model, "Hello", chain=PLAIN, seed=7, max_tokens=24)
+    shown = ["samplers", "what-if"]
+    options = {"seed": 7, "max_tokens": 24, "panels": shown}
+    lab = ml.labs.SamplerLab(tiny_model, "Hello", chain=PLAIN, **options)
     lab.wait()
     yield lab
     lab.close()
@@ -116,11 +121,50 @@ def test_a_step_of_the_trace_is_looked_at_as_it_was_drawn(lab):
 
 
 def test_choosing_a_token_in_the_strip_looks_at_its_step(lab):
-    lab.run()
-    lab.strip._on_request("choose", {"step": 2, "token": 5})
+    trace = lab.run()
+    lab.strip._on_request("choose", {"step": 2, "token": int(trace.tokens[2])})
     lab.wait()
-    assert lab.preview.step == 2
-    assert lab.next_token.view["note"] == f"at step 3 of {len(lab.trace)}"  # as the strip counts
+    assert lab.preview.step == 2 and lab.trace is trace
+    assert lab.next_token.view["note"] == "at step 2"  # as trace[2] counts
+
+
+def test_a_token_that_is_picked_in_the_strip_is_looked_at_until_one_goes_back(lab):
+    trace = lab.run()
+    lab.strip._on_request("pick", {"step": 3})
+    lab.wait()
+    assert (lab.preview.step, lab.preview.choice) == (3, trace.tokens[3])
+    assert lab.strip.looked_at == 3
+    assert lab.next_token.view["back"] == "prompt"
+    lab.set("TopK", k=3)  # the levers turn what is looked at
+    assert lab.preview.step == 3 and lab.preview.stages[0].n_kept == 3
+    lab.next_token._on_request("back", {})
+    lab.wait()
+    assert (lab.preview.step, lab.strip.looked_at, lab.next_token.view["back"]) == (0, -1, "")
+    with pytest.raises(ValueError, match="step is"):
+        lab.strip._on_request("pick", {"step": len(trace)})
+
+
+def test_the_step_that_is_looked_at_stays_while_the_text_before_it_does(lab):
+    first = lab.run()
+    lab.strip._on_request("pick", {"step": 3})
+    lab.wait()
+    other = next(int(token) for token in first.top_ids[5] if token != first.tokens[5])
+    branch = lab.branch(5, other)
+    lab.wait()
+    assert lab.strip.trace is branch and (lab.preview.step, lab.strip.looked_at) == (3, 3)
+    other = next(int(token) for token in first.top_ids[1] if token != first.tokens[1])
+    lab.branch(1, other)
+    lab.wait()
+    assert (lab.next_token.view["note"], lab.strip.looked_at) == ("at the end of the prompt", -1)
+
+
+def test_choosing_another_token_in_the_strip_branches_off_there(lab):
+    trace = lab.run()
+    other = next(int(token) for token in trace.top_ids[2] if token != trace.tokens[2])
+    lab.strip._on_request("choose", {"step": 2, "token": other})
+    lab.wait()
+    assert lab.trace.tokens[:3].tolist() == [*trace.tokens[:2].tolist(), other]
+    assert len(lab.tree) == len(lab.panel.runs) == 2
 
 
 def test_a_long_prompt_is_shown_from_a_whole_character_on(lab):
@@ -267,22 +311,22 @@ def test_who_looks_at_an_older_run_is_left_there_when_another_one_ends(lab):
         time.sleep(0.005)
     lab.panel.select(1)
     asked_about = []
-    show = lab._answers.show
-    lab._answers.show = lambda trace: asked_about.append(trace) or show(trace)
+    show = lab._what_if.show
+    lab._what_if.show = lambda trace: asked_about.append(trace) or show(trace)
     run.stop()
     run.wait()
     lab.panel.settle()
-    lab._answers.settle()
-    assert lab.trace is lab._answers._trace is first and asked_about == []
+    lab._what_if.settle()
+    assert lab.trace is lab._what_if._trace is first and asked_about == []
 
 
 def test_the_answers_settle_with_a_run_whose_last_callback_is_still_to_come(lab):
     run = lab.session.start("Hello", PLAIN, max_tokens=5, seed=1)
     run.wait()
-    lab._answers.settle()
-    lab._answers._following, lab._answers._trace = run, None
-    lab._answers.settle()
-    assert lab._answers._trace is run.trace and "of 5 choices" in lab.what_if.line
+    lab._what_if.settle()
+    lab._what_if._following, lab._what_if._trace = run, None
+    lab._what_if.settle()
+    assert lab._what_if._trace is run.trace and "of 5 choices" in lab.what_if.line
 
 
 def test_an_error_is_said_unless_something_newer_is_shown_by_then(lab, monkeypatch):
@@ -294,46 +338,68 @@ def test_an_error_is_said_unless_something_newer_is_shown_by_then(lab, monkeypat
         raise ValueError("cannot tell")
 
     lab.run()
-    lab._answers.settle()
-    monkeypatch.setattr(_what_if_answers, "replay", failing)
+    lab._what_if.settle()
+    monkeypatch.setattr(_what_if_panel, "replay", failing)
     lab.set("TopK", k=3)
     assert at_work.wait(20)
-    lab._answers.show(None)
+    lab._what_if.show(None)
     go_on.set()
-    lab._answers.settle()
+    lab._what_if.settle()
     assert (lab.what_if.line, lab.what_if.busy) == ("", "")
-    lab._answers.show(lab.trace)
-    lab._answers.settle()
+    lab._what_if.show(lab.trace)
+    lab._what_if.settle()
     assert (lab.what_if.line, lab.what_if.busy) == ("n/a: cannot tell", "")
-
-
-def test_the_bars_may_vanish_while_a_setting_is_turned(lab):
-    lab.run()
-    lab._answers.settle()
-
-    class Fading(type(lab._answers)):
-        left = [lab._answers._bars]
-
-        @property
-        def _bars(self):
-            return self.left.pop() if self.left else None
-
-        @_bars.setter
-        def _bars(self, bars):
-            pass
-
-    lab._answers.__class__ = Fading
-    lab._answers.turn(PLAIN, ml.TopK(20) | ml.Temperature(0.5))
-    assert lab.what_if.at == 0.5
 
 
 def test_it_shows_in_three_forms(lab):
     lab.run()
-    lab._answers.settle()
+    lab._what_if.settle()
     data, _ = lab._repr_mimebundle_()
     assert set(data) >= {"text/plain", "text/html", "application/vnd.jupyter.widget-view+json"}
     assert "TopK(20)" in data["text/plain"] and "<script" not in data["text/html"]
     assert lab._repr_mimebundle_()[0]["text/plain"] == data["text/plain"]
+
+
+def test_a_lab_shown_at_once_has_its_first_row_in_its_forms(tiny_model, monkeypatch):
+    show = ml.widgets.NextToken.show
+    late = lambda *shown, **also: (time.sleep(0.2), show(*shown, **also))  # noqa: E731
+    monkeypatch.setattr(ml.widgets.NextToken, "show", late)
+    lab = ml.labs.SamplerLab(tiny_model, "Hello", chain=PLAIN, seed=7)
+    shown = lab._repr_mimebundle_()[0]["text/plain"]
+    assert "NextToken()" not in shown and "step 0: draws" in shown
+    lab.close()
+
+
+def test_a_lab_is_shown_while_its_run_keeps_the_first_row_waiting(tiny_model, monkeypatch, until):
+    monkeypatch.setattr(_lab, "MOMENT", 1000.0)
+    held = threading.Event()
+    with tiny_model.session(n_ctx=512) as session:
+        before = session.start("x", ml.Custom(lambda row, _: held.wait(20) and row), max_tokens=1)
+        lab = ml.labs.SamplerLab(session, "Hello", max_tokens=4)
+        run = lab.start()
+        until(lambda: lab.panel.state == "queued")
+        try:
+            assert "NextToken()" in lab._repr_mimebundle_()[0]["text/plain"]
+            assert not before.done and not run.done
+        finally:
+            held.set()
+        run.wait()
+        lab.close()
+
+
+def test_a_lab_is_shown_a_moment_later_where_its_first_row_does_not_come(tiny_model, monkeypatch):
+    monkeypatch.setattr(_lab, "MOMENT", 0.05)
+    held = threading.Event()
+    with tiny_model.session(n_ctx=512) as session:
+        run = session.start("x", ml.Custom(lambda row, _: held.wait(20) and row), max_tokens=1)
+        lab = ml.labs.SamplerLab(session, "Hello")
+        try:
+            assert "NextToken()" in lab._repr_mimebundle_()[0]["text/plain"]
+            assert not run.done
+        finally:
+            held.set()
+        run.wait()
+        lab.close()
 
 
 def test_a_closed_lab_closes_its_own_session_but_not_a_given_one(tiny_model):
@@ -351,10 +417,11 @@ def test_the_views_say_what_would_have_kept_a_token(lab):
     best = [int(token) for token in np.argsort(-row)[:30]]
     answer = lab.next_token._on_request("explain", {"token": best[24]})
     assert answer["text"] == "TopK(20) would keep it at k ≥ 25 (was 20)."
-    assert "choose it" in lab.next_token._on_request("explain", {"token": best[3]})["text"]
+    other = lab.next_token._on_request("explain", {"token": best[3]})["text"]
+    assert other.endswith("would have chosen it.")
     trace = lab.run()
     chosen = {"step": 2, "token": int(trace.tokens[2])}
-    assert "choose it" in lab.strip._on_request("explain", chosen)["text"]
+    assert lab.strip._on_request("explain", chosen)["text"].endswith("choose it.")
     out = {"step": 2, "token": int(trace.top_ids[2, 30])}
     assert "TopK(20) would keep it at k ≥ 31" in lab.strip._on_request("explain", out)["text"]
 
@@ -375,17 +442,17 @@ def test_runs_of_the_history_are_compared(lab):
 
 def test_after_a_run_a_turned_setting_says_what_it_would_have_chosen(lab):
     trace = lab.run()
-    lab._answers.settle()
+    lab._what_if.settle()
     assert "none of 24 choices differs" in lab.what_if.line
     assert lab.what_if.bars["label"] == "Temperature t"
     assert lab.what_if.n_flipped() == 0
     assert [row[:1] for row in lab.what_if.effects] == [["TopK(20)"], ["Temperature(0.9)"]]
     lab.set("TopK", k=2)
-    lab._answers.settle()
+    lab._what_if.settle()
     assert lab.what_if.bars["label"] == "TopK k"
     seen = replay(trace, lab.chain, on=lab.session.model)
     assert seen.n_changed == lab.what_if.n_flipped() > 0
-    assert f"{seen.n_changed} of 24 choices differ, the first at step {seen.first + 1}:" in (
+    assert f"{seen.n_changed} of 24 choices differ, the first at step {seen.first}:" in (
         lab.what_if.line
     )
 
@@ -396,7 +463,7 @@ def test_the_lines_of_what_if_agree_whatever_was_turned_and_when(lab):
     lab.strip.settle()
     for stage, settings in (("TopK", {"k": 6}), ("Temperature", {"t": 0.7}), ("TopK", {"k": 9})):
         lab.set(stage, **settings)
-        lab._answers.settle()
+        lab._what_if.settle()
         seen = replay(trace, lab.chain, on=lab.session.model)
         n = f"{seen.n_changed} of {seen.n_compared}"
         assert 0 < seen.n_changed < seen.n_compared
@@ -407,6 +474,43 @@ def test_the_lines_of_what_if_agree_whatever_was_turned_and_when(lab):
         assert lab.what_if.bars["low"] == [float(f"{x:.6g}") for x in found.low]
 
 
+@pytest.mark.parametrize(
+    "moved",
+    [
+        ml.Temperature(1.3) | ml.TopK(20),
+        ml.MinP(0.05) | ml.TopK(20) | ml.Temperature(1.3),
+        ml.Temperature(1.3),
+    ],
+)
+def test_a_setting_is_the_same_one_when_its_stage_has_moved(lab, moved):
+    trace = lab.run()
+    lab.set("Temperature", t=1.3)
+    lab._what_if.settle()
+    lab.set(chain=moved)
+    lab._what_if.settle()
+    assert (lab.what_if.bars["label"], lab.what_if.at) == ("Temperature t", 1.3)
+    found = flip_map(trace, ml.Temperature, on=lab.session.model, chain=moved)
+    assert lab.what_if.bars["low"] == [float(f"{x:.6g}") for x in found.low]
+    assert lab.what_if.bars["was"] == 0.9
+    n_changed = replay(trace, moved, on=lab.session.model).n_changed
+    assert f" changes {n_changed} of 24" in lab.what_if._plain_text()
+
+
+def test_another_setting_takes_the_place_of_one_whose_stage_is_gone(lab):
+    lab.run()
+    lab.set("Temperature", t=1.3)
+    lab.set(chain=ml.TopK(20))
+    lab._what_if.settle()
+    assert (lab.what_if.bars["label"], lab.what_if.at) == ("TopK k", 20)
+    lab.set(chain=ml.Greedy())
+    lab._what_if.settle()
+    assert not lab.what_if.bars and "choices" in lab.what_if.line
+    lab.set(chain=PLAIN | ml.MinP(0.05))
+    lab.set("MinP", p=0.1)
+    lab._what_if.settle()
+    assert (lab.what_if.bars["label"], lab.what_if.bars["was"]) == ("MinP p", None)
+
+
 def stage_of(name):
     return getattr(ml, name)
 
@@ -414,23 +518,23 @@ def stage_of(name):
 def test_a_long_run_is_asked_about_as_far_as_there_are_bars(lab):
     lab.set(max_tokens=400, chain=ml.Mask(ban=[2]) | PLAIN)
     lab.run()
-    lab._answers.settle()
+    lab._what_if.settle()
     assert lab.what_if.line.startswith(
         "The chain as it is now, on the first 256 tokens of the run above: none of 256 choices"
     )
     lab.set("Temperature", t=1.5)
-    lab._answers.settle()
+    lab._what_if.settle()
     assert f" {lab.what_if.n_flipped()} of 256 choices differ" in lab.what_if.line
 
 
-def test_a_stage_that_the_run_had_not_has_no_bars_and_a_new_run_begins_anew(lab):
+def test_a_stage_that_the_run_had_not_has_bars_and_a_new_run_begins_anew(lab):
     lab.run()
     lab.chain = ml.MinP(0.1) | ml.TopK(5)
-    lab._answers.settle()
-    assert not lab.what_if.bars
+    lab._what_if.settle()
+    assert (lab.what_if.bars["label"], lab.what_if.bars["was"]) == ("MinP p", None)
     assert "on the run above" in lab.what_if.line
     lab.run()
-    lab._answers.settle()
+    lab._what_if.settle()
     assert "none of" in lab.what_if.line
 
 
@@ -446,5 +550,20 @@ def test_choices_that_are_not_known_are_not_said_to_be_the_same():
     why = "the run kept too little of its rows to tell"
     assert told(6, 7) == "none of 2 choices differs"
     assert told(UNKNOWN, UNKNOWN) == f"n/a, {why}"
-    assert told(6, UNKNOWN) == f"none of 1 choices differs; of 1 more {why}"
-    assert told(6, 9) == ("1 of 2 choices differ, the first at step 3: “[ZWSP]” instead of “↵”")
+    assert told(6, UNKNOWN) == f"none of 1 choice differs; of 1 more {why}"
+    assert told(6, 9) == ("1 of 2 choices differs, the first at step 2: “[ZWSP]” instead of “↵”")
+
+
+WIDGETS = [getattr(ml.labs, name) for name in ml.labs.__all__] + [
+    getattr(ml.widgets, name) for name in ml.widgets.__all__ if name != "Hit"
+]
+
+
+@pytest.mark.parametrize("kind", WIDGETS)
+def test_no_name_of_a_lab_or_a_view_hides_one_that_every_widget_has(kind):
+    ours = kind.__mro__[: kind.__mro__.index(_kept.Kept)]
+    made = vars(type("Bare", (ipywidgets.Widget,), {}))  # by traitlets, for each class
+    names = {name for one in ours for name in vars(one)} - {*made, "close", "_repr_mimebundle_"}
+    names -= {"_handle_custom_msg", "_holding_sync", "_states_to_send"}
+    theirs = {*dir(ipywidgets.Box), *dir(anywidget.AnyWidget)}
+    assert not [name for name in names & theirs if not name.startswith("__")]

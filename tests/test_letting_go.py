@@ -6,6 +6,7 @@ import gc
 import threading
 import weakref
 
+import ipywidgets
 import pytest
 from ipywidgets.widgets import widget as registry
 from tqdm import TMonitor
@@ -13,8 +14,11 @@ from tqdm import TMonitor
 import mullama_lab as ml
 from mullama_lab.engine.encoder import MultiVectorEncoder
 from mullama_lab.errors import ClosedError
-from mullama_lab.labs import _lab
+from mullama_lab.labs import _lab, _what_if_panel
+from mullama_lab.labs._reading import Reading
+from mullama_lab.studies.explore import Exploration
 from mullama_lab.widgets import _kept
+from mullama_lab.widgets._view import View
 
 TEXTS = ["Remove any common leading whitespace.", "Fill a paragraph.", "Delete a directory tree."]
 
@@ -44,18 +48,44 @@ def used(tiny_model, encoder):
         lab.wait()
         return lab, [trace, lab.tree, lab.exploration]
 
+    def picked(model=tiny_model):
+        lab = ml.Workbench(prompt="Hello", seed=7, max_tokens=8)
+        lab.load(model)
+        trace = lab.run()
+        lab.load(model)
+        lab.wait()
+        return lab, [trace, lab.run()]
+
+    def grammar(model=tiny_model):
+        lab = ml.labs.GrammarLab(model, "Hello", seed=7, max_tokens=8)
+        lab.grammar_bench.grammar = "root ::= [a-c]+"
+        lab.grammar_bench.sample = "ab"
+        lab.constrain()
+        trace = lab.run()
+        lab.wait()
+        return lab, [trace, lab.grammar_bench.walk]
+
+    def adapters(model=tiny_model):
+        lab = ml.labs.AdapterLab(model, "Hello", seed=7, max_tokens=8)
+        lab.control = ml.ControlVector({1: [1.0] * 32})
+        trace = lab.run()
+        lab.wait()
+        return lab, [trace]
+
     def retrieval():
         lab = ml.labs.RetrievalLab(encoder, TEXTS)
         lab.search("whitespace")
         return lab, [lab.index]
 
     def make(name, *given):
-        made = {"SamplerLab": sampler, "BranchLab": branch, "RetrievalLab": retrieval}[name]
+        makers = {"SamplerLab": sampler, "BranchLab": branch, "Workbench": picked}
+        makers |= {"GrammarLab": grammar, "AdapterLab": adapters, "RetrievalLab": retrieval}
+        made = makers[name]
         lab, things = made(*given)
         session = getattr(lab, "session", None)
         if session is not None and not given:
             things.append(session)
-        return lab, [weakref.ref(thing) for thing in (lab, lab.view, *lab._views, *things)]
+        return lab, [weakref.ref(thing) for thing in (*lab._all_parts(), *things)]
 
     return make
 
@@ -99,10 +129,96 @@ def test_a_session_that_lives_on_does_not_hold_the_labs_on_it(name, used, tiny_m
 
 def test_what_a_lab_found_does_not_keep_it_alive(tiny_model, until):
     lab = ml.labs.BranchLab(tiny_model, "Hello", seed=7, max_tokens=8)
-    found, refs = lab.explore(4, 2), [weakref.ref(thing) for thing in (lab, lab.view, lab.bar)]
+    found, refs = lab.explore(4, 2), [weakref.ref(thing) for thing in (lab, lab.bar)]
     del lab
     until(lambda: gc.collect() is not None and not any(ref() for ref in refs))
     assert len(found)
+
+
+class HeldUp:
+    """Work of a lab that stands still on its way, until `go_on`."""
+
+    def __init__(self) -> None:
+        self.is_there, self.may_go_on = threading.Event(), threading.Event()
+        self.threads: list[threading.Thread] = []
+
+    def wait(self, *_):
+        self.threads.append(threading.current_thread())
+        self.is_there.set()
+        assert self.may_go_on.wait(60)
+
+    def before(self, function, *, calls=0):
+        """The same function, which waits before it is called, but for its first calls."""
+        free = iter(range(calls))
+
+        def waiting(*args, **kwargs):
+            if next(free, None) is None:
+                self.wait()
+            return function(*args, **kwargs)
+
+        return waiting
+
+    def go_on(self) -> None:
+        self.may_go_on.set()
+        for thread in self.threads:
+            thread.join(5)
+
+
+@pytest.fixture
+def held_up():
+    held = HeldUp()
+    yield held
+    held.go_on()
+
+
+@pytest.fixture
+def at_work(tiny_model, encoder, held_up, monkeypatch):
+    """Functions that make each lab, with work for it held up, by what that is."""
+
+    def answering():
+        monkeypatch.setattr(_what_if_panel, "replay", held_up.before(_what_if_panel.replay))
+        lab = ml.Workbench(tiny_model, "Hello", max_tokens=4, panels=["what-if"])
+        lab.run()
+        return lab
+
+    def exploring():
+        monkeypatch.setattr(Exploration, "run", held_up.before(Exploration.run))
+        lab = ml.labs.BranchLab(tiny_model, "Hello")
+        lab.start_explore(4, 2)
+        return lab
+
+    def reading():
+        monkeypatch.setattr(Reading, "read_some", held_up.before(Reading.read_some, calls=1))
+        return ml.labs.RetrievalLab(encoder, ["abc" * 1000] * 3)
+
+    def decoding():  # waits for what the session is at
+        session = tiny_model.session(n_ctx=256)
+        session.start("x", ml.Custom(lambda row, _: held_up.wait() or row), max_tokens=1)
+        return ml.labs.SamplerLab(session, "Hello")
+
+    return {one.__name__: one for one in (answering, exploring, reading, decoding)}
+
+
+@pytest.mark.parametrize("work", ["answering", "exploring", "reading", "decoding"])
+def test_a_lab_ends_while_something_is_worked_out_for_it(work, at_work, held_up, until):
+    lab = at_work[work]()
+    until(held_up.is_there.is_set)
+    ref = weakref.ref(lab)
+    del lab
+    until(lambda: gc.collect() is not None and ref() is None)
+
+
+def test_a_lab_that_has_ended_is_told_no_more_answers(at_work, held_up, until, monkeypatch):
+    asked = []
+    monkeypatch.setattr(_what_if_panel, "flip_map", lambda *_, **__: asked.append("bars"))
+    monkeypatch.setattr(_what_if_panel, "stage_effects", lambda *_, **__: asked.append("stages"))
+    lab = at_work["answering"]()
+    until(held_up.is_there.is_set)
+    ref = weakref.ref(lab)
+    del lab
+    until(lambda: gc.collect() is not None and ref() is None)
+    held_up.go_on()
+    assert asked == [] and not held_up.threads[0].is_alive()
 
 
 def test_a_view_of_a_lab_that_somebody_holds_keeps_the_lab_open(tiny_model):
@@ -112,6 +228,20 @@ def test_a_view_of_a_lab_that_somebody_holds_keeps_the_lab_open(tiny_model):
     panel.run()
     panel.settle()
     assert panel.state in ("queued", "prompt", "running", "finished") and strip.comm is not None
+
+
+@pytest.mark.parametrize("part", ["lab", "strip"])
+def test_a_lab_lives_in_a_box_of_other_widgets_as_long_as_that(part, tiny_model, until):
+    lab = ml.labs.SamplerLab(tiny_model, "Hello", max_tokens=4)
+    box = ipywidgets.VBox([lab if part == "lab" else lab.strip, ipywidgets.HTML("below")])
+    ref, session = weakref.ref(lab), weakref.ref(lab.session)
+    del lab
+    gc.collect()
+    assert ref() is not None and len(ref().run()) > 0 and box.children[0].comm is not None
+    for widget in (*box.children[1:], box):
+        widget.close()
+    del box, widget
+    until(lambda: gc.collect() is not None and ref() is session() is None)
 
 
 @pytest.mark.parametrize("name", ml.labs.__all__)
@@ -139,7 +269,7 @@ def test_a_new_lab_takes_the_place_of_its_cells_earlier_one(name, used, cell):
     cell("a cell")
     new, _ = used(name)
     assert old._closed == twin._closed == _lab.REPLACED
-    assert {view.closed for view in old._views} == {_lab.REPLACED}
+    assert {part.closed for part in old._all_parts() if isinstance(part, View)} == {_lab.REPLACED}
     assert not other._closed and not new._closed
     for lab in (other, new):
         lab.close()

@@ -105,11 +105,82 @@ def test_cells_on_a_model_share_one_session_and_its_prefix(shell, tmp_path):
 @pytest.mark.parametrize(
     "line",
     ["--temp -1 --session session", "--seed -5 --session session", "--session nobody", "-o 1x",
-     "-o for", "--max-tokens -1 --session session"],
+     "-o for", "--max-tokens -1 --session session", "--chain nobody --session session",
+     "--model nobody", "--model session --session session", "--stop '\\x' --session session",
+     "--system", "--nobody"],
 )  # fmt: skip
 def test_wrong_options_are_said_without_a_traceback(shell, session, line):
     with pytest.raises(UsageError):
         shell.run_cell_magic("llama", line, "Hello")
+
+
+def test_wrong_options_end_nothing(shell, session):
+    with pytest.raises(UsageError, match="nobody"):
+        shell.run_cell_magic("llama", "--chain nobody --session session", "Hello")
+    shell.run_cell_magic("llama", "--max-tokens 2 --session session -o after", "Hello")
+    assert len(shell.user_ns["after"]) > 0
+
+
+def test_a_cell_may_be_a_message_to_the_model(shell, tmp_path):
+    with ml.Model.load(tiny.write(tmp_path / "chat.gguf", chat_template=tiny.CHATML)) as model:
+        shell.user_ns["chatty"] = model
+        line = "--max-tokens 3 --seed 1 --model chatty -o said"
+        for options, told in (("--chat", []), ("--system 'Be \"brief\".'", ['Be "brief".'])):
+            shell.run_cell_magic("llama", f"{options} {line}", "Hello")
+            messages = [{"role": "system", "content": text} for text in told]
+            messages.append({"role": "user", "content": "Hello"})
+            rendered = model.render_chat(messages)
+            assert shell.user_ns["said"].prompt_tokens.tolist() == list(rendered.tokens)
+
+
+def test_a_chain_is_a_variable_or_a_preset(shell, session):
+    line = "--max-tokens 3 --seed 1 --session session -o made --chain"
+    shell.user_ns["mine"] = ml.TopK(7)
+    for name, chain in (("mine", ml.Chain.of(ml.TopK(7))), ("greedy", ml.Chain.preset("greedy"))):
+        shell.run_cell_magic("llama", f"{line} {name}", "Hello")
+        assert shell.user_ns["made"].chain == chain
+    shell.run_cell_magic("llama", f"{line} mine --temp 0.5", "Hello")
+    assert shell.user_ns["made"].chain == ml.TopK(7) | ml.Temperature(0.5)
+
+
+def test_a_text_stops_the_answer(shell, session):
+    line = "--max-tokens 30 --seed 1 --session session -o made"
+    shell.run_cell_magic("llama", line, "Hello")
+    text = shell.user_ns["made"].text
+    stop = next(c for c in text[3:] if c.isalnum())
+    shell.run_cell_magic("llama", f'{line} --stop "\\n" --stop {stop}', "Hello")
+    made = shell.user_ns["made"]
+    assert made.finish_reason == "stop" and stop not in made.text
+
+
+def test_a_model_named_by_its_path_is_loaded_once(shell, tiny_path):
+    for _ in range(2):
+        shell.run_cell_magic("llama", f"--max-tokens 2 --model {tiny_path}", "Hello")
+        magics = shell.find_cell_magic("llama").__self__
+    first = magics._fetched[1]
+    shell.run_cell_magic("llama", f"--max-tokens 2 --model {tiny_path}", "Hello")
+    assert magics._fetched[1] is first
+
+
+def test_help_lists_the_options_and_runs_nothing(shell, session, capsys):
+    shell.run_cell_magic("llama", "--help --session session", "Hello")
+    shell.run_line_magic("llama", "--help")
+    said = capsys.readouterr().out
+    for option in ("--chat", "--system", "--model", "--chain", "--stop", "--seed"):
+        assert said.count(f"{option} ") >= 2
+    assert session.last_trace is None
+    with pytest.raises(UsageError, match="lines below"):
+        shell.run_line_magic("llama", "--seed 1")
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [("%%llama --sy", "--system"), ("%%llama --chain gre", "greedy"),
+     ("%%llama --session ses", "session"), ("%%llama --model smol", "smollm2-135m")],
+)  # fmt: skip
+def test_tab_completes_options_and_names(shell, session, line, offered):
+    found = shell.Completer.complete(line_buffer=line, cursor_pos=len(line))[1]
+    assert offered in found
 
 
 def test_an_interrupt_before_the_tokens_show_stops_the_generation_too(shell, session, monkeypatch):

@@ -27,6 +27,7 @@ from mullama_lab.widgets import model_card
 
 HOSTILE = "\x1b[31mred\u202eevil\u200b\u2066\x07\r\x85\x9b2J\ufeff\u00ad"
 IN_A_NAME = HOSTILE.replace("\r", "")
+PAIRS = {"blk.0.attn_q.weight": (np.ones((2, 32), np.float32), np.ones((64, 2), np.float32))}
 BYTES = HOSTILE.encode() + b"\0\xff\x1b]0;x\x07"
 
 
@@ -97,6 +98,13 @@ def encoder(model):
 
 
 def engine_objects(model, session, trace, encoder, folder):
+    texts = ml.Grammar.choice([HOSTILE.replace("\0", "")])
+    yield texts
+    walk = ml.GrammarWalk(texts, model)
+    walk.feed(f"{HOSTILE[:3]}{HOSTILE}")
+    yield from (walk, walk.refusal.found, str(walk.refusal), walk.expected, *walk.steps)
+    yield ml.ToolCall(HOSTILE, {HOSTILE: HOSTILE})
+    yield texts + ml.Grammar.regex("[a-z]\u202e") + ml.Grammar.json_schema({"const": HOSTILE})
     yield from (model, session, trace, encoder, model.metadata, model.special_tokens)
     yield from list(trace)
     chain = ml.DRY(multiplier=1, breakers=[HOSTILE]) | ml.TopK(3)
@@ -106,6 +114,7 @@ def engine_objects(model, session, trace, encoder, folder):
     tree = ml.Tree([trace, session.generate(HOSTILE, ml.TopK(5), max_tokens=4, seed=1)])
     yield from (tree, *tree.branches, *tree.nodes)
     yield from (ml.LogitBias({5: 1.0}), ml.Ban([HOSTILE]), session.start(HOSTILE, max_tokens=1))
+    yield ml.ToolCall(HOSTILE, {HOSTILE: HOSTILE})
     yield session.choose(HOSTILE, [HOSTILE, "a"])
     said = [{"role": "user", "content": HOSTILE}, {"role": HOSTILE, "content": HOSTILE}]
     with Model.load(tiny.write(folder / "chat.gguf", chat_template=tiny.CHATML)) as other:
@@ -113,6 +122,13 @@ def engine_objects(model, session, trace, encoder, folder):
         talk = other.session(n_ctx=512, n_threads=1).conversation(HOSTILE)
         talk.say(HOSTILE, max_tokens=3)
         yield talk
+    vector = ml.ControlVector({1: np.ones(32)}, name=HOSTILE, architecture=HOSTILE)
+    vector.save(folder / f"vector {IN_A_NAME}")
+    yield from (vector, ml.ControlVector.load(folder / f"vector {IN_A_NAME}"))
+    adapter = tiny.write_adapter(folder / f"adapter {IN_A_NAME}", PAIRS)
+    yield ml.LoraAdapter.load(adapter)
+    setting = ml.Setting(chain, {ml.LoraAdapter.load(adapter): 0.5}, vector)
+    yield from (setting, *ml.Setting(chain).difference(setting))
     vectors = encoder.encode_document(HOSTILE)
     yield vectors
     index = MultiVectorIndex(encoder)
@@ -130,8 +146,8 @@ def test_no_object_of_the_engine_shows_a_hidden_character(model, session, trace,
         kinds -= {kind for kind in kinds if isinstance(thing, kind)}
         for name, text in forms(thing).items():
             assert not hidden(text), (type(thing), name)
-    unseen = {kind for kind in kinds if not issubclass(kind, Stage)}  # those have numbers to show
-    assert not unseen
+    # a stage has numbers to show, and labs are seen below
+    assert not {kind for kind in kinds if not issubclass(kind, (Stage, ml.Workbench))}
     for subject in (model, encoder):
         for name, text in model_card.bundle(subject).items():
             assert not hidden(text), (subject, name)
@@ -145,6 +161,11 @@ def studied(session, trace):
     yield studies.replay.replay(plain, ml.TopK(2), on=session)
     yield studies.flips.flip_map(plain, ml.TopK, on=session)
     yield studies.fate.fate(plain, 1, int(plain.tokens[1]), on=session)
+    grammar = ml.Grammar.choice([HOSTILE.replace("\0", "")])
+    bound = session.generate(HOSTILE, ml.TopK(259), grammar=grammar, max_tokens=4, seed=1)
+    yield studies.grammar_tax.grammar_tax(bound, on=session)
+    yield studies.forbidden.forbidden(plain, grammar, on=session)
+    yield studies.tokenization.tokenization(bound, on=session)
     yield studies.replay.stage_effects(plain, ml.TopK(2) | ml.Temperature(0.5), on=session)
     yield studies.seeds.seed_fan(HOSTILE, ml.TopK(5), on=session, seeds=range(3), max_tokens=4)
 
@@ -160,10 +181,11 @@ def labs(model, encoder):
     sampler = ml.labs.SamplerLab(model, HOSTILE, chain=endless, seed=7, max_tokens=4)
     branches = ml.labs.BranchLab(model, HOSTILE, chain=endless, seed=7, max_tokens=4)
     retrieval = ml.labs.RetrievalLab(encoder, {HOSTILE: HOSTILE, "other": f"b {HOSTILE}"})
-    sampler.run()
-    branches.run()
+    what_if = ml.Workbench(model, HOSTILE, seed=7, max_tokens=4, panels=["what-if"])
+    for bench in (sampler, branches, what_if):
+        bench.run()
     retrieval.search(HOSTILE)
-    return sampler, branches, retrieval
+    return sampler, branches, what_if, ml.Workbench(prompt=HOSTILE), retrieval
 
 
 def test_no_widget_and_no_lab_shows_a_hidden_character(model, encoder, trace):

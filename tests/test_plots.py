@@ -145,6 +145,39 @@ def test_a_preview_has_a_bar_before_and_one_after_the_chain(tiny_model):
     assert starred == [token == view.choice for token in view.before.ids[:5]]
 
 
+def test_the_drawn_token_is_there_and_marked_where_it_is_not_among_the_likeliest(tiny_model):
+    with tiny_model.session() as session:
+        row = session.logits("Hello")
+    view = ml.Chain([ml.Temperature(2.0)]).preview(row, model=tiny_model, seed=4, top=259)
+    place = view.before.ids.tolist().index(view.choice)
+    assert place > 2, "another seed draws one that is less likely"
+    ax = drawn(plots.next_token(view, top=2))
+    assert [name[0] == "★" for name in names(ax.yaxis)] == [False, False, True]
+    before, after = ([bar.get_width() for bar in bars] for bars in ax.containers)
+    np.testing.assert_allclose(before, view.before.probs[[0, 1, place]])
+    assert after[2] == pytest.approx(view.final.probs[view.final.ids.tolist().index(view.choice)])
+    short = ml.Chain([ml.Temperature(2.0)]).preview(row, model=tiny_model, seed=4, top=2)
+    ax = drawn(plots.next_token(short))
+    assert [text.get_text().strip() for text in ax.texts] == ["n/a", "n/a"]
+
+
+@pytest.mark.parametrize("picture", ["next_token", "token_strip", "seed_fan"])
+def test_a_legend_covers_nothing_of_its_picture(tiny_model, picture):
+    with tiny_model.session() as session:
+        trace = session.generate("Hello", ml.Temperature(0.5), max_tokens=6, seed=2)
+        view = ml.Chain([ml.Temperature(0.5)]).preview(
+            session.logits("Hello"), model=tiny_model, seed=1
+        )
+        fan = SeedFan([session.score(text) for text in ("aab", "aac")])
+    shown = {"next_token": view, "token_strip": trace, "seed_fan": fan}[picture]
+    ax = drawn(getattr(plots, picture)(shown))
+    legend = ax.get_legend().get_window_extent()
+    assert not legend.overlaps(ax.get_window_extent())
+    assert ax.figure.bbox.contains(*legend.min) and ax.figure.bbox.contains(*legend.max)
+    if ax.get_title():
+        assert not legend.overlaps(ax.title.get_window_extent())
+
+
 def test_a_trace_is_drawn_token_by_token(tiny_model):
     with tiny_model.session() as session:
         trace = session.generate("Hello", ml.Temperature(0.5), max_tokens=6, seed=2)
@@ -164,6 +197,22 @@ def test_a_seed_fan_is_drawn_as_its_survival_curve(tiny_model):
     assert share == [1, 1, 1, 0.5]
     assert distinct == [0.5, 0.5, 0.5, 1]
     assert plots.seed_fan(fan, ax) is ax
+
+
+def test_training_is_drawn_layer_by_layer(tiny_model):
+    pairs = [(f"yes {word} good", f"no {word} good") for word in ("one", "two", "three", "four")]
+    trained = ml.studies.control_vectors.train(pairs, on=tiny_model)
+    ax = drawn(plots.training(trained))
+    heights = [bar.get_height() for bar in ax.containers[0]]
+    np.testing.assert_allclose(heights, trained.separation)
+    (right,) = (other for other in ax.figure.axes if other is not ax)
+    np.testing.assert_allclose(right.lines[0].get_ydata(), trained.accuracy)
+    assert ax.get_title() == "2 held-out pairs"
+    assert [text.get_text() for text in ax.get_legend().texts] == ["separation", "accuracy"]
+    alone = ml.studies.control_vectors.train(pairs[:2], on=tiny_model)
+    assert [bar.get_height() for bar in drawn(plots.training(alone)).containers[0]] == [0]
+    with pytest.raises(TypeError, match="must be what train"):
+        plots.training(alone.vector)
 
 
 def test_tab_completion_offers_the_pictures_alone():
@@ -230,3 +279,18 @@ def test_no_label_of_a_plot_has_a_hidden_character():
     hostile = "\x1b[31m\u202e\u200b\n"
     assert plots._label(hostile) == repr(hostile)[1:-1]
     assert plots._short(hostile) == "[ESC][31m[RLO][ZWSP]↵"
+
+
+def test_strengths_are_drawn_by_token(tiny_model):
+    from mullama_lab.studies.effect import strengths
+
+    vector = ml.ControlVector({1: np.random.default_rng(0).normal(size=32)})
+    with tiny_model.session(n_ctx=64, n_threads=1) as session:
+        found = strengths(session, [5, 6, 7, 8], vector, [-1, 0, 2])
+    ax = drawn(plots.strengths(found))
+    assert np.array_equal(ax.images[0].get_array(), found.kl)
+    assert names(ax.yaxis) == ["-1", "0", "2"] and len(names(ax.xaxis)) == 3
+    flips = {tuple(place) for place in ax.lines[0].get_xydata().astype(int).tolist()}
+    assert flips == {(c, r) for r, one in enumerate(found.effects) for c in one.flips.nonzero()[0]}
+    with pytest.raises(TypeError, match="strengths"):
+        plots.strengths(vector)

@@ -74,7 +74,7 @@ def test_the_board_shows_the_hits_and_the_grid_the_first_of_them(lab, encoder):
     assert lab.board.state == "ready" and lab.board.total == N
     assert lab.grid.title == hits.ids[0] and lab.board.selected == 0
     assert lab.grid.score == pytest.approx(lab.board.scores[0], rel=1e-5)
-    lab.open(hits.ids[2])
+    lab.look_at(hits.ids[2])
     assert (lab.grid.title, lab.board.selected) == (hits.ids[2], 2)
 
 
@@ -154,7 +154,7 @@ def test_texts_without_names_are_numbered(encoder):
     lab.wait()
     assert list(lab.index.ids) == list(range(N + 1))
     lab.search(QUERY)
-    lab.open(3)
+    lab.look_at(3)
     assert lab.grid.title == "3"
     lab.close()
 
@@ -166,6 +166,20 @@ def test_an_index_is_searched_as_it_is(encoder):
     assert lab.index is index
     assert set(lab.search(QUERY).ids) == set(DOCUMENTS)
     assert lab.board.rivals == ["float32", "int8"]
+    lab.close()
+
+
+def test_it_says_that_it_reads_before_the_first_documents_are_read(encoder, monkeypatch, until):
+    go_on, encode = threading.Event(), encoder.encode_documents
+    monkeypatch.setattr(
+        encoder, "encode_documents", lambda *a, **b: go_on.wait(20) and encode(*a, **b)
+    )
+    lab = ml.labs.RetrievalLab(encoder, DOCUMENTS)
+    until(lambda: lab.board.state == "indexing")
+    assert lab.board.progress == [0, N]
+    go_on.set()
+    lab.wait()
+    assert lab.board.state == "empty"
     lab.close()
 
 
@@ -329,19 +343,44 @@ def test_what_ends_the_reading_is_raised_once_and_the_lab_can_go_on(tiny_model):
     lab.close()
 
 
-def test_its_code_makes_the_same_result(lab, encoder, tiny_path):
+def made_by(lab, path, **given):
+    """What the code of a lab makes, with its model from another file."""
+    scope = {"documents": DOCUMENTS, **given}
+    model = lab.encoder.model
+    model.source, kept = str(path), model.source
+    try:
+        exec(lab.to_code(), scope)
+    finally:
+        model.source = kept
+    return scope
+
+
+def test_its_code_makes_the_same_result(lab, other, tiny_path):
     lab.search(QUERY)
     lab.set(off=[0])
     code = lab.to_code()
     assert f"lab.search({QUERY!r})" in code and "lab.set(off=[0])" in code
-    encoder.model.source, kept = str(tiny_path), encoder.model.source
-    try:
-        scope = {"documents": DOCUMENTS}
-        exec(lab.to_code(), scope)
-    finally:
-        encoder.model.source = kept
+    scope = made_by(lab, tiny_path, rivals={"other": other})
     assert scope["lab"].board.scores == pytest.approx(lab.board.scores, rel=1e-5)
+    assert scope["lab"].board.rivals == lab.board.rivals and scope["lab"].board.title == "a lab"
     scope["lab"].close(), scope["encoder"].close(), scope["model"].close()
+
+
+def test_its_code_keeps_every_option(tiny_model, tiny_path):
+    options = {"query_prefix": "ask: ", "skip_special": True, "normalize": False}
+    options |= {"dtype": "float16", "batch_tokens": 256, "n_threads": 1}
+    with MultiVectorEncoder(tiny_model, preset="colbert", **options) as encoder:
+        lab = ml.labs.RetrievalLab(encoder, DOCUMENTS, storage="int8", k=3, title="three")
+        opened = list(lab.search(QUERY).ids)[-1]
+        lab.look_at(opened)
+        lab.set(unit="words", scale="by query")
+        scope = made_by(lab, tiny_path)
+        same = scope["lab"]
+        assert same.encoder.options == encoder.options == {"preset": "colbert", **options}
+        assert (same.index.storage, same.k, same.board.title) == ("int8", 3, "three")
+        assert (same.grid.title, same.grid.unit, same.grid.scale) == (opened, "words", "by query")
+        assert same.board.scores == pytest.approx(lab.board.scores, rel=1e-5)
+        lab.close(), same.close(), scope["encoder"].close(), scope["model"].close()
 
 
 def test_it_shows_in_three_forms(lab):

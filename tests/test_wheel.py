@@ -24,7 +24,7 @@ ONE_OF_EACH = """
 import inspect, json
 import mullama_lab as ml
 
-gifts = {"chain": ml.Chain.default()}
+gifts = {"chain": ml.Chain.default(), "titles": {"a": "A"}, "shown": ["a"]}
 halves = {}
 for name in ml.widgets.__all__:
     kind = getattr(ml.widgets, name)
@@ -94,7 +94,35 @@ def test_the_wheel_carries_the_browser_half_and_the_notebooks(wheel):
     for source in ROOT.glob("notebooks/*.ipynb"):
         assert f"mullama_lab/_notebooks/{source.name}" in names
     assert "mullama_lab/_notebooks/00_tour.ipynb" in names
+    assert "mullama_lab/engine/steering/vectors/happy.gguf" in names
+    assert "mullama_lab/_notebooks/data/pirate.gguf" in names
     assert not [name for name in names if ".test." in name or name.startswith(("tests", "widgets"))]
+
+
+EXTENSION = "jupyter/labextensions/mullama-lab"  # below widgets here, below share when installed
+
+
+def test_the_wheel_carries_the_jupyterlab_extension(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    data = f"{'-'.join(wheel.stem.split('-')[:2])}.data/data"
+    here = ROOT / "widgets"
+    for source in (here / EXTENSION).rglob("*.js*"):
+        assert f"{data}/share/{source.relative_to(here).as_posix()}" in names
+    package = json.loads((here / EXTENSION / "package.json").read_text())
+    assert f"{data}/share/{EXTENSION}/{package['jupyterlab']['_build']['load']}" in names
+    assert package["version"] == wheel.stem.split("-")[1]
+
+
+def test_jupyterlab_finds_the_installed_extension(elsewhere, tmp_path):
+    program = """
+import json
+from jupyter_core.paths import jupyter_path
+from jupyterlab_server.config import get_federated_extensions
+print(json.dumps(get_federated_extensions(jupyter_path("labextensions"))["mullama-lab"]))
+"""
+    found = json.loads(run(elsewhere, "-c", program, cwd=tmp_path).splitlines()[-1])
+    assert Path(found["ext_path"]) == elsewhere.parents[1] / "share" / EXTENSION
+    assert found["install"]["packageName"] == "mullama-lab"
 
 
 def test_the_source_distribution_has_what_the_tests_need(built):

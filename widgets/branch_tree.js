@@ -1,35 +1,26 @@
 /**
  * Branches from one prompt as a tree of segments. State lives in the model: `revision`, `n`,
- * `selected`, `to_undo`, `to_redo`, `compared`, `growing`, `title`; the rows are asked for.
+ * `selected`, `to_undo`, `to_redo`, `compared`, `growing`, `title`, `sorted_by`, `ascending`; the rows are asked for.
  */
+import { branchHeads } from "./branch_tree_heads.js";
 import { nameField } from "./branch_tree_naming.js";
+import { newKeys, news, reveal } from "./branch_tree_news.js";
 import { outline } from "./branch_tree_outline.js";
-import { branchCells, branchHeads, spoken } from "./branch_tree_row.js";
-import { COLUMNS, footText, growingLine, tableRows } from "./branch_tree_words.js";
+import { branchCells, isShortened, spoken, stepCell, wholeText } from "./branch_tree_row.js";
+import { describedBy, segmentBox, tips } from "./branch_tree_tip.js";
+import { CAPTION, COLUMNS, csvRows, footText, growingLine, HEADINGS, HELP } from "./branch_tree_words.js";
+import { EMPTY, likeliest, tableRows } from "./branch_tree_words.js";
 import { comparisonView, ticked } from "./shared/comparison.js";
-import { announcer, button, h, keyHelp, keys, tableView } from "./shared/dom.js";
+import { announcer, button, h, icon, keyHelp, keys, mount, tableView } from "./shared/dom.js";
+import { csvTable, exportMenu } from "./shared/export.js";
 import { connect, goneNote, watch } from "./shared/kernel.js";
 import { count, readable } from "./shared/text.js";
 import { unhex } from "./shared/tokens.js";
 
-const HELP = [
-  ["↑ ↓", "the row above, below"],
-  ["← →", "fold, unfold; to the parent, the child"],
-  ["Home End", "the first, last row"],
-  ["Enter", "select the path"],
-  ["c Space", "compare it"],
-  ["n F2", "name the branch"],
-  ["Delete", "prune: take every branch through it away"],
-  ["z Ctrl+Z", "undo"],
-  ["y Ctrl+Y", "redo"],
-  ["?", "these keys"],
-];
-const CAPTION = "Branches, the likeliest path first. Chances before the chain unless it says after.";
-const EMPTY = { rows: [], nodes: 0, prompt: "", prompt_tokens: 0, prompt_shown: 0, mass: 0, revision: -1 };
-
-function elements(model, tree, { history, rename, remove, rows }) {
+function elements(model, tree, { attempt, history, rename, remove, rows, files, said }) {
   const voice = announcer();
   const help = keyHelp(HELP);
+  const saving = exportMenu("tree", files);
   const problem = h("p", { class: "mll-problem", role: "alert" });
   const gone = goneNote(model);
   const undo = button("Undo", "", () => history("undo"));
@@ -40,12 +31,17 @@ function elements(model, tree, { history, rename, remove, rows }) {
   const foot = h("p", { class: "mll-quiet mll-figures" });
   const growing = h("div", { class: "mll-bt-growing", "aria-live": "off" });
   const compared = h("div", { class: "mll-bt-compared" });
-  const table = tableView(COLUMNS, rows, { caption: CAPTION });
-  const body = h("div", { class: "mll-bt-body mll-live" }, branchHeads(), tree.node);
-  const bar = h("div", { class: "mll-bt-bar mll-live" }, title, undo, redo, name, prune, help.button);
-  const all = [gone, bar, problem, body, growing, foot, compared, table.node, help.node, voice.node];
+  const table = tableView(() => COLUMNS, rows, { caption: CAPTION });
+  const heads = branchHeads((by) => attempt("sort", { by }));
+  const body = h("div", { class: "mll-bt-body mll-live" }, heads.node, tree.node);
+  const main = h("div", { class: "mll-bt-main" }, body, compared);
+  const bar = h("div", { class: "mll-bt-bar mll-live" }, title, undo, redo, name, prune, saving.node, help.button);
+  const tip = tips(body, { find: describedBy, box: segmentBox, fill: said });
+  const end = h("div", { class: "mll-bt-under" }, foot, table.node);
+  const all = [gone, bar, problem, main, growing, end, help.node, tip.node, voice.node];
   const root = h("section", { class: "mll mll-bt", "aria-label": "Branch tree" }, all);
-  return { root, voice, help, problem, gone, undo, redo, name, prune, title, foot, growing, compared, table, body };
+  const buttons = { undo, redo, name, prune };
+  return { ...buttons, root, voice, help, problem, gone, title, foot, growing, compared, table, body, heads, tip };
 }
 
 function render({ model, el }) {
@@ -57,16 +53,27 @@ function render({ model, el }) {
   const link = connect(model, { onAlive: (alive) => setAlive(alive) });
   const tree = outline({
     label: "Branches",
+    lead: stepCell,
     cells: (row) => branchCells(row, state, get("compared")),
-    say: (row) => spoken(row, promptText()),
+    say: (row) => spoken(row, promptText(), state.best),
     ends: (row) => row.branch > 0,
     onPick: pick,
   });
-  const buttons = { history, rename: () => rename(selected()), remove: () => remove(selected()) };
-  const parts = elements(model, tree, { ...buttons, rows: () => tableRows(state) });
+  const files = { CSV: () => csvTable(HEADINGS, csvRows(state)) };
+  const buttons = { attempt, history, rename: () => rename(selected()), remove: () => remove(selected()) };
+  const parts = elements(model, tree, { ...buttons, rows: () => tableRows(state), files, said });
   const { root, voice } = parts;
+  const fresh = news();
   function promptText() {
     return readable(new TextDecoder().decode(unhex(state.prompt)));
+  }
+  /** What a card says of a heading, and of a row that is shown shortened. */
+  async function said(node) {
+    if (node.dataset.tip) return [node.dataset.tip];
+    const row = state.byKey.get(node.dataset.key);
+    if (!row || !isShortened(node, row) || naming || !link.alive) return null;
+    const reply = await link.ask("text", { key: row.key }).catch(() => null);
+    return reply && wholeText(row, reply);
   }
   function fail(error) {
     if (link.alive) parts.problem.textContent = error.message;
@@ -105,7 +112,10 @@ function render({ model, el }) {
   }
   function compare(row = tree.at) {
     if (!row?.branch) return;
-    const numbers = (wanted = ticked(wanted ?? get("compared"), row.branch));
+    compareAll(ticked(wanted ?? get("compared"), row.branch));
+  }
+  function compareAll(numbers) {
+    wanted = numbers;
     attempt("compare", { numbers }).then((reply) => {
       if (wanted !== numbers) return; // a newer tick is under way
       wanted = null;
@@ -120,7 +130,8 @@ function render({ model, el }) {
     }
     if (wanted) return;
     if (boxes.size < 2) return parts.compared.replaceChildren();
-    if (reply?.sides) parts.compared.replaceChildren(comparisonView(reply));
+    const close = icon("✕", "Compare no more", () => compareAll([]));
+    if (reply?.sides) parts.compared.replaceChildren(close, comparisonView(reply));
     else attempt("compare", { numbers: [...boxes] }).then((again) => again?.sides && drawCompared(again));
   }
   /** The row that is marked: buttons act on it, keys on the one with the focus. */
@@ -137,16 +148,26 @@ function render({ model, el }) {
   }
   function drawFoot() {
     parts.title.textContent = get("title");
-    parts.body.hidden = get("n") === 0;
-    parts.foot.textContent = footText(get("n"), state);
+    parts.body.hidden = parts.table.node.hidden = get("n") === 0;
+    parts.foot.textContent = parts.foot.title = footText(get("n"), state);
   }
   const drawGrowing = () => parts.growing.replaceChildren(...get("growing").map(growingLine));
   function draw() {
     if (naming) return;
     tree.draw(state.rows, get("selected"));
+    fresh.draw(tree.item);
+    parts.heads.draw(get("sorted_by"), get("ascending"));
     drawFoot();
     drawButtons();
     parts.table.refresh();
+  }
+  /** Bring new paths into view, the likeliest of several, and mark them for a moment. */
+  function show(keys) {
+    if (!keys.length || naming) return;
+    const first = likeliest(keys.map((key) => state.byKey.get(key)));
+    tree.unfold(first, get("selected"));
+    fresh.mark(keys, tree.item);
+    reveal(tree.item(first), parts.body, parts.heads.node);
   }
   /** Ask for the rows of the newest revision, one request at a time. */
   function refill() {
@@ -154,9 +175,13 @@ function render({ model, el }) {
     asking = true;
     const take = (reply) => {
       asking = false;
-      state = reply;
+      const keys = newKeys(state, reply);
+      const ends = reply.rows.filter((row) => row.branch);
+      const best = ends.length > 1 ? likeliest(ends) : "";
+      state = { ...reply, best, byKey: new Map(reply.rows.map((row) => [row.key, row])) };
       draw();
       drawCompared();
+      show(keys);
       if (state.revision !== get("revision")) refill();
     };
     link.ask("rows").then(take, (error) => {
@@ -174,27 +199,22 @@ function render({ model, el }) {
     tree.select(get("selected"));
     drawButtons();
   }
-  const unbind = bind(root, tree, { get, pick, compare, rename, remove, history, help: parts.help });
+  const unbind = bind(parts, tree, { get, pick, compare, rename, remove, history });
   const buttonTraits = { to_undo: drawButtons, to_redo: drawButtons, selected: select };
   const footTraits = { n: drawFoot, title: drawFoot };
   const rowTraits = { revision: refill, compared: () => drawCompared(), growing: drawGrowing };
   const unwatch = watch(model, { ...buttonTraits, ...footTraits, ...rowTraits });
-  el.append(root);
+  const unmount = mount(el, root);
   drawFoot();
   drawGrowing();
   refill();
   link.ping();
   root.addEventListener("pointerenter", link.ping);
-  return () => {
-    unwatch();
-    unbind();
-    voice.close();
-    link.close();
-    root.remove();
-  };
+  const undo = [unwatch, unbind, fresh.close, parts.tip.hide, voice.close, link.close, unmount];
+  return () => undo.forEach((act) => act());
 }
 
-function bind(root, tree, { get, pick, compare, rename, remove, history, help }) {
+function bind({ root, heads, help, tip }, tree, { get, pick, compare, rename, remove, history }) {
   const go = (event) => tree.move(event.key, get("selected"));
   const arrows = ["ArrowUp", "ArrowDown", "ArrowLeft", "ArrowRight", "Home", "End"];
   const undoTree = keys(tree.node, {
@@ -207,6 +227,8 @@ function bind(root, tree, { get, pick, compare, rename, remove, history, help })
     Delete: () => remove(),
     Backspace: () => remove(),
   });
+  const hide = () => (tip.open ? tip.hide() : help.open ? help.hide() : false);
+  const undoHeads = keys(heads.node, heads.bindings);
   const undoRoot = keys(root, {
     z: () => history("undo"),
     y: () => history("redo"),
@@ -214,10 +236,11 @@ function bind(root, tree, { get, pick, compare, rename, remove, history, help })
     "Ctrl+y": () => history("redo"),
     "Ctrl+Z": () => history("redo"),
     "?": help.toggle,
-    Escape: () => (help.open ? help.hide() : false),
+    Escape: hide,
   });
   return () => {
     undoTree();
+    undoHeads();
     undoRoot();
   };
 }

@@ -8,8 +8,8 @@ export function nameField(row, done) {
     maxlength: 80,
     value: row.name,
     dir: "auto",
-    "aria-label": `Name of branch ${row.branch}`,
-    placeholder: `branch ${row.branch}`,
+    "aria-label": `Name of ${row.called}`,
+    placeholder: row.called,
   });
   let open = true;
   const end = (keep) => {

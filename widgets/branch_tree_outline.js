@@ -1,7 +1,8 @@
 /**
- * A tree as rows, in the reading order they come in: which are seen, where a key leads, the rails
- * beside them. It knows keys, parents and levels; what stands in a row is the view's.
+ * A tree as rows, in the reading order they come in: which are seen, where a key leads.
+ * It knows keys, parents and levels; what stands in a row is the view's.
  */
+import { markPath, pathTo, rails } from "./branch_tree_rails.js";
 import { h } from "./shared/dom.js";
 
 /** Rows that no collapsed row hides. A row is {key, parent, children, ...}, parents come first. */
@@ -30,36 +31,24 @@ export function outlineMove(rows, collapsed, from, name) {
   return { key: seen[Math.max(0, Math.min(last, to))].key };
 }
 
-/** The paths a row runs beside, where it turns off one, and its own mark. */
-export function rails({ indent, turns, parent, children, end }, shut) {
-  const beside = Array.from({ length: indent }, (_, k) =>
-    h("i", { class: "mll-rail", "data-turn": turns && k === indent - 1 }),
-  );
-  const mark = h("i", {
-    class: "mll-knot",
-    "data-first": turns || parent === null,
-    "data-last": !children || shut,
-    "data-end": Boolean(end),
-    "data-shut": shut,
-  });
-  return h("span", { class: "mll-rails", "aria-hidden": "true" }, beside, mark);
-}
-
-/** The rows as a tree for eyes, keys and screen readers. `cells(row, shut)` fills one, `say(row)` names it. */
-export function outline({ label, cells, say, ends = () => false, onPick = () => {} }) {
+/**
+ * The rows as a tree for eyes, keys and screen readers. `lead(row)` stands before the lines of a
+ * row, `cells(row)` behind them, `say(row)` names it.
+ */
+export function outline({ label, lead, cells, say, ends = () => false, onPick = () => {} }) {
   const node = h("div", { class: "mll-outline", role: "tree", "aria-label": label, tabindex: -1 });
   const collapsed = new Set();
   let rows = [];
   let at = "";
   let byKey = new Map();
   const focused = () => node.contains(node.ownerDocument.activeElement);
-  const mark = (key, { focus = true } = {}) => {
+  const mark = (key, { focus = true, into = focus } = {}) => {
     byKey.get(at)?.setAttribute("tabindex", "-1");
     at = key;
     const item = byKey.get(at);
     item?.setAttribute("tabindex", "0");
     if (focus) item?.focus({ preventScroll: true });
-    if (focus) item?.scrollIntoView({ block: "nearest" });
+    if (into) item?.scrollIntoView({ block: "nearest" });
   };
   const item = (row, selected) => {
     const shut = row.children > 0 && collapsed.has(row.key);
@@ -77,17 +66,15 @@ export function outline({ label, cells, say, ends = () => false, onPick = () => 
         "aria-expanded": row.children ? String(!shut) : null,
         "aria-selected": String(row.key === selected),
       },
+      lead(row),
       rails({ ...row, end: ends(row) }, shut),
-      cells(row, shut),
+      cells(row),
     );
   };
   const view = {
     node,
     get at() {
       return rows.find((row) => row.key === at) ?? null;
-    },
-    get length() {
-      return rows.length;
     },
     item: (key) => byKey.get(key) ?? null,
     /** Draw rows; whoever has the focus keeps it, on the nearest row that is left. */
@@ -99,11 +86,18 @@ export function outline({ label, cells, say, ends = () => false, onPick = () => 
       const seen = seenRows(rows, collapsed);
       byKey = new Map(seen.map((row) => [row.key, item(row, selected)]));
       node.replaceChildren(...byKey.values());
+      markPath(rows, byKey, selected);
       const stay = byKey.has(at) ? at : (seen[Math.min(Math.max(0, place), seen.length - 1)]?.key ?? "");
-      mark(stay, { focus: had });
+      mark(stay, { focus: had, into: false });
     },
     select(key) {
       for (const [name, one] of byKey) one.setAttribute("aria-selected", String(name === key));
+      markPath(rows, byKey, key);
+    },
+    /** Unfold what hides a row. */
+    unfold(key, selected) {
+      for (const row of pathTo(rows, key).slice(0, -1)) collapsed.delete(row.key);
+      view.draw(rows, selected);
     },
     fold(key, shut, selected) {
       if (shut) collapsed.add(key);

@@ -1,10 +1,10 @@
-/** Presets: a list to take a chain from, and a line to save the present chain by a name. */
+/** Presets: a list to take a chain from, a line to save the present chain by a name, and deleting one's own. */
 import { button, h } from "./shared/dom.js";
+import { floating } from "./shared/floating.js";
 
-export const LONGEST_NAME = 40;
-
-/** The name of the preset that a chain is, by its code; "" if it is none. */
-export const presetOf = (presets, code) => presets.find((preset) => preset.code === code)?.name ?? "";
+const LONGEST_NAME = 40;
+const TOLD = 4000; // milliseconds that a word of what was saved stays
+const UNDONE = 12000; // milliseconds that a deletion can be undone, longer while the pointer or the focus is there
 
 /** What saving by a name would do: "empty", "new", "replace" one's own, or "builtin", which is refused. */
 export function savingAs(name, presets) {
@@ -25,13 +25,57 @@ const nameField = (on) =>
   });
 
 /**
- * `presets()` are {name, own, code}, `code()` is that of the chain; `ask(op, args)` returns a
+ * A word beside a button, for a while or until something else is done, with one more thing to do about it; it floats,
+ * and moves no card.
+ */
+function word(beside, say) {
+  const told = h("div", { class: "mll-ce-told" });
+  const float = floating(told, () => beside.getBoundingClientRect());
+  let timer = null;
+  const elsewhere = ({ target }) => told.contains(target) || hide();
+  const listen = (on) => {
+    for (const type of ["pointerdown", "keydown"])
+      window[on ? "addEventListener" : "removeEventListener"](type, elsewhere, true);
+  };
+  function hide() {
+    listen(false);
+    clearTimeout(timer);
+    if (told.contains(told.ownerDocument.activeElement)) beside.focus();
+    float.hide();
+    told.remove();
+  }
+  function rest(ms) {
+    clearTimeout(timer);
+    const held = () => told.querySelector("button") && told.matches(":focus-within, :hover");
+    timer = setTimeout(() => (held() ? rest(ms) : hide()), ms);
+  }
+  told.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    event.stopPropagation();
+    hide();
+  });
+  function tell(text, act = null) {
+    hide();
+    told.replaceChildren(...[h("span", {}, text), act].filter(Boolean));
+    beside.after(told);
+    float.show();
+    listen(true);
+    act?.focus({ preventScroll: true });
+    rest(act ? UNDONE : TOLD);
+    say(text);
+  }
+  return { tell, hide };
+}
+
+/**
+ * `presets()` are {name, own, code}, `preset()` is the name of the chain in force; `ask(op, args)` returns a
  * promise; `say(text)` speaks, `complain(text)` shows what went wrong.
  */
-export function presetBar({ presets, code, ask, say, complain }) {
+export function presetBar({ presets, preset, ask, say, complain }) {
   const named = { class: "mll-field mll-ce-preset", "aria-label": "Preset", title: "Take a chain by its name" };
   const pick = h("select", { ...named, on: { change: take } });
   const open = button("Save as…", "Keep this chain by a name", () => show(line.hidden));
+  const erase = button("Delete", "", forget, { class: "mll-button mll-ce-erase" });
   const name = nameField({ input: label, keydown: typed });
   const save = button("Save", "Save this chain by this name (Enter)", keep);
   const cancel = button("Cancel", "Leave the chain unsaved (Esc)", () => show(false));
@@ -39,8 +83,10 @@ export function presetBar({ presets, code, ask, say, complain }) {
   const saving = { class: "mll-ce-bar mll-ce-naming", role: "group", "aria-label": "Save this chain", hidden: true };
   const says = h("label", { for: name.id, class: "mll-quiet" }, "Name");
   const line = h("div", saving, says, name, save, cancel, note);
+  const told = word(open, say);
 
   function show(shown) {
+    told.hide();
     line.hidden = !shown;
     open.setAttribute("aria-expanded", String(shown));
     note.textContent = "";
@@ -63,10 +109,11 @@ export function presetBar({ presets, code, ask, say, complain }) {
   }
   async function keep() {
     const wanted = name.value.trim();
+    const replace = savingAs(wanted, presets()) === "replace";
     try {
-      await ask("save_preset", { name: wanted, replace: savingAs(wanted, presets()) === "replace" });
+      await ask("save_preset", { name: wanted, replace });
       show(false);
-      say(`chain saved as ${wanted}`);
+      told.tell(`${replace ? "Replaced" : "Saved as"} ${wanted}.`);
     } catch (error) {
       note.textContent = error.message;
       name.focus();
@@ -74,20 +121,31 @@ export function presetBar({ presets, code, ask, say, complain }) {
   }
   async function take() {
     const wanted = pick.value;
-    try {
-      await ask("load_preset", { name: wanted });
-      say(`chain ${wanted}`);
-    } catch (error) {
-      complain(error.message);
-    }
+    await ask("load_preset", { name: wanted }).then(
+      () => say(`chain ${wanted}`),
+      (error) => complain(error.message),
+    );
     draw();
+  }
+  const bringBack = () =>
+    ask("restore_preset").then(
+      ({ name: back }) => told.tell(`${back} is back.`),
+      (error) => complain(error.message),
+    );
+  async function forget() {
+    const gone = preset();
+    complain("");
+    await ask("delete_preset", { name: gone }).then(
+      () => told.tell(`Deleted ${gone}. The chain stays.`, button("Undo", `Keep ${gone} again`, bringBack)),
+      (error) => complain(error.message),
+    );
   }
   const group = (title, some) =>
     some.length > 0 &&
     h(
       "optgroup",
       { label: title },
-      some.map((preset) => h("option", { value: preset.name, title: preset.code }, preset.name)),
+      some.map((one) => h("option", { value: one.name, title: one.code }, one.name)),
     );
   let listed = null;
   function draw() {
@@ -109,11 +167,13 @@ export function presetBar({ presets, code, ask, say, complain }) {
         ...groups.filter(Boolean),
       );
     }
-    pick.value = presetOf(all, code());
+    pick.value = preset();
+    erase.hidden = !all.some(({ name, own }) => own && name === preset());
+    erase.title = `Delete the preset ${preset()}; it can be undone`;
     if (!line.hidden) label();
   }
   // another notebook may have saved one since
   pick.addEventListener("focus", () => ask("list_presets").catch((error) => complain(error.message)));
   open.setAttribute("aria-expanded", "false");
-  return { pick, open, line, draw };
+  return { pick, open, erase, line, draw };
 }

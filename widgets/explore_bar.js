@@ -1,12 +1,24 @@
 /**
  * Explore: a budget, how far it is, and what the tree takes of the context. State lives in the
- * model: `budget`, `length`, `state`, `message`, `origin`, `found`, `room`, `note`.
+ * model: `budget`, `length`, `state`, `message`, `origin`, `prompt`, `found`, `room`, `note`.
  */
-import { announcer, button, h, keys } from "./shared/dom.js";
+import { announcer, button, h, icon, keyList, keys, mount } from "./shared/dom.js";
 import { kernelText } from "./shared/field.js";
 import { connect, goneNote, watch } from "./shared/kernel.js";
 import { progressBar } from "./shared/progress.js";
-import { count, percent, readable } from "./shared/text.js";
+import { count, counted, percent, readable } from "./shared/text.js";
+
+/** "36 paths of 1 to 5 tokens" */
+function pathsText({ leaves, shortest, longest }) {
+  const lengths = shortest < longest ? `${count(shortest)} to ${counted(longest, "token")}` : counted(longest, "token");
+  return `${counted(leaves, "path")} of ${lengths}`;
+}
+
+/** Why paths are shorter than they may be; "" if none could go on. */
+const openText = ({ open }) =>
+  open
+    ? ` ${count(open)} of them would go on with more budget; the others are of full length, or end the text.`
+    : "";
 
 /** What came of it, in words. */
 export function foundText(state, found, budget) {
@@ -15,46 +27,83 @@ export function foundText(state, found, budget) {
     return state === "stopped"
       ? "Stopped before anything was found."
       : "Finds the likeliest beginnings of what may follow, best first.";
-  const paths = `${count(found.leaves)} ${found.leaves === 1 ? "path" : "paths"}`;
-  const beginnings = `${count(found.prefixes)} likeliest ${found.prefixes === 1 ? "beginning" : "beginnings"}`;
-  const what = `the ${beginnings}, ${paths} with ${percent(found.mass)} of the probability there`;
+  const beginnings = counted(found.prefixes, "likeliest beginning");
+  const what = `the ${beginnings}, ${pathsText(found)} with ${percent(found.mass)} of the probability there`;
+  return `${state === "stopped" ? "Stopped: " : "Found "}${what}.${openText(found)}`;
+}
+
+/** The same in few words, for the line. */
+export function foundBriefly(state, found, budget) {
+  if (!found.prefixes && state === "idle") return "Finds the likeliest paths.";
+  if (!found.prefixes || state === "running") return foundText(state, found, budget);
+  const what = `${pathsText(found)}, ${percent(found.mass)} of the probability`;
   return `${state === "stopped" ? "Stopped: " : "Found "}${what}.`;
 }
 
-/** What the tree takes of the context; "" while it fits. */
-export function roomText([used, all]) {
-  if (!all || used <= all) return "";
-  return [
-    `The tree has ${count(used)} tokens and the context room for ${count(all)}:`,
-    "paths that the cache has lost are decoded again when you branch off them. Prune what you need no more.",
-  ].join(" ");
+/** Where it would go on from: what that is, and the end of its text. */
+export const fromText = (origin, prompt) =>
+  origin ? ["from:", readable(origin)] : [prompt ? "from the prompt:" : "from the prompt", readable(prompt)];
+
+/** What the tree takes of the context; "" where that is not known. */
+export const roomText = ([used, all]) => (all ? `${count(used)} of ${count(all)} tokens` : "");
+
+const isFull = ([used, all]) => all > 0 && used > all;
+const FULL =
+  "Paths that the cache has lost are decoded again when you branch off them. Trim, or prune what you need no more.";
+const ROOM = "Tokens of the tree, and what the context has room for.";
+const TRIM = "Prune unnamed branches, the least likely per token first, until the tree fits";
+
+/** What is behind the "?": one paragraph for each thing that the line has no room for. */
+export function notes({ from, line, room, note }) {
+  const where = `Explores ${from}. Goes on from the likeliest beginning until the budget is spent.`;
+  const takes = isFull(room) ? `The tree has more tokens than the context has room for. ${FULL}` : ROOM;
+  return [where, line, roomText(room) && `${roomText(room)}. ${takes}`, note].filter(Boolean);
 }
 
-function elements(model, { start, attempt, whole }) {
+const HELP = [
+  ["Esc", "stop exploring"],
+  ["?", "this and these keys"],
+];
+
+function help() {
+  const text = h("div");
+  const node = h("div", { class: "mll-help mll-xb-help", role: "note", "aria-label": "About exploring", hidden: true });
+  const hide = () => (node.hidden = true);
+  const toggle = () => void (node.hidden = !node.hidden);
+  node.append(text, keyList(HELP), icon("✕", "Close (Esc)", hide));
+  const open = icon("?", "What this explores and how (?)", toggle, { "aria-label": "About exploring" });
+  const draw = (all) => text.replaceChildren(...all.map((one) => h("p", { dir: "auto" }, one)));
+  return { node, button: open, hide, toggle, draw, isOpen: () => !node.hidden };
+}
+
+function elements(model, { attempt, whole }) {
   const voice = announcer();
+  const about = help();
   const problem = h("p", { class: "mll-problem", role: "alert" });
   const gone = goneNote(model);
-  const explore = button("Explore", "Find the likeliest paths, best first", start);
+  const explore = button("Explore", "Find the likeliest paths, best first", () => attempt("explore"));
   const stop = button("Stop", "Stop exploring; what was found stays (Esc)", () => attempt("stop"));
-  const trims = "Prune unnamed branches, the least likely per token first, until the tree fits";
-  const trim = button("Prune the least likely", trims, () => attempt("trim"));
+  const trim = button("Trim", TRIM, () => attempt("trim"));
   const budget = whole("budget", "budget");
-  const length = whole("length", "tokens a path");
+  const length = whole("length", "length");
+  budget.node.title = "Beginnings to go on from, and to find at most";
+  length.node.title = "The most tokens of a path; how far each gets is a matter of the budget";
   const from = h("span", { class: "mll-quiet mll-xb-from" });
-  const line = h("span", { class: "mll-quiet mll-figures", "data-said": true });
+  const line = h("span", { class: "mll-quiet mll-figures mll-xb-line", "data-said": true });
+  const room = h("span", { class: "mll-quiet mll-figures mll-xb-room" });
   const bar = progressBar({ className: "mll-xb-progress", label: "Progress of the exploration" });
-  const full = h("div", { class: "mll-note mll-xb-full", role: "status", hidden: true }, h("span"), trim);
-  const note = h("p", { class: "mll-quiet mll-xb-note", dir: "auto" });
-  const controls = h("div", { class: "mll-xb-bar mll-live" }, explore, stop, budget.node, length.node, from);
-  const all = [gone, controls, bar.node, line, problem, full, note, voice.node];
+  const asked = h("div", { class: "mll-xb-asked" }, explore, stop, budget.node, length.node);
+  const told = h("div", { class: "mll-xb-told" }, from, line, room, trim);
+  const controls = h("div", { class: "mll-xb-bar mll-live" }, asked, told, about.button);
+  const all = [gone, controls, bar.node, problem, about.node, voice.node];
   const root = h("section", { class: "mll mll-xb", "aria-label": "Explore" }, all);
-  return { root, voice, problem, gone, explore, stop, trim, budget, length, from, line, bar, full, note };
+  return { root, voice, about, problem, gone, explore, stop, trim, budget, length, from, line, room, bar };
 }
 
 function render({ model, el }) {
   const get = (name) => model.get(name);
   const link = connect(model, { onAlive: (alive) => setAlive(alive) });
-  const parts = elements(model, { start, attempt, whole });
+  const parts = elements(model, { attempt, whole });
   const { root, line, voice } = parts;
 
   function attempt(op, args = {}) {
@@ -68,33 +117,47 @@ function render({ model, el }) {
     const now = () => String(get(name));
     return kernelText({ name, label, title: "Explore", value: now(), held: now, send });
   }
-  function start() {
-    if (!parts.explore.disabled) attempt("explore");
-  }
   function drawProgress() {
     const [state, found] = [get("state"), get("found")];
     const running = state === "running";
     const text = foundText(state, found, get("budget"));
-    if (line.textContent !== text) {
-      line.textContent = text;
+    if (line.title !== text) {
+      line.textContent = foundBriefly(state, found, get("budget"));
+      line.title = text;
       if (!running) voice.say(text);
     }
+    parts.bar.node.style.visibility = running ? "" : "hidden";
     parts.bar.show(running ? Math.min(1, (found.expanded ?? 0) / get("budget")) : 0, text);
   }
   function draw() {
-    const running = get("state") === "running";
     root.dataset.state = get("state");
-    parts.explore.disabled = running || !link.alive;
-    parts.stop.disabled = !running || !link.alive;
+    parts.explore.disabled = parts.stop.disabled = !link.alive;
+    swap(get("state") === "running");
     parts.trim.disabled = !link.alive;
     drawProgress();
     parts.problem.textContent = get("message");
-    const where = get("origin");
-    parts.from.replaceChildren(where ? "after " : "from the prompt", where ? h("bdi", {}, readable(where)) : "");
-    const room = roomText(get("room"));
-    parts.full.hidden = !room;
-    parts.full.firstChild.textContent = room;
-    parts.note.textContent = get("note");
+    drawWords();
+  }
+  /** Explore and Stop have one place, and whoever has the focus there keeps it. */
+  function swap(running) {
+    const [shown, other] = running ? [parts.stop, parts.explore] : [parts.explore, parts.stop];
+    const focused = other.ownerDocument.activeElement === other;
+    shown.hidden = false;
+    other.hidden = true;
+    if (focused) shown.focus();
+  }
+  function drawWords() {
+    const room = get("room");
+    const [what, where] = fromText(get("origin"), get("prompt"));
+    const end = h("span", { class: "mll-xb-end" }, h("bdi", {}, where));
+    parts.from.replaceChildren(h("span", {}, what), where ? end : "");
+    const from = [what, where].filter(Boolean).join(" ");
+    parts.from.title = `Explore goes on ${from}`;
+    parts.room.textContent = roomText(room);
+    parts.room.title = isFull(room) ? FULL : ROOM;
+    parts.room.toggleAttribute("data-full", isFull(room));
+    parts.trim.hidden = !isFull(room);
+    parts.about.draw(notes({ from, line: line.title, room, note: get("note") }));
   }
   function setAlive(alive) {
     root.toggleAttribute("data-gone", !alive);
@@ -107,11 +170,15 @@ function render({ model, el }) {
     parts.budget.show(String(get("budget")));
     draw();
   }
-  const unbind = keys(root, { Escape: () => (get("state") === "running" ? void attempt("stop") : false) });
-  const drawn = ["state", "message", "origin", "found", "room", "note"].map((name) => [name, draw]);
+  const escape = () => {
+    if (parts.about.isOpen()) return void parts.about.hide();
+    return get("state") === "running" ? void attempt("stop") : false;
+  };
+  const unbind = keys(root, { Escape: escape, "?": parts.about.toggle });
+  const drawn = ["state", "message", "origin", "prompt", "found", "room", "note"].map((name) => [name, draw]);
   const showLength = () => parts.length.show(String(get("length")));
   const unwatch = watch(model, { budget: showBudget, length: showLength, ...Object.fromEntries(drawn) });
-  el.append(root);
+  const unmount = mount(el, root);
   draw();
   link.ping();
   root.addEventListener("pointerenter", link.ping);
@@ -120,7 +187,7 @@ function render({ model, el }) {
     unbind();
     voice.close();
     link.close();
-    root.remove();
+    unmount();
   };
 }
 

@@ -3,67 +3,76 @@
  * State lives in the model: `view` and `scale`. A new view changes what is there in place; a row
  * keeps its element as long as its token is shown.
  */
-import { fate, stageHead, tokenRow } from "./next_token_row.js";
-import { announcer, h, keyHelp, keys } from "./shared/dom.js";
+import { COLOURS, csvRows, headings, picture } from "./next_token_file.js";
+import { grid } from "./next_token_columns.js";
+import { fate, tokenRow } from "./next_token_row.js";
+import { bias } from "./shared/bias.js";
+import { announcer, button, h, keyHelp, keys, mount, pointerKeys } from "./shared/dom.js";
+import { csvTable, exportMenu } from "./shared/export.js";
 import { connect, goneNote, watch } from "./shared/kernel.js";
+import { palette } from "./shared/svg.js";
 import { readable } from "./shared/text.js";
+import { toolbar } from "./shared/toolbar.js";
 
-const SIGNS = [
-  "◆ drawn by this seed at this step",
-  "✕ removed here, the outline is what it had",
-  "rows in the order before the chain",
-  "entropy in nats",
-].join(" · ");
-
-export const scaleText = (scale) => (scale === "log" ? "bars: 0.01% to 100%, logarithmic" : "bars: 0% to 100%, linear");
+const scaleText = (scale) => (scale === "log" ? "bars 0.01–100%, log" : "bars 0–100%");
 
 /** Which draw it was; a note says the step in its own words. */
 export const drawText = ({ seed, step, note }) => (note ? `${note} · seed ${seed}` : `seed ${seed} · step ${step}`);
+const aboutText = (view) => `${drawText(view)}${view.after ? ` · after “${readable(view.after)}”` : ""}`;
 
 const EMPTY = "No distribution yet. It appears here as soon as there is a prompt and a chain.";
 const HELP = [
   ["↑ ↓", "token"],
   ["Home End", "first, last token"],
-  ["← →", "scroll to the stages"],
-  ["d", "to the drawn token"],
+  ["← →", "stages without room for a column"],
+  ["d e", "to the drawn token; to the end of the prompt"],
+  ["b f", "ban the token (again: allow it), favour it"],
   ["l", "linear or log bars"],
   ["t", "numbers or bars"],
-  ["?", "these keys"],
+  ["?", "these keys and signs"],
+  ["◆", "drawn by this seed at this step"],
+  ["✕", "removed here; the outline is what it had"],
+  ["rows", "in the order before the chain; stages without effect have no column; entropy in nats"],
 ];
 
 function pressable(text, click, more = {}) {
   return h("button", { type: "button", "aria-pressed": "false", ...more, on: { click } }, text);
 }
 
-function grid() {
-  const headRow = h("tr", {}, h("th", { scope: "col", class: "mll-nt-token" }, "token"));
-  const body = h("tbody");
-  const label = "Probability of the likeliest tokens after each stage";
-  const table = h("table", { role: "grid", "aria-label": label }, h("thead", {}, headRow), body);
-  return { headRow, heads: [], body, scroll: h("div", { class: "mll-nt-scroll mll-live" }, table) };
+function filesOf(model) {
+  const shown = (make) => (node) => (model.get("view").rows ? make(model.get("view"), node) : null);
+  const drawn = (view, node) => {
+    const scale = model.get("scale");
+    return picture(view, scale, [`Next token · ${aboutText(view)}`, scaleText(scale)], palette(node, COLOURS));
+  };
+  return { CSV: shown((view) => csvTable(headings(view), csvRows(view))), SVG: shown(drawn) };
 }
 
-function elements(model, { setScale, toggleTable }) {
+function elements(model, { setScale, toggleTable, refit, back }) {
   const voice = announcer();
   const about = h("span", { class: "mll-quiet mll-figures mll-nt-about" });
   const tab = (name, text) => pressable(text, () => setScale(name), { "data-scale": name });
   const tabs = [tab("linear", "Linear"), tab("log", "Log")];
-  const tableButton = pressable("Show as table", toggleTable);
+  const tableButton = pressable("Numbers", toggleTable);
   const problem = h("p", { class: "mll-note", "data-kind": "bad", role: "alert", hidden: true });
   const gone = goneNote(model);
   const empty = h("p", { class: "mll-note" }, EMPTY);
-  const table = grid();
+  const table = grid("Probability of the likeliest tokens after each stage", refit);
   const details = h("p", { class: "mll-nt-details mll-figures" });
   const why = h("p", { class: "mll-nt-why mll-figures" });
-  const legend = h("p", { class: "mll-quiet mll-nt-legend" });
   const help = keyHelp(HELP);
+  const saving = exportMenu("next token", filesOf(model));
   const title = h("h3", { class: "mll-title" }, "Next token");
   const scales = h("span", { class: "mll-tabs", role: "group", "aria-label": "Length of the bars" }, tabs);
-  const bar = h("header", { class: "mll-nt-bar" }, title, about, scales, h("span", { class: "mll-tabs" }, tableButton));
-  const all = [bar, gone, problem, empty, table.scroll, details, why, legend, help.node, voice.node];
+  const shows = [scales, h("span", { class: "mll-tabs" }, tableButton), saving.node, help.button];
+  const tools = h("span", { class: "mll-nt-tools" }, shows);
+  const untool = toolbar(tools, "Bars, file and keys of the next token");
+  const backward = button("", "Look at what Run would draw first again (e)", back, { class: "mll-button mll-nt-back" });
+  const bar = h("header", { class: "mll-nt-bar" }, title, about, backward, tools);
+  const all = [bar, gone, problem, empty, table.scroll, details, why, help.node, voice.node];
   const root = h("section", { class: "mll mll-nt", "aria-label": "Next token" }, all);
-  const texts = { about, problem, gone, empty, details, why, legend };
-  return { root, voice, tabs, tableButton, ...table, help, ...texts };
+  const texts = { about, backward, problem, gone, empty, details, why };
+  return { root, untool, voice, tabs, tableButton, ...table, help, ...texts };
 }
 
 /** One row a token, in the order of the view; a row keeps its element as long as its token is shown. */
@@ -75,13 +84,14 @@ function tokenRows({ root, body }, act) {
   };
   const acts = {
     point: act.point,
+    bias: act.bias,
     focus(id) {
       focused = id;
       rove(id);
       act.focus();
     },
   };
-  function draw(view, scale) {
+  function draw(view, scale, places) {
     const ids = new Set(view.rows.map((row) => row.id));
     const hadFocus = body.contains(root.ownerDocument.activeElement);
     for (const [id, row] of rows) {
@@ -93,7 +103,7 @@ function tokenRows({ root, body }, act) {
       if (!rows.has(row.id)) rows.set(row.id, tokenRow(row, acts));
       const { node } = rows.get(row.id);
       if (body.children[i] !== node) body.insertBefore(node, body.children[i] ?? null);
-      rows.get(row.id).update(view, i, scale);
+      rows.get(row.id).update(view, i, scale, places);
     });
     if (!rows.has(focused)) focused = null;
     const stop = focused ?? view.rows[0]?.id;
@@ -101,7 +111,8 @@ function tokenRows({ root, body }, act) {
     const lost = hadFocus && !body.contains(root.ownerDocument.activeElement);
     if (lost) rows.get(stop)?.node.focus({ preventScroll: true });
   }
-  return { draw, text: (id) => rows.get(id).text, go: (id) => rows.get(id).node.focus(), focused: () => focused };
+  const go = (id, how) => rows.get(id).node.focus(how);
+  return { draw, text: (id) => rows.get(id).text, go, focused: () => focused };
 }
 
 function render({ model, el }) {
@@ -111,29 +122,40 @@ function render({ model, el }) {
   let unsaid = null; // the token that a key led to, until its explanation was spoken
   const view = () => model.get("view");
   const indexOf = (id) => view().rows?.findIndex((row) => row.id === id) ?? -1;
-  const parts = elements(model, { setScale, toggleTable });
+  const parts = elements(model, { setScale, toggleTable, refit: () => draw(), back });
   const { root, voice, details, why, help } = parts;
-  const rows = tokenRows(parts, { point, focus: () => point(null) });
+  const rows = tokenRows(parts, { point, focus: () => point(null), bias: biasOf });
   const current = () => pointed ?? rows.focused() ?? view().choice; // the token that is described
 
   function point(id) {
     pointed = id;
+    hoverKeys.listen(id !== null);
     describe();
   }
   function toggleTable() {
     const on = root.toggleAttribute("data-table");
     parts.tableButton.setAttribute("aria-pressed", String(on));
   }
-  function setScale(name) {
-    link.ask("scale", { scale: name }).catch((error) => {
+  function ask(op, args) {
+    link.ask(op, args).catch((error) => {
       parts.problem.textContent = error.message;
       parts.problem.hidden = false;
     });
+  }
+  function setScale(scale) {
+    ask("scale", { scale });
+  }
+  /** Back to where Run begins; the button goes, so the focus moves to the rows. */
+  function back() {
+    if (!view().back) return false;
+    rows.go(rows.focused() ?? view().rows[0].id, { preventScroll: true });
+    ask("back");
   }
   function describe() {
     const id = current();
     const i = indexOf(id);
     details.replaceChildren(...(i < 0 ? [] : [h("b", { dir: "auto" }, rows.text(id)), ` ${fate(view(), i)}`]));
+    details.title = details.textContent;
     clearTimeout(wait);
     why.textContent = "";
     if (i >= 0 && model.get("explains")) wait = setTimeout(explain, 80, id);
@@ -142,7 +164,7 @@ function render({ model, el }) {
   function explain(id) {
     const show = ({ seq, text }) => {
       if (seq !== view().seq || id !== current()) return;
-      why.textContent = text;
+      why.textContent = why.title = text;
       if (id === unsaid) voice.say(`${details.textContent} · ${text}`);
       unsaid = null;
     };
@@ -159,66 +181,68 @@ function render({ model, el }) {
     unsaid = next.id;
     voice.say(details.textContent);
   }
-  const now = () => Math.max(0, indexOf(rows.focused()));
-  function pan(by) {
-    parts.scroll.scrollLeft += by * 96;
+  function biasHere(ban) {
+    const id = pointed ?? rows.focused();
+    return indexOf(id) < 0 ? false : biasOf(id, ban);
   }
+  function biasOf(id, ban) {
+    const done = (what) => voice.say(`${rows.text(id)} ${what}`);
+    bias(link, id, ban).then(done, (error) => {
+      why.textContent = error.message;
+    });
+  }
+  const hoverKeys = pointerKeys({ b: () => biasHere(true), f: () => biasHere(false) });
+  const now = () => Math.max(0, indexOf(rows.focused()));
   const unbind = keys(root, {
     ArrowUp: () => go(now() - 1),
     ArrowDown: () => go(now() + 1),
-    Home: () => go(0),
-    End: () => go(Infinity),
-    ArrowLeft: () => pan(-1),
-    ArrowRight: () => pan(1),
-    d: () => go(indexOf(view().choice)),
+    ...{ Home: () => go(0), End: () => go(Infinity) },
+    ...{ ArrowLeft: () => parts.pan(-1), ArrowRight: () => parts.pan(1) },
+    ...{ d: () => go(indexOf(view().choice)), e: back },
+    ...hoverKeys.bindings,
     l: () => setScale(model.get("scale") === "log" ? "linear" : "log"),
     t: toggleTable,
-    "?": () => help.toggle(),
-    Escape: () => (help.open ? help.hide() : false),
+    ...help.keys,
   });
-  function drawHeads({ columns }) {
-    const { heads, headRow } = parts;
-    while (heads.length > columns.length) heads.pop().node.remove();
-    while (heads.length < columns.length) headRow.append(heads[heads.push(stageHead()) - 1].node);
-    heads.forEach((head, i) => head.update(columns, i));
-  }
   function showOrHide(shown) {
     const some = Boolean(shown.rows);
     parts.empty.hidden = some || Boolean(shown.error);
-    parts.scroll.hidden = details.hidden = parts.legend.hidden = !some;
+    parts.scroll.hidden = details.hidden = !some;
     why.hidden = !some || !model.get("explains");
+    parts.backward.hidden = !shown.back;
+    parts.backward.textContent = `↩ ${shown.back}`;
     parts.problem.hidden = !shown.error;
     parts.problem.textContent = shown.error ?? "";
     root.toggleAttribute("data-stale", Boolean(shown.error));
+    root.toggleAttribute("data-biases", Boolean(model.get("biases")));
   }
   function draw() {
     const [shown, scale] = [view(), model.get("scale")];
     showOrHide(shown);
     for (const tab of parts.tabs) tab.setAttribute("aria-pressed", String(tab.dataset.scale === scale));
     if (!shown.rows) return;
-    drawHeads(shown);
-    rows.draw(shown, scale);
-    parts.about.textContent = `${shown.after ? `after “${readable(shown.after)}” · ` : ""}${drawText(shown)}`;
-    parts.legend.textContent = `${scaleText(scale)} · ${SIGNS}`;
+    rows.draw(shown, scale, parts.drawHeads(shown.columns));
+    parts.about.title = parts.about.textContent = aboutText(shown);
+    parts.bars.textContent = scaleText(scale);
     describe();
   }
   function setAlive(alive) {
     root.toggleAttribute("data-gone", !alive);
     parts.gone.hidden = alive;
-    for (const tab of parts.tabs) tab.disabled = !alive;
+    for (const one of [...parts.tabs, parts.backward]) one.disabled = !alive;
   }
-  const unwatch = watch(model, { view: draw, scale: draw, explains: draw });
+  const unwatch = watch(model, { view: draw, scale: draw, explains: draw, biases: draw });
   draw();
-  el.append(root);
+  const unmount = mount(el, root);
   link.ping();
   root.addEventListener("pointerenter", link.ping);
   return () => {
     unwatch();
     clearTimeout(wait);
-    unbind();
+    [unbind, parts.close, parts.untool, hoverKeys.listen].forEach((act) => act(false));
     voice.close();
     link.close();
-    root.remove();
+    unmount();
   };
 }
 

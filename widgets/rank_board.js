@@ -6,9 +6,13 @@ import { resultList } from "./rank_board_list.js";
 import { bars, pairWith, ranked, versus } from "./rank_board_ranking.js";
 import { rivalChoice, searchBar } from "./rank_board_search.js";
 import { versusView } from "./rank_board_versus.js";
-import { barsText, COLUMNS, detailsText, movesText, tableRows } from "./rank_board_words.js";
-import { announcer, button, h, keyHelp, keys, tableView } from "./shared/dom.js";
+import { axisText, barsText, COLUMNS, csvRows, detailsText, movesText, tableRows } from "./rank_board_words.js";
+import { aboutVectors } from "./shared/about_vectors.js";
+import { announcer, button, h, keyHelp, keys, mount, tableView } from "./shared/dom.js";
+import { csv, exportMenu } from "./shared/export.js";
 import { connect, goneNote, watch } from "./shared/kernel.js";
+import { counted } from "./shared/text.js";
+import { tip } from "./shared/tip.js";
 
 const CAPTION = "The score is the sum of what each query token adds. board.to_pandas() has every part.";
 const SAID = ["state", "progress", "note", "problem", "title", "query", "total"]; // traits that stand in the head
@@ -26,43 +30,56 @@ function barKinds(put) {
   return { node, press };
 }
 
-/** The results and what explains them, and `results` that has them all. */
-function resultElements({ put, toggle, describe, open, compare, rows }) {
-  const chips = tokenChips({ toggle, point: (i) => (i < 0 ? describe() : describe(-1, i)) });
-  const scale = h("p", { class: "mll-quiet mll-figures" });
+/** The list and what explains it, and `results` that has them all. */
+function resultElements({ describe, open, compare, rows }) {
   const list = resultList({ describe, open, compare });
   const details = h("p", { class: "mll-rb-details mll-figures", dir: "auto" });
-  const panel = versusView({ onClose: () => put("pair", []) });
-  const table = tableView(COLUMNS, rows, { caption: CAPTION });
-  const shown = [chips.node, scale, list.node, list.more, details, panel.node, table.node];
-  const results = h("div", { class: "mll-live mll-rb-results" }, shown);
-  return { results, chips, scale, list, details, panel, table };
+  const table = tableView(() => COLUMNS, rows, { caption: CAPTION });
+  const scroll = h("div", { class: "mll-rb-scroll" }, list.node, list.more);
+  const results = h("div", { class: "mll-live mll-rb-results" }, scroll, details, table.node);
+  return { results, list, details, table };
+}
+
+/** The line above the search box: the title, and the signs that have more behind them. */
+function headElements(model, { files }) {
+  const title = h("p", { class: "mll-title" });
+  const note = aboutVectors();
+  const saving = exportMenu("results", files, () => model.get("query"));
+  const help = keyHelp(HELP);
+  const head = h("div", { class: "mll-rb-head" }, title, note.node, saving.node, help.button);
+  return { head, title, note, saving, help };
+}
+
+/** The query tokens, and how the bars below them are drawn. */
+function barElements({ put, request, toggle, describe }) {
+  const small = { class: "mll-button mll-rb-small" };
+  const chips = tokenChips({ toggle, point: (i) => (i < 0 ? describe() : describe(-1, i)) });
+  const kinds = barKinds(put);
+  const scale = h("span");
+  const about = tip(scale);
+  const allOn = button("All on", null, () => put("off", []), small);
+  const rankAll = button("Rank all documents", null, () => request("rank_all"), small);
+  const buttons = h("span", { class: "mll-rb-acts" }, rankAll, allOn);
+  const bar = h("div", { class: "mll-live mll-rb-tools" }, chips.node, kinds.node, about.node, buttons);
+  return { chips, kinds, scale, about, allOn, rankAll, tools: bar };
 }
 
 /** The elements of a board, and `root` that has them all. */
 function elements(model, acts) {
   const { put, request } = acts;
-  const below = resultElements(acts);
-  const small = { class: "mll-button mll-rb-small" };
+  const [top, tools, below] = [headElements(model, acts), barElements(acts), resultElements(acts)];
   const voice = announcer();
   const search = searchBar(model, { request, say: voice.say });
   const rivals = rivalChoice(model, request);
-  const title = h("p", { class: "mll-title" });
   const gone = goneNote(model);
-  const note = h("div", { class: "mll-note", hidden: true });
   const problem = h("div", { class: "mll-note", "data-kind": "bad", role: "alert", hidden: true });
   const moves = h("span", { class: "mll-quiet mll-figures" });
-  const kinds = barKinds(put);
-  const help = keyHelp(HELP);
-  const allOn = button("All on", null, () => put("off", []), small);
-  const rankAll = button("Rank all documents", null, () => request("rank_all"), small);
-  const head = h("div", { class: "mll-rb-head" }, title, kinds.node, help.button);
-  const buttons = h("span", { class: "mll-rb-acts" }, rivals.node, rankAll, allOn);
-  const status = h("p", { class: "mll-rb-status" }, search.status, moves, buttons);
-  const all = [head, gone, search.form, search.bar, problem, note, status, below.results, help.node, voice.node];
-  const root = h("section", { class: "mll mll-rb", "aria-label": "Search results" }, all);
-  const texts = { title, note, problem, moves };
-  return { ...below, ...texts, root, voice, search, rivals, gone, kinds, help, allOn, rankAll };
+  const status = h("p", { class: "mll-rb-status" }, search.status, moves, rivals.node);
+  const panel = versusView({ onClose: () => put("pair", []) });
+  const above = [top.head, gone, search.form, search.bar, problem, status, tools.tools];
+  const both = h("div", { class: "mll-rb-both" }, h("div", { class: "mll-rb-top" }, above), panel.node, below.results);
+  const root = h("section", { class: "mll mll-rb", "aria-label": "Search results" }, both, top.help.node, voice.node);
+  return { ...top, ...tools, ...below, root, voice, search, rivals, gone, problem, moves, panel };
 }
 
 function render({ model, el }) {
@@ -77,9 +94,10 @@ function render({ model, el }) {
     model.save_changes();
   }
   const rows = () => tableRows(facts());
-  const parts = elements(model, { put, request, toggle, describe, open, compare, rows });
+  const files = { CSV: () => csv(csvRows(facts())) };
+  const parts = elements(model, { put, request, toggle, describe, open, compare, rows, files });
   const { root, list, voice, panel, help } = parts;
-  el.append(root);
+  const unmount = mount(el, root);
   const line = connect(model, { onAlive: (alive) => setAlive(alive) });
   const failed = (error) => line.alive && complain(error.message);
 
@@ -103,18 +121,19 @@ function render({ model, el }) {
     root.dataset.state = get("state");
     parts.title.textContent = get("title");
     complain(get("problem"));
-    parts.note.textContent = get("note");
-    parts.note.hidden = !get("note");
+    parts.note.say(...get("note").split(" · "));
     parts.rivals.update(line.alive);
     parts.search.update(sizes(), line.alive);
   }
   function toggle(i) {
     const off = get("off");
     put("off", off.includes(i) ? off.filter((x) => x !== i) : [...off, i].sort((a, b) => a - b));
-    voice.say(`query token ${i + 1} ${get("off").includes(i) ? "off" : "on"}, ${now.moved} documents moved`);
+    voice.say(`query token ${i} ${get("off").includes(i) ? "off" : "on"}, ${counted(now.moved, "document")} moved`);
   }
+  /** Open a document: what it shows takes the place of a comparison. */
   function open(k) {
     put("selected", k);
+    if (get("pair").length) put("pair", []);
     request("open", { row: k });
   }
   function compare(side, k) {
@@ -129,10 +148,11 @@ function render({ model, el }) {
     parts.kinds.press(kind);
     parts.chips.mark(off);
     parts.allOn.disabled = !off.length;
-    parts.rankAll.hidden = board.rows >= get("total");
-    parts.rankAll.disabled = !off.length || !line.alive;
+    parts.rankAll.hidden = board.rows >= get("total") || !off.length;
+    parts.rankAll.disabled = !line.alive;
     parts.moves.textContent = movesText(now, off, get("baseline"), sizes());
-    parts.scale.textContent = board.rows ? barsText(kind, axis) : "";
+    parts.scale.textContent = board.rows ? axisText(kind, axis) : "";
+    parts.about.say(board.rows ? barsText(kind, axis) : "");
     list.draw(facts());
     describe();
     showPair();
@@ -145,9 +165,9 @@ function render({ model, el }) {
     list.update(facts());
     const [a, b] = get("pair");
     if (!board || a === undefined || a >= board.rows || b >= board.rows) return panel.hide();
-    const [{ names, labels, matched }, key] = [board, `${a} ${b}`];
+    const [{ names, labels, special, matched }, key] = [board, `${a} ${b}`];
     const fill = (found) =>
-      panel.fill(versus(board, a, b, get("off")), { a: names[a], b: names[b], labels, matched: found });
+      panel.fill(versus(board, a, b, get("off")), { a: names[a], b: names[b], labels, special, matched: found });
     fill(matched.get(key) ?? { a: [], b: [] });
     if (matched.has(key)) return;
     const epoch = get("epoch");
@@ -157,21 +177,24 @@ function render({ model, el }) {
       if (get("pair").join(" ") === key) fill(found);
     }, failed);
   }
+  function showResults(there) {
+    for (const node of [parts.results, parts.tools, parts.saving.node]) node.hidden = !there;
+  }
   function restart() {
     showState();
     if (!get("n_query") || !get("epoch")) {
       board = null;
-      parts.results.hidden = true;
+      showResults(false);
+      panel.hide();
       parts.moves.textContent = "";
-      parts.rankAll.hidden = parts.allOn.disabled = true;
       return;
     }
     fetchBoard(line, model).then((fetched) => {
       if (!fetched) return;
       [board, token] = [fetched, -1];
-      parts.results.hidden = false;
+      showResults(true);
       list.restart(board);
-      parts.chips.show(board.labels);
+      parts.chips.show(board.labels, board.special);
       showState();
       refresh();
     }, failed);
@@ -196,14 +219,8 @@ function render({ model, el }) {
   root.addEventListener("pointerenter", line.ping);
   restart();
   line.ping();
-  return () => {
-    unwatch();
-    undoKeys();
-    parts.chips.close();
-    voice.close();
-    line.close();
-    root.remove();
-  };
+  const undo = [unwatch, undoKeys, parts.chips.close, voice.close, line.close, unmount];
+  return () => undo.forEach((act) => act());
 }
 
 export default { render };

@@ -19,6 +19,7 @@ function boardOf({ rows, buffers }) {
     rows,
     cols: pieces.length,
     before: before.length ? before : null,
+    special: splitPieces(buffers[8], buffers[9]).map(decode), // what a query token is that stands for no text
     labels: unitLabels(pieces, [...pieces.keys(), pieces.length]),
     names: texts(2),
     snippets: texts(4),
@@ -26,9 +27,13 @@ function boardOf({ rows, buffers }) {
   };
 }
 
-/** Fetch what each query token matched in two documents. */
+/** Fetch what each query token matched in two documents: its text, and what it is if it is special. */
 export async function fetchMatches(line, a, b) {
   const { buffers } = await line.ask("matches", { a, b });
-  const labels = (k) => splitPieces(buffers[k], buffers[k + 1]).map((piece) => unitLabels([piece], [0, 1])[0]);
-  return { a: labels(0), b: labels(2) };
+  const tokens = (k) => {
+    const special = splitPieces(buffers[k + 2], buffers[k + 3]);
+    const token = (piece, i) => [unitLabels([piece], [0, 1])[0], new TextDecoder().decode(special[i])];
+    return splitPieces(buffers[k], buffers[k + 1]).map(token);
+  };
+  return { a: tokens(0), b: tokens(4) };
 }

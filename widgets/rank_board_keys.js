@@ -1,10 +1,10 @@
 /** The keys of a board: what a person is told of them, and what they do. */
 
 export const HELP = [
-  ["↑ ↓", "another document"],
+  ["↑ ↓", "another document; it opens when no two are compared"],
   ["Home End", "first, last document"],
   ["← →", "what each query token adds"],
-  ["Enter", "open it in the grid"],
+  ["Enter", "open it"],
   ["a b", "compare: this one as A, as B"],
   ["Space", "the query token at hand off or on"],
   ["d", "whole bars or what differs"],
@@ -12,14 +12,22 @@ export const HELP = [
   ["?", "these keys"],
 ];
 
+const SOON = 150; // milliseconds that a document has the focus before it opens
+
 export function bindings(list, help, { open, compare, part, put, get, tokenAtHand }) {
+  let waiting = 0;
+  const move = (to) => () => {
+    if (list.go(to()) === false) return false;
+    clearTimeout(waiting);
+    if (!get("pair").length) waiting = setTimeout(() => get("selected") !== list.focus() && open(list.focus()), SOON);
+  };
   const here = (act) => () => (list.focus() < 0 ? false : act(list.focus()));
   const closePair = () => (get("pair").length ? put("pair", []) : false);
   return {
-    ArrowDown: () => list.go(list.place() + 1),
-    ArrowUp: () => list.go(list.place() - 1),
-    Home: () => list.go(0),
-    End: () => list.go(Infinity),
+    ArrowDown: move(() => list.place() + 1),
+    ArrowUp: move(() => list.place() - 1),
+    Home: move(() => 0),
+    End: move(() => Infinity),
     ArrowLeft: () => part(-1),
     ArrowRight: () => part(1),
     Enter: here(open),

@@ -17,6 +17,10 @@ export function ranking(scores) {
   return { order, rank };
 }
 
+const ENDINGS = ["th", "st", "nd", "rd"];
+/** "1st", "2nd", "11th": a rank from 1. */
+export const ordinal = (rank) => `${rank}${(rank % 100 > 10 && rank % 100 < 14 ? "" : ENDINGS[rank % 10]) || "th"}`;
+
 /** "▲2" for two places up, "▼1", "=", or "new" for what had no rank before (0). */
 export function moveMark(before, now) {
   if (!before) return "new";

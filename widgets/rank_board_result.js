@@ -1,5 +1,5 @@
 /** One document of a result as a row: rank, move, name, a bar of parts, score, A and B. */
-import { printed } from "./rank_board_ranking.js";
+import { ordinal, printed } from "./rank_board_ranking.js";
 import { h } from "./shared/dom.js";
 import { HUES } from "./shared/hues.js";
 import { shown } from "./shared/text.js";
@@ -30,7 +30,7 @@ function layParts(track, parts, segments, { start, low, high }) {
 function barParts(board, k, act) {
   const part = (_, i) => {
     const on = { pointerenter: () => act.point(k, i), pointerleave: () => act.point(-1, -1) };
-    return h("span", { "data-hue": i % HUES, on }, String(i + 1));
+    return h("span", { "data-hue": i % HUES, on }, String(i));
   };
   return board.labels.map(part);
 }
@@ -62,13 +62,13 @@ export function resultRow(board, k, act) {
   function update({ now, axis, off, pair, selected }) {
     const { total } = printed(board, k, off);
     const moved = now.move[k];
-    [rank.textContent, move.textContent, score.textContent] = [now.rank[k], moved, shown(total)];
+    [rank.textContent, move.textContent, score.textContent] = [ordinal(now.rank[k]), moved, shown(total)];
     move.dataset.way = WAYS[moved[0]] ?? "same";
     layParts(track, parts, axis.segments(k), axis);
     sides.forEach((side, at) => side.setAttribute("aria-pressed", String(pair[at] === k)));
     node.setAttribute("aria-current", String(selected === k));
     const said = moved ? `, ${moveWords(moved)}` : "";
-    node.setAttribute("aria-label", `rank ${now.rank[k]}${said}: ${board.names[k]}, score ${shown(total)}`);
+    node.setAttribute("aria-label", `${ordinal(now.rank[k])}${said}: ${board.names[k]}, score ${shown(total)}`);
   }
   return { node, update };
 }

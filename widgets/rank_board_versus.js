@@ -1,7 +1,8 @@
 /** Two documents side by side: what each query token adds to either, and the difference as a bar. */
 import { h } from "./shared/dom.js";
 import { badge } from "./shared/hues.js";
-import { shown } from "./shared/text.js";
+import { tokenName } from "./shared/special.js";
+import { counted, shown } from "./shared/text.js";
 
 /** "A is 0.312 ahead of B: +0.551 from 6 query tokens, −0.239 from 4" */
 export function verdict({ rows, by }) {
@@ -9,7 +10,7 @@ export function verdict({ rows, by }) {
   const side = (test) => rows.filter(({ by: x }) => test(x));
   const sum = (some) => some.reduce((total, { by: x }) => total + x, 0);
   const [plus, minus] = [side((x) => x > 0), side((x) => x < 0)];
-  const tokens = (some) => `${some.length} query token${some.length === 1 ? "" : "s"}`;
+  const tokens = (some) => counted(some.length, "query token");
   const parts = [
     plus.length ? `+${shown(sum(plus))} from ${tokens(plus)}` : "",
     minus.length ? `${shown(sum(minus))} from ${tokens(minus)}` : "",
@@ -33,7 +34,7 @@ const closeButton = (click) =>
     "✕",
   );
 
-/** The panel. `fill` takes what `versus` gives, names, labels of query tokens, and what each matched. */
+/** The panel. `fill` takes what `versus` gives, names, query tokens, and what each of them matched. */
 export function versusView({ onClose = () => {} } = {}) {
   const head = h("p", { class: "mll-versus-head" });
   const names = h("div", { class: "mll-versus-names" });
@@ -41,19 +42,21 @@ export function versusView({ onClose = () => {} } = {}) {
   const body = h("tbody");
   const node = h(
     "section",
-    { class: "mll-versus", "aria-label": "Two documents side by side", hidden: true },
+    { class: "mll-versus mll-live", "aria-label": "What differs between two documents", hidden: true },
     closeButton(onClose),
     head,
     names,
     h("div", { class: "mll-versus-scroll" }, h("table", {}, h("thead", {}, h("tr", {}, heads)), body)),
   );
-  const row = ({ i, a, b, by }, most, label, [inA, inB]) => {
+  const piece = ([text, says] = ["", ""]) =>
+    h("td", { class: "mll-versus-piece", dir: "auto", title: says || text }, tokenName(text, says));
+  const row = ({ i, a, b, by }, most, name, [inA, inB]) => {
     const wide = most ? (Math.abs(by) / most) * 50 : 0;
     return h(
       "tr",
       {},
-      h("th", { scope: "row" }, badge(i), h("span", { dir: "auto" }, label)),
-      h("td", { class: "mll-versus-piece", dir: "auto", title: inA }, inA),
+      h("th", { scope: "row" }, badge(i), h("span", { dir: "auto" }, name)),
+      piece(inA),
       h("td", {}, shown(a)),
       h(
         "td",
@@ -62,12 +65,12 @@ export function versusView({ onClose = () => {} } = {}) {
         h("span", {}, `${by > 0 ? "+" : ""}${shown(by)}`),
       ),
       h("td", {}, shown(b)),
-      h("td", { class: "mll-versus-piece", dir: "auto", title: inB }, inB),
+      piece(inB),
     );
   };
   return {
     node,
-    fill(result, { a, b, labels, matched }) {
+    fill(result, { a, b, labels, special, matched }) {
       node.hidden = false;
       head.textContent = verdict(result);
       names.replaceChildren(
@@ -76,7 +79,7 @@ export function versusView({ onClose = () => {} } = {}) {
       );
       body.replaceChildren(
         ...result.rows.map((one) =>
-          row(one, result.most, labels[one.i], [matched.a[one.i] ?? "", matched.b[one.i] ?? ""]),
+          row(one, result.most, tokenName(labels[one.i], special[one.i]), [matched.a[one.i], matched.b[one.i]]),
         ),
         h(
           "tr",

@@ -1,29 +1,54 @@
-/** The runs so far as a table: Enter shows a run, Space ticks it to be compared. */
-import { h, keys } from "./shared/dom.js";
-import { count, number, readable } from "./shared/text.js";
+/** The runs so far as a table: Enter shows a run, Space ticks it to be compared, r brings its settings back. */
+import { h, icon, keys } from "./shared/dom.js";
+import { figure } from "./shared/export.js";
+import { count, number, readable, visible } from "./shared/text.js";
 
-const HEADS = ["", "run", "stages with effect", "seed", "tokens", "tokens/s", "mean logprob", "ended", "text"];
-const CHAIN = 1; // cells that may be too long, and say all of it as a title
-const TEXT = 7;
+/** The columns: what they are called, what they say of a run, and whether it may be long. */
+const CELLS = [
+  ["run", (run) => run.number],
+  ["branch of", (run) => branchText(run.branch), true],
+  ["prompt", (run) => readable(run.prompt), true],
+  ["stages with effect", (run) => run.chain, true],
+  ["seed", (run) => run.seed ?? "n/a"],
+  ["tokens", (run) => count(run.tokens)],
+  ["tokens/s", (run) => number(run.speed)],
+  ["mean logprob", (run) => (run.logprob === null ? "n/a" : run.logprob.toFixed(2).replace("-", "−"))],
+  ["ended", (run) => run.ended, true],
+  ["text", (run) => readable(run.text), true],
+];
 
-function cellsOf(run) {
-  const logprob = run.logprob === null ? "n/a" : run.logprob.toFixed(2).replace("-", "−");
-  const [tokens, speed] = [count(run.tokens), number(run.speed)];
-  return [run.number, run.chain, run.seed ?? "n/a", tokens, speed, logprob, run.finish, readable(run.text)];
+const seen = (text) => visible(text).map((part) => part.text); // also its blanks
+
+/** "run 2 at step 3: ·a"; "run 2, on" for what goes on from its end; "" for a run that is no branch. */
+export function branchText(branch) {
+  if (!branch) return "";
+  const run = branch.number === null ? "a run before" : `run ${branch.number}`;
+  return branch.token ? `${run} at step ${branch.step}: ${seen(branch.token).join("")}` : `${run}, on`;
 }
 
+const FILE = ["number", "branch", "prompt", "chain", "seed", "tokens", "speed", "logprob", "finish", "text"];
+export const COLUMNS = CELLS.map(([name]) => name);
+/** The runs as rows of a file, the oldest first. */
+export const csvRows = (history) =>
+  history.map((run) => {
+    const figures = { branch: branchText(run.branch), speed: figure(run.speed), logprob: figure(run.logprob) };
+    return FILE.map((name) => figures[name] ?? run[name]);
+  });
+
 function elements() {
-  const head = (text, i) => h("th", { scope: "col" }, i ? text : h("span", { class: "mll-spoken" }, "compare"));
+  const head = (text) => h("th", { scope: "col", "data-cell": text }, text);
+  const spoken = (text) => h("th", { scope: "col" }, h("span", { class: "mll-spoken" }, text));
+  const heads = [spoken("compare"), spoken("restore"), COLUMNS.map(head)];
   const body = h("tbody");
   const table = { role: "grid", "aria-label": "Runs so far" };
   const none = h("p", { class: "mll-quiet mll-rp-none" }, "No runs yet. Each gets a line here.");
-  const grid = h("table", table, h("thead", {}, h("tr", {}, HEADS.map(head))), body);
-  return { node: h("div", { class: "mll-rp-scroll mll-live" }, grid, none), body, none };
+  const grid = h("table", table, h("thead", {}, h("tr", {}, heads)), body);
+  return { node: h("div", { class: "mll-rp-scroll mll-live" }, grid, none), grid, body, none };
 }
 
-/** `select(number)` a run, `choose(number)` it for a comparison. */
-export function historyView({ select, choose }) {
-  const { node, body, none } = elements();
+/** `select(number)` a run, `choose(number)` it for a comparison, `restore(number)` its settings. */
+export function historyView({ select, restore, choose }) {
+  const { node, grid, body, none } = elements();
   let at = 0; // the run with the tab stop
   const rows = () => [...body.children];
   const go = (by) => (event) => {
@@ -32,7 +57,13 @@ export function historyView({ select, choose }) {
     rows()[i + by]?.focus();
   };
   const onRun = (act) => (event) => (event.target.dataset?.run ? act(Number(event.target.dataset.run)) : false);
-  const unbind = keys(node, { ArrowUp: go(-1), ArrowDown: go(1), Enter: onRun(select), " ": onRun(choose) });
+  const unbind = keys(node, {
+    ArrowUp: go(-1),
+    ArrowDown: go(1),
+    Enter: onRun(select),
+    r: onRun(restore),
+    " ": onRun(choose),
+  });
 
   function tickBox(run, ticks) {
     const on = { change: () => choose(run.number), click: (event) => event.stopPropagation() };
@@ -41,14 +72,26 @@ export function historyView({ select, choose }) {
     return box;
   }
   function row(run, shown, ticks) {
-    const cell = (text, i) => {
-      const long = i === CHAIN || i === TEXT;
-      return h("td", { title: long ? String(text) : null, dir: i === TEXT ? "auto" : null }, String(text));
+    const cell = ([name, say, isLong]) => {
+      const text = String(say(run));
+      const dir = name === "text" || name === "prompt" ? "auto" : null;
+      const shown = isLong ? h("div", { class: "mll-rp-long" }, text) : text;
+      return h("td", { "data-cell": name, title: isLong && text ? text : null, dir }, shown);
     };
     const on = { click: () => select(run.number), focus: () => (at = run.number) };
     const chosen = String(run.number === shown);
     const attributes = { tabindex: -1, "data-run": run.number, "aria-selected": chosen, on };
-    return h("tr", attributes, h("td", {}, tickBox(run, ticks)), cellsOf(run).map(cell));
+    const brings = `Settings of run ${run.number} again: chain, seed, prompt, max tokens and stop strings (r)`;
+    const back = icon("↺", brings, () => restore(run.number), { tabindex: -1 });
+    return h("tr", attributes, h("td", {}, tickBox(run, ticks)), h("td", {}, back), CELLS.map(cell));
+  }
+  /** The row of a run comes into view and has the tab stop; the newest if it has none. */
+  function goTo(number) {
+    at = number;
+    const row = rows().find((tr) => Number(tr.dataset.run) === number) ?? body.firstElementChild;
+    for (const tr of rows()) tr.tabIndex = tr === row ? 0 : -1;
+    node.scrollTop = row === body.firstElementChild ? 0 : row.offsetTop - node.clientHeight / 2;
+    row?.focus({ preventScroll: true });
   }
   function draw(history, shown, ticks) {
     const focused = node.contains(node.ownerDocument.activeElement) ? at : 0;
@@ -56,7 +99,8 @@ export function historyView({ select, choose }) {
     const stop = rows().find((tr) => Number(tr.dataset.run) === at) ?? rows()[0];
     if (stop) stop.tabIndex = 0;
     if (focused) stop?.focus({ preventScroll: true });
+    grid.toggleAttribute("data-branches", history.some((run) => run.branch));
     none.hidden = history.length > 0;
   }
-  return { node, unbind, draw };
+  return { node, unbind, draw, goTo };
 }

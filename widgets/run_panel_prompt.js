@@ -1,40 +1,24 @@
-/** The prompt as a text area: the hand leads, the kernel follows a quarter of a second later. */
+/** The prompt as a text area. */
 import { h } from "./shared/dom.js";
-import { fieldState } from "./shared/field.js";
+import { typedSetting } from "./run_panel_typed.js";
 
 /** `attempt(op, args)` asks the kernel; its promise is of nothing where the kernel refused. */
 export function promptField({ model, attempt }) {
-  const state = fieldState(model.get("prompt"));
-  let timer = null;
-  let seq = 0; // of the last request
+  const get = () => model.get("prompt");
+  const setting = typedSetting({ name: "prompt", held: get(), value: () => node.value, attempt, draw });
   const node = h("textarea", {
     class: "mll-field mll-rp-prompt",
-    rows: 3,
+    rows: 2,
     maxlength: 100000,
     spellcheck: "false",
     dir: "auto",
     "aria-label": "Prompt",
-    placeholder: "A prompt for the model to go on from",
-    on: { input: typed, change: save },
+    placeholder: "A prompt for the model to go on from · Ctrl+Enter runs it",
+    on: { input: setting.typed, change: setting.save },
   });
-  node.value = model.get("prompt");
-  function typed() {
-    state.moved();
-    clearTimeout(timer);
-    timer = setTimeout(save, 250);
-  }
-  function send(op, args) {
-    clearTimeout(timer);
-    const mine = ++seq;
-    state.sent(mine);
-    return attempt(op, args).then((reply) => state.answered(mine, Boolean(reply)) && draw());
-  }
-  function save() {
-    return send("set", { name: "prompt", value: node.value });
-  }
+  node.value = get();
   function draw() {
-    const now = model.get("prompt");
-    if (state.shows(now) && node.value !== now) node.value = now;
+    if (setting.shows(get()) && node.value !== get()) node.value = get();
   }
-  return { node, draw, run: () => send("run", { prompt: node.value }), close: () => clearTimeout(timer) };
+  return { node, draw, run: setting.run, close: setting.close };
 }

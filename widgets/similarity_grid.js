@@ -1,5 +1,7 @@
 /** One query against one document: similarities, best matches in the text, what each query token adds. */
-import { announcer, button, h, icon, keyHelp, keys, tableView } from "./shared/dom.js";
+import { aboutVectors } from "./shared/about_vectors.js";
+import { announcer, button, h, icon, keyHelp, keys, mount, tableView } from "./shared/dom.js";
+import { csv, exportMenu } from "./shared/export.js";
 import { connect, goneNote, watch } from "./shared/kernel.js";
 import { levels } from "./shared/matrix.js";
 import { shown } from "./shared/text.js";
@@ -10,14 +12,17 @@ import { legend } from "./similarity_grid_legend.js";
 import {
   cellText,
   contributions,
+  csvRows,
   marksOf,
   matchView,
   nothingText,
   rowState,
+  scaleWords,
   scoreText,
   switched,
 } from "./similarity_grid_match.js";
 import { rowName } from "./similarity_grid_name.js";
+import { png } from "./similarity_grid_picture.js";
 import { documentText } from "./similarity_grid_text.js";
 
 const LABEL = "Similarity of query tokens (rows) and document tokens (columns)";
@@ -36,7 +41,7 @@ function choice(label, trait, values, captions, put) {
   return { node, trait, press };
 }
 
-function elements(model, { put, zoom, heat, text, rows }) {
+function elements(model, { put, zoom, heat, text, rows, files }) {
   const title = h("p", { class: "mll-title" });
   const choices = [
     choice("Show", "unit", ["pieces", "words"], ["Pieces", "Words"], put),
@@ -45,26 +50,28 @@ function elements(model, { put, zoom, heat, text, rows }) {
   const smaller = icon("−", "Smaller cells (−)", () => zoom(-1));
   const larger = icon("+", "Larger cells (+)", () => zoom(1));
   const help = keyHelp(HELP);
+  const saving = exportMenu("matrix", files, () => model.get("title") || "similarity");
   const score = h("b", { class: "mll-sg-score" });
-  const says = h("span", { class: "mll-quiet" });
+  const says = h("span", { class: "mll-quiet mll-sg-says" });
   const allOn = button("All on", null, () => put("off", []), { class: "mll-button mll-sg-all" });
   const gone = goneNote(model);
-  const note = h("div", { class: "mll-note", hidden: true });
+  const note = aboutVectors();
   const problem = h("div", { class: "mll-note", "data-kind": "bad", role: "alert", hidden: true });
   const empty = h("p", { class: "mll-note" });
   const key = legend();
   const details = h("p", { class: "mll-sg-details mll-figures", dir: "auto" });
-  const table = tableView(COLUMNS, rows, { caption: CAPTION });
+  const table = tableView(() => COLUMNS, rows, { caption: CAPTION });
   const voice = announcer();
-  const body = h("div", { class: "mll-live mll-sg-body" }, key.node, heat.node, details, text.node, table.node);
+  const body = h("div", { class: "mll-live mll-sg-body" }, heat.node, details, text.node, table.node);
   const zooms = h("span", { class: "mll-sg-zoom" }, smaller, larger);
   const tabs = choices.map((one) => one.node);
-  const head = h("div", { class: "mll-sg-head" }, title, tabs, zooms, help.button);
+  const head = h("div", { class: "mll-sg-head" }, title, note.node, saving.node, help.button);
   const sum = h("p", { class: "mll-sg-sum mll-figures" }, score, says, allOn);
-  const all = [head, gone, problem, note, sum, empty, body, help.node, voice.node];
+  const tools = h("div", { class: "mll-sg-tools" }, tabs, key.node, zooms);
+  const all = [head, gone, problem, sum, tools, empty, body, help.node, voice.node];
   const root = h("section", { class: "mll mll-sg", "aria-label": "Similarity of a query and a document" }, all);
   const texts = { title, score, says, note, problem, empty, details };
-  return { root, body, gone, choices, smaller, larger, help, allOn, key, table, voice, ...texts };
+  return { root, body, gone, choices, smaller, larger, help, saving, allOn, key, table, voice, ...texts };
 }
 
 function render({ model, el }) {
@@ -81,16 +88,17 @@ function render({ model, el }) {
   }
   const row = (i) => (names[i] ??= named(i)).node;
   const column = (j) => view.colLabels[j];
+  const label = (i) => `${i} ${view.rowLabels[i]}`;
   const cell = (i, j) => cellText(view, [i, j], settings());
-  const heat = heatView({ label: LABEL, names: { row, column, cell }, onPoint: describe, onZoom: showZoom });
+  const heat = heatView({ label: LABEL, names: { row, label, column, cell }, onPoint: describe, onZoom: showZoom });
   const cellIn = (j) => [marksOf(view, get("off"))[j][0] ?? heat.cursor()?.[0] ?? 0, j];
   const text = documentText({
     point: (j) => heat.point(j < 0 ? null : cellIn(j)),
     go: (j) => heat.go(cellIn(j)),
   });
-  const parts = elements(model, { put, zoom: heat.zoom, heat, text, rows: tableRows });
+  const parts = elements(model, { put, zoom: heat.zoom, heat, text, rows: tableRows, files: files() });
   const { root, voice } = parts;
-  el.append(root);
+  const unmount = mount(el, root);
   const line = connect(model, { onAlive: (alive) => setAlive(alive) });
   function setAlive(alive) {
     root.toggleAttribute("data-gone", !alive);
@@ -111,7 +119,7 @@ function render({ model, el }) {
     if (!view?.rows) return;
     put("off", switched(view, i, get("off")));
     const state = rowState(view, i, get("off")) === "off" ? "off" : "on";
-    voice.say(`query token ${i + 1} ${state}, score ${shown(adds.total)}`);
+    voice.say(`query token ${i} ${state}, score ${shown(adds.total)}`);
   }
   /** What changes when a query token is switched: sums, marks, figures. The matrix stays. */
   function refresh() {
@@ -119,7 +127,7 @@ function render({ model, el }) {
     const off = get("off");
     adds = contributions(view, off);
     parts.score.textContent = `score ${shown(adds.total)}`;
-    parts.says.textContent = scoreText(adds, off);
+    parts.says.textContent = parts.says.title = scoreText(adds, off);
     parts.allOn.disabled = !off.length;
     for (const name of names) name?.update(adds, off);
     text.mark(marksOf(view, off));
@@ -161,18 +169,24 @@ function render({ model, el }) {
   }
   function tableRows() {
     const rows = view.rowLabels.map((label, i) => [
-      i + 1,
+      i,
       label,
       adds.row[i] === null ? "off" : shown(adds.row[i]),
       view.colLabels[view.best[i]] ?? "none",
-      view.best[i] + 1,
+      view.best[i] < 0 ? "" : view.best[i],
     ]);
     return [...rows, ["", "score", shown(adds.total), "", ""]];
   }
+  function files() {
+    const says = () => [
+      [get("title"), `score ${shown(adds.total)}`].filter(Boolean).join(" · "),
+      ["Query tokens by document tokens", ...scaleWords(get("scale"), ...pair.scale)].join(" · "),
+    ];
+    return { CSV: () => csv(csvRows(view)), PNG: () => png(heat.picture(says())) };
+  }
   function showTexts() {
     parts.title.textContent = get("title");
-    parts.note.textContent = get("note");
-    parts.note.hidden = !get("note");
+    parts.note.say(...get("note").split(" · "));
   }
   async function restart() {
     [pair, view] = [null, null];
@@ -204,14 +218,8 @@ function render({ model, el }) {
   showScale();
   restart();
   line.ping();
-  return () => {
-    unwatch();
-    undoKeys();
-    heat.close();
-    voice.close();
-    line.close();
-    root.remove();
-  };
+  const closed = [heat, voice, line].map(({ close }) => close);
+  return () => [unwatch, undoKeys, ...closed, unmount].forEach((act) => act());
 }
 
 export default { render };

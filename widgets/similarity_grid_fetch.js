@@ -24,8 +24,9 @@ function textsOf(buffers) {
     document: pieces(2),
     shown: strings(2),
     gaps: strings(4),
-    queryWords: typed(buffers[6], Int32Array),
-    documentWords: typed(buffers[7], Int32Array),
-    outside: typed(buffers[8], Uint8Array),
+    querySpecial: strings(6), // what a token is that stands for no text
+    documentSpecial: strings(8),
+    queryWords: typed(buffers[10], Int32Array),
+    documentWords: typed(buffers[11], Int32Array),
   };
 }

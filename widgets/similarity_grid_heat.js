@@ -5,20 +5,21 @@
  */
 import { h } from "./shared/dom.js";
 import { paintCells, paintColumnNames, readPalette } from "./similarity_grid_paint.js";
+import { pictureOf } from "./similarity_grid_picture.js";
 import { onTheme } from "./similarity_grid_pixels.js";
 
 const TALL = 22; // pixels of a row at most; from READABLE on its name stands beside it
 const WIDE = 26;
-const READABLE = 16;
-const WINDOW = 352; // pixels of the window's height at most
+const READABLE = 13;
+const BORDER = 14; // pixels around the cells, with a scroll bar below them
 const STEP = 1.6;
 const PATIENCE = 40; // times that a picture out of sight is tried again
 let made = 0;
 
-/** Pixels of a cell: the whole matrix in sight at zoom 0, then larger step by step. */
-export function cellSize({ rows, cols }, width, zoom) {
+/** Pixels of a cell: the whole matrix in a window of some pixels at zoom 0, then larger step by step. */
+export function cellSize({ rows, cols }, { width, height }, zoom) {
   const scale = STEP ** zoom;
-  const fit = { w: Math.min(WIDE, width / Math.max(1, cols)), h: Math.min(TALL, WINDOW / Math.max(1, rows)) };
+  const fit = { w: Math.min(WIDE, width / Math.max(1, cols)), h: Math.min(TALL, height / Math.max(1, rows)) };
   return {
     w: Math.min(WIDE, fit.w * scale),
     h: Math.min(TALL, fit.h * scale),
@@ -47,7 +48,7 @@ function scrolledTo(at, size, from, window) {
   return (at + 1) * size > from + window ? (at + 1) * size - window : from;
 }
 
-/** `names.row(i)` is a node, `names.column(j)` a string, `names.cell(i, j)` what is said of a cell. */
+/** `names.row(i)` is a node; `label(i)`, `column(j)` and what is said of a `cell(i, j)` are strings. */
 export function heatView({ label, names, onPoint = () => {}, onZoom = () => {} }) {
   const parts = elements(label);
   const { node, scroll } = parts;
@@ -62,16 +63,27 @@ export function heatView({ label, names, onPoint = () => {}, onZoom = () => {} }
     const width = node.clientWidth;
     if (!width) return;
     const { rows, cols } = map.matrix;
-    size = cellSize(map.matrix, width - 2, zoom);
+    const height = parseFloat(getComputedStyle(scroll).maxHeight) - BORDER;
+    size = cellSize(map.matrix, { width: width - 2, height }, zoom);
     const beside = size.h < READABLE ? 0 : width > 640 ? 208 : 160;
-    if (beside) size = cellSize(map.matrix, width - beside - 2, zoom);
+    if (beside) size = cellSize(map.matrix, { width: width - beside - 2, height }, zoom);
     node.style.gridTemplateColumns = `${beside}px minmax(0, 1fr)`;
     const { style } = parts.area;
     [style.width, style.height] = [`${cols * size.w}px`, `${rows * size.h}px`];
-    const border = cols * size.w > width - beside ? 14 : 2; // with the scroll bar, if there is one
-    scroll.style.height = `${Math.min(WINDOW, rows * size.h) + border}px`;
+    const [isWide, isHigh] = [cols * size.w > width - beside, rows * size.h > height];
+    scroll.style.height = `${Math.min(height, rows * size.h) + (isWide ? BORDER : 2)}px`;
+    scroll.style.overflow = isWide || isHigh ? "" : "hidden"; // two bars of a larger page would need each other
     onZoom({ zoom, most: size.most, readable: beside > 0, cells: Math.max(1 / size.w, 1 / size.h) });
     redraw();
+  }
+  /** What is in sight on a canvas of its own, below some lines that say what it shows. */
+  function picture(says) {
+    const [first, most] = [Math.floor(scroll.scrollTop / size.h), Math.ceil(scroll.clientHeight / size.h) + 1];
+    const rows = size.h < READABLE ? 0 : Math.min(most, map.matrix.rows - first);
+    const shownRows = Array.from({ length: rows }, (_, k) => names.label(first + k));
+    const top = first * size.h - scroll.scrollTop;
+    const { above, canvas: cells } = parts;
+    return pictureOf({ above, cells }, { says, names: shownRows, top, high: size.h }, readPalette(node));
   }
   const here = () => map.hover ?? map.cursor;
   const tell = () => onPoint(here());
@@ -123,13 +135,18 @@ export function heatView({ label, names, onPoint = () => {}, onZoom = () => {} }
   scroll.addEventListener("focus", () => {
     if (scroll.matches(":focus-visible")) go(map.cursor ?? [0, Math.max(0, map.best[0] ?? 0)]);
   });
-  const resized = new ResizeObserver(layOut);
+  const resized = new ResizeObserver(() => {
+    if (!around) resized.observe((around = node.parentElement)); // its height says how much room there is
+    layOut();
+  });
+  let around = null;
   resized.observe(node);
   const close = () => {
     resized.disconnect();
     cancel();
   };
-  return { node, focusable: scroll, here, cursor: () => map.cursor, show, mark, zoom: zoomBy, point, go, close };
+  const cursor = () => map.cursor;
+  return { node, focusable: scroll, here, cursor, show, mark, zoom: zoomBy, point, go, picture, close };
 }
 
 /** The cell under the pointer, or null. */

@@ -38,7 +38,6 @@ export function bindings(heat, { toggle, best, put, get, help }) {
     "-": () => heat.zoom(-1),
     "−": () => heat.zoom(-1),
     0: () => heat.zoom(0),
-    "?": help.toggle,
-    Escape: () => (help.open ? help.hide() : false),
+    ...help.keys,
   };
 }

@@ -3,7 +3,7 @@
  * Pure: numbers and texts in, numbers and sentences out.
  */
 import { addsUp, byWords, groupStarts, rowMaxima, sumOf } from "./shared/matrix.js";
-import { number, shown } from "./shared/text.js";
+import { counted, number, shown } from "./shared/text.js";
 import { unitLabels } from "./shared/units.js";
 
 const range = (from, to) => Array.from({ length: to - from }, (_, k) => from + k);
@@ -24,6 +24,7 @@ export function matchView(pair, unit) {
     colStarts,
     best: rowMaxima(matrix.values, matrix.rows, matrix.cols).column,
     rowLabels: unitLabels(pair.query, rowStarts),
+    rowSpecial: rowStarts.map((start) => pair.querySpecial?.[start]),
     colLabels: unitLabels(pair.document, colStarts),
     own,
   };
@@ -73,15 +74,15 @@ export function marksOf(view, off) {
 
 /** "1 2 3 +4": numbers of rows, the first ones. */
 export const markText = (rows, most = 3) =>
-  [...rows.slice(0, most).map((i) => i + 1), ...(rows.length > most ? [`+${rows.length - most}`] : [])].join(" ");
+  [...rows.slice(0, most), ...(rows.length > most ? [`+${rows.length - most}`] : [])].join(" ");
 
 /** A cell in a sentence. */
 export function cellText(view, [i, j], { scale, off }) {
   const at = (column) => view.values[i * view.cols + column];
   const best = view.best[i];
   const pieces = view.rowStarts[i + 1] - view.rowStarts[i];
-  const name = (column) => `${column + 1} “${view.colLabels[column]}”`;
-  const parts = [`query ${i + 1} “${view.rowLabels[i]}”`, `document ${name(j)}`, `similarity ${shown(at(j))}`];
+  const name = (column) => `${column} “${view.colLabels[column]}”`;
+  const parts = [`query ${i} “${view.rowLabels[i]}”`, `document ${name(j)}`, `similarity ${shown(at(j))}`];
   if (pieces > 1) parts.push(`mean of ${pieces} pieces`);
   parts.push(j === best ? "the best of its row" : `best of its row: ${name(best)} with ${shown(at(best))}`);
   if (scale === "by query") {
@@ -95,7 +96,7 @@ export function cellText(view, [i, j], { scale, off }) {
 
 /** "score 7.314 · the best matches of 9 query tokens added up · 0.813 a token · 2 off" */
 export function scoreText({ total, n }, off) {
-  const parts = [`the best matches of ${n} query ${n === 1 ? "token" : "tokens"} added up`];
+  const parts = [`the best matches of ${counted(n, "query token")} added up`];
   if (n > 1) parts.push(`${number(total / n)} a token`);
   if (off.length) parts.push(`${off.length} off`);
   return parts.join(" · ");
@@ -111,6 +112,13 @@ export function scaleWords(scale, low, high) {
     number(high),
     `one scale for all rows, ${fixed ? "not stretched to the data" : "from the lowest to the highest value"}`,
   ];
+}
+
+/** Every similarity for a file: query tokens by document tokens, each with its place. */
+export function csvRows({ rowLabels, colLabels, values, cols }) {
+  const head = ["", ...colLabels.map((label, j) => `${j} ${label}`)];
+  const cells = (i) => values.subarray(i * cols, (i + 1) * cols);
+  return [head, ...rowLabels.map((label, i) => [`${i} ${label}`, ...cells(i)])];
 }
 
 /** Why there is no picture, or "". */

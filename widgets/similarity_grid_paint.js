@@ -1,5 +1,6 @@
 /** Drawing of a heat map on its two canvases: cells with their marks, and the names above them. */
-import { colours, matrixPixels, ramp, rgb } from "./similarity_grid_pixels.js";
+import { colours } from "./shared/colours.js";
+import { matrixPixels, ramp, rgb } from "./similarity_grid_pixels.js";
 
 const RAMP = ["--mll-heat-0", "--mll-heat-1", "--mll-heat-2", "--mll-heat-3", "--mll-heat-4"];
 const NAMED = 12; // pixels of a column from which its name stands above it
@@ -85,7 +86,7 @@ export function paintColumnNames(canvas, { left, width, w, ratio }, { cols, name
   for (let j = first; j <= last; j++) {
     const x = (j + 0.5) * w - left;
     if (named) paintName(context, nameOf(j), x, isAt(j), palette);
-    else if ((j + 1) % every === 0 || j === 0) paintNumber(context, j + 1, x);
+    else if (j % every === 0) paintNumber(context, j, x);
   }
 }
 
@@ -105,7 +106,7 @@ function paintName(context, name, x, isAt, { cross, text, font }) {
 }
 
 /** As much of a text as fits in `width` pixels. */
-function shortened(context, text, width) {
+export function shortened(context, text, width) {
   if (context.measureText(text).width <= width) return text;
   const characters = [...text].slice(0, 40);
   while (characters.length > 1 && context.measureText(`${characters.join("")}…`).width > width) characters.pop();

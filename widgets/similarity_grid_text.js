@@ -1,6 +1,7 @@
 /** The document's text; where a token is a best match, the numbers of its query tokens stand at it. */
 import { glyphs, h } from "./shared/dom.js";
 import { HUES } from "./shared/hues.js";
+import { tokenName } from "./shared/special.js";
 import { visible } from "./shared/text.js";
 import { markText } from "./similarity_grid_match.js";
 
@@ -62,7 +63,8 @@ function tokenOf(pair, view, j) {
   const [from, to] = [view.colStarts[j], view.colStarts[j + 1]];
   const label = view.colLabels[j];
   const parts = pair.shown.slice(from, to).map((part, k) => (k ? pair.gaps[from + k] : "") + part);
-  const name = pair.outside[from] ? h("span", { class: "mll-g-special" }, label) : inFlow(parts.join("") || label);
+  const says = pair.documentSpecial[from];
+  const name = says ? tokenName(label, says) : inFlow(parts.join("") || label);
   const sup = h("sup", { "aria-hidden": "true" });
   return { node: h("span", { class: "mll-sg-match", "data-column": j }, name, sup), sup };
 }

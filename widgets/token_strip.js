@@ -1,19 +1,26 @@
 /** A Trace as tokens in colour: layers, the card of a token, keys, and text that streams in. */
-import { announcer, h, keyHelp, keys, tableView } from "./shared/dom.js";
+import { announcer, button, h, keyHelp, keys, mount, tableView } from "./shared/dom.js";
+import { csvTable, exportMenu } from "./shared/export.js";
 import { connect, goneNote, watch } from "./shared/kernel.js";
+import { palette } from "./shared/svg.js";
 import { splitPieces } from "./shared/text.js";
-import { LAYERS, pieceLabel, tokenColumns } from "./shared/tokens.js";
+import { pieceLabel } from "./shared/tokens.js";
+import { toolbar } from "./shared/toolbar.js";
+import { LAYERS, offers, tokenColumns } from "./token_strip_columns.js";
 import { tokenDetails } from "./token_strip_details.js";
+import { coloursOf, csvRows, headings, measuring, picture } from "./token_strip_file.js";
 import { tokenFlow } from "./token_strip_flow.js";
-import { COLUMNS, scaleText, stateText, tableRows } from "./token_strip_words.js";
+import { branchedText, tableColumns, costText, scaleText, stateText, summary, tableRows } from "./token_strip_words.js";
 
 const NOTHING = "No tokens yet. They appear here when a prompt runs.";
 const HELP = [
-  ["← →", "the token before, after"],
+  ["← →", "the token before, after; a bench shows the next token of there"],
   ["↑ ↓", "another alternative"],
   ["Home End", "the first, last token"],
   ["Enter", "choose it"],
+  ["b f", "ban the token (again: allow it), favour it"],
   ["p s e r t", "colour by probability, surprise, entropy, rank, time"],
+  ["g", "colour by what a grammar cost, once a run that kept to one has ended"],
   ["Esc", "close"],
   ["?", "these keys"],
 ];
@@ -26,7 +33,10 @@ const layerTabs = (pick) =>
     return h("button", { type: "button", ...says, on: { click: () => pick(name) } }, label);
   });
 
-function elements(model, columns, pick) {
+const BACK = "Show the text that this one goes off; the branch stays in the tree, where Undo takes it away";
+
+function elements(model, columns, { pick, files, back }) {
+  const saving = exportMenu("tokens", files);
   const title = h("p", { class: "mll-title" });
   const tabs = layerTabs(pick);
   const help = keyHelp(HELP);
@@ -37,13 +47,17 @@ function elements(model, columns, pick) {
   const flow = tokenFlow(columns, "Tokens");
   const foot = h("p", { class: "mll-quiet mll-figures mll-strip-foot" });
   const voice = announcer();
-  const table = tableView(COLUMNS, () => tableRows(columns), { caption: CAPTION });
+  const table = tableView(() => tableColumns(columns), () => tableRows(columns), { caption: CAPTION });
   const layers = h("div", { class: "mll-tabs", role: "group", "aria-label": "Colour by" }, tabs);
-  const head = h("div", { class: "mll-strip-head" }, title, layers, help.button);
+  const head = h("div", { class: "mll-strip-head" }, title, layers, legend, saving.node, help.button);
   const body = h("div", { class: "mll-strip-body mll-live" }, bar, flow.node);
-  const all = [head, legend, gone, note, body, foot, table.node, help.node];
+  const branched = h("span", { class: "mll-strip-branched", role: "status", hidden: true });
+  branched.append(h("span", {}), button("Back", BACK, back));
+  const below = h("div", { class: "mll-strip-below" }, foot, branched, table.node);
+  const all = [head, gone, note, body, below, help.node];
   const root = h("div", { class: "mll mll-strip" }, all);
-  return { root, title, tabs, help, legend, gone, note, bar, flow, foot, voice, table };
+  const undo = toolbar(head, "Colours, file and keys of the tokens");
+  return { root, undo, title, tabs, help, legend, gone, note, bar, flow, foot, branched, voice, table };
 }
 
 function legendParts(layer, usual) {
@@ -59,13 +73,18 @@ function render({ model, el }) {
   const columns = tokenColumns();
   let atEnd = true; // of the text: it scrolls with what streams in
   let fetching = null;
+  let prompt = []; // its pieces
   const get = (name) => model.get(name);
   const line = connect(model, { onAlive: (alive) => setAlive(alive), onMessage: receive });
-  const parts = elements(model, columns, pick);
+  const files = {
+    CSV: () => csvTable(headings(columns), csvRows(columns)),
+    SVG: (node) => (columns.token.length ? drawn(node) : null),
+  };
+  const parts = elements(model, columns, { pick, files, back });
   const { root, flow, foot, help, voice } = parts;
   const details = tokenDetails({ model, line, columns, flow, say: voice.say });
   root.append(details.node, voice.node);
-  el.append(root);
+  const unmount = mount(el, root);
 
   function setAlive(alive) {
     root.toggleAttribute("data-gone", !alive);
@@ -73,19 +92,37 @@ function render({ model, el }) {
     for (const tab of parts.tabs) tab.disabled = !alive;
     showState();
     if (alive) refill();
+    if (alive) refillCosts();
   }
   function receive(message, buffers) {
     if (message?.kind === "delta" && message.epoch === get("epoch")) take(message, buffers);
   }
+  function layerNow() {
+    return offers(get("layer"), columns) ? get("layer") : "probability";
+  }
   function showLayer() {
-    const layer = get("layer");
-    for (const tab of parts.tabs) tab.setAttribute("aria-pressed", String(tab.dataset.layer === layer));
+    const layer = layerNow();
+    for (const tab of parts.tabs) {
+      tab.hidden = !offers(tab.dataset.layer, columns);
+      tab.setAttribute("aria-pressed", String(tab.dataset.layer === layer));
+    }
     parts.legend.replaceChildren(...legendParts(layer, columns.usual));
     flow.paint(layer);
   }
   function complain(problem) {
     parts.note.textContent = problem;
     parts.note.hidden = !problem;
+  }
+  function back() {
+    line.ask("back").catch(unanswered);
+  }
+  function showBranched() {
+    const text = branchedText(get("branched"));
+    parts.branched.hidden = !text;
+    parts.branched.firstChild.textContent = parts.branched.firstChild.title = text;
+  }
+  function showLooked() {
+    flow.lookedAt(get("looked_at"));
   }
   const unanswered = (error) => line.alive && complain(error.message);
   function showProgress(state, [done, all]) {
@@ -94,12 +131,14 @@ function render({ model, el }) {
     else parts.bar.removeAttribute("value");
   }
   function showState() {
-    const [state, finish, progress] = ["state", "finish", "progress"].map(get);
+    const [state, finish, ended, progress] = ["state", "finish", "ended", "progress"].map(get);
     parts.title.textContent = get("title");
     complain(state === "failed" ? get("note") : "");
+    showBranched();
     root.dataset.state = state;
     showProgress(state, progress);
-    foot.textContent = state === "empty" ? NOTHING : stateText(state, progress, columns, finish);
+    const said = [stateText(state, progress, columns, ended), costText(columns)].filter(Boolean).join(" · ");
+    foot.textContent = foot.title = state === "empty" ? NOTHING : said;
     if (["prompt", "finished", "failed"].includes(state)) voice.say(foot.textContent);
     const whole = finish === "eog" && flow.length === get("n");
     if (whole) flow.end(pieceLabel(columns.piece.at(-1) ?? new Uint8Array()));
@@ -110,8 +149,10 @@ function render({ model, el }) {
     flow.sync();
     if (!Object.is(usual, columns.usual)) showLayer();
     if (atEnd && get("state") === "running") flow.node.scrollTop = flow.node.scrollHeight;
+    else if (message.from === 0) flow.showStart();
     parts.table.refresh();
     showState();
+    showLooked();
   }
   /** Ask for what is missing, one request at a time. */
   function refill({ gap = false } = {}) {
@@ -129,49 +170,70 @@ function render({ model, el }) {
         unanswered(error);
       });
   }
+  function refillCosts() {
+    const epoch = get("epoch");
+    const show = (reply) => {
+      if (reply.epoch !== epoch || epoch !== get("epoch") || !get("priced")) return;
+      columns.price(reply.buffers);
+      parts.table.refresh();
+      showLayer();
+      showState();
+    };
+    if (get("priced") && !columns.cost.length) line.ask("costs").then(show, unanswered);
+  }
   function restart() {
     details.restart();
     columns.clear();
+    prompt = [];
     flow.clear();
     atEnd = true;
     showState();
     showLayer();
     const epoch = get("epoch");
-    const show = (reply) => epoch === reply.epoch && flow.prompt(splitPieces(...reply.buffers), reply.skipped);
+    const show = (reply) => {
+      if (epoch !== reply.epoch) return;
+      prompt = splitPieces(...reply.buffers);
+      flow.prompt(prompt, reply.skipped, reply.marks);
+      if (get("state") !== "running") flow.showStart();
+    };
     line.ask("prompt").then(show, unanswered);
     refill();
+    refillCosts();
+  }
+  function drawn(node) {
+    const layer = layerNow();
+    const says = [get("title"), summary(columns, get("ended")), costText(columns), scaleText(layer, columns.usual)];
+    return picture({ prompt, columns, layer, says, measure: measuring() }, palette(node, coloursOf(layer)));
   }
   function pick(layer) {
-    if (!line.alive) return;
+    if (!line.alive || !offers(layer, columns)) return;
     model.set("layer", layer);
     model.save_changes();
   }
   flow.node.addEventListener("scroll", () => {
     atEnd = flow.node.scrollTop + flow.node.clientHeight > flow.node.scrollHeight - 24;
   });
-  const undoKeys = keys(flow.node, {
-    ...details.bindings,
-    Escape: () => (help.open ? help.hide() : details.bindings.Escape()),
-    "?": help.toggle,
-    ...Object.fromEntries(Object.entries(LAYERS).map(([name, { key }]) => [key, () => pick(name)])),
-  });
+  const letters = Object.fromEntries(Object.entries(LAYERS).map(([name, { key }]) => [key, () => pick(name)]));
+  const undoKeys = [keys(flow.node, { ...details.bindings, ...letters }), keys(root, { ...help.keys })];
   root.addEventListener("pointerenter", line.ping);
   const grown = () => {
     refill();
     showState();
   };
-  const told = Object.fromEntries(["state", "title", "note", "finish", "progress"].map((name) => [name, showState]));
-  const unwatch = watch(model, { epoch: restart, layer: showLayer, n: grown, ...told });
+  const told = Object.fromEntries(["state", "title", "note", "ended", "progress"].map((name) => [name, showState]));
+  const shown = { layer: showLayer, branched: showBranched, looked_at: showLooked, priced: refillCosts };
+  const unwatch = watch(model, { epoch: restart, n: grown, ...shown, ...told });
   restart();
   line.ping();
   return () => {
     details.close();
-    undoKeys();
+    for (const undo of undoKeys) undo();
+    parts.undo();
     voice.close();
     flow.close();
     line.close();
     unwatch();
-    root.remove();
+    unmount();
   };
 }
 export default { render };

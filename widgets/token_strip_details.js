@@ -1,53 +1,93 @@
 /** The card beside a token: there while the pointer is on it, and kept by a click or a key. */
 import { percent } from "./shared/text.js";
 import { tokenCard } from "./token_strip_card.js";
-import { floating } from "./token_strip_floating.js";
+import { roomIn } from "./token_strip_lane.js";
+import { removedText } from "./token_strip_words.js";
+import { bias } from "./shared/bias.js";
+import { pointerKeys } from "./shared/dom.js";
+import { floating, inSight } from "./shared/floating.js";
+import { pieceLabel, unhex } from "./shared/tokens.js";
 
 const MOST_REMEMBERED = 500;
 
 const listen = (node, acts) => Object.entries(acts).forEach(([type, act]) => node.addEventListener(type, act));
 
+/** What the kernel says of steps: each is asked for once, unless that failed. */
+function stepDetails(line) {
+  const known = new Map();
+  return {
+    of(step) {
+      if (known.size > MOST_REMEMBERED) known.clear();
+      if (!known.has(step)) {
+        const said = line.ask("details", { step });
+        known.set(step, said);
+        said.catch(() => known.get(step) === said && known.delete(step));
+      }
+      return known.get(step);
+    },
+    clear: () => known.clear(),
+  };
+}
+
+/** Tells the kernel which token a hand picked, once it rests there. */
+function restingPick(line, failed) {
+  let wait = null;
+  const close = () => clearTimeout(wait);
+  function pick(step) {
+    close();
+    if (step >= 0) wait = setTimeout(() => line.ask("pick", { step }).catch(failed), 80);
+  }
+  return { pick, close };
+}
+
 /** `line` asks the kernel, `say` speaks; the card stands at a token of `flow`, whose numbers `columns` has. */
 export function tokenDetails({ model, line, columns, flow, say }) {
-  const remembered = new Map(); // what the kernel said of a step
+  const details = stepDetails(line);
   let at = -1;
+  let shown = 0; // how many cards there were
   let pinned = false;
   let wait = null; // before the card comes and goes
   let lookWait = null;
   let looked = null; // the alternative that is explained
-  const epoch = () => model.get("epoch");
-  const card = tokenCard({ onChoose: (row) => choose(row.token), onSelect: say, onLook: explain });
-  const float = floating(card.node);
+  const card = tokenCard(model, { choose, say, look: explain, bias: (ban) => biasHere(ban) });
+  const picked = restingPick(line, (error) => line.alive && card.failed(error.message));
+  const float = floating(card.node, () => {
+    const box = flow.box(at);
+    if (!box || !inSight(flow.node, box)) return null;
+    const text = inSight(flow.node, flow.node.getBoundingClientRect()); // its tokens stay within reach
+    return { ...box, text, ...roomIn(card.node.closest(".mll-lab"), box.left) };
+  });
 
   function show(step, { pin = false } = {}) {
     if (step < 0 || step >= flow.length) return;
-    at = step;
+    clearTimeout(wait); // a card that was to come would take the mark off this one
     pinned = pinned || pin;
-    const { token, logprob, rank, entropy, ms, piece } = columns;
+    hoverKeys.listen(!pinned);
+    if (float.open && step === at) return;
+    at = step;
+    const { logprob, rank, entropy, ms, piece } = columns;
     const p = Math.exp(logprob[at]);
-    flow.mark(at, `${flow.text(at)}, step ${at + 1} of ${flow.length}, ${percent(p)}, rank ${rank[at] + 1}`);
-    card.begin({ piece: piece[at], step: at, n: token.length, p, rank: rank[at], entropy: entropy[at], ms: ms[at] });
-    float.show(flow.box(at));
-    const known = remembered.get(step);
-    if (known) card.complete(known);
-    else fetchDetails(step);
+    const grammar = removedText(columns, at);
+    const spoken = [flow.text(at), `step ${at}`, percent(p), `rank ${rank[at] < 0 ? "n/a" : rank[at]}`, grammar];
+    flow.mark(at, spoken.filter(Boolean).join(", "));
+    const first = { piece: piece[at], step: at, p, rank: rank[at], entropy: entropy[at], ms: ms[at], grammar };
+    card.begin({ ...first, explains: model.get("explains") });
+    float.show();
+    complete(step);
   }
-  function fetchDetails(step) {
-    const asked = epoch();
-    const here = () => at === step && asked === epoch() && float.open;
-    line
-      .ask("details", { step })
-      .then((details) => {
-        if (remembered.size > MOST_REMEMBERED) remembered.clear();
-        if (asked === epoch()) remembered.set(step, details);
-        if (here()) card.complete(details);
-      })
-      .catch((error) => here() && card.failed(`Alternatives: n/a. ${error.message}`));
+  /** Fill the card of a step; once, however often it was shown before the kernel answered. */
+  function complete(step) {
+    const mine = ++shown;
+    const isNewest = () => mine === shown && float.open;
+    details.of(step).then(
+      (said) => isNewest() && card.complete(said),
+      (error) => isNewest() && card.failed(`Alternatives n/a: ${error.message}`),
+    );
   }
   /** Ask what would have kept an alternative; an answer for another one comes too late. */
   function explain(row) {
     if (!model.get("explains")) return;
-    const [step, asked] = [at, epoch()];
+    const [step, mine] = [at, shown];
     looked = row;
     clearTimeout(lookWait);
     lookWait = setTimeout(async () => {
@@ -56,42 +96,58 @@ export function tokenDetails({ model, line, columns, flow, say }) {
         (said) => said.text,
         (error) => `n/a: ${error.message}`,
       );
-      if (looked === row && at === step && asked === epoch()) card.explain(row, text);
+      if (looked === row && mine === shown) card.tell(unhex(row.hex), text);
     }, 60);
   }
-  function choose(token) {
-    if (!line.alive) return;
-    line.ask("choose", { step: at, token }).then(
-      () => say(`chosen at step ${at + 1}`),
+  function choose(row) {
+    if (!line.alive || !row) return;
+    line.ask("choose", { step: at, token: row.token }).then(
+      () => say(`chosen at step ${at}`),
       (error) => card.failed(error.message),
     );
+  }
+  /** Ban or favour the alternative at hand, or else the token itself. */
+  function biasHere(ban) {
+    if (!float.open || !line.alive) return false;
+    const [step, row] = [at, card.list.atHand()];
+    const [token, piece] = row ? [row.token, unhex(row.hex)] : [columns.token[at], columns.piece[at]];
+    const done = (what) => {
+      say(`${pieceLabel(piece)} ${what}`);
+      if (at !== step) return;
+      looked = null; // a remark that is still to come would take its place
+      card.tell(piece, what);
+    };
+    bias(line, token, ban).then(done, (error) => card.failed(error.message));
   }
   function hide() {
     clearTimeout(wait);
     pinned = false;
     float.hide();
+    hoverKeys.listen(false);
     flow.mark(-1);
   }
   function go(step) {
-    if (!flow.length) return;
-    show(Math.max(0, Math.min(flow.length - 1, step)), { pin: true });
-    flow.reveal(at);
-    float.show(flow.box(at));
+    if (!flow.length) return -1;
+    const next = Math.max(0, Math.min(flow.length - 1, step));
+    flow.reveal(next);
+    show(next, { pin: true });
+    return next;
+  }
+  function goTo(step) {
+    picked.pick(go(step));
   }
   const later = (act, ms) => {
     if (pinned) return;
     clearTimeout(wait);
     wait = setTimeout(act, ms);
   };
-  const follow = () => float.open && at >= 0 && float.show(flow.box(at));
   const stepAt = ({ target }) => flow.stepOf(target);
   listen(flow.node, {
     pointerover: (event) => stepAt(event) >= 0 && later(() => show(stepAt(event)), float.open ? 20 : 120),
     pointerleave: () => later(hide, 200),
-    click: (event) => (stepAt(event) < 0 ? hide() : show(stepAt(event), { pin: true })),
+    click: (event) => (stepAt(event) < 0 ? hide() : goTo(stepAt(event))),
     focus: () => flow.node.matches(":focus-visible") && flow.length && go(Math.max(0, at)),
     blur: ({ relatedTarget }) => !card.node.contains(relatedTarget) && hide(),
-    scroll: follow,
   });
   listen(card.node, {
     pointerenter: () => clearTimeout(wait),
@@ -101,21 +157,25 @@ export function tokenDetails({ model, line, columns, flow, say }) {
   /** Another trace: nothing of this one is known any more. */
   function restart() {
     hide();
-    remembered.clear();
+    picked.close();
+    shown++;
+    details.clear();
     at = -1;
   }
   function close() {
     hide();
     clearTimeout(lookWait);
+    picked.close();
   }
+  const hoverKeys = pointerKeys({ b: () => biasHere(true), f: () => biasHere(false) });
+  /** What a key does in an open card; without one it opens it. */
+  const inCard = (act) => () => (float.open ? act() : goTo(Math.max(0, at)));
   const bindings = {
-    ArrowLeft: () => go(at < 0 ? flow.length - 1 : at - 1),
-    ArrowRight: () => go(at + 1),
-    ArrowUp: () => (float.open ? card.move(-1) : go(Math.max(0, at))),
-    ArrowDown: () => (float.open ? card.move(1) : go(Math.max(0, at))),
-    Home: () => go(0),
-    End: () => go(flow.length - 1),
-    Enter: () => (at >= 0 && float.open ? choose(card.selected?.token ?? columns.token[at]) : go(Math.max(0, at))),
+    ...{ ArrowLeft: () => goTo(at < 0 ? flow.length - 1 : at - 1), ArrowRight: () => goTo(at + 1) },
+    ...{ ArrowUp: inCard(() => card.list.move(-1)), ArrowDown: inCard(() => card.list.move(1)) },
+    ...{ Home: () => goTo(0), End: () => goTo(flow.length - 1) },
+    Enter: inCard(() => choose(card.list.marked() ?? { token: columns.token[at] })),
+    ...hoverKeys.bindings,
     Escape: () => (float.open ? hide() : false),
   };
   return { node: card.node, restart, close, bindings };

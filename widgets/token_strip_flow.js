@@ -3,8 +3,8 @@
  * It appends and recolours; it does not know where tokens come from or what a click means.
  */
 import { glyphs, h } from "./shared/dom.js";
-import { pieceCells, plainParts } from "./shared/text.js";
-import { fillToken, LAYERS } from "./shared/tokens.js";
+import { counted, pieceCells, plainParts } from "./shared/text.js";
+import { LAYERS } from "./token_strip_columns.js";
 
 const BLOCK = 64; // tokens before a line end may close a block
 const LONGEST_BLOCK = 600;
@@ -17,6 +17,20 @@ export const endsBlock = (size, piece) => (size >= BLOCK && piece.at(-1) === 10)
 export function lookOf(layer, columns, i) {
   const level = LAYERS[layer].level(LAYERS[layer].value(columns, i), columns.usual);
   return level < 0 ? "unknown" : `${LAYERS[layer].ramp}-${level}`;
+}
+
+/** Write parts into a token: a leading space is a mark on the node, so most tokens are one text node. */
+function fillToken(node, parts, { special = "" } = {}) {
+  if (special || parts.length === 0) {
+    node.toggleAttribute("data-space", false);
+    node.replaceChildren(...glyphs([{ kind: "special", text: special || "∅" }]));
+    return;
+  }
+  const spaced = parts.length === 2 && parts[0].kind === "space" && parts[1].kind === "text";
+  node.toggleAttribute("data-space", spaced);
+  if (spaced) node.textContent = ` ${parts[1].text}`;
+  else if (parts.length === 1 && parts[0].kind === "text") node.textContent = parts[0].text;
+  else node.replaceChildren(...glyphs(parts, { flow: true }));
 }
 
 export function tokenFlow(columns, label) {
@@ -81,16 +95,18 @@ export function tokenFlow(columns, label) {
       addBlock();
       blocks[0].node.append(before);
     },
-    /** The text before the first token; `skipped` tokens of it are not shown. */
-    prompt(pieces, skipped) {
-      const parts = pieceCells(pieces).cells.flat();
-      before.replaceChildren(
-        ...(skipped ? [h("span", { class: "mll-g-special" }, `${skipped} earlier tokens`), " "] : []),
-        ...glyphs(
-          parts.filter((part) => part.kind !== "tick"),
-          { flow: true },
-        ),
-      );
+    /** The text before the first token; `skipped` tokens of it are not shown, `marks` are those of a template. */
+    prompt(pieces, skipped, marks = []) {
+      const { cells } = pieceCells(pieces);
+      for (const i of marks) cells[i] = [{ kind: "special", text: plainParts(cells[i]) }];
+      const parts = cells.flat().filter((part) => part.kind !== "tick");
+      const earlier = [h("span", { class: "mll-g-special" }, counted(skipped, "earlier token")), " "];
+      before.replaceChildren(...(skipped ? earlier : []), ...glyphs(parts, { flow: true }));
+    },
+    /** Scroll to where the prompt ends and the first token stands. */
+    showStart() {
+      const first = nodes[0];
+      if (first) node.scrollTop = Math.max(0, first.offsetTop - node.offsetTop - 28);
     },
     /** Append what the columns have more, and mend the pieces that were half a character. */
     sync() {
@@ -134,11 +150,20 @@ export function tokenFlow(columns, label) {
       if (spoken) now.setAttribute("aria-label", spoken);
       node.setAttribute("aria-activedescendant", now.id);
     },
+    /** Mark the token whose distribution another view shows; -1 for none. */
+    lookedAt(i) {
+      node.querySelector("[data-looked]")?.removeAttribute("data-looked");
+      nodes[i]?.setAttribute("data-looked", "");
+    },
     reveal: (i) => nodes[i]?.scrollIntoView({ block: "nearest", inline: "nearest" }),
     /** The step of the token under an event, or -1. */
     stepOf: (target) => steps.get(target.closest?.(".mll-token")) ?? -1,
-    /** Where a token is; of one that wraps, its first line. */
-    box: (i) => nodes[i].getClientRects()[0] ?? nodes[i].getBoundingClientRect(),
+    /** Where a token is, all its lines; `left` is where it begins. Null if there is no such token. */
+    box(i) {
+      if (!nodes[i]) return null;
+      const { top, bottom, left } = nodes[i].getBoundingClientRect();
+      return { top, bottom, left: nodes[i].getClientRects()[0]?.left ?? left };
+    },
     text: (i) => plainParts(pieceCells([columns.piece[i]]).cells[0]) || "(empty)",
   };
   flow.clear();

@@ -2,9 +2,14 @@
  * What other settings would have made of a run: a line in words, a bar a token over the values of
  * one setting that keep it, crossed by a line where that setting is now, and what each stage changed.
  */
-import { announcer, glyphs, h, keyHelp, keys, tableView } from "./shared/dom.js";
+import { announcer, glyphs, h, keyHelp, keys, mount, tableView } from "./shared/dom.js";
+import { csvTable, exportMenu } from "./shared/export.js";
+import { whatIfLever } from "./what_if_lever.js";
+import { tokenNames } from "./what_if_names.js";
 import { connect, goneNote, watch } from "./shared/kernel.js";
+import { palette } from "./shared/svg.js";
 import { number, visible } from "./shared/text.js";
+import { COLOURS, csvRows, picture } from "./what_if_file.js";
 import {
   COLUMNS,
   effectText,
@@ -28,7 +33,8 @@ const BEFORE = "After a run this says what other settings would have chosen at e
 const POINT = "Point at a bar, or focus them and press ← or →, to read its token and interval.";
 const EFFECTS = "What each stage did here: choices that differ when it alone is taken out";
 
-function elements(model, rows) {
+function elements(model, rows, files, lever) {
+  const saving = exportMenu("what if", files);
   const gone = goneNote(model);
   const voice = announcer();
   const busy = h("span", { class: "mll-quiet" });
@@ -41,16 +47,18 @@ function elements(model, rows) {
   const told = h("p", { class: "mll-wi-told mll-figures" });
   const legend = h("p", { class: "mll-quiet mll-wi-legend" });
   const effects = h("ul", { class: "mll-wi-effects mll-figures" });
-  const table = tableView(COLUMNS, rows, { caption: CAPTION });
+  const table = tableView(() => COLUMNS, rows, { caption: CAPTION });
   const help = keyHelp(HELP);
   const chart = h("div", { class: "mll-wi-chart" }, axis, plot);
+  const names = tokenNames(plot, chart);
   const figure = h("div", {}, flips, chart, told, legend, table.node);
   const stages = h("div", {}, h("p", { class: "mll-quiet" }, EFFECTS), effects);
-  const head = h("header", { class: "mll-wi-head" }, h("h3", { class: "mll-title" }, "What if"), busy);
+  const title = h("h3", { class: "mll-title" }, "What if");
+  const head = h("header", { class: "mll-wi-head" }, title, lever, busy, saving.node);
   const all = [head, gone, line, figure, stages, help.node, voice.node];
   const root = h("section", { class: "mll mll-wi", "aria-label": "What if" }, all);
   const texts = { busy, line, flips, told, legend };
-  return { root, gone, voice, axis, bars, now, plot, effects, table, help, figure, stages, ...texts };
+  return { root, gone, voice, axis, bars, names, now, plot, effects, table, help, figure, stages, ...texts };
 }
 
 function barOf(map, marks, i) {
@@ -68,29 +76,48 @@ const effectOf = (row) =>
     h("span", { class: "mll-wi-effect" }, effectText(row)),
   );
 
+/** Call `mark(i)` with the place of the child that the pointer is on. */
+function pointing(node, mark) {
+  const act = ({ target }) => mark([...node.children].findIndex((one) => one.contains(target)));
+  for (const type of ["pointerover", "click"]) node.addEventListener(type, act);
+}
+
 function render({ model, el }) {
   let at = -1; // the token at hand
   const get = (name) => model.get(name);
-  const parts = elements(model, () => tableRows(get("bars"), get("at"), get("seen")));
-  const { root, bars, told, voice, help } = parts;
+  const shown = () => ["bars", "at", "seen"].map(get);
+  const files = {
+    CSV: () => csvTable(COLUMNS, csvRows(...shown())),
+    SVG: (node) => (get("bars").marks ? drawn(node) : null),
+  };
   const link = connect(model, { onAlive: setAlive });
+  const lever = whatIfLever(model, link);
+  const parts = elements(model, () => tableRows(...shown()), files, lever.node);
+  const { root, bars, names, told, voice, help } = parts;
+  const rows = [bars, names.node];
   function setAlive(alive) {
     root.toggleAttribute("data-gone", !alive);
     parts.gone.hidden = alive;
+    lever.disable(!alive);
+  }
+  function drawn(node) {
+    const [bars, at, seen] = shown();
+    return picture({ bars, at, seen, line: get("line") }, palette(node, COLOURS));
   }
   function mark(i) {
     const map = get("bars");
-    bars.children[at]?.removeAttribute("data-at");
+    for (const of of rows) of.children[at]?.removeAttribute("data-at");
     at = map.marks ? Math.max(-1, Math.min(map.marks.length - 1, i)) : -1;
-    bars.children[at]?.setAttribute("data-at", "");
+    for (const of of rows) of.children[at]?.setAttribute("data-at", "");
     told.toggleAttribute("data-empty", at < 0);
     if (at < 0) return told.replaceChildren(POINT);
     const token = h("b", { class: "mll-wi-token" }, glyphs(visible(map.texts[at])));
-    told.replaceChildren(`step ${at + 1} `, token, ` ${intervalText(map, at)}`);
+    told.replaceChildren(`step ${at} `, token, ` ${intervalText(map, at)}`);
   }
   function drawBars() {
     const map = get("bars");
     parts.figure.hidden = !map.marks;
+    names.draw(map.marks ? map.texts : []);
     if (!map.marks) return bars.replaceChildren();
     bars.replaceChildren(...map.marks.map((marks, i) => barOf(map, marks, i)));
     parts.axis.firstChild.textContent = number(map.range[1], 4);
@@ -100,7 +127,7 @@ function render({ model, el }) {
     drawNow();
   }
   function drawNow() {
-    const [map, value, seen] = ["bars", "at", "seen"].map(get);
+    const [map, value, seen] = shown();
     if (!map.marks) return;
     parts.now.hidden = value === null;
     if (value !== null) parts.now.style.bottom = `${placeOf(value, map) * 100}%`;
@@ -119,9 +146,7 @@ function render({ model, el }) {
     parts.stages.hidden = !get("effects").length;
     parts.effects.replaceChildren(...get("effects").map(effectOf));
   }
-  const pointed = (event) => [...bars.children].indexOf(event.target.closest(".mll-wi-bar"));
-  bars.addEventListener("pointerover", (event) => mark(pointed(event)));
-  bars.addEventListener("click", (event) => mark(pointed(event)));
+  for (const of of rows) pointing(of, mark);
   const go = (to) => {
     mark(to);
     voice.say(told.textContent);
@@ -131,23 +156,25 @@ function render({ model, el }) {
     ArrowRight: () => go(at + 1),
     Home: () => go(0),
     End: () => go(Infinity),
-    "?": () => help.toggle(),
-    Escape: () => (help.open ? help.hide() : false),
+    ...help.keys,
   });
-  const traits = { bars: drawBars, at: drawNow, seen: drawNow, line: drawWords, busy: drawWords, effects: drawEffects };
-  const unwatch = watch(model, traits);
+  const levers = { levers: lever.draw, lever: lever.draw };
+  const words = { line: drawWords, busy: drawWords, effects: drawEffects };
+  const unwatch = watch(model, { ...levers, ...words, bars: drawBars, at: drawNow, seen: drawNow });
+  lever.draw();
   drawBars();
   drawWords();
   drawEffects();
-  el.append(root);
+  const unmount = mount(el, root);
   link.ping();
   root.addEventListener("pointerenter", link.ping);
   return () => {
     unwatch();
     unbind();
+    names.close();
     voice.close();
     link.close();
-    root.remove();
+    unmount();
   };
 }
 

@@ -1,5 +1,5 @@
 /** What a change of a setting would have changed: which tokens, and that in words. Plain functions. */
-import { count, number, visible } from "./shared/text.js";
+import { count, counted, number, visible } from "./shared/text.js";
 
 // The bits of a token's mark.
 export const LOW_FLIPS = 1;
@@ -30,6 +30,8 @@ export function intervalText({ low, high, marks, setting }, i) {
   if (marks[i] & GIVEN) return "given, not drawn: no setting changes it";
   if (low[i] > high[i]) return `is the choice with no value of ${setting} that was tried`;
   const [down, up] = [marks[i] & LOW_FLIPS, marks[i] & HIGH_FLIPS];
+  const same = number(low[i], 4) === number(high[i], 4); // nearer than the digits that are shown
+  if (down && up && same) return `stays the choice with ${setting} only at about ${number(low[i], 4)}`;
   const ends =
     down && up
       ? `from ${number(low[i], 4)} to ${number(high[i], 4)}`
@@ -46,17 +48,18 @@ export function flipText(value, bars, seen = {}) {
   const drawn = seen.at === value ? seen.of : bars.marks.filter((mark) => !(mark & GIVEN)).length;
   if (value === null || value === undefined) return `${bars.label} is not in the chain now`;
   const gone = flippedAt(value, bars, seen);
-  const told = `${bars.label} at ${number(value, 4)} changes ${count(gone.length)} of ${count(drawn)} choices`;
-  return gone.length ? `${told}, the first at step ${gone[0] + 1}` : told;
+  const told = `${bars.label} at ${number(value, 4)} changes ${count(gone.length)} of ${counted(drawn, "choice")}`;
+  return gone.length ? `${told}, the first at step ${gone[0]}` : told;
 }
 
 /** What a bar is, on which scale, and how far it holds. */
 export function legendText({ label, marks, more, scale, range: [low, high], was }) {
-  const part = more ? `the first ${marks.length} tokens; ` : "";
+  const part = more ? `the first ${counted(marks.length, "token")}; ` : "";
   return [
     `${part}a bar spans the values of ${label} that keep its token, ` +
       "with the same draws, the text before it and the other settings as they are now",
-    `scale ${scale}, ${number(low, 4)} to ${number(high, 4)}; it was ${number(was, 4)}`,
+    `scale ${scale}, ${number(low, 4)} to ${number(high, 4)}; ` +
+      (was === null ? "the run had no such stage" : `it was ${number(was, 4)}`),
     "after the first change, a rerun would have other text",
   ].join(" · ");
 }
@@ -77,6 +80,6 @@ export function tableRows(bars, at, seen) {
       .join("");
     const [low, high] = [bars.low[i], bars.high[i]];
     const ends = low > high ? ["nowhere", ""] : [number(low, 4), number(high, 4)];
-    return [i + 1, plain, ...ends, out.has(i) ? "another choice" : "stays"];
+    return [i, plain, ...ends, out.has(i) ? "another choice" : "stays"];
   });
 }

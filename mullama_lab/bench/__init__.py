@@ -18,9 +18,11 @@ def every_row(models: Sequence[str], chromium: str | None) -> Iterator[Row]:
         browser,
         encoding,
         generation,
+        grammars,
         late_interaction,
         sequences,
         side_by_side,
+        steering,
         studies,
     )
     from mullama_lab.engine.model import Model
@@ -32,6 +34,8 @@ def every_row(models: Sequence[str], chromium: str | None) -> Iterator[Row]:
             yield from sequences.rows(model)
             yield from side_by_side.rows(model)
             yield from studies.rows(model)
+            yield from grammars.rows(model)
+            yield from steering.rows(model)
     yield from encoding.rows()
     yield from late_interaction.rows()
     if chromium is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import io
 import multiprocessing
 import statistics
@@ -14,21 +13,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import psutil
 from llama_cpp import Llama
-from llama_cpp import llama_cpp as _llama_cpp
 
+from mullama_lab.bench.bare_loop import PROMPT, BareLoop
 from mullama_lab.bench.table import Row
 from mullama_lab.bench.turns import in_turns, in_turns_afresh, speeds
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.stages import Chain
 
-C: Any = _llama_cpp  # its annotations do not allow what ctypes does
-
-PROMPT = "Once upon a time, in a small town by the sea, there lived"
 PAIRS = 13
 N_TOKENS = 96
 N_WARM = 4  # tokens of a fresh context that are not counted
@@ -96,7 +91,7 @@ def _against_llama_cpp_python(model: Model, session: Session, target: float) -> 
         answer = llama.create_completion(PROMPT, max_tokens=16, logprobs=20, seed=7)
         return answer["usage"]["completion_tokens"] / (time.perf_counter() - start)  # type: ignore[index]
 
-    with _BareLoop(model, session.n_threads) as bare:
+    with BareLoop(model, session.n_threads) as bare:
         turns = in_turns(
             4, lambda: _our_speed(session, N_TOKENS), lambda: bare.speed(N_TOKENS), peer_speed
         )[1:]  # the first warms up
@@ -168,61 +163,6 @@ def _ours(model: Model, n_threads: int) -> Iterator[Callable[[], float]]:
 
 @contextmanager
 def _bare_loop(model: Model, n_threads: int) -> Iterator[Callable[[], float]]:
-    with _BareLoop(model, n_threads) as bare:
+    with BareLoop(model, n_threads) as bare:
         bare.speed(N_WARM)
         yield lambda: bare.speed(N_TOKENS)
-
-
-class _BareLoop:
-    """`llama_decode` and `llama_sampler_sample` with llama.cpp's default chain, and no more."""
-
-    def __init__(self, model: Model, n_threads: int) -> None:
-        self.model = model
-        params = C.llama_context_default_params()
-        params.n_ctx, params.n_batch, params.n_ubatch = 1024, 512, 512
-        params.n_threads = params.n_threads_batch = n_threads
-        params.swa_full = True
-        self.context = C.llama_init_from_model(model._handle, params)
-        self.tokens = model.tokenize(PROMPT)
-
-    def __enter__(self) -> _BareLoop:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        C.llama_free(self.context)
-
-    def speed(self, n: int) -> float:
-        """Tokens a second after the first, as Trace.tokens_per_second counts them."""
-        context, sampler = self.context, self._default_chain()
-        C.llama_memory_clear(C.llama_get_memory(context), False)
-        prompt = (C.llama_token * len(self.tokens))(*self.tokens)
-        one = (C.llama_token * 1)()
-        C.llama_decode(context, C.llama_batch_get_one(prompt, len(self.tokens)))
-        batch = C.llama_batch_get_one(one, 1)
-        one[0] = C.llama_sampler_sample(sampler, context, -1)
-        start = time.perf_counter()
-        for _ in range(n - 1):
-            C.llama_decode(context, batch)
-            one[0] = C.llama_sampler_sample(sampler, context, -1)
-        seconds = time.perf_counter() - start
-        C.llama_sampler_free(sampler)
-        return (n - 1) / seconds
-
-    def _default_chain(self) -> Any:
-        chain = C.llama_sampler_chain_init(C.llama_sampler_chain_default_params())
-        breakers = (ctypes.c_char_p * 4)(b"\n", b":", b'"', b"*")
-        vocab = self.model._memory.vocabulary
-        for stage in (
-            C.llama_sampler_init_penalties(self.model.n_vocab, 64, 1.0, 0.0, 0.0),
-            C.llama_sampler_init_dry(vocab, 0.0, 1.75, 2, 64, breakers, 4),
-            C.llama_sampler_init_top_n_sigma(0.0),
-            C.llama_sampler_init_top_k(40),
-            C.llama_sampler_init_typical(1.0, 0),
-            C.llama_sampler_init_top_p(0.95, 0),
-            C.llama_sampler_init_min_p(0.05, 0),
-            C.llama_sampler_init_xtc(0.0, 0.1, 0, 7),
-            C.llama_sampler_init_temp(0.8),
-            C.llama_sampler_init_dist(7),
-        ):
-            C.llama_sampler_chain_add(chain, stage)
-        return chain

@@ -19,19 +19,18 @@ SHOWN_AFTER = 2  # seconds
 
 def bar(what: str, total: int, unit: str, *, shown: bool = True) -> tqdm:
     """A tqdm bar that appears after two seconds and goes when it is closed."""
-    from tqdm.auto import tqdm
+    from mullama_lab.bars import TextBar
 
     try:
         is_shown = bool(shown)
     except (TypeError, ValueError):  # an array
         raise TypeError(f"progress={brief(shown)}: it must be True or False.") from None
-    return tqdm(
+    return TextBar(
         total=total,
         desc=what,
         unit=unit,
         unit_scale=unit == "B",
         delay=SHOWN_AFTER,
-        leave=False,
         disable=not is_shown,
     )
 
@@ -54,9 +53,9 @@ def waiting(behind: Callable[[], str]) -> Iterator[Callable[[], None]]:
         seconds = monotonic() - began
         text = behind() if seconds >= SHOWN_AFTER and _is_watched() else ""
         if text and shown is None:
-            from tqdm.auto import tqdm
+            from mullama_lab.bars import TextBar
 
-            shown = tqdm(bar_format="{desc}", leave=False)
+            shown = TextBar(bar_format="{desc}")
         if shown is not None and text:
             shown.set_description_str(f"{text} ({seconds:.0f} s)")
         elif shown is not None:

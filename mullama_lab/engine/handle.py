@@ -89,7 +89,7 @@ class ContextOwner(Handle):
             raise
         self._close = weakref.finalize(self, self._worker.close)
         self._close.atexit = False  # the worker's end is waited for there, but not for ever
-        self.model._handles.add(self)
+        self.model._handles[self] = None
 
     def stop(self) -> None:
         """Stop whatever is at work, from any thread."""

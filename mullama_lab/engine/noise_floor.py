@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,12 +82,12 @@ def row_differences(a: NDArray[np.float32], b: NDArray[np.float32]) -> dict[str,
     x, y = x[~masked], y[~masked]
     if not len(x):
         return dict.fromkeys(MEASURES, 0.0)
-    p, q = _logprobs(x), _logprobs(y)
+    p, q = log_softmax(x), log_softmax(y)
     likely = np.maximum(p, q) >= np.log(LIKELY)
     return {
         "logit": float(np.abs(x - y).max()),
         "logprob": float(np.abs(p - q)[likely].max(initial=0.0)),
-        "kl": _kl(p, q),
+        "kl": divergence(p, q),
         "js": jensen_shannon(np.exp(p), np.exp(q)),
     }
 
@@ -103,13 +103,18 @@ def jensen_shannon(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
     return math.sqrt(max(0.0, bits / 2))
 
 
-def _logprobs(row: NDArray[np.float64]) -> NDArray[np.float64]:
-    row = row - row.max()
+def log_softmax(row: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """The log-probabilities, in nats, of a row of logits."""
+    row = np.asarray(row, np.float64) - float(row.max())
     return row - np.log(np.exp(row).sum())
 
 
-def _kl(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
-    """The divergence of q from p in nats."""
+def divergence(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
+    """The Kullback-Leibler divergence of q from p in nats; both are log-probabilities.
+
+    >>> round(divergence(np.log([0.5, 0.5]), np.log([0.25, 0.75])), 6)
+    0.143841
+    """
     there = np.isfinite(p)
     return max(0.0, float((np.exp(p[there]) * (p[there] - q[there])).sum()))
 

@@ -13,7 +13,9 @@ from mullama_lab.engine.leaving import usable_in_forks
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
 
-MOST = 8  # results of one function that are kept for one model, the newest
+# Results of one function that are kept for one model, those asked for last. Texts that go on side
+# by side may have each a grammar of its own, which is asked for again before they begin.
+MOST = 32
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -35,7 +37,9 @@ def once_per_model(
         key = values, tuple(named.items())
         with lock:
             results = known.setdefault(model, {})
-            if key not in results:
+            if key in results:
+                results[key] = results.pop(key)  # the last in order
+            else:
                 if len(results) >= MOST:
                     results.pop(next(iter(results)))
                 results[key] = function(model, *values, **named)

@@ -82,8 +82,8 @@ def read(path: str | Path) -> tuple[dict[str, np.ndarray], Mapping[str, Any]]:
         raise SessionFileError(f"{path} cannot be read: {_reason(error)}.") from error
     except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise SessionFileError(
-            f"{Path(path).name} has a right checksum but is not what a session saves: {error}. "
-            "It was made by another program; save the session again."
+            f"{Path(path).name} has a right checksum but is not what was saved: {error}. "
+            "It was made by another program; save it again."
         ) from error
     return arrays, about
 
@@ -100,12 +100,12 @@ def _seal(path: Path) -> None:
 def _must_be_sealed(path: Path, file: BinaryIO) -> None:
     head = _head(file)
     if not head:
-        raise SessionFileError(f"{path} is empty. Save the session again.")
+        raise SessionFileError(f"{path} is empty. Save it again.")
     found = _place_of_sum(head)
     if found is None:
         raise SessionFileError(
-            f"{path.name} is not a saved session, or its beginning is damaged: it names no "
-            "checksum. Give a file that session.save wrote."
+            f"{path.name} is not a saved session or lab, or its beginning is damaged: it names "
+            "no checksum. Give a file that `save` wrote."
         )
     at, said = found
     if _digest(head, at, file) != said:

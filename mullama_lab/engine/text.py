@@ -10,10 +10,12 @@ take more or fewer of them than it has entries.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 COMPARED_AT_ONCE = 256  # tokens
+MIXED = "mixed "  # how the epoch of a text begins that several weights computed
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,21 @@ class Text:
         text.tokens, text._ends = self.tokens[:], self._ends[:]
         text.cut(n)
         return text
+
+    def change_weights(self, epoch: str) -> None:
+        """Say that other weights compute what is added from here on.
+
+        What two of them computed is a text like no other, unless it goes on in the same way.
+        """
+        if self.tokens and epoch != self.epoch:
+            both = f"{self.epoch} {len(self)} {epoch}"
+            epoch = MIXED + hashlib.sha256(both.encode()).hexdigest()[:16]
+        self.epoch = epoch
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether several weights computed it."""
+        return self.epoch.startswith(MIXED)
 
     def n_common(self, other: Text) -> int:
         """How many positions two texts have in common at their beginning; none across epochs."""

@@ -1,12 +1,14 @@
 """The rows a trace was chosen from: as it kept them, or decoded again.
 
 What is decoded again is teacher-forced, all tokens in one batch, so its logits differ from those
-of the generation by the noise of another batch size. What was kept is exact.
+of the generation by the noise of another batch size. What was kept is exact. The weights are those
+that computed the trace, whatever is in force in the session, or others that are asked for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -17,10 +19,19 @@ from mullama_lab.engine.model import Model
 from mullama_lab.engine.options import whole
 from mullama_lab.engine.rows.tail import Uncovered, log_total
 from mullama_lab.engine.session.session import Session
+from mullama_lab.engine.setting import (
+    Setting,
+    SettingOrChain,
+    Steerings,
+    between_steerings,
+    planned,
+)
 from mullama_lab.engine.stages import Chain, Stage
 from mullama_lab.engine.stages.moment import Moment
-from mullama_lab.engine.stages.schedule import ChainOrSchedule, Schedule
+from mullama_lab.engine.stages.schedule import Schedule
+from mullama_lab.engine.steering.steering import Steering
 from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.trace.parts import value_at
 from mullama_lab.errors import DecodeError, NoCandidates
 from mullama_lab.glyphs import brief
 
@@ -35,13 +46,18 @@ class TraceRows:
         trace: a Trace; of one that still grows, the steps there are now.
         on: its Model, which is enough where the trace kept what is needed, or a Session of it,
             which can decode the rest.
+        steerings: what acts on the weights, each from a step on; None is what did.
 
     Raises:
         TypeError: neither a Model nor a Session, or no Trace.
-        ValueError: the trace has no steps, or was made with another vocabulary.
+        ValueError: the trace has no steps, or was made with another vocabulary; what asks for a
+            row that it did not keep, where that came over what other weights had left in the
+            cache (`trace.stale`).
     """
 
-    def __init__(self, trace: Trace, on: Model | Session) -> None:
+    def __init__(
+        self, trace: Trace, on: Model | Session, steerings: Steerings | None = None
+    ) -> None:
         if not isinstance(trace, Trace):
             raise TypeError(f"a {type(trace).__name__} is not a Trace; session.generate gives one.")
         if not isinstance(on, (Model, Session)):
@@ -54,6 +70,7 @@ class TraceRows:
         if self.n == 0:
             raise ValueError("the trace has no steps: generate some tokens first.")
         self.trace = trace
+        self._steerings = steerings
         self._all = trace.history(self.n)
         self._ids = np.arange(self.model.n_vocab, dtype=np.int32)
         trace.must_be_of(self.model)
@@ -71,7 +88,42 @@ class TraceRows:
         return self._all[: len(self._all) - self.n + step]
 
     def kept(self, step: int) -> Moment | None:
-        """The moment of a step from what the trace kept of its row; None if it kept nothing."""
+        """The moment of a step from what the trace kept of its row.
+
+        None if it kept nothing, or other weights are asked for than computed it.
+        """
+        return None if self.has_other_weights(step) else self._kept(step)
+
+    def known(self, step: int) -> Moment:
+        """The same; `Uncovered` says why there is none."""
+        moment = self.kept(step)
+        if moment is None:
+            raise Uncovered(self.why_not_kept(step))
+        return moment
+
+    def why_not_kept(self, step: int) -> str:
+        """Why there is no moment of a step from what the trace kept."""
+        if self.has_other_weights(step):
+            return "other weights than those asked for computed its row"
+        return "its row was not kept"
+
+    def has_other_weights(self, step: int) -> bool:
+        """Whether other weights are asked for at a step than computed it."""
+        if self._steerings is None:
+            return False
+        return self._asked_at(step) != value_at(self.trace.in_force, step).steering
+
+    def other_weights(self, step: int) -> tuple[str, ...]:
+        """What those that are asked for have otherwise, in words."""
+        was = value_at(self.trace.in_force, step).steering
+        return tuple(between_steerings(was, self._asked_at(step)))
+
+    def _asked_at(self, step: int) -> Steering:
+        if self._steerings is None:
+            return value_at(self.trace.in_force, step).steering
+        return value_at(self._steerings, step)
+
+    def _kept(self, step: int) -> Moment | None:
         kept = self.trace.kept(step)
         if kept is None:
             return None
@@ -82,26 +134,49 @@ class TraceRows:
         moment = self.kept(step)
         if moment is not None and moment.is_whole:
             return moment
-        row = self._session_for([step]).logits(self.history(step))
-        return self._of_row(step, row)
+        session, found = self._session_for([step]), []
+        tokens, setting = self.history(step).tolist(), self._setting_of([step])
+        session.visit_rows(
+            tokens, len(tokens) - 1, lambda _, row: found.append(row.copy()), setting=setting
+        )
+        return self._of_row(step, found[0])
 
     def decode(self, steps: Collection[int], visit: Callable[[Moment], None]) -> None:
-        """Decode the text again in one batch and visit the moments of some steps, in order.
+        """Decode the text again and visit the moments of some steps, in order.
 
+        It is one batch, or one for each of the weights where they are others from some step on.
         The visits happen on the session's thread; a moment's row is gone after its visit.
         Sequence 0 of the session holds the text afterwards.
+
+        Raises:
+            ValueError: the trace came over what other weights had left in the cache.
         """
         session = self._session_for(steps)
-        wanted, last = frozenset(steps), max(steps)
+        wanted = frozenset(steps)
         first = len(self._all) - self.n - 1  # the place whose row is that of step 0
-
-        tokens = self._all[: first + last + 1].tolist()
 
         def look(place: int, row: NDArray[np.float32]) -> None:
             if place - first in wanted:
                 visit(self._of_row(place - first, row))
 
-        session.visit_rows(tokens, first, look)
+        for _, span in groupby(sorted(wanted), lambda step: self._asked_at(step).epoch):
+            some = list(span)
+            begin = 0 if len(some) == len(wanted) else some[0]
+            tokens = self._all[: first + some[-1] + 1].tolist()
+            session.visit_rows(tokens, first + begin, look, setting=self._setting_of(some))
+
+    def _setting_of(self, steps: Sequence[int]) -> Setting:
+        """Whose weights decode the rows of some steps, which are the same for all of them."""
+        for step in steps:
+            if value_at(self.trace.in_force, step).stale and not self.has_other_weights(step):
+                raise ValueError(
+                    f"before step {step} of the trace adapters or a control vector were changed, "
+                    "and it went on over what the cache held of the weights before "
+                    "(trace.stale), which a decode does not give again. Give a Setting of other "
+                    "weights, or generate again."
+                )
+        asked = self._asked_at(steps[0])
+        return Setting(Chain(), asked.adapters, asked.control)
 
     def must_have_draws(self) -> None:
         """Refuse a trace whose tokens were not drawn by its seed at the steps it gives them.
@@ -122,7 +197,7 @@ class TraceRows:
             )
         drawn = range(trace.n_copied, min(self.n, trace.n_copied + N_CHECKED))
         for step in drawn:
-            moment = self.kept(step)
+            moment = self._kept(step)
             if moment is None or any(stage.holds_code for stage in moment.chain):
                 return
             try:
@@ -182,13 +257,15 @@ class TraceRows:
             )
         logsumexp = log_total(row)
         now, then = float(row[self.tokens[step]]) - logsumexp, float(self.trace.logprob[step])
-        if abs(now - then) > FAR:
+        other = self.has_other_weights(step)
+        if not other and abs(now - then) > FAR:
             raise ValueError(
                 f"at step {step} {self.model.name} gives the token {now:.2f} nats and the trace "
                 f"has {then:.2f}: another model of the same vocabulary, or another text before it, "
                 f"made the trace. Use {self.trace.model_name!r}."
             )
-        return self._moment(step, self._ids, row, logsumexp, "decoded")
+        source = "other weights" if other else "decoded"
+        return self._moment(step, self._ids, row, logsumexp, source)
 
     def _session_for(self, steps: Collection[int]) -> Session:
         if self.session is None:
@@ -204,22 +281,24 @@ class TraceRows:
 
 
 def rows_and_schedule(
-    trace: Trace, chain: ChainOrSchedule, on: Model | Session, *, drawn: bool = True
+    trace: Trace, chain: SettingOrChain, on: Model | Session, *, drawn: bool = True
 ) -> tuple[TraceRows, Schedule]:
     """The rows of a trace and the chains that a study tries on them, both checked.
 
     Args:
-        chain: None is the chain that was in force at each step.
+        chain: None is the chain that was in force at each step; with a Setting its weights are
+            asked for too.
         drawn: whether the study asks what was drawn, not only from what.
 
     Raises:
         TypeError, ValueError: as `TraceRows` and `must_have_draws` say, or the chain does not fit
             the model.
     """
-    rows = TraceRows(trace, on)
+    schedule, steerings = (None, []) if chain is None else planned(chain)
+    rows = TraceRows(trace, on, steerings or None)
     if drawn:
         rows.must_have_draws()
-    schedule = trace.schedule if chain is None else Schedule.of(chain)
+    schedule = trace.schedule if schedule is None else schedule
     schedule.check(rows.model)
     return rows, schedule
 

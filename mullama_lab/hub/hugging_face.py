@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mullama_lab.errors import HubError, ModelNotFound, Offline
+from mullama_lab.hub.arriving import Arrived, bar_class
 
 _SPLIT = re.compile(r"^(?P<stem>.*)-(?P<part>\d{5})-of-(?P<count>\d{5})\.gguf$")
 _LONGEST = 255  # bytes of a name, in the file systems that the cache lives in
 
 
-def from_hugging_face(address: str, *, progress: bool) -> Path:
+def from_hugging_face(address: str, *, progress: bool | Arrived) -> Path:
     """The local copy of "hf:owner/repo/file.gguf"; of a split file, every part is fetched."""
     match = re.fullmatch(r"hf:([^/\s]+/[^/\s]+)/(\S+)", address)
     if match is None or not all(map(_is_name, address.split("/"))):
@@ -22,8 +23,9 @@ def from_hugging_face(address: str, *, progress: bool) -> Path:
             "Write hf:owner/repo/file.gguf."
         )
     repo, file_name = match.groups()
-    with _hugging_face_errors(address), _hugging_face_bars(progress):
+    with _hugging_face_errors(address):
         import huggingface_hub
+        from huggingface_hub.utils import are_progress_bars_disabled
 
         names = [file_name]
         if split := _SPLIT.match(file_name):  # llama.cpp needs every part on disk
@@ -33,7 +35,10 @@ def from_hugging_face(address: str, *, progress: bool) -> Path:
                     f"{address!r:.300} names part {part} of {count}. Parts are counted from 1."
                 )
             names = [f"{stem}-{i:05d}-of-{count:05d}.gguf" for i in range(1, count + 1)]
-        paths = [Path(huggingface_hub.hf_hub_download(repo, name)) for name in names]
+        is_hidden = progress is True and are_progress_bars_disabled()
+        bars = bar_class(False if is_hidden else progress)
+        download = huggingface_hub.hf_hub_download
+        paths = [Path(download(repo, name, tqdm_class=bars)) for name in names]
     return paths[0]
 
 
@@ -42,20 +47,6 @@ def _is_name(name: str) -> bool:
     if name in ("", ".", "..") or "\\" in name or not name.isprintable():
         return False
     return len(name.encode("utf-8", "surrogatepass")) <= _LONGEST
-
-
-@contextlib.contextmanager
-def _hugging_face_bars(shown: bool) -> Iterator[None]:
-    from huggingface_hub import utils
-
-    hide = not shown and not utils.are_progress_bars_disabled()
-    if hide:
-        utils.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if hide:
-            utils.enable_progress_bars()
 
 
 @contextlib.contextmanager

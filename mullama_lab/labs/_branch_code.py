@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from mullama_lab.engine.session import Session
+from mullama_lab.engine.setting import Setting
 from mullama_lab.engine.stages import Chain
-from mullama_lab.engine.stages.schedule import Schedule
 from mullama_lab.engine.tree import Tree
 from mullama_lab.widgets import RunPanel
+from mullama_lab.widgets._session_code import session_code, to_be_saved
 from mullama_lab.widgets._trace_code import run_code, trace_code
 
 
@@ -15,18 +16,19 @@ def code(tree: Tree, session: Session, panel: RunPanel, chain: Chain) -> str:
     lines = [
         "import mullama_lab as ml",
         "",
-        f"model = ml.Model.load({session.model.source!r})",
-        f"session = model.session(n_ctx={session.n_ctx})",
+        session_code(session),
+        *to_be_saved(one.steering for branch in tree for _, one in branch.trace.settings),
         f"prompt = {_prompt(tree, panel, session)}",
         "tree = ml.Tree()",
     ]
     for i, branch in enumerate(tree):
         name = f", name={branch.name!r}" if branch.name else ""
-        path = trace_code(branch.trace, "prompt", tree.branches[:i])
+        made, in_force = tree.branches[:i], session.steering
+        path = trace_code(branch.trace, "prompt", made, in_force=in_force)
         lines.append(f"path{branch.number} = {path}")
         lines.append(f"tree.add(path{branch.number}{name})")
     if not len(tree):
-        run = run_code(Schedule.of(chain), panel.max_tokens, panel.seed)
+        run = run_code({0: Setting(chain)}, panel.max_tokens, panel.seed)
         lines.append(f"tree.add(session.generate(prompt, {run}))")
     return "\n".join(lines)
 

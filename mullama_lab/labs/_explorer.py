@@ -33,8 +33,10 @@ class Explorer:
     def __init__(self, session: Session, bar: ExploreBar, origin: Origin) -> None:
         self.session, self.bar = session, bar
         self._origin = origin
-        self._lock = usable_in_forks(threading.RLock())  # what begins, and what is said of it
+        self._lock = usable_in_forks(threading.RLock())  # what begins
+        self._saying = usable_in_forks(threading.RLock())  # what is said; the last lock to take
         self.exploration: Exploration | None = None
+        self._said: Exploration | None = None  # the one that the bar speaks of
         self._work = LatestOnly("mullama-explore", weakly(bar.fail))
         self._news = LatestOnly("mullama-explore-view", weakly(bar.fail), rest=MESSAGE_PERIOD)
 
@@ -56,9 +58,18 @@ class Explorer:
             )
             exploration.on_news = weakly(self._show_soon)
             self.exploration = exploration
-            with bar.hold_sync():
+            with self._saying, bar.hold_sync():
+                self._said = exploration
                 bar.message, bar.found, bar.state = "", {}, "running"
-            self._work.submit(lambda: self._explore(exploration))
+            show_end = weakly(self._show_end)
+
+            def explore() -> None:  # holds no bar, and so no lab
+                try:
+                    exploration.run(progress=False)
+                finally:
+                    show_end(exploration)
+
+            self._work.submit(explore)
         return exploration
 
     def see_through(self, exploration: Exploration) -> Exploration:
@@ -78,6 +89,13 @@ class Explorer:
         if self.exploration is not None:
             self.exploration.stop()
 
+    def forget(self) -> None:
+        """Say no more of an exploration that is over, for something else has happened."""
+        with self._saying:
+            if self.bar.state != "running":
+                self._said = None
+                self.bar.forget()
+
     def settle(self) -> None:
         """Wait for its end; for code, not for callbacks."""
         self._work.settle()
@@ -89,24 +107,26 @@ class Explorer:
         self._work.close()
         self._news.close()
 
-    def _explore(self, exploration: Exploration) -> None:
-        try:
-            exploration.run(progress=False)
-        finally:
-            with self._lock, self.bar.hold_sync():
-                self._show()
-                self.bar.state = exploration.state
+    def _show_end(self, exploration: Exploration) -> None:
+        with self._saying, self.bar.hold_sync():
+            self._show()
+            self.bar.state = exploration.state
 
     def _show_soon(self) -> None:
         self._news.submit(self._show)
 
     def _show(self) -> None:
-        with self._lock:
-            exploration = self.exploration
+        with self._saying:
+            exploration = self._said
             if exploration is not None:
+                leaves = exploration.leaves
+                lengths = [leaf.n_tokens for leaf in leaves]
                 self.bar.found = {
                     "expanded": exploration.n_expanded,
                     "prefixes": len(exploration),
-                    "leaves": len(exploration.leaves),
+                    "leaves": len(leaves),
+                    "shortest": min(lengths, default=0),
+                    "longest": max(lengths, default=0),
+                    "open": sum(exploration.goes_on(leaf) for leaf in leaves),
                     "mass": exploration.mass,
                 }

@@ -11,44 +11,43 @@ import gc
 import logging
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from time import monotonic
 from typing import Any, NoReturn
-
-import traitlets
 
 from mullama_lab.errors import ClosedError, MullamaError
 from mullama_lab.glyphs import brief
-from mullama_lab.widgets import _cells
-from mullama_lab.widgets._kept import Shelf
-from mullama_lab.widgets._view import View, still_forms
+from mullama_lab.widgets import _cells, _pages
+from mullama_lab.widgets._kept import Kept, Shelf
+from mullama_lab.widgets._view import View, all_forms, still_forms
 
 log = logging.getLogger(__name__)
 
 CLOSED = "The lab was closed. Run the cell that makes it to go on."
+MOMENT = 1.0  # seconds
 REPLACED = "A newer run of its cell took this lab's place. Run this cell again to see that one."
 
 _alive: weakref.WeakSet[Lab] = weakref.WeakSet()
 _newest: _cells.NewestRuns[weakref.ref[Lab]] = _cells.NewestRuns()  # by the cell that made them
 
 
-class Lab:
+class Lab(Shelf):
     """Views that are shown and closed together.
 
+    It is a widget, and so is each view in it, such as `lab.strip`:
+    `ipywidgets.VBox([lab, ...])` lays it out beside others and keeps it alive.
+
     Args:
-        views: they are closed with it.
-        shelf: all of them as they are laid out; displaying it displays the lab.
+        children: its views, as they are laid out.
     """
 
-    view: Shelf
+    _closed = ""  # why it was closed; empty while it is open
 
-    def __init__(self, views: Sequence[View], shelf: Shelf) -> None:
-        self._views = tuple(views)
-        self.view = shelf
-        shelf.owner = self
+    def __init__(self, children: Iterable[Kept], *css_classes: str) -> None:
         self._undo: list[Callable[[], object]] = []  # called on close, the last first
-        self._closed = ""  # why it was closed; empty while it is open
+        super().__init__(children, *css_classes)
         _replace_earlier_labs(self)
 
-    def __reduce__(self) -> NoReturn:  # what copy and pickle ask
+    def __reduce__(self) -> NoReturn:  # what pickle asks
         raise TypeError(
             f"a {type(self).__name__} has views in a page, so it cannot be copied or pickled. "
             "What it made can, such as lab.trace, and lab.to_code() makes it again."
@@ -67,8 +66,11 @@ class Lab:
         self._closed = self._closed or why
         while self._undo:
             self._undo.pop()()
-        self.view.close(self._closed)
-        self.view.owner = None
+        super().close(self._closed)
+
+    def __del__(self) -> None:
+        self._undo = []  # a finalizer waits for nothing: what it held lets go by itself
+        super().__del__()
 
     def _must_be_open(self) -> None:
         """Refuse to begin anything when it was closed.
@@ -115,18 +117,33 @@ class Lab:
 
     # Showing it
 
+    def _still_views(self) -> Sequence[View]:
+        """The views that its static and its plain form show."""
+        return [part for part in self._all_parts() if isinstance(part, View)]
+
+    def _wait_a_moment(self) -> None:
+        """Wait for what the views are to show at first, unless a run goes on, which comes first."""
+        end = monotonic() + MOMENT
+        for view in self._still_views():
+            if not any(part._is_at_work for part in self._all_parts()):
+                view._wait_to_show(end - monotonic())
+
+    def _still_forms(self) -> dict[str, str]:
+        return still_forms(self._still_views())
+
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         if self._closed:
-            return still_forms(self._views), {}
-        live = self.view._repr_mimebundle_() or {}
-        data, metadata = live if isinstance(live, tuple) else (live, {})
-        return {**data, **still_forms(self._views)}, metadata
+            return self._still_forms(), {}
+        self._wait_a_moment()
+        _pages.offer(self)
+        return all_forms(super()._repr_mimebundle_(), self._still_forms())
 
     def snapshot(self) -> None:
         """Put the static form in the notebook, where it stays when the kernel is gone."""
         from IPython.display import display
 
-        display(still_forms(self._views), raw=True)
+        self._wait_a_moment()
+        display(self._still_forms(), raw=True)
 
 
 def _replace_earlier_labs(lab: Lab) -> None:
@@ -138,7 +155,7 @@ def _replace_earlier_labs(lab: Lab) -> None:
                 one.close(REPLACED)
             except Exception:
                 log.exception("a lab that was replaced could not be closed")
-        _cells.forget_outputs([part for one in old for part in (one, one.view, *one._views)])
+        _cells.forget_outputs([part for one in old for part in one._all_parts()])
         del old
     if _alive:  # contexts are large, and Python's collector does not see how large
         gc.collect()
@@ -157,11 +174,9 @@ def set_together(values: Iterable[tuple[object, str, object]]) -> None:
             old = getattr(owner, name)
             setattr(owner, name, value)
             before.append((owner, name, old))
-    except (traitlets.TraitError, MullamaError, ValueError, TypeError) as error:
+    except (MullamaError, ValueError, TypeError):
         for owner, name, old in reversed(before):
             setattr(owner, name, old)
-        if isinstance(error, traitlets.TraitError):
-            raise ValueError(str(error)) from None
         raise
 
 

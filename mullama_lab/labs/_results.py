@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
+from mullama_lab.counted import counted
 from mullama_lab.engine.index.hits import Hits
 from mullama_lab.engine.index.part import Name
 from mullama_lab.engine.multivector import MultiVector
@@ -82,7 +83,15 @@ class Results:
 
     def open(self, name: Name) -> None:
         """Show a document of the index in the grid."""
-        self.show_in_grid(str(name), self._own.index.get(name))
+        document = self._own.index.get(name)
+        self.show_in_grid(str(name), document)
+
+    @property
+    def opened(self) -> Name | None:
+        """The document of the index that was opened instead of the best one."""
+        first = self.hits.ids[:1] if self.hits is not None else ()
+        names = [name for name in self._own.index.ids if str(name) == self.grid.title]
+        return names[0] if names and names[0] not in first else None
 
     def show_in_grid(self, name: str, document: MultiVector) -> None:
         """Show a document in the grid."""
@@ -132,7 +141,7 @@ class Results:
         if cut:
             were = "was" if len(cut) == 1 else "were"
             parts.append(
-                f"{len(cut)} of {len(self._own.index)} documents {were} cut at {encoder.window} "
-                f"tokens, the first is {cut[0]}"
+                f"{len(cut)} of {counted(len(self._own.index), 'document')} {were} "
+                f"cut at {encoder.window} tokens, the first is {cut[0]}"
             )
         return " · ".join(parts)

@@ -24,6 +24,7 @@ class Rivals:
         encoders: other encoders, by name.
 
     Attributes:
+        encoders: other encoders, by name.
         names: what can be chosen: other storage types, then the encoders.
         chosen: one of them, or "".
     """
@@ -32,8 +33,8 @@ class Rivals:
         self._own = own
         if not isinstance(encoders, Mapping):
             raise TypeError(f"rivals={brief(encoders)}: it must be a dict of encoders by name.")
-        self._encoders = dict(encoders)
-        self.names = [*(s for s in STORAGES if s != own.index.storage), *self._encoders]
+        self.encoders = dict(encoders)
+        self.names = [*(s for s in STORAGES if s != own.index.storage), *self.encoders]
         self.chosen = ""
         self._readings: dict[str, Reading] = {}
 
@@ -51,7 +52,7 @@ class Rivals:
         if not isinstance(name, str) or name not in ("", *self.names):
             raise ValueError(f"{brief(name)} is none of {', '.join(self.names)}.")
         if name and name not in self._readings:
-            encoder = self._encoders.get(name, self._own.encoder)
+            encoder = self.encoders.get(name, self._own.encoder)
             index = MultiVectorIndex(encoder, storage=_storage(name))
             self._readings[name] = Reading(encoder, index)
         self.chosen = name

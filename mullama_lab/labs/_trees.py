@@ -27,6 +27,12 @@ class Trees:
         self._trees: dict[tuple[int, ...], Tree] = {}
         self._lock = threading.Lock()
 
+    @property
+    def all(self) -> list[Tree]:
+        """Those that have paths."""
+        with self._lock:
+            return [tree for tree in self._trees.values() if len(tree)]
+
     def keep(self, tree: Tree) -> None:
         """Take a tree that has paths already."""
         with self._lock:

@@ -11,12 +11,13 @@ arrive on any thread; they put work in its queue and return.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
+from mullama_lab.counted import counted
 from mullama_lab.engine.encoder import MultiVectorEncoder
 from mullama_lab.engine.index import MultiVectorIndex
 from mullama_lab.engine.index.hits import Hits
@@ -32,12 +33,17 @@ from mullama_lab.labs._results import Results
 from mullama_lab.labs._rivals import Rivals
 from mullama_lab.studies import late_interaction, retrieval_quality
 from mullama_lab.widgets import RankBoard, SimilarityGrid
-from mullama_lab.widgets._kept import SharedTrait, Shelf
+from mullama_lab.widgets._kept import SharedTrait, Shelf, weakly
+from mullama_lab.widgets._session_code import called, model_code
 from mullama_lab.widgets._view import Undo
 
 if TYPE_CHECKING:
     import pandas as pd
 
+__all__ = ["RetrievalLab"]
+__dir__ = __all__.copy  # what tab completion offers
+
+USUAL_K = 50
 Documents: TypeAlias = "Iterable[str] | Mapping[Name, str] | MultiVectorIndex"
 
 
@@ -71,7 +77,7 @@ class RetrievalLab(Lab):
         documents: Documents = (),
         *,
         storage: Storage = "float32",
-        k: int = 50,
+        k: int = USUAL_K,
         rivals: Mapping[str, MultiVectorEncoder] | None = None,
         title: str = "",
     ) -> None:
@@ -90,11 +96,13 @@ class RetrievalLab(Lab):
         self._stopped = False
         self._reading = False
         self._problem: BaseException | None = None  # what ended the reading early
-        self._jobs = JobQueue("retrieval-lab", lambda error: self.board.fail(str(error)))
+        self._jobs = JobQueue("retrieval-lab", weakly(self._job_failed))
         self.board = RankBoard(title=title, searchable=True)
         self.board.rivals = self._rivals.names
         self.grid = SimilarityGrid()
-        super().__init__((self.board, self.grid), _laid_out(self.board, self.grid))
+        # The list beside the matrix, in sight together: `.mll-lab-fill` of rank_board.css.
+        pair = Shelf([self.board, self.grid], "mll-lab-pair")
+        super().__init__([pair], "mll-lab", "mll-lab-fill")
         self._results = Results(
             self.board,
             self.grid,
@@ -223,7 +231,7 @@ class RetrievalLab(Lab):
 
         return self._jobs.now(moved)
 
-    def open(self, name: Name) -> None:
+    def look_at(self, name: Name) -> None:
         """Show a document in the grid."""
         self._jobs.now(self._results.open, name)
 
@@ -252,14 +260,28 @@ class RetrievalLab(Lab):
         return self.board.to_pandas()
 
     def to_code(self) -> str:
-        """Python that does the same without a browser, once `documents` are there."""
-        storage = "" if self.index.storage == "float32" else f", storage={self.index.storage!r}"
+        """Python that does the same without a browser, once `documents` are there.
+
+        And `rivals`, where the lab was given some.
+        """
+        usual = {"storage": "float32", "k": USUAL_K, "title": ""}
+        mine = {"storage": self.index.storage, "k": self.k, "title": self.board.title}
+        changed = {name: value for name, value in mine.items() if value != usual[name]}
+        opened, traits = self._results.opened, self.grid.traits()
+        seen = {
+            name: value
+            for name in ("scale", "unit")
+            if (value := getattr(self.grid, name)) != traits[name].default_value
+        }
+        given = ["encoder", "documents", *["rivals=rivals"] * bool(self._rivals.encoders)]
         lines = [
             "import mullama_lab as ml\n",
-            f"model = ml.Model.load({self.encoder.model.source!r})",
-            f"encoder = ml.MultiVectorEncoder(model, preset={self.encoder.preset!r})",
-            f"lab = ml.labs.RetrievalLab(encoder, documents{storage})",
+            model_code(self.encoder.model),
+            f"encoder = {called('ml.MultiVectorEncoder', 'model', **self.encoder.options)}",
+            f"lab = {called('ml.labs.RetrievalLab', *given, **changed)}",
             *([self.board.to_code()] if self.hits is not None else []),
+            *([f"lab.look_at({opened!r})"] if opened is not None else []),
+            *([called("lab.set", **seen)] if seen else []),
             *([f"lab.compare({self.board.rival!r})"] if self.board.rival else []),
         ]
         return "\n".join(lines)
@@ -270,29 +292,48 @@ class RetrievalLab(Lab):
         self.stop()
         super().close(why)
 
+    def _job_failed(self, error: BaseException) -> None:
+        self.board.fail(str(error))
+
     # Reading: each step asks for the next one, so that what is asked meanwhile comes between
 
     def _begin(self) -> None:
         if not self._reading:
             self._reading = True
-            self._read_on()
-
-    def _read_on(self) -> None:
-        try:
-            reading = self._next_reading()
-            if reading is not None:
-                reading.read_some()
-            if not self._stopped and self._next_reading() is not None:
-                self._results.show_state()
-                self._jobs.later(self._read_on)
-                return
-            if self.hits is not None and reading is not None:
-                self._results.show(self._found(self._own, self.query))
-            self._reading = False
             self._results.show_state()
-        except BaseException as error:
-            self._reading, self._problem, self._stopped = False, error, True
-            raise
+            self._step()()
+
+    def _step(self) -> Callable[[], None]:
+        """A job that reads some documents and holds the lab no longer than it asks it something."""
+        following, done, failed = map(
+            weakly, (self._next_reading, self._step_done, self._reading_failed)
+        )
+
+        def step() -> None:
+            try:
+                reading = following()
+                if reading is not None:
+                    reading.read_some()
+                done(reading)
+            except BaseException as error:
+                failed(error)
+                raise
+
+        return step
+
+    def _step_done(self, reading: Reading | None) -> None:
+        """Read on; or, after the last step, search again."""
+        if not self._stopped and self._next_reading() is not None:
+            self._results.show_state()
+            self._jobs.later(self._step())
+            return
+        if self.hits is not None and reading is not None:
+            self._results.show(self._found(self._own, self.query))
+        self._reading = False
+        self._results.show_state()
+
+    def _reading_failed(self, error: BaseException) -> None:
+        self._reading, self._problem, self._stopped = False, error, True
 
     def _next_reading(self) -> Reading | None:
         """What has something left to read: the lab's index first, then the rival's."""
@@ -343,10 +384,9 @@ class RetrievalLab(Lab):
 
     def __repr__(self) -> str:
         done, total = self.progress
-        read = f"{total} documents" if done == total else f"{done} of {total} documents read"
+        read = (
+            counted(total, "document")
+            if done == total
+            else f"{done} of {counted(total, 'document')} read"
+        )
         return f"RetrievalLab({self.encoder.name}, {read})"
-
-
-def _laid_out(board: RankBoard, grid: SimilarityGrid) -> Shelf:
-    """The views one below the other, or side by side: `.mll-lab-pair` of rank_board.css."""
-    return Shelf([Shelf([board, grid], "mll-lab-pair")], "mll-lab")

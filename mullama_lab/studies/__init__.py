@@ -5,14 +5,19 @@ A module for each question, loaded on first use: `studies.replay.replay(trace, c
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from mullama_lab.on_use import loaded_on_use
 
 if TYPE_CHECKING:
     from mullama_lab.studies import (
+        control_vectors,
+        effect,
         explore,
         fate,
         flips,
+        forbidden,
+        grammar_tax,
         late_interaction,
         margin,
         noise,
@@ -23,12 +28,17 @@ if TYPE_CHECKING:
         standard_library,
         states,
         sweeps,
+        tokenization,
     )
 
 __all__ = [
+    "control_vectors",
+    "effect",
     "explore",
     "fate",
     "flips",
+    "forbidden",
+    "grammar_tax",
     "late_interaction",
     "margin",
     "noise",
@@ -39,14 +49,8 @@ __all__ = [
     "standard_library",
     "states",
     "sweeps",
+    "tokenization",
 ]
+__dir__ = __all__.copy  # what tab completion offers
 
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return importlib.import_module(f"{__name__}.{name}")
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__ = loaded_on_use(__name__, __all__)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mullama_lab.engine.rows.tail import Uncovered
-from mullama_lab.engine.stages import Setting
+from mullama_lab.engine.stages import NumberRule
 
 Chosen = Callable[[float], int]  # the token at a value; `Uncovered` where that is not known
 Ways = tuple[Sequence[float], Sequence[float]]  # values from the one in force down, and up
@@ -28,7 +28,7 @@ class Interval(NamedTuple):
     sure: bool = True
 
 
-def stops_of(rule: Setting, now: float, end: float, n: int) -> list[float]:
+def stops_of(rule: NumberRule, now: float, end: float, n: int) -> list[float]:
     """Values from the one in force to an end of the slider, closer where the slider is."""
     if rule.scale == "log" and now > 0 and end > 0:
         values = np.geomspace(now, end, n)

@@ -14,8 +14,10 @@ from typing import Any
 from mullama_lab.engine.loop.run import Run
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.session import Session
+from mullama_lab.engine.setting import Setting
 from mullama_lab.engine.stages import Chain
 from mullama_lab.engine.stages.chain_sampler import check
+from mullama_lab.engine.steering.steering import Weights
 from mullama_lab.errors import ClosedError, MullamaError
 from mullama_lab.studies._together import Bar, mean, wait_for
 
@@ -29,7 +31,7 @@ class Item:
 
     place: int
     prompt: str | tuple[int, ...]
-    chain: Chain
+    chain: Setting | Chain
     seed: int
 
 
@@ -88,7 +90,7 @@ def work(
         try:
             if item.prompt not in prompts:
                 prompts[item.prompt] = session.prompt_tokens(item.prompt)
-            check(item.chain, session.model)
+            must_fit(item.chain, session.model)
         except (MullamaError, ValueError, TypeError) as error:
             rows[item.place] = failed(error)
         else:
@@ -114,6 +116,13 @@ def work(
         for (item, _), run in zip(ready, runs, strict=True):
             rows[item.place] = _row(run)
     bar.before += limits.max_tokens * len(ready)
+
+
+def must_fit(asked: Setting | Chain, model: Model) -> None:
+    """Refuse a chain, or what acts on the weights, that is not for a model."""
+    check(asked.chain if isinstance(asked, Setting) else asked, model)
+    if isinstance(asked, Setting):
+        Weights.of(asked.steering, model)
 
 
 def _row(run: Run) -> Row:

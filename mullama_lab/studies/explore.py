@@ -36,6 +36,9 @@ from mullama_lab.studies._together import Bar
 if TYPE_CHECKING:
     import pandas
 
+__all__ = ["Exploration", "explore"]
+__dir__ = __all__.copy  # what tab completion offers
+
 MOST_BUDGET = 2000  # prefixes; what is kept of a row is about 60 kB
 MOST_LENGTH = 32  # tokens of a prefix, unless told otherwise
 TOP = 64  # alternatives in the traces
@@ -60,11 +63,13 @@ def explore(
     Ctrl-C stops it and raises KeyboardInterrupt; what was found by then goes into `into`.
 
     Args:
-        start: a text, token ids, or a Trace to go on from the end of.
+        start: a text, token ids, or a Trace to go on from the end of, with the adapters and the
+            control vector that were in force there.
         on: the session to work in; as many prefixes go in one batch as it has sequences.
         budget: how many prefixes to go on from, and to find at most. Each costs one decoded
             token while the cache holds what comes before it.
-        max_tokens: how long a prefix may become; None is 32, or what fits.
+        max_tokens: how long a prefix may become; None is 32, or what fits. The budget is mostly
+            spent before: best first goes on from a short prefix that is likelier than a long one.
         at_once: prefixes in one batch, fewer than there are sequences.
         into: a Tree of the same prompt to add the longest ones to, as one change.
         progress: show a bar when it takes longer than two seconds.
@@ -125,6 +130,7 @@ class Exploration(Sequence[Prefix]):
         self.at_once = most if at_once is None else whole("at_once", at_once, 1, most)
         self.start = _checked(on, start) if isinstance(start, Trace) else _prompt(on, start)
         self._text = self.start.history(len(self.start)).tolist()
+        self._setting = self.start.setting_at(len(self.start))
         self.max_tokens = _length(max_tokens, len(self._text), on.n_ctx)
         self.into = _fitting(into, self.start)
         self.n_expanded = 0
@@ -201,7 +207,9 @@ class Exploration(Sequence[Prefix]):
 
         try:
             n_prompt = len(self.start.prompt_tokens)
-            work = self._work = self.session.start_rows(texts, visit, n_prompt=n_prompt)
+            work = self._work = self.session.start_rows(
+                texts, visit, n_prompt=n_prompt, setting=self._setting
+            )
             if self._stop.is_set():
                 work.stop()
             work.result_or_stop()
@@ -226,10 +234,10 @@ class Exploration(Sequence[Prefix]):
             self._push(Prefix(token, rank, logprob, prefix, prefix.n_tokens + 1, ended))
 
     def _push(self, prefix: Prefix) -> None:
-        if prefix.ended or prefix.n_tokens >= self.max_tokens:
-            self._closed.append(prefix)
-        else:
+        if self.goes_on(prefix):
             heapq.heappush(self._open, (-prefix.logprob, next(self._numbers), prefix))
+        else:
+            self._closed.append(prefix)
 
     def _known(self) -> list[Prefix]:
         """The prefixes than which no unknown one can be likelier."""
@@ -263,6 +271,13 @@ class Exploration(Sequence[Prefix]):
             n = prefix.n_tokens
             masses[n] = masses.get(n, 0.0) + math.exp(prefix.logprob)
         return pd.Series(masses, name="mass", dtype=float).rename_axis("n_tokens").sort_index()
+
+    def goes_on(self, prefix: Prefix) -> bool:
+        """Whether a prefix may get longer: the text has not ended, and `max_tokens` allows it.
+
+        How long it gets within that is a matter of the budget, which goes to the likeliest.
+        """
+        return not prefix.ended and prefix.n_tokens < self.max_tokens
 
     def text(self, prefix: Prefix) -> str:
         """A prefix as text; bytes that are no character become U+FFFD."""

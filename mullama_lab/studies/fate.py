@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.rows.tail import Uncovered, log_total
 from mullama_lab.engine.session import Session
+from mullama_lab.engine.setting import Setting
 from mullama_lab.engine.stages import Chain, Stage, State
 from mullama_lab.engine.stages.chain_sampler import ChainSampler
 from mullama_lab.engine.stages.moment import Moment, moment_of_row
@@ -27,10 +28,14 @@ from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace_rows import TraceRows, learning, step_of
 from mullama_lab.engine.vocabulary.one_token import one_token
 from mullama_lab.errors import NoCandidates
+from mullama_lab.studies._draws import draws_that_choose, in_words
 from mullama_lab.studies.margin import Margin, learnt_margin, margin
 
 if TYPE_CHECKING:
     import pandas
+
+__all__ = ["Fate", "StageFate", "fate", "fate_in_row"]
+__dir__ = __all__.copy  # what tab completion offers
 
 CLOSED_TO = 1e-6  # nats between what is known and all: nothing is missing
 
@@ -78,10 +83,14 @@ class Fate:
         removed_by: the StageFate that removed the token, or None.
         margin: the setting at which that stage would have kept it; None if it removed nothing,
             or no number of it decides.
+        reason: why that stage removed it, where it has no number and can say; empty if not.
         draw: the uniform in [0, 1) that llama.cpp's `dist` drew there.
         drawn_by: the draws that choose the token, from and to; None if it was removed.
+        forced: the token that was given there, so that none was drawn and the choice is the one
+            that would have been; -1 if one was drawn.
         source: "kept" if the row is the trace's own, "decoded" if it was decoded again (with the
-            noise of another batch), "given" if the caller gave it.
+            noise of another batch), "other weights" if it was decoded with other weights than the
+            trace's, "given" if the caller gave it.
     """
 
     token: int
@@ -95,7 +104,9 @@ class Fate:
     margin: Margin | None
     draw: float
     drawn_by: tuple[float, float] | None
+    reason: str = ""
     source: str = field(default="given", compare=False)
+    forced: int = -1
 
     @property
     def removed_by(self) -> StageFate | None:
@@ -126,28 +137,36 @@ class Fate:
 
     def summary(self) -> str:
         """What became of it, in a sentence or two."""
-        begins = (
-            f"{self.text!r} was number {self.rank + 1} of the row with {math.exp(self.logprob):.2%}"
-        )
+        begins = f"{self.text!r} had rank {self.rank} in the row, with {math.exp(self.logprob):.2%}"
         by = self.removed_by
         if by is not None:
             way = f"; it stays with {self.margin}" if self.margin else ""
-            return f"{begins}; {by.stage!r} removed it{way}."
+            why = f", {self.reason}" if self.reason else ""
+            return f"{begins}; {by.stage!r} removed it{way}{why}."
         if self.logprob == -math.inf:
             return f"{begins}; it cannot come there."
         after = math.exp(self.logprob_after)
         ends = f"{begins}; {'n/a' if math.isnan(after) else f'{after:.2%}'} after the chain"
+        if self.token == self.forced:
+            return f"{ends}; it was forced, not drawn."
         if self.chosen:
-            return f"{ends}, and it was drawn."
-        return f"{ends}; the draw fell on {self.choice_text!r}."
+            return f"{ends}, and it {'would have been' if self.forced >= 0 else 'was'} drawn."
+        falls = "would have fallen" if self.forced >= 0 else "fell"
+        return f"{ends}; the draw {falls} on {self.choice_text!r}."
 
     def remark(self) -> str:
         """What would have changed it, in a few words; empty if nothing is known."""
+        told = self._way_to_change_it()
+        return f"It was forced, not drawn. {told}".rstrip() if self.token == self.forced else told
+
+    def _way_to_change_it(self) -> str:
         by = self.removed_by
         if by is None:
             return self._drawn().strip()
         if self.margin is not None:
             return f"{by.stage!r} would keep it at {self.margin}."
+        if self.reason:
+            return f"{self.reason[0].upper()}{self.reason[1:]}."
         return f"No number of {by.stage!r} would keep it."
 
     def __repr__(self) -> str:
@@ -160,7 +179,7 @@ class Fate:
             if x.before == x.after == -math.inf:
                 continue
             change = "n/a" if math.isnan(x.change) else f"{x.change:+.3f} nats"
-            stays = f"{change}, number {x.rank + 1} of {x.n_left}"
+            stays = f"{change}, rank {x.rank} of {x.n_left}"
             yield repr(x.stage), x.why_inert or ("removed" if x.removed else stays)
 
     def _repr_html_(self) -> str:
@@ -175,8 +194,8 @@ class Fate:
     def _drawn(self) -> str:
         if self.drawn_by is None:
             return ""
-        low, high = self.drawn_by
-        return f" The draw was {self.draw:.4f}; {low:.4f} to {high:.4f} choose it."
+        made, chosen = self.forced < 0, self.chosen
+        return f" {in_words(self.draw, self.drawn_by, is_made=made, is_chosen=chosen)}"
 
 
 def fate(
@@ -185,7 +204,7 @@ def fate(
     token: int | str,
     *,
     on: Model | Session,
-    chain: Chain | Stage | None = None,
+    chain: Setting | Chain | Stage | None = None,
 ) -> Fate:
     """What each stage did to a token at a step of a trace, and what would have kept it.
 
@@ -196,8 +215,9 @@ def fate(
         step: from 0.
         token: an id, or a text that is exactly one token.
         on: the Model of the trace; or a Session of it, which can decode a row again.
-        chain: another chain than the one that was in force there. Mirostat and adaptive-p in it
-            learn from all tokens before the step, as in `replay`.
+        chain: another chain than the one that was in force there, or a Setting: where its weights
+            are others than the trace's, the row is decoded with those. Mirostat and adaptive-p in
+            it learn from all tokens before the step, as in `replay`.
 
     Raises:
         ValueError: no such step or token; the trace was not drawn, or is a part of one; or the
@@ -206,19 +226,22 @@ def fate(
     Example:
         fate(trace, 3, " Paris", on=session)
     """
-    rows = TraceRows(trace, on)
+    steerings = [(0, chain.steering)] if isinstance(chain, Setting) else None
+    rows = TraceRows(trace, on, steerings)
     rows.must_have_draws()
     step = step_of(rows, step)
     token = one_token(rows.model, token)
-    chain, state = _at_work(rows, chain, step)
+    chain, state = _at_work(rows, chain.chain if isinstance(chain, Setting) else chain, step)
     kept = rows.kept(step)
+    forced = int(rows.tokens[step]) if rows.trace.forced[step] else -1
     if kept is not None and token in kept.ids:
         try:
             there = replace(kept, chain=chain, state=state)
-            return _fate(there, token, partly=rows.session is None)
+            return replace(_fate(there, token, partly=rows.session is None), forced=forced)
         except Uncovered:
             pass
-    return _fate(replace(rows.decoded(step), chain=chain, state=state), token)
+    there = replace(rows.decoded(step), chain=chain, state=state)
+    return replace(_fate(there, token), forced=forced)
 
 
 def _at_work(
@@ -228,7 +251,7 @@ def _at_work(
     trace = rows.trace
     asked = trace.chain_at(step) if chain is None else Chain.of(chain)
     was_so = all(then == asked for first, then in trace.chains if first <= step)
-    recorded = chain is None or was_so
+    recorded = (chain is None or was_so) and not rows.has_other_weights(step)
     return asked, trace.state(step) if recorded else _learnt(rows, asked, step)
 
 
@@ -248,11 +271,8 @@ def _learnt(rows: TraceRows, chain: Chain, step: int) -> tuple[State, ...]:
 
     work = sampler()
     for before in range(step):
-        moment = rows.kept(before)
         try:
-            if moment is None:
-                raise Uncovered("its row was not kept")
-            take(moment)
+            take(rows.known(before))
         except Uncovered as why:
             rows.must_have_session([before], chain, str(why))
             work = sampler()
@@ -309,22 +329,11 @@ def _fate(moment: Moment, token: int, *, partly: bool = False) -> Fate:
         choice=choice,
         choice_text="(nothing left)" if choice < 0 else piece(choice).decode("utf-8", "replace"),
         margin=path.margin if path.is_removed else None,
+        reason=path.reason if path.is_removed else "",
         draw=moment.draw,
-        drawn_by=None if choice < 0 else _drawn_by(work, token),
+        drawn_by=None if choice < 0 else draws_that_choose(work, token),
         source=moment.source,
     )
-
-
-def _drawn_by(work: ChainSampler, token: int) -> tuple[float, float] | None:
-    """The draws that choose a token from what llama.cpp's `dist` saw, in its order."""
-    window = work.candidates.window
-    found = np.flatnonzero(window["id"] == token)
-    shares = window["p"].astype(np.float64)
-    if not len(found) or not shares[found[0]] > 0:
-        return None
-    ends = np.cumsum(shares) / shares.sum()
-    here = int(found[0])
-    return (float(ends[here - 1]) if here else 0.0), float(ends[here])
 
 
 class _Path:
@@ -335,6 +344,7 @@ class _Path:
         self.logit = float(moment.logits[moment.ids == token][0])
         self.stages: list[StageFate] = []
         self.margin: Margin | None = None
+        self.reason = ""
         self._logprob = self.logit - moment.logsumexp
         self._before = moment.ids, moment.logits, moment.logsumexp
 
@@ -361,6 +371,7 @@ class _Path:
         )
         if before != -math.inf and not stays:
             self._find_margin(place, stage)
+            self.reason = stage.why_removed(self.work.samplers[place])
         self._before = window["id"].copy(), logits.copy(), total
 
     @property

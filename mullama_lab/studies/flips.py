@@ -24,14 +24,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mullama_lab.counted import counted
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.rows.tail import Uncovered
 from mullama_lab.engine.session import Session
-from mullama_lab.engine.stages import Chain, Setting, Stage
+from mullama_lab.engine.setting import SettingOrChain
+from mullama_lab.engine.stages import Chain, NumberRule, Stage
 from mullama_lab.engine.stages.chain_sampler import ChainSampler
 from mullama_lab.engine.stages.moment import Moment
 from mullama_lab.engine.stages.schedule import (
-    ChainOrSchedule,
     Schedule,
     ScheduleSampler,
     StageName,
@@ -40,6 +41,7 @@ from mullama_lab.engine.stages.schedule import (
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace_rows import TraceRows, ever_learning, rows_and_schedule
 from mullama_lab.errors import NoCandidates, StageFailed
+from mullama_lab.glyphs import brief
 from mullama_lab.studies._interval import (
     Chosen,
     Halfway,
@@ -52,6 +54,9 @@ from mullama_lab.studies._interval import (
 
 if TYPE_CHECKING:
     import pandas
+
+__all__ = ["FlipMap", "flip_map"]
+__dir__ = __all__.copy  # what tab completion offers
 
 N_STOPS = 24  # of a slider, where the choice is looked at
 PRECISION = 1e-4  # of the slider's range, to which a flip is found
@@ -124,7 +129,8 @@ class FlipMap:
         n_open = int(np.count_nonzero(~self.sure))
         unknown = f", {n_open} not known (pass a Session: on=session)" if n_open else ""
         return (
-            f"<FlipMap of {self.setting} in {self.stage!r}, {len(self)} tokens: {firm} stay over "
+            f"<FlipMap of {self.setting} in {self.stage!r}, {counted(len(self), 'token')}: {firm} "
+            f"{'stays' if firm == 1 else 'stay'} over "
             f"all of {self.slider[0]:g} to {self.slider[1]:g}{unknown}>"
         )
 
@@ -135,7 +141,7 @@ def flip_map(
     setting: str | None = None,
     *,
     on: Model | Session,
-    chain: ChainOrSchedule = None,
+    chain: SettingOrChain = None,
 ) -> FlipMap:
     """Over which values of a setting each token of a generation would still have been chosen.
 
@@ -146,7 +152,8 @@ def flip_map(
         on: the Model of the trace, which leaves open what the trace does not decide; or a Session
             of it, which decodes those rows again.
         chain: the chain it is a stage of, or a dict of chains by steps; None is the chain that was
-            in force at each step.
+            in force at each step. Of a Setting whose weights are others than the trace's, the rows
+            are decoded with those.
 
     Raises:
         ValueError: no such stage or setting, or the trace was not drawn.
@@ -185,7 +192,7 @@ class _Turn:
     schedule: Schedule
     name: StageName
     setting: str
-    rule: Setting
+    rule: NumberRule
 
     def value_at(self, step: int) -> float | None:
         """Its value in force at a step; None where there is no such stage."""
@@ -381,20 +388,22 @@ def _name(schedule: Schedule, stage: type[Stage] | int) -> StageName:
     if isinstance(stage, int) and not isinstance(stage, bool):
         chain = schedule.last
         if not 0 <= stage < len(chain):
-            raise ValueError(f"stage={stage}: {chain!r} has places 0 to {len(chain) - 1}.")
+            raise ValueError(f"stage={brief(stage)}: {chain!r} has places 0 to {len(chain) - 1}.")
         return names_of(chain)[stage]
     for name in schedule.stages():
         if isinstance(stage, type) and name == (stage, 0):
             return name
-    name = getattr(stage, "__name__", repr(stage))
+    name = getattr(stage, "__name__", brief(stage))
     raise ValueError(f"{schedule!r} has no {name}. Put one in: pass chain=.")
 
 
-def _setting(stage: Stage, name: str | None) -> tuple[str, Setting]:
+def _setting(stage: Stage, name: str | None) -> tuple[str, NumberRule]:
     rules = stage.settings()
     if name is None and rules:
         name = next(iter(rules))
     if not isinstance(name, str) or name not in rules:
         known = ", ".join(rules) or "none"
-        raise ValueError(f"{stage!r} has no setting {name!r} that is a number; it has {known}.")
+        raise ValueError(
+            f"{stage!r} has no setting {brief(name)} that is a number; it has {known}."
+        )
     return name, rules[name]

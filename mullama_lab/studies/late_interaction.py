@@ -17,6 +17,9 @@ from mullama_lab.engine.multivector.maxsim import ScoreKind
 from mullama_lab.engine.options import listed
 from mullama_lab.glyphs import brief
 
+__all__ = ["explain", "matches", "rank", "top_k"]
+__dir__ = __all__.copy  # what tab completion offers
+
 
 def rank(
     query: MultiVector,

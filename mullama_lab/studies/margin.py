@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine.stages import Stage
 
+__all__ = ["Margin", "margin"]
+__dir__ = __all__.copy  # what tab completion offers
+
 NEAR = 1e-4  # how far float32 may move a border, relative to it
 DIGITS = 4  # that a border is shown with
 WIDEST = 64.0  # bits that mirostat's mu is followed upwards

@@ -27,6 +27,9 @@ from mullama_lab.studies._together import Bar
 if TYPE_CHECKING:
     import pandas
 
+__all__ = ["Difference", "Noise", "noise"]
+__dir__ = __all__.copy  # what tab completion offers
+
 TEXTS = (  # what is decoded decides how much is rounded: code and nonsense most
     "The lighthouse keeper counted the ships that passed in the night: three sails and a small "
     "grey boat that nobody had seen before.",

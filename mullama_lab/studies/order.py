@@ -34,6 +34,9 @@ from mullama_lab.errors import NoCandidates
 if TYPE_CHECKING:
     import pandas
 
+__all__ = ["Orders", "orders", "orders_in_row"]
+__dir__ = __all__.copy  # what tab completion offers
+
 MOST_ORDERS = 120  # five stages in every order
 SAME = 1e-4  # distances up to this come of float32 alone
 Order = Sequence[int]
@@ -150,11 +153,8 @@ def orders(
     unsure: dict[int, str] = {}
     with bar("Comparing orders", len(rows), "rows") as shown:
         for step in range(len(rows)):
-            moment = rows.kept(step)
             try:
-                if moment is None:
-                    raise Uncovered("its row was not kept")
-                comparison.add(moment)
+                comparison.add(rows.known(step))
                 shown.update()
             except Uncovered as why:
                 unsure[step] = str(why)

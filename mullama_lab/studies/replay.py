@@ -4,6 +4,9 @@ At each step the other chain gets the row, the tokens before it and the draw tha
 had there. Up to the first choice that differs this is what a rerun with that chain and seed does.
 After it the rerun would see other text, so later choices answer a smaller question: what the
 chain would choose there if the text before were as it was. They are marked off-policy.
+
+A Setting with other adapters or another control vector gives other rows too. No record has those:
+the text is decoded with them, teacher-forced in one batch.
 """
 
 from __future__ import annotations
@@ -15,12 +18,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mullama_lab.counted import counted, differing
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.rows.tail import Uncovered
 from mullama_lab.engine.session import Session
+from mullama_lab.engine.setting import SettingOrChain
 from mullama_lab.engine.stages import Chain, Stage
 from mullama_lab.engine.stages.moment import Moment
-from mullama_lab.engine.stages.schedule import ChainOrSchedule, Schedule, ScheduleSampler
+from mullama_lab.engine.stages.schedule import Schedule, ScheduleSampler
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace_rows import (
     TraceRows,
@@ -33,6 +38,9 @@ from mullama_lab.errors import NoCandidates, StageFailed
 
 if TYPE_CHECKING:
     import pandas
+
+__all__ = ["NOTHING", "UNKNOWN", "Replay", "StageEffect", "StageEffects", "replay", "stage_effects"]
+__dir__ = __all__.copy  # what tab completion offers
 
 NOTHING = -1  # in place of a choice: the chain leaves no token
 UNKNOWN = -2  # in place of a choice: the row was not kept, and not decoded again; or is noise
@@ -53,7 +61,9 @@ class Replay:
         choices: what the chain chooses there: -1 where it leaves no token, -2 where that is not
             known, which is also where noise alone would change the choice.
         given: steps that were not drawn (the beginning of a branch, its given token).
-        sources: for each step "kept" or "decoded": where its row came from; "" where from nowhere.
+        sources: for each step where its row came from: "kept" by the trace, "decoded" again, or
+            computed by "other weights" than the trace's; "" where from nowhere.
+        weights: what acts on those other weights otherwise than in the trace, in words.
         problems: why the chain leaves no token, or why a choice is not known, by step.
         first: the first step whose choice differs, None if all are the same.
     """
@@ -66,6 +76,7 @@ class Replay:
     sources: tuple[str, ...]
     problems: dict[int, str]
     pieces: dict[int, str] = field(repr=False)
+    weights: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -135,19 +146,21 @@ class Replay:
         first, n = self.first, self.n_compared
         parts = []
         if first is None:
-            parts.append(f"none of {n} choices differs")
+            parts.append(differing(0, n))
         else:
             now, then = (repr(self.text_of(t[first])) for t in (self.choices, self.tokens))
             parts.append(f"step {first} is the first that differs: {now} instead of {then}")
-            parts.append(f"{self.n_changed} of {n} choices differ")
+            parts.append(differing(self.n_changed, n))
         if unknown := int(np.count_nonzero(~self.known & ~self.given)):
             parts.append(f"{unknown} not known")
         if decoded := self.sources.count("decoded"):
-            parts.append(f"{decoded} rows decoded again")
+            parts.append(f"{counted(decoded, 'row')} decoded again")
+        if other := self.sources.count("other weights"):
+            parts.append(f"{counted(other, 'row')} decoded {', '.join(self.weights)}")
         return ", ".join(parts)
 
     def __repr__(self) -> str:
-        return f"<Replay of {len(self)} tokens under {self.chain!r}: {self.summary()}>"
+        return f"<Replay of {counted(len(self), 'token')} under {self.chain!r}: {self.summary()}>"
 
 
 @dataclass(frozen=True)
@@ -184,7 +197,7 @@ class StageEffects(tuple[StageEffect, ...]):
 
 def replay(
     trace: Trace,
-    chain: ChainOrSchedule = None,
+    chain: SettingOrChain = None,
     *,
     on: Model | Session,
     allow_unknown: bool = False,
@@ -201,7 +214,10 @@ def replay(
         trace: a trace of `session.generate` or `session.branch`.
         chain: what to put in the place of the chain that was in force: a chain for all steps, or
             a dict with a chain for each step from which another one is in force. None is the
-            chain that was in force at each step, which chooses what the trace has.
+            chain that was in force at each step, which chooses what the trace has. It may be a
+            Setting, or a dict of those: where its weights are others than the trace's, the rows
+            are decoded with them, each of its steps as if they had been in force from the
+            beginning.
         on: the Model of the trace; or a Session of it, which can decode rows again.
         allow_unknown: leave a choice open (-2) where a row would have to be decoded again,
             instead of raising; nothing is decoded then.
@@ -220,7 +236,7 @@ def replay(
 
 def stage_effects(
     trace: Trace,
-    chain: ChainOrSchedule = None,
+    chain: SettingOrChain = None,
     *,
     on: Model | Session,
     allow_unknown: bool = False,
@@ -269,6 +285,7 @@ def _replayed(rows: TraceRows, schedule: Schedule, allow_unknown: bool) -> Repla
         rows.must_have_session(wanted, schedule.at(wanted[0]), run.problems[wanted[0]])
         run = _decoded(rows, schedule, wanted)
     trace = rows.trace
+    other = next(filter(rows.has_other_weights, range(len(rows))), None)
     choices = np.array(run.choices, np.int32)
     named = {int(t) for t in (*rows.tokens.tolist(), *run.choices) if t >= 0}
     pieces = {token: trace.piece(token).decode("utf-8", "replace") for token in named}
@@ -281,6 +298,7 @@ def _replayed(rows: TraceRows, schedule: Schedule, allow_unknown: bool) -> Repla
         sources=tuple(run.sources),
         problems=run.problems,
         pieces={**pieces, NOTHING: "(nothing left)", UNKNOWN: "n/a"},
+        weights=() if other is None else rows.other_weights(other),
     )
 
 
@@ -328,7 +346,7 @@ class _Pass:
         chain = self.schedule.at(step)
         if self._lost and not goes_on_learning(self.schedule.at(step - 1), chain):
             self._lost = ""
-        choice, why = UNKNOWN, self._lost or "its row was not kept"
+        choice, why = UNKNOWN, self._lost or self.rows.why_not_kept(step)
         if moment is not None and not self._lost:
             choice, why = self._choose(step, moment)
         if choice == UNKNOWN and learning(chain):

@@ -17,6 +17,9 @@ from mullama_lab.engine.multivector import MultiVector
 from mullama_lab.engine.options import instance, listed, whole
 from mullama_lab.glyphs import brief
 
+__all__ = ["bm25", "by_question", "first_ranks", "mean_pooled", "moved", "quality"]
+__dir__ = __all__.copy  # what tab completion offers
+
 Rankings = Sequence[Sequence[str]]  # one a question, best first
 
 

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.loop.spread import Prompt
+from mullama_lab.counted import counted
+from mullama_lab.engine.loop.spread import OneChain, Prompt
 from mullama_lab.engine.options import Stop, whole
 from mullama_lab.engine.session import Session
-from mullama_lab.engine.stages import Chain, Stage
+from mullama_lab.engine.setting import setting_or_chain
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
 from mullama_lab.glyphs import brief
@@ -26,14 +27,18 @@ from mullama_lab.studies._together import Bar, listed_seeds, mean, wait_for
 if TYPE_CHECKING:
     import pandas
 
+__all__ = ["SeedFan", "seed_fan"]
+__dir__ = __all__.copy  # what tab completion offers
+
 GRAMS_AT_ONCE = 4096  # columns of a table, so that thousands of runs fit in memory
+_ENDED = ("eog", "stop", "complete")  # what a run says that has ended by itself
 _NO_TOKEN = -1  # of a run that has ended by itself: it stays what it was
 _NOT_KNOWN = -2  # of a run that was ended
 
 
 def seed_fan(
     prompt: Prompt,
-    chain: Chain | Stage | Iterable[Stage] | None = None,
+    chain: OneChain = None,
     *,
     on: Session,
     seeds: Iterable[int] = range(16),
@@ -48,6 +53,7 @@ def seed_fan(
     `SeedFan(session.last_traces)` is what there was.
 
     Args:
+        chain: a chain, a stage or a Setting; None is llama.cpp's default chain.
         on: the session to work in; as many runs go at once as it has sequences.
         seeds: the seeds, such as range(24).
         max_tokens, stop, top: as in `session.generate`, for each run.
@@ -74,7 +80,7 @@ def seed_fan(
     numbers = listed_seeds(seeds)
     if not isinstance(seeds, Iterable):
         raise ValueError(f"seeds={seeds}: a fan has several. Give them, such as range(16).")
-    chain, tokens = Chain.of(chain), on.prompt_tokens(prompt)
+    chain, tokens = setting_or_chain(chain), on.prompt_tokens(prompt)
     with Bar("seeds", len(numbers) * max_tokens, "token", shown=progress) as bar:
         runs = on.start_many(
             tokens, chain, max_tokens=max_tokens, seeds=numbers, stop=stop, top=top
@@ -121,7 +127,7 @@ class SeedFan:
         tokens = np.full((len(self), n), _NOT_KNOWN, np.int64)
         for i, trace in enumerate(self.traces):
             tokens[i, : len(trace)] = trace.tokens
-            if trace.finish_reason in ("eog", "stop"):
+            if trace.finish_reason in _ENDED:
                 tokens[i, len(trace) :] = _NO_TOKEN
         ways, sizes = np.full_like(tokens, -1), np.zeros_like(tokens)
         way = np.zeros(len(self), np.int64)
@@ -270,9 +276,9 @@ class SeedFan:
     def summary(self) -> str:
         """What came of it, in a line."""
         n, half = self.n_together, self.n_shared_by(0.5)
-        stopped = sum(t.finish_reason not in ("length", "eog", "stop") for t in self.traces)
+        stopped = sum(t.finish_reason not in ("length", *_ENDED) for t in self.traces)
         parts = (
-            f"all together for {n} token{'s' * (n != 1)}, half of them for {half}",
+            f"all together for {counted(n, 'token')}, half of them for {half}",
             f"{len(self.outcomes())} outcomes",
             f"distinct-2 {self.distinct():.2f}",
             f"mean logprob {self.mean_logprob:.2f}",
@@ -281,14 +287,14 @@ class SeedFan:
         return ", ".join(parts)
 
     def __repr__(self) -> str:
-        return f"<SeedFan of {len(self)} runs: {self.summary()}>"
+        return f"<SeedFan of {counted(len(self), 'run')}: {self.summary()}>"
 
     def _repr_html_(self) -> str:
         table = self.to_pandas()
         table["text"] = table["text"].map(repr)  # nothing invisible in it
         columns = ["seed", "text", "n_tokens", "finish_reason", "logprob", "entropy", "shared"]
         shown = table[columns].to_html(index=False, max_rows=20, float_format="%.2f", border=0)
-        return f"<p>{len(self)} runs: {self.summary()}</p>{shown}"
+        return f"<p>{counted(len(self), 'run')}: {self.summary()}</p>{shown}"
 
     def _table(self, groups: list[list[int]], n_tokens: int | None) -> pandas.DataFrame:
         import pandas as pd

@@ -8,6 +8,9 @@ import pydoc
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+__all__ = ["documentation"]
+__dir__ = __all__.copy  # what tab completion offers
+
 SHORTEST = 20  # characters; less than that says nothing to search for
 
 

@@ -16,19 +16,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from mullama_lab.counted import counted
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.options import whole
 from mullama_lab.engine.rows.tail import Uncovered
 from mullama_lab.engine.session import Session
+from mullama_lab.engine.setting import SettingOrChain
 from mullama_lab.engine.stages import Chain, Stage, every_kind
 from mullama_lab.engine.stages.moment import Moment
 from mullama_lab.engine.stages.penalties import LookingBack
-from mullama_lab.engine.stages.schedule import ChainOrSchedule, Schedule, ScheduleSampler
+from mullama_lab.engine.stages.schedule import Schedule, ScheduleSampler
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace_rows import TraceRows, rows_and_schedule
 
 if TYPE_CHECKING:
     import pandas
+
+__all__ = ["StageState", "StageStates", "Touched", "stage_states"]
+__dir__ = __all__.copy  # what tab completion offers
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +62,9 @@ class Touched:
     def why(self) -> str:
         """The reason, in a few words."""
         if self.n_repeated:
-            return f"followed {self.ngram!r} {self.ago} tokens ago ({self.n_repeated} repeated)"
-        return f"{self.count} time{'s' * (self.count != 1)} in its window"
+            ago = counted(self.ago, "token")
+            return f"followed {self.ngram!r} {ago} ago ({self.n_repeated} repeated)"
+        return f"{counted(self.count, 'time')} in its window"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +163,7 @@ class StageStates(tuple[StageState, ...]):
 
 def stage_states(
     trace: Trace,
-    chain: ChainOrSchedule = None,
+    chain: SettingOrChain = None,
     *,
     on: Model | Session,
     top: int = 8,
@@ -217,10 +223,7 @@ class _Watch:
 
     def up_to(self, end: int) -> None:
         for step in range(len(self.done), end):
-            moment = self.rows.kept(step)
-            if moment is None:
-                raise Uncovered("its row was not kept")
-            self.take(moment)
+            self.take(self.rows.known(step))
 
     def take(self, moment: Moment) -> None:
         """Watch one step, and accept the trace's token."""

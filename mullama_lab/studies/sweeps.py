@@ -8,16 +8,24 @@ from __future__ import annotations
 
 import itertools
 import os
+import pickle
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, overload
 
 from mullama_lab import hub
-from mullama_lab.engine.loop.spread import Chains, ForAll, Prompt, chains_given, prompts_given
+from mullama_lab.engine.loop.spread import (
+    Chains,
+    ForAll,
+    OneChain,
+    Prompt,
+    chains_given,
+    prompts_given,
+)
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.options import (
     Stop,
@@ -27,7 +35,9 @@ from mullama_lab.engine.options import (
     whole,
 )
 from mullama_lab.engine.session import Session
+from mullama_lab.engine.setting import Setting, setting_or_chain
 from mullama_lab.engine.stages import Chain, Stage
+from mullama_lab.engine.steering.lora import LoraAdapter
 from mullama_lab.engine.work import WAIT_STEP
 from mullama_lab.files.path import in_full
 from mullama_lab.glyphs import brief
@@ -37,7 +47,11 @@ from mullama_lab.studies._together import Bar, listed_seeds
 if TYPE_CHECKING:
     import pandas
 
+__all__ = ["SweepStopped", "grid", "sweep"]
+__dir__ = __all__.copy  # what tab completion offers
+
 TOKENS_AT_ONCE = 4096  # of runs handed to a session together: a trace is large, a row is not
+WEIGHTS = ("adapters", "control")  # what a Setting has beside its chain
 RUNS_PER_TASK = 8  # sent to an executor together, unless the sessions have more sequences
 
 
@@ -54,12 +68,21 @@ class SweepStopped(KeyboardInterrupt):
         self.table = table
 
 
-def grid(chain: Chain | Stage | Iterable[Stage], **settings: Iterable[Any]) -> list[Chain]:
+Asked: TypeAlias = "Setting | Chain"
+
+
+@overload
+def grid(chain: Setting, **settings: Iterable[Any]) -> list[Setting]: ...
+@overload
+def grid(chain: Chain | Stage | Iterable[Stage], **settings: Iterable[Any]) -> list[Chain]: ...
+def grid(chain: Any, **settings: Iterable[Any]) -> Sequence[Asked]:
     """Chains that differ in some settings: every combination of the values given.
 
     A setting is named after its stage, and after itself where the stage has several:
     `temperature`, `top_k`, `xtc_threshold`, `penalties_repeat`, `top_p_min_keep`. A second
-    stage of one kind has a 2 behind the stage's name: `temperature_2`.
+    stage of one kind has a 2 behind the stage's name: `temperature_2`. Of a Setting there are
+    `adapters` and `control` too, and the results are Settings:
+    `grid(Setting(chain), control=[None, 0.5 * happy, happy])`.
 
     Raises:
         ValueError: the chain has no such setting, no value is given, or one is out of range.
@@ -74,17 +97,26 @@ def grid(chain: Chain | Stage | Iterable[Stage], **settings: Iterable[Any]) -> l
     >>> grid(XTC(0.5, 0.1), xtc_threshold=[0.1, 0.2])
     [Chain([XTC(0.5, 0.1)]), Chain([XTC(0.5, 0.2)])]
     """
-    chain = Chain.of(chain)
-    known = {setting.name: setting for setting in _settings(chain)}
-    values = [_values(name, given, known) for name, given in settings.items()]
-    chains = []
+    asked = setting_or_chain(chain)
+    weights = WEIGHTS if isinstance(asked, Setting) else ()
+    known = {setting.name: setting for setting in _settings(_chain_of(asked))}
+    values = [_values(name, given, (*known, *weights)) for name, given in settings.items()]
+    made: list[Asked] = []
     for combination in itertools.product(*values):
-        stages = list(chain)
+        stages, acting = list(_chain_of(asked)), {}
         for name, value in zip(settings, combination, strict=True):
+            if name in weights:
+                acting[name] = value
+                continue
             place, field = known[name].place, known[name].field
             stages[place] = replace(stages[place], **{field: value})
-        chains.append(Chain(stages))
-    return chains
+        one = Chain(stages)
+        made.append(replace(asked, chain=one, **acting) if isinstance(asked, Setting) else one)
+    return made
+
+
+def _chain_of(asked: Asked) -> Chain:
+    return asked.chain if isinstance(asked, Setting) else asked
 
 
 def _values(name: str, given: Iterable[Any], known: Iterable[str]) -> list[Any]:
@@ -124,7 +156,7 @@ def _snake(name: str) -> str:
 
 def sweep(
     prompts: Prompt | Iterable[Prompt],
-    chains: Chains | Mapping[str, Chain | Stage] = None,
+    chains: Chains | Mapping[str, OneChain] = None,
     *,
     on: Session | Model | str | Path,
     seeds: int | Iterable[int] = 0,
@@ -135,7 +167,7 @@ def sweep(
     session_options: Mapping[str, Any] | None = None,
     progress: bool = True,
 ) -> pandas.DataFrame:
-    """Generate from every prompt with every chain and every seed; a table with a row a run.
+    """Generate from every prompt with every chain or Setting and every seed; a row for each run.
 
     Lists are crossed here, not paired: two prompts, three chains and four seeds are 24 runs.
 
@@ -146,8 +178,9 @@ def sweep(
 
     Args:
         prompts: a text, token ids, or a list of those.
-        chains: a chain, a list of them (see `grid`), or a dict with a name for each. A list of
-            stages is a list of chains of one stage; `TopK(40) | MinP(0.1)` is one chain.
+        chains: a chain or a Setting, a list of them (see `grid`), or a dict with a name for each.
+            A chain alone goes with what is in force in the session. A list of stages is a list
+            of chains of one stage; `TopK(40) | MinP(0.1)` is one chain.
         on: a Session; or a Model, or what `Model.load` takes, for which sessions are opened.
         seeds: a seed, or a list of them, such as range(24).
         max_tokens, stop: as in `session.generate`, for each run.
@@ -162,8 +195,9 @@ def sweep(
         progress: show a bar when it takes longer than two seconds.
 
     Returns:
-        In the order prompt, chain, seed. Columns: `prompt`, `chain` (its name, or as code), one
-        for each setting that differs between the chains (named as in `grid`), `seed`, `text`,
+        In the order prompt, chain, seed. Columns are `prompt`, `chain` (its name, or as code), one
+        for each setting that differs between the chains (named as in `grid`; the scale of an
+        adapter after its file, "adapter style"), `seed`, `text`,
         `n_tokens`, `mean_logprob` and `mean_entropy` (of a token before the chain, in nats),
         `finish_reason`, `tokens_per_second` (beside the others in its batch), and `error`, empty
         where there was none.
@@ -222,7 +256,7 @@ class _Plan:
 
 def _plan(
     prompts: Prompt | Iterable[Prompt],
-    chains: Chains | Mapping[str, Chain | Stage],
+    chains: Chains | Mapping[str, OneChain],
     seeds: int | Iterable[int],
 ) -> _Plan:
     named = _named(chains)
@@ -238,19 +272,41 @@ def _plan(
     return _Plan(tuple(items), tuple(about))
 
 
-def _named(chains: Chains | Mapping[str, Chain | Stage]) -> list[tuple[str, Chain]]:
+def _named(chains: Chains | Mapping[str, OneChain]) -> list[tuple[str, Asked]]:
     given = chains_given(chains.values() if isinstance(chains, Mapping) else chains)
-    found = [Chain.of(chain) for chain in ([given.value] if isinstance(given, ForAll) else given)]
+    values = [given.value] if isinstance(given, ForAll) else given
+    found = [setting_or_chain(one) for one in values]
     names = map(str, chains) if isinstance(chains, Mapping) else map(repr, found)
     return list(zip(names, found, strict=True))
 
 
-def _varied(chains: Sequence[Chain]) -> list[Row]:
-    """For each chain the settings in which they differ."""
-    values = [{setting.name: setting.value for setting in _settings(chain)} for chain in chains]
+def _varied(asked: Sequence[Asked]) -> list[Row]:
+    """For each chain or Setting that in which they differ."""
+    columns = _columns_of(adapter for one in asked if isinstance(one, Setting)
+                          for adapter in one.adapters)  # fmt: skip
+    values = [
+        {setting.name: setting.value for setting in _settings(_chain_of(one))}
+        | (_weights_of(one, columns) if isinstance(one, Setting) else {})
+        for one in asked
+    ]
     names = dict.fromkeys(name for some in values for name in some)
     differ = [n for n in names if any(some.get(n) != values[0].get(n) for some in values)]
     return [{name: some.get(name) for name in differ} for some in values]
+
+
+def _columns_of(adapters: Iterable[LoraAdapter]) -> dict[LoraAdapter, str]:
+    """Where the scale of each adapter stands: by its file's name, or its path if two have one."""
+    found = dict.fromkeys(adapters)
+    stems = [one.path.stem for one in found]
+    return {
+        one: f"adapter {one.path.stem if stems.count(one.path.stem) == 1 else one.path}"
+        for one in found
+    }
+
+
+def _weights_of(setting: Setting, columns: Mapping[LoraAdapter, str]) -> Row:
+    scales = {column: setting.adapters.get(one, 0.0) for one, column in columns.items()}
+    return {**scales, "control": setting.steering.acts}
 
 
 def _as_value(prompt: Any) -> str | tuple[int, ...]:
@@ -347,7 +403,20 @@ def _result(future: Future[dict[int, Row]], task: Task) -> dict[int, Row]:
         return future.result()
     if not isinstance(error, Exception):  # a worker was interrupted, too
         return {}
+    error = _unsent(task) or error
     return {item.place: failed(error) for item in task.items}
+
+
+def _unsent(task: Task) -> TypeError | None:
+    """Why a task could not be sent to another process, if it could not."""
+    try:
+        pickle.dumps(task)
+    except Exception as reason:
+        return TypeError(
+            f"the chain cannot be pickled, and so not be sent to another process ({reason}). "
+            "Give Custom a function that is defined in a module, or leave the executor out."
+        )
+    return None
 
 
 def _source(on: Session | Model | str | Path) -> str:

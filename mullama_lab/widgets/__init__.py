@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from mullama_lab.widgets.adapter_cards import AdapterCards
 from mullama_lab.widgets.branch_tree import BranchTree
 from mullama_lab.widgets.chain_editor import ChainEditor
+from mullama_lab.widgets.dial import Dial
 from mullama_lab.widgets.explore_bar import ExploreBar
+from mullama_lab.widgets.grammar_bench import GrammarBench
+from mullama_lab.widgets.model_picker import ModelPicker
 from mullama_lab.widgets.next_token import NextToken
+from mullama_lab.widgets.panel_bar import PanelBar
 from mullama_lab.widgets.rank_board import Hit, RankBoard
 from mullama_lab.widgets.run_panel import RunPanel
 from mullama_lab.widgets.similarity_grid import SimilarityGrid
@@ -13,18 +18,20 @@ from mullama_lab.widgets.token_strip import TokenStrip
 from mullama_lab.widgets.what_if import WhatIf
 
 __all__ = [
+    "AdapterCards",
     "BranchTree",
     "ChainEditor",
+    "Dial",
     "ExploreBar",
+    "GrammarBench",
     "Hit",
+    "ModelPicker",
     "NextToken",
+    "PanelBar",
     "RankBoard",
     "RunPanel",
     "SimilarityGrid",
     "TokenStrip",
     "WhatIf",
 ]
-
-
-def __dir__() -> list[str]:
-    return __all__
+__dir__ = __all__.copy  # what tab completion offers

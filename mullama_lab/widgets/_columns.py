@@ -1,6 +1,6 @@
 """Steps of a Trace as the binary columns of a message, and one step in full.
 
-The order of the buffers is the one `tokenColumns` reads, in `widgets/shared/tokens.js`.
+The order of the buffers is the one `tokenColumns` reads, in `widgets/token_strip_columns.js`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from mullama_lab.engine.stages.named_tokens import named_in_brief
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.step import Step
 
@@ -18,7 +20,7 @@ NS_PER_MS = 1e6
 
 
 def steps(trace: Trace, start: int, stop: int) -> list[bytes]:
-    """token, logprob, entropy, rank, milliseconds, sizes of the pieces, their bytes."""
+    """token, logprob, entropy, rank, milliseconds, ahead, sizes of the pieces, their bytes."""
     cut = slice(start, stop)  # cut first: the trace may grow between two lines
     times = (trace.decode_ns, trace.sample_ns, trace.constraint_ns, trace.capture_ns)
     spent = np.sum([column[cut] for column in times], axis=0) / NS_PER_MS
@@ -28,9 +30,18 @@ def steps(trace: Trace, start: int, stop: int) -> list[bytes]:
         (trace.entropy[cut], "<f4"),
         (trace.rank[cut], "<i4"),
         (spent, "<f4"),
+        (trace.ahead[cut], "u1"),
     )
     columns = [column.astype(kind).tobytes() for column, kind in numbers]
     return [*columns, *pieces(trace.pieces[cut])]
+
+
+def costs(
+    trace: Trace, numbers: Sequence[NDArray[np.float64]], wanted: NDArray[np.int32]
+) -> list[bytes]:
+    """nats, nats_high, logprob of the token that was wanted; the size of its piece, its bytes."""
+    columns = [column.astype("<f4").tobytes() for column in numbers]
+    return [*columns, *pieces([trace.piece(t) if t >= 0 else b"" for t in wanted.tolist()])]
 
 
 def pieces(texts: Sequence[bytes]) -> list[bytes]:
@@ -48,11 +59,13 @@ def details(trace: Trace, index: int) -> dict[str, Any]:
         "hex": step.piece.hex(),
         "p": _probability(step.logprob),
         "after": _probability(step.logprob_after),
+        "forced": bool(step.forced),
+        "ahead": bool(step.ahead),
         "rank": step.rank if step.rank >= 0 else None,
         "entropy": _number(step.entropy),
         "remaining": _number(step.remaining_mass),
         "top": _alternatives(step),
-        "stages": [[repr(stage), kept] for stage, kept in _survivors(step)],
+        "stages": [[named_in_brief(stage, trace.piece), kept] for stage, kept in _survivors(step)],
         "ms": {
             "decode": step.decode_ns / NS_PER_MS,
             "sample": step.sample_ns / NS_PER_MS,

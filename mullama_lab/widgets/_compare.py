@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mullama_lab.counted import counted
 from mullama_lab.engine.noise_floor import NoiseFloor, floor_of
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.divergence import (
@@ -21,22 +22,31 @@ from mullama_lab.engine.trace.divergence import (
     n_shared,
     where_they_part,
 )
-from mullama_lab.glyphs import visible_piece
+from mullama_lab.glyphs import brief, visible_piece
+from mullama_lab.widgets._runs import Ends
+from mullama_lab.widgets._view import whole_number
+from mullama_lab.widgets._what_differs import what_differs
 
 MOST_SIDES = 4
 MOST_ROWS = 100  # aligned steps
 BEFORE = 2  # aligned steps that are still alike
+HARDLY = 0.01  # nats; a smaller divergence is said to be hardly one, and may be rounding
 MAX_SIDE = 3000  # characters of each part of a text
+SAME_SETTINGS = "the same settings"
 NOT_MEASURED = "the noise is not measured: mullama_lab.studies.noise.noise(model) does"
 
 
 @dataclass(frozen=True, eq=False)
 class Compared:
-    """What is compared: a trace, its number, and what it is called ("run 2")."""
+    """What is compared: a trace, its number, and what it is called ("run 2").
+
+    `ends`: where it was asked to end; None where that is not known.
+    """
 
     number: int
     label: str
     trace: Trace
+    ends: Ends | None = None
 
 
 @dataclass(frozen=True)
@@ -51,6 +61,8 @@ class Side:
             where it is not known.
         noise, noise_after: whether those are no more than noise; None where that is not known.
         same_prompt: whether its prompt has the tokens of the first one's.
+        given: whether its token at `first`, or the first side's there, was given, not drawn.
+        differs: what was asked for otherwise than of the first side, in words.
     """
 
     number: int
@@ -63,6 +75,17 @@ class Side:
     noise: bool | None
     noise_after: bool | None
     same_prompt: bool
+    given: bool
+    differs: tuple[str, ...]
+
+    @property
+    def may_be_noise(self) -> bool:
+        """Whether the rows differ so little that rounding may have done it, if that is unknown.
+
+        What a chain makes of one row is exact, so the rows before it decide where they are known.
+        """
+        kl = self.kl_after if self.kl is None else self.kl
+        return self.noise is None and kl is not None and 0 < kl.nats < HARDLY
 
 
 @dataclass(frozen=True)
@@ -139,18 +162,29 @@ class Comparison:
                 for side in self.sides
             ],
             "floor": None if self.floor is None else self.floor.kl,
+            "may_be_noise": any(side.may_be_noise for side in self.sides),
             "rows": [[i, [_cell_as_json(cell) for cell in cells]] for i, cells in self.rows()],
             "n": max(map(len, self.traces)),
         }
 
     def __repr__(self) -> str:
         labels = ", ".join(side.label for side in self.sides)
-        lines = [f"Comparison of {labels}: {self.shared} tokens alike"]
+        lines = [f"Comparison of {labels}: {counted(self.shared, 'token')} alike"]
         for side in self.sides[1:]:
             lines.append(f"  {_parting_text(self.sides[0], side)}")
-        if any(_may_be_noise(side) for side in self.sides):
+            differs = ", ".join(side.differs) or SAME_SETTINGS
+            lines.append(f"  {self.sides[0].label} → {side.label}: {differs}")
+        if any(side.may_be_noise for side in self.sides):
             lines.append(f"  {NOT_MEASURED}")
         return "\n".join(lines)
+
+
+def numbers_to_compare(args: dict[str, Any], of: str) -> list[int]:
+    """The numbers out of a request, which may be fewer than two; `of`: what they are numbers of."""
+    numbers = args.get("numbers")
+    if not isinstance(numbers, list) or len(numbers) > MOST_SIDES:
+        raise ValueError(f"numbers is {brief(numbers)}; it must be two to four {of}")
+    return [whole_number({"number": n}, "number", low=1, high=2**31 - 1) for n in numbers]
 
 
 def compare(compared: Sequence[Compared]) -> Comparison:
@@ -161,7 +195,7 @@ def compare(compared: Sequence[Compared]) -> Comparison:
     first = traces[0]
     shared = min(n_shared(first.tokens, trace.tokens) for trace in traces)
     floor = floor_of(trace.model_id for trace in traces)
-    sides = tuple(_side(one, first, shared, floor) for one in compared)
+    sides = tuple(_side(one, compared[0], shared, floor) for one in compared)
     return Comparison(
         first=shared if any(side.first == shared for side in sides) else None,
         shared=shared,
@@ -173,8 +207,8 @@ def compare(compared: Sequence[Compared]) -> Comparison:
     )
 
 
-def _side(one: Compared, first: Trace, shared: int, floor: NoiseFloor | None) -> Side:
-    trace = one.trace
+def _side(one: Compared, base: Compared, shared: int, floor: NoiseFloor | None) -> Side:
+    first, trace = base.trace, one.trace
     at = where_they_part(first, trace)
     kl = None if at is None else divergence(first, trace, at)
     kl_after = None if at is None else divergence(first, trace, at, after=True)
@@ -192,17 +226,13 @@ def _side(one: Compared, first: Trace, shared: int, floor: NoiseFloor | None) ->
         noise=noise,
         noise_after=noise_after,
         same_prompt=trace.prompt_tokens.tolist() == first.prompt_tokens.tolist(),
+        given=at is not None and bool(trace.forced[at] or first.forced[at]),
+        differs=tuple(what_differs(first, trace, (base.ends, one.ends))),
     )
 
 
 def _is_noise(kl: Divergence | None, floor: NoiseFloor | None) -> bool | None:
     return None if kl is None or floor is None else floor.within(kl.nats, "kl")
-
-
-def _may_be_noise(side: Side) -> bool:
-    """Whether a difference is shown that may be noise, as no noise was measured."""
-    told = ((side.kl, side.noise), (side.kl_after, side.noise_after))
-    return any(kl is not None and noise is None and 0 < kl.nats < math.inf for kl, noise in told)
 
 
 def _text(trace: Trace, start: int, stop: int) -> str:
@@ -228,7 +258,7 @@ def _parting_text(a: Side, b: Side) -> str:
         return f"{b.label}: no token differs from {a.label}"
     before, after = _kl_text(b.kl, b.noise), _kl_text(b.kl_after, b.noise_after)
     return (
-        f"{b.label} parts from {a.label} at token {b.first + 1}: "
+        f"{b.label} parts from {a.label} at step {b.first}: "
         f"KL {before} before the chain, {after} after"
     )
 

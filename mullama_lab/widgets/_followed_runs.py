@@ -50,6 +50,11 @@ class FollowedRuns:
         with self._changed:
             return [run for run in self._runs if not run.done]
 
+    def __contains__(self, run: Run) -> bool:
+        """Whether it is followed: `show` may still be called with one that was forgotten."""
+        with self._changed:
+            return run in self._runs
+
     def follow(self, run: Run) -> None:
         """Show it from now on; nothing happens if it is followed already."""
         with self._changed:
@@ -65,6 +70,10 @@ class FollowedRuns:
                     followed.stop_listening()
             self._changed.notify_all()
 
+    def catch_up(self) -> None:
+        """Show on this thread what there is by now."""
+        self._look()
+
     def settle(self) -> None:
         """Wait until the end of each run was shown; for code, not for callbacks."""
         self._look_soon()
@@ -74,7 +83,7 @@ class FollowedRuns:
 
     def close(self) -> None:
         """Show the ends there are by now, and say nothing more."""
-        self._look()
+        self.catch_up()
         self.forget()
         self._latest.close()
 

@@ -16,7 +16,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-LIMIT_BYTES = 50_000
+LIMIT_BYTES = 58_000
 
 _IMPORT = re.compile(r'^import \{([^}]*)\} from "(\.\.?/[\w/]+)\.js";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (async function|function|const|let|class) (\w+)", re.MULTILINE)
@@ -24,7 +24,7 @@ _EXPORT = re.compile(r"^export (async function|function|const|let|class) (\w+)",
 # that mean nothing are left out. No string of ours has ` // ` in it or goes over several lines.
 _COMMENT = re.compile(r"^[ \t]*/\*(?:.|\n)*?\*/\n|(?:^|[ \t]+)// .*$", re.MULTILINE)
 _INDENT = re.compile(r"^[ \t]*\n|^[ \t]+", re.MULTILINE)
-_LINE_END = re.compile(r"[,;]\n(?=\})|,\n(?=[)\]])|(?<=[{(\[,;])\n")
+_LINE_END = re.compile(r"[,;]\n(?=\})|,\n(?=[)\]])|(?<=[{}(\[,;=>?:&|+])\n|\n(?=[.?:&|)}\]])")
 _STRING_OR_SPACE = re.compile(
     r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|[ ]*([{}(),:;=<>?&|*])[ ]*"""
 )

@@ -8,16 +8,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element
 
+from mullama_lab.counted import counted
 from mullama_lab.engine.multivector import MultiVector
 from mullama_lab.glyphs import visible
 from mullama_lab.widgets import _tokens_in_text
 from mullama_lab.widgets._rounding import adds_up
-from mullama_lab.widgets._static import FONT, QUIET, element, in_columns, table
+from mullama_lab.widgets._static import (
+    FONT,
+    QUIET,
+    element,
+    in_columns,
+    special_token,
+    table,
+)
 
 # A saved notebook stays small:
 MOST_ROWS = 10  # of the table
 MOST_TEXT = 600  # characters of the document
-MOST_MARKS = 30
+MOST_MARKS = 22
 DIGITS = 2
 COLUMNS = ("", "query token", "adds", "best match in the document", "place")
 
@@ -63,7 +71,7 @@ def static(match: Match | None, *, title: str, note: str) -> Element:
     if empty := _why_empty(match):
         return element("div", head, said, element("div", empty), style=FONT)
     assert match is not None
-    sums = table(COLUMNS, _rows(match), title="What each query token adds to the score")
+    sums = table(COLUMNS, _with_badges(match), title="What each query token adds to the score")
     sums.set("open", "open")
     return element(
         "div",
@@ -111,7 +119,8 @@ def _why_empty(match: Match | None) -> str:
 def _summary(match: Match) -> str:
     n = len(match.query) - len(match.off)
     off = f", {len(match.off)} off" if match.off else ""
-    return f"score {match.score:.{DIGITS}f}: the best matches of {n} query tokens added up{off}"
+    tokens = counted(n, "query token")
+    return f"score {match.score:.{DIGITS}f}: the best matches of {tokens} added up{off}"
 
 
 def _rows(match: Match) -> list[list[str]]:
@@ -123,11 +132,11 @@ def _rows(match: Match) -> list[list[str]]:
     adds = dict(zip(on, parts, strict=True))
     rows = [
         [
-            str(i + 1),
+            str(i),
             visible(names[i]),
             f"{adds[i]:.{DIGITS}f}" if i in adds else "off",
             visible(places[column]),
-            str(column + 1),
+            str(column),
         ]
         for i, column in enumerate(match.best[:MOST_ROWS])
     ]
@@ -138,13 +147,25 @@ def _rows(match: Match) -> list[list[str]]:
     return [*rows, ["", "score", f"{total:.{DIGITS}f}", "", ""]]
 
 
+def _with_badges(match: Match) -> list[list[str | Element]]:
+    """The rows of the table, with badges for tokens that stand for no text."""
+    query, document = _tokens_in_text.special(match.query), _tokens_in_text.special(match.document)
+    rows: list[list[str | Element]] = [list(row) for row in _rows(match)]
+    for row, says, column in zip(rows[:MOST_ROWS], query, match.best, strict=False):
+        for cell, about in ((1, says), (3, document[column])):
+            if about:
+                row[cell] = special_token(str(row[cell]), about)
+    return rows
+
+
 def _marked(match: Match) -> list[Element | str]:
     """The document's text; what matches best is underlined and has its query tokens' numbers."""
     matched_by: dict[int, list[int]] = {}
     for i, column in enumerate(match.best):
         if i not in match.off:
-            matched_by.setdefault(column, []).append(i + 1)
+            matched_by.setdefault(column, []).append(i)
     shown, gaps = _tokens_in_text.in_text(match.document)
+    special = _tokens_in_text.special(match.document)
     parts: list[Element | str] = []
     size = marks = 0
     for column, (gap, text) in enumerate(zip(gaps, shown, strict=False)):
@@ -152,11 +173,12 @@ def _marked(match: Match) -> list[Element | str]:
         if size > MOST_TEXT or marks == MOST_MARKS:
             return [*parts, "…"]
         parts.append(gap)
+        name = special_token(text, special[column]) if special[column] else text
         if column not in matched_by:
-            parts.append(text)
+            parts.append(name)
             continue
         rows = matched_by[column]
         numbers = " ".join(map(str, rows[:3])) + ("+" if len(rows) > 3 else "")
         marks += 1
-        parts.append(element("u", text, element("sup", numbers)))
+        parts.append(element("u", name, element("sup", numbers)))
     return [*parts, gaps[-1]]

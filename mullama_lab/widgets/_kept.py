@@ -1,7 +1,7 @@
 """How long a widget lives: as long as somebody holds it or a cell shows it.
 
 ipywidgets keeps every widget until it is closed, with all that its callbacks hold. Of a `Kept`
-its registry has a weak proxy: it dies with its last reference, and its layout with it. What a
+its registry has a weak reference: it dies with its last reference, and its layout with it. What a
 cell shows is held until that cell runs again, for then its output was cleared.
 
 A closed widget stays on the page where it was shown and says why: taking its comm away, as
@@ -14,20 +14,22 @@ import logging
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 import ipywidgets
 import traitlets
+from IPython.utils.generics import complete_object
 from ipywidgets.widgets import widget as registry
 
-from mullama_lab.widgets import _cells
+from mullama_lab.widgets import _cells, _pages
 
 log = logging.getLogger(__name__)
 
-Shown = tuple[object, "Kept"]  # what a person displayed, and the widget that shows it
-
 CLOSED = "This view was closed. Run the cell again to go on."
 GONE = "Nothing in Python holds this view any more. Run the cell again to go on."
+
+OFFERED = ("add_class", "close", "layout", "observe", "remove_class", "unobserve")
+"""What tab completion offers of that which every widget has."""
 
 
 class Kept(ipywidgets.Widget):
@@ -37,6 +39,7 @@ class Kept(ipywidgets.Widget):
     """The traits that the browser half sets; each of them is checked, no other one is taken."""
 
     _was_shown = False
+    _shown_on: _pages.Pages | None = None  # which ask for its static form
     _layout: ipywidgets.Layout | None = None  # made with it
 
     def __init__(self, *args: Any, **traits: Any) -> None:
@@ -49,33 +52,42 @@ class Kept(ipywidgets.Widget):
         if change["new"] is not None:
             self._model_id = self.model_id
             change["new"].on_msg(weakly(self._handle_msg))
-            registry._instances[self.model_id] = weakref.proxy(self)
+            registry._instances[self.model_id] = _Registered(self)  # type: ignore[assignment]
 
-    def _live_on(self, shown_as: object = None) -> None:
-        """Live on while the cell that runs shows it: until that runs again, or `close`.
+    def notify_change(self, change: Any) -> None:
+        super().notify_change(change)
+        _pages.changed(self)
 
-        Args:
-            shown_as: what was displayed, if not the widget itself.
-        """
+    @property
+    def _is_at_work(self) -> bool:
+        """Whether something goes on that it shows, such as a run, and will show the end of."""
+        return False
+
+    def _live_on(self) -> None:
+        """Live on while the cell that runs shows it: until that runs again, or `close`."""
         here = _cells.current_run()
         if here is None or self.comm is None:
             return
-        for part in self._parts():
+        self._note_shown()
+        _no_longer_shown(_shown.add(here, self))
+
+    def _note_shown(self) -> None:
+        """Note that it is on a page, with what lies in it."""
+        for part in self._all_parts():
             part._was_shown = True
-        shown = (self if shown_as is None else shown_as, self)
-        _no_longer_shown(_shown.add(here, shown))
 
     def close(self, why: str = CLOSED) -> None:
         """Let go of it; where it is on a page it stays and says why nothing answers any more."""
         if self.comm is None:
             return
-        _shown.discard(lambda shown: shown[1] is self)
+        _shown.discard(lambda shown: shown is self)
         layout, self._layout = self._layout, None
         if self._was_shown:
             self._say_closed(why)
             _leave_on_page(self, layout)
         else:
             super().close()
+            vars(self).pop("_repr_mimebundle_", None)  # ipywidgets hides it behind None
             if layout is not None:
                 layout.close()
 
@@ -86,12 +98,30 @@ class Kept(ipywidgets.Widget):
     def _say_closed(self, why: str) -> None:
         """Tell the page that it is closed."""
 
-    def _parts(self) -> Iterator[Kept]:
+    def _all_parts(self) -> Iterator[Kept]:
         """It and what lies in it."""
         yield self
         for child in getattr(self, "children", ()):
             if isinstance(child, Kept):
-                yield from child._parts()
+                yield from child._all_parts()
+
+    def __reduce__(self) -> NoReturn:  # what pickle asks
+        raise TypeError(
+            f"a {type(self).__name__} is a view in a page, so it cannot be copied or pickled. "
+            "What it shows can, such as a Trace."
+        )
+
+    def __copy__(self) -> NoReturn:
+        self.__reduce__()
+
+    def __deepcopy__(self, memo: object) -> NoReturn:
+        self.__reduce__()
+
+    def __dir__(self) -> list[str]:
+        kinds = type(self).__mro__
+        common = {name for kind in kinds[kinds.index(Kept) :] for name in vars(kind)}
+        hidden = {name for name in common if not name.startswith("_")} - set(OFFERED)
+        return [name for name in super().__dir__() if name not in hidden]
 
     # What comes from the browser
 
@@ -125,25 +155,62 @@ class Kept(ipywidgets.Widget):
             self.send_state(refused)
 
 
-class Shelf(Kept, ipywidgets.Box):
-    """A box of our own views, and what lies in it.
+class _Registered:
+    """A widget as ipywidgets' registry has it, which does not hold it.
 
-    Attributes:
-        owner: what is displayed as this box; lives as long as it does.
+    `Widget.close_all` goes through a copy of the registry: what was closed and let go with
+    another widget meanwhile has nothing left to close.
     """
 
-    owner: object = None
+    __slots__ = ("_widget",)
 
-    def __init__(self, children: Iterable[ipywidgets.Widget], css_class: str) -> None:
+    def __init__(self, widget: Kept) -> None:
+        object.__setattr__(self, "_widget", weakref.ref(widget))
+
+    def __getattr__(self, name: str) -> Any:
+        widget = self._widget()
+        if widget is not None:
+            return getattr(widget, name)
+        if name == "close":
+            return lambda: None
+        raise ReferenceError("the widget is gone: nothing in Python held it any more")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self._widget(), name, value)
+
+    @property
+    def __class__(self) -> type:  # type: ignore[override]  # ipywidgets asks isinstance
+        return type(self._widget())
+
+
+@complete_object.register(Kept)
+def _offered(widget: Kept, found: list[str]) -> list[str]:
+    """What IPython offers without Jedi, where it asks the class for more names."""
+    return dir(widget)
+
+
+class Shelf(Kept, ipywidgets.Box):
+    """A box of our own views, which is shown and closed with what lies in it."""
+
+    def __init__(self, children: Iterable[ipywidgets.Widget], *css_classes: str) -> None:
         super().__init__(tuple(children))
-        self.add_class(css_class)
+        for name in css_classes:
+            self.add_class(name)
+
+    @traitlets.observe("children")
+    def _children_changed(self, _: Any) -> None:
+        """Where a page shows it already, it shows what is put in it too."""
+        if self._was_shown:
+            self._note_shown()
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
-        self._live_on(self.owner)
+        self._live_on()
         return super()._repr_mimebundle_(**options) if self.comm is not None else None
 
     def close(self, why: str = CLOSED) -> None:
         """Close it and what lies in it."""
+        if any(part._was_shown for part in self._all_parts()):  # also in a box of a person's own
+            self._note_shown()
         for child in self.children:
             if isinstance(child, Kept):
                 child.close(why)
@@ -182,14 +249,13 @@ def whole_characters(value: Any) -> Any:
     return [whole_characters(one) for one in value] if isinstance(value, list) else value
 
 
-_shown: _cells.NewestRuns[Shown] = _cells.NewestRuns()
+_shown: _cells.NewestRuns[Kept] = _cells.NewestRuns()
 
 
-def _no_longer_shown(old: list[Shown]) -> None:
+def _no_longer_shown(old: list[Kept]) -> None:
     """What only an earlier run of a cell showed lives on only where a person holds it."""
-    still = {id(thing) for shown in _shown for thing in shown}
-    things = [thing for shown in old for thing in shown if id(thing) not in still]
-    _cells.forget_outputs(things)
+    still = {id(shown) for shown in _shown}
+    _cells.forget_outputs([shown for shown in old if id(shown) not in still])
 
 
 def _leave_on_page(*widgets: ipywidgets.Widget | None) -> None:

@@ -1,7 +1,8 @@
 """A Preview as a small picture: the rows and columns that `next_token` draws.
 
 Rows are tokens in the order of the raw row, so that they stay where they are while a setting
-moves: the likeliest before the chain, then the few that matter after it. Columns are the raw row
+moves: the likeliest before the chain, and the few that matter after it. What the chain leaves
+though it was not among the likeliest, as a grammar may, stands first. Columns are the raw row
 and each stage. A cell is a probability, or says why there is none.
 """
 
@@ -9,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from mullama_lab.engine.stages.named_tokens import Spelling, named_in_brief
 
 if TYPE_CHECKING:
     from mullama_lab.engine.stages.preview import Preview, StageView
@@ -33,7 +36,7 @@ def picture(preview: Preview) -> dict[str, Any]:
         "step": int(preview.step),
         "draw": _rounded(preview.draw),
         "choice": int(preview.choice),
-        "columns": [_column_head(view) for view in columns],
+        "columns": [_column_head(view, preview.piece) for view in columns],
         "rows": [
             {"id": token, "bytes": preview.piece(token).hex(), "rank": before.get(token)}
             for token in rows
@@ -47,13 +50,13 @@ def _shown_tokens(preview: Preview) -> list[int]:
     first = raw[:N_FIRST]
     wanted = dict.fromkeys([*first, int(preview.choice), *final[: N_ROWS - N_FIRST], *raw])
     chosen = set(list(wanted)[:N_ROWS])
-    order = dict.fromkeys([*raw, *sorted(chosen)])
+    order = dict.fromkeys([*(token for token in final if token not in set(raw)), *raw, *chosen])
     return [token for token in order if token in chosen]
 
 
-def _column_head(view: StageView) -> dict[str, Any]:
+def _column_head(view: StageView, spell: Spelling) -> dict[str, Any]:
     return {
-        "name": view.name,
+        "name": view.name if view.stage is None else named_in_brief(view.stage, spell),
         "inert": view.stage.why_inert() if view.stage is not None else "",
         "kept": int(view.n_kept),
         "removed": max(0.0, _rounded(view.removed_mass)),

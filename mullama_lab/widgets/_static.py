@@ -18,10 +18,11 @@ QUIET = "opacity:.7;font-size:12px"
 def element(tag: str, *children: ET.Element | str | None, **attributes: str) -> ET.Element:
     """Make an element; a trailing underscore (`class_`) is dropped from attribute names.
 
-    Text is made visible first: no control, bidi or zero-width character gets through.
+    Text is made visible first: no control, bidi or zero-width character gets through. Attributes
+    come in the order of their names, as exporters put them.
     """
     given = {key.rstrip("_"): visible(text) for key, text in attributes.items() if text}
-    node = ET.Element(tag, given)
+    node = ET.Element(tag, dict(sorted(given.items())))
     last: ET.Element | None = None
     for child in children:
         if child is None:
@@ -37,7 +38,10 @@ def element(tag: str, *children: ET.Element | str | None, **attributes: str) -> 
 
 
 def table(
-    columns: Iterable[str], rows: Iterable[Iterable[str]], *, title: str = "Show as table"
+    columns: Iterable[str],
+    rows: Iterable[Iterable[str | ET.Element]],
+    *,
+    title: str = "Show as table",
 ) -> ET.Element:
     """A closed `<details>` with a table."""
     head = element("tr", *[element("th", name, scope="col") for name in columns])
@@ -62,6 +66,12 @@ def in_columns(rows: Sequence[Sequence[str]]) -> list[str]:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
+
+
+def special_token(name: str, says: str) -> ET.Element:
+    """A token that stands for no text, as a badge; `says` tells which it is."""
+    style = "border:1px solid;border-radius:3px;padding:0 3px;font-size:10px;opacity:.8"
+    return element("span", name.strip("[]<>|"), title=says, style=style)
 
 
 def to_html(node: ET.Element) -> str:

@@ -8,15 +8,18 @@ from xml.etree.ElementTree import Element
 
 import numpy as np
 
+from mullama_lab.counted import counted
 from mullama_lab.engine.trace import Trace
 from mullama_lab.glyphs import visible, visible_pieces
+from mullama_lab.widgets._endings import ending
+from mullama_lab.widgets._session_code import opening_code, to_be_saved
 from mullama_lab.widgets._static import FONT, QUIET, element, table
 from mullama_lab.widgets._trace_code import has_learnt, n_given_of, trace_code
 
 MOST_TEXT = 1000  # characters of the plain form
 MOST_COLOURED = 72  # tokens of the static form; a saved notebook stays small
 MOST_ROWS = 25
-EDGES = (0.01, 0.05, 0.2, 0.5, 0.9)  # as LAYERS.probability in widgets/shared/tokens.js
+EDGES = (0.01, 0.05, 0.2, 0.5, 0.9)  # as LAYERS.probability in widgets/token_strip_columns.js
 MARKS = ("≥ 90%", "≥ 50%", "≥ 20%", "≥ 5%", "≥ 1%", "< 1%")
 
 
@@ -33,8 +36,8 @@ def summary(trace: Trace) -> str:
     known = trace.logprob[np.isfinite(trace.logprob)]
     mean = f"{known.mean():.2f}" if len(known) else "n/a"
     n = len(trace)
-    count = f"{n} token{'' if n == 1 else 's'}"
-    return f"{count}, mean logprob {mean}, {trace.finish_reason or 'running'}"
+    count = counted(n, "token")
+    return f"{count}, mean logprob {mean}, {ending(trace) or 'running'}"
 
 
 def static(trace: Trace | None, title: str) -> Element:
@@ -84,8 +87,8 @@ def code(trace: Trace | None, *, layer: str, title: str) -> str:
     return "\n".join(
         [
             *head,
-            f"model = ml.Model.load({trace.model_name!r})",
-            "session = model.session()",
+            opening_code(trace.model_name, trace.model_options, trace.session_options),
+            *to_be_saved(setting.steering for _, setting in trace.settings),
             *(["# what was not drawn by this chain is given"] if n_given else []),
             *(["# what a stage had learnt from that is not"] if has_learnt(trace) else []),
             f"trace = {path}",
@@ -105,7 +108,7 @@ def _look(level: int) -> str:
 
 
 def _title(trace: Trace, i: int) -> str:
-    return f"{_percent(trace, i)}, rank {int(trace.rank[i]) + 1}"
+    return f"{_percent(trace, i)}, rank {int(trace.rank[i])}"
 
 
 def _percent(trace: Trace, i: int) -> str:
@@ -115,7 +118,7 @@ def _percent(trace: Trace, i: int) -> str:
 
 def _rows(trace: Trace, texts: list[str]) -> list[list[str]]:
     rows = [
-        [str(i + 1), str(token), texts[i], _percent(trace, i), str(int(trace.rank[i]) + 1)]
+        [str(i), str(token), texts[i], _percent(trace, i), str(int(trace.rank[i]))]
         for i, token in enumerate(trace.tokens[:MOST_ROWS].tolist())
     ]
     more = len(trace) - len(rows)

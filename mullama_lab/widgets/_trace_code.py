@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
-from mullama_lab.engine.stages.schedule import Schedule
+from mullama_lab.engine.setting import Setting
+from mullama_lab.engine.steering.steering import Steering
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.divergence import n_shared
 from mullama_lab.engine.tree.nodes import Branch
 from mullama_lab.widgets._cards import chain_code
+from mullama_lab.widgets._session_code import steering_code
+
+NOTHING = Steering()
+Settings: TypeAlias = Mapping[int, Setting]  # by the step from which each is in force
 
 
-def trace_code(trace: Trace, prompt: str, made: Sequence[Branch] = ()) -> str:
+def trace_code(
+    trace: Trace, prompt: str, made: Sequence[Branch] = (), *, in_force: Steering = NOTHING
+) -> str:
     """An expression that gives a trace, once `ml` and `session` are there.
 
     Args:
         prompt: the code of its prompt.
+        in_force: what acts on the weights in `session`.
         made: branches that there are already, each as `path` and its number.
     """
     n_given = n_given_of(trace)  # the last of these steps is where it branched off
     n_drawn = len(trace) - n_given
-    run = run_code(Schedule.of(trace.schedule, n_given), n_drawn, trace.seed)
+    run = run_code(settings_from(trace, n_given), n_drawn, trace.seed, in_force)
     if not n_given:
         return f"session.generate({prompt}, {run})"
     before = max(0, len(trace.prompt_tokens) - 1)  # a score begins after the first token
@@ -34,16 +43,39 @@ def trace_code(trace: Trace, prompt: str, made: Sequence[Branch] = ()) -> str:
     return f"session.branch({parent}, {step}, {int(trace.tokens[step])}, {run})"
 
 
-def run_code(schedule: Schedule, max_tokens: int, seed: int | None) -> str:
+def run_code(
+    settings: Settings, max_tokens: int, seed: int | None, in_force: Steering = NOTHING
+) -> str:
     """The arguments of a generation, but for what it goes on from."""
-    return f"{schedule_code(schedule)}, max_tokens={max_tokens}, seed={seed}"
+    return f"{settings_code(settings, in_force)}, max_tokens={max_tokens}, seed={seed}"
 
 
-def schedule_code(schedule: Schedule) -> str:
-    """A chain as code; where it changes on the way a dict of chains by steps."""
-    if not schedule.changes:
-        return chain_code(schedule.last)
-    return f"{{{', '.join(f'{first}: {chain_code(c)}' for first, c in schedule.items())}}}"
+def settings_from(trace: Trace, first: int) -> Settings:
+    """What was in force in a trace from a step on."""
+    return {max(first, step): setting for step, setting in trace.settings}
+
+
+def settings_code(settings: Settings, in_force: Steering = NOTHING) -> str:
+    """A chain as code, or a Setting; where it changes on the way a dict of those by steps.
+
+    Args:
+        in_force: what acts on the weights in the session, so that chains need not say it.
+    """
+    plain = all(setting.steering == in_force for setting in settings.values())
+    codes = {
+        step: chain_code(one.chain) if plain else setting_code(one)
+        for step, one in settings.items()
+    }
+    if len(codes) == 1:
+        return next(iter(codes.values()))
+    return f"{{{', '.join(f'{step}: {code}' for step, code in codes.items())}}}"
+
+
+def setting_code(setting: Setting) -> str:
+    """A Setting as Python under the name `ml`."""
+    acting = steering_code(setting.steering)
+    named = [f"{name}={code}" for name, code in acting.items()]
+    return f"ml.Setting({', '.join([chain_code(setting.chain), *named])})"
 
 
 def has_learnt(trace: Trace) -> bool:

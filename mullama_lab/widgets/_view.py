@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Container, Sequence
+from typing import Any, ClassVar
 from xml.etree.ElementTree import Element
 
 import anywidget
@@ -18,7 +18,7 @@ import traitlets
 
 from mullama_lab.errors import MullamaError
 from mullama_lab.glyphs import brief
-from mullama_lab.widgets import _static
+from mullama_lab.widgets import _pages, _static
 from mullama_lab.widgets._kept import Kept
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,17 @@ log = logging.getLogger(__name__)
 logging.getLogger("mullama_lab").addHandler(logging.NullHandler())
 
 Undo = Callable[[], None]
+MOST_WORDS = 2000  # characters of what an error says
+
+LIVE_OR_STILL = "application/vnd.mullama-lab.view+json"
+"""Tells the JupyterLab extension of this package that an output has a live view and a static form.
+
+Once the kernel is gone it shows the static one; other hosts pass over it.
+"""
+
+
+class WrongValue(traitlets.TraitError, ValueError):
+    """What a trait cannot be: a ValueError to who sets it, and a TraitError to traitlets."""
 
 
 class _Unsent(threading.local):
@@ -43,6 +54,9 @@ class View(Kept, anywidget.AnyWidget):
     without script where it cannot, and a deterministic `text/plain`.
     """
 
+    _work_states: ClassVar[Container[str]] = ()
+    """What its trait `state` is while something goes on, such as a run."""
+
     closed = traitlets.Unicode("", help="Why nothing answers any more; empty while it does.").tag(
         sync=True
     )
@@ -50,8 +64,17 @@ class View(Kept, anywidget.AnyWidget):
     def __init__(self, **traits: Any) -> None:
         self._unsent = _Unsent()
         self._listeners: dict[str, dict[object, Callable[..., object]]] = {}
-        super().__init__(**traits)
-        _keep_the_browsers_subshell(self.comm)
+        try:
+            super().__init__(**traits)
+        except traitlets.TraitError as error:
+            raise WrongValue(str(error)) from None
+        _pages.keep_subshell(self.comm)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        try:
+            super().__setattr__(name, value)
+        except traitlets.TraitError as error:
+            raise WrongValue(str(error)) from None
 
     # `hold_sync`: ipywidgets has one set of unsent traits for all threads, here each has its own.
 
@@ -81,6 +104,9 @@ class View(Kept, anywidget.AnyWidget):
         """The view as text: rounded, no addresses, no times."""
         return repr(self)
 
+    def _wait_to_show(self, seconds: float) -> None:
+        """Wait until it shows anything, for some seconds at most, if its first is on its way."""
+
     # What it does with them
 
     def snapshot(self) -> None:
@@ -89,12 +115,6 @@ class View(Kept, anywidget.AnyWidget):
 
         display(self._still_forms(), raw=True)
 
-    def __reduce__(self) -> NoReturn:  # what copy and pickle ask
-        raise TypeError(
-            f"a {type(self).__name__} is a view in a page, so it cannot be copied or pickled. "
-            "What it shows can, such as a Trace."
-        )
-
     def __repr__(self) -> str:
         return f"{type(self).__name__}()"
 
@@ -102,12 +122,15 @@ class View(Kept, anywidget.AnyWidget):
         if self.comm is None:
             return self._still_forms(), {}
         self._live_on()
-        live: Any = super()._repr_mimebundle_()
-        data, metadata = live
-        return {**data, **self._still_forms()}, metadata
+        _pages.offer(self)
+        return all_forms(super()._repr_mimebundle_(), self._still_forms())
 
     def _still_forms(self) -> dict[str, str]:
         return still_forms([self])
+
+    @property
+    def _is_at_work(self) -> bool:
+        return getattr(self, "state", "") in self._work_states
 
     def _say_closed(self, why: str) -> None:
         self.closed = why
@@ -125,10 +148,12 @@ class View(Kept, anywidget.AnyWidget):
 
         return undo
 
-    def _tell(self, event: str, *about: Any) -> None:
-        """Call the listeners of an event, in the order in which they registered."""
-        for callback in tuple(self._listeners.get(event, {}).values()):
-            callback(*about)
+    def _tell(self, event: str, *about: Any) -> list[object]:
+        """Call the listeners of an event, in the order in which they registered.
+
+        Returns what each of them returned.
+        """
+        return [callback(*about) for callback in tuple(self._listeners.get(event, {}).values())]
 
     def _must_be_heard(self, event: str) -> None:
         """Raise ValueError where nobody listens to an event."""
@@ -169,6 +194,16 @@ class View(Kept, anywidget.AnyWidget):
         return {**(reply or {}), "ok": True}, data
 
 
+def all_forms(live: Any, still: dict[str, str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a cell shows and saves: the live view, and what stands in its place without a kernel.
+
+    Args:
+        live: what a widget's `_repr_mimebundle_` returned.
+    """
+    data, metadata = live if isinstance(live, tuple) else (live or {}, {})
+    return {**data, LIVE_OR_STILL: {}, **still}, metadata
+
+
 def still_forms(views: Sequence[View]) -> dict[str, str]:
     """The static and the plain form of some views, one below the other."""
     gap = "margin-bottom:12px"
@@ -194,6 +229,11 @@ def whole_number(args: dict[str, Any], name: str, *, low: int, high: int) -> int
     return value
 
 
+def what_failed(error: str | BaseException) -> str:
+    """What an error says, or what it is where it says nothing; its beginning if that is long."""
+    return str(error)[:MOST_WORDS] or type(error).__name__
+
+
 def short_text(args: dict[str, Any], name: str) -> str:
     """A text of 1 to 64 characters out of a request, such as a key."""
     value = args.get(name)
@@ -214,13 +254,3 @@ def must_be_function(name: str, callback: object) -> None:
     """A TypeError for what cannot be called."""
     if not callable(callback):
         raise TypeError(f"{name} takes a function, not {brief(callback)}")
-
-
-def _keep_the_browsers_subshell(comm: Any) -> None:
-    """Let the browser choose which shell answers it.
-
-    ipykernel 7.4 sends a widget's messages to the shell that published last on its comm:
-    the main shell, where they wait until the running cell ends.
-    """
-    if hasattr(comm, "_reply_subshell_for"):
-        comm._reply_subshell_for = lambda data, default: default

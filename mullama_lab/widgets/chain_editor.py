@@ -7,7 +7,7 @@ nothing: from the browser it becomes the message below its number, from Python i
 from __future__ import annotations
 
 import contextlib
-import dataclasses
+import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -16,27 +16,44 @@ from xml.etree.ElementTree import Element
 import traitlets
 
 from mullama_lab.engine.stages import Chain, Stage
+from mullama_lab.engine.stages.named_tokens import Spelling, said_of_tokens
 from mullama_lab.engine.stages.presets import Presets
 from mullama_lab.errors import PresetError
 from mullama_lab.glyphs import brief
 from mullama_lab.widgets import _front_end, _static
+from mullama_lab.widgets._card_edits import (
+    Cards,
+    added,
+    biased,
+    changed,
+    moved,
+    of_chain,
+    removed,
+    toggled,
+)
 from mullama_lab.widgets._cards import (
     MAX_CARDS,
-    MAX_TEXT,
     Card,
     chain_code,
     chain_of,
     describe,
-    edited,
     fresh,
     offered,
+    what_stages_did,
 )
-from mullama_lab.widgets._view import View, short_text, true_or_false, whole_number
+from mullama_lab.widgets._view import (
+    View,
+    must_be_function,
+    short_text,
+    true_or_false,
+    whole_number,
+)
 
 if TYPE_CHECKING:
     from mullama_lab.engine.stages.preview import Preview
 
-Cards = tuple[Card, ...]
+__all__ = ["ChainEditor"]
+__dir__ = __all__.copy  # what tab completion offers
 
 
 class ChainEditor(View):
@@ -54,7 +71,8 @@ class ChainEditor(View):
     _css = _front_end.style("chain_editor")
 
     cards = traitlets.List(traitlets.Dict()).tag(sync=True)
-    """One dict a card, in order: key, stage, on, values, texts, inert, code, custom."""
+    """One dict a card, in order: key, stage, on, values, texts, inert, code, custom, tokens,
+    each_token."""
     catalogue = traitlets.List(traitlets.Dict()).tag(sync=True)
     """The stages that can be added, with the range of each slider."""
     code = traitlets.Unicode().tag(sync=True)
@@ -65,12 +83,18 @@ class ChainEditor(View):
     """Whether `reset` would change anything."""
     presets = traitlets.List(traitlets.Dict()).tag(sync=True)
     """The chains that have a name: name, own (saved by this person), code."""
+    preset = traitlets.Unicode().tag(sync=True)
+    """The name of the chain in force, the one taken or saved last of several; "" if it has none."""
     chain = traitlets.Instance(Chain)
     """The chain in force: the cards that are on. Observe it; set it to replace the cards."""
 
     def __init__(self, chain: Chain | Stage | Iterable[Stage] | None = None) -> None:
         self._lock = threading.RLock()
+        self._fits: Callable[[Sequence[Stage]], object] = lambda stages: None
+        self._spell: Spelling | None = None
         self._publishing = threading.local()
+        self._taken = ""  # the preset that was taken or saved last
+        self._deleted: tuple[str, Chain] | None = None  # the preset that was deleted last
         self._count = 0
         self._version = 0
         self._home: Cards = ()
@@ -92,52 +116,70 @@ class ChainEditor(View):
         Raises:
             ValueError, TypeError: what the stage says; the chain stays as it was.
         """
-
-        def edit(cards: Cards) -> Cards:
-            card = cards[self._find(which, cards)]
-            new = dataclasses.replace(card, stage=edited(card.stage, settings))
-            return tuple(new if c is card else c for c in cards)
-
-        self._change(edit)
+        self._change(lambda cards: changed(cards, which, settings))
 
     def toggle(self, which: str | int, on: bool | None = None) -> None:
         """Switch a card on or off, or over when `on` is left out."""
+        self._change(lambda cards: toggled(cards, which, on))
 
-        def edit(cards: Cards) -> Cards:
-            card = cards[self._find(which, cards)]
-            new = dataclasses.replace(card, on=not card.on if on is None else bool(on))
-            return tuple(new if c is card else c for c in cards)
+    def must_fit_with(self, check: Callable[[Sequence[Stage]], object]) -> None:
+        """Ask `check(stages)` of stages before they come into force; what it raises refuses them.
 
-        self._change(edit)
+        Those that are in force already are not asked about again.
+        """
+        must_be_function("must_fit_with", check)
+        self._fits = check
+
+    def spell_with(self, spell: Spelling) -> None:
+        """Say the tokens that stages name by their pieces: `editor.spell_with(model.piece)`."""
+        must_be_function("spell_with", spell)
+        with self._lock:
+            self._spell = spell
+            self._version += 1
+        self._publish()
 
     def add(self, stage: Stage | str, at: int | None = None) -> str:
-        """Add a stage, or one by name at its defaults, at a place (the end); returns its key."""
+        """Add a stage, or one by name at its defaults; returns its key.
+
+        Args:
+            at: its place; None is the end, and for a Constrain the head: stages before it may leave
+                nothing that its grammar allows.
+        """
         stage = stage if isinstance(stage, Stage) else fresh(stage)
         key = self._key()
+        self._change(lambda cards: added(cards, Card(key, stage), at))
+        return key
+
+    def bias(self, token: int, change: float) -> str:
+        """Make a token likelier or less likely, in a LogitBias before all other stages.
+
+            editor.bias(198, -math.inf)      # "banned"; once more, and it is "allowed again"
+            editor.bias(262, 1.0)            # its logit gains 1: "favoured by 1"
+
+        Args:
+            change: what its logit gains; minus infinity bans it.
+
+        Returns what became of it.
+        """
+        key, after = self._key(), 0.0
 
         def edit(cards: Cards) -> Cards:
-            if len(cards) >= MAX_CARDS:
-                raise ValueError(f"the editor holds at most {MAX_CARDS} stages. Remove one first.")
-            place = len(cards) if at is None else _place(at, len(cards))
-            return (*cards[:place], Card(key, stage), *cards[place:])
+            nonlocal after
+            cards, after = biased(cards, key, token, change)
+            return cards
 
         self._change(edit)
-        return key
+        if after:
+            return "banned" if math.isinf(after) else f"favoured by {after:g}"
+        return "allowed again"
 
     def remove(self, which: str | int) -> None:
         """Take a card away."""
-        self._change(lambda cards: _without(cards, self._find(which, cards)))
+        self._change(lambda cards: removed(cards, which))
 
     def move(self, which: str | int, to: int) -> None:
         """Move a card to another place, counted from 0 when it is gone from its own."""
-
-        def edit(cards: Cards) -> Cards:
-            i = self._find(which, cards)
-            rest = _without(cards, i)
-            place = _place(to, len(rest))
-            return (*rest[:place], cards[i], *rest[place:])
-
-        self._change(edit)
+        self._change(lambda cards: moved(cards, which, to))
 
     def reset(self) -> None:
         """Back to the chain that was last given from Python."""
@@ -151,7 +193,7 @@ class ChainEditor(View):
         chain = Chain.preset(name)
         if len(chain) > MAX_CARDS:
             raise ValueError(f"{name!r} has {len(chain)} stages; the editor holds {MAX_CARDS}.")
-        self._change(lambda cards: self._cards_for(chain, cards))
+        self._change(lambda cards: of_chain(chain, cards, self._key), taken=name)
 
     def save_preset(self, name: str, *, replace: bool = False) -> None:
         """Keep the chain in force by a name.
@@ -159,14 +201,40 @@ class ChainEditor(View):
         Raises: as `Chain.save`.
         """
         self.chain.save(name, replace=replace)
+        self._taken = name
         self._list_presets()
+
+    def delete_preset(self, name: str) -> None:
+        """Forget a chain that was kept by a name; `restore_preset` brings the last one back.
+
+        The chain in force stays as it is.
+
+        Raises: as `Chain.delete_preset`; PresetError also where the chain cannot be read.
+        """
+        chain = Chain.preset(name)
+        Chain.delete_preset(name)
+        self._deleted = name, chain
+        self._list_presets()
+
+    def restore_preset(self) -> str:
+        """Keep the chain that was deleted last by its name again; returns the name.
+
+        Raises: as `Chain.save`; ValueError also where none was deleted.
+        """
+        if self._deleted is None:
+            raise ValueError("no preset was deleted here, so there is none to bring back.")
+        name, chain = self._deleted
+        chain.save(name)
+        self._deleted = None
+        self._list_presets()
+        return name
 
     def annotate(self, notes: Preview | Sequence[str] | None) -> None:
         """Say on each card in force what its stage did: a Preview, or a text a stage."""
         if notes is None:
             texts: Sequence[str] = ()
         else:
-            texts = _what_stages_did(notes) if hasattr(notes, "before") else notes  # type: ignore[assignment]
+            texts = what_stages_did(notes) if hasattr(notes, "before") else notes  # type: ignore[assignment]
         with self._lock:
             on = [card.key for card in self._cards if card.on]
         if texts and len(texts) != len(on):
@@ -194,17 +262,17 @@ class ChainEditor(View):
             "save_preset": lambda a: self.save_preset(
                 short_text(a, "name"), replace=true_or_false(a, "replace")
             ),
+            "delete_preset": lambda a: self.delete_preset(short_text(a, "name")),
+            "restore_preset": lambda a: {"name": self.restore_preset()},
         }.get(op)
         if act is None:
-            raise ValueError(f"a chain editor does not know {op!r}")
+            return super()._on_request(op, args)
         return act(args) or {}
 
     def _request_set(self, args: dict[str, Any]) -> dict[str, Any]:
         value = args.get("value")
         if isinstance(value, bool) or not isinstance(value, (int, float, str)):
             raise TypeError(f"a setting is a number or a text, not {brief(value)}")
-        if isinstance(value, str) and len(value) > MAX_TEXT:
-            raise ValueError(f"a text of {len(value)} characters; at most {MAX_TEXT} can be edited")
         seq = whole_number(args, "seq", low=0, high=2**53)
         self.set(short_text(args, "key"), **{short_text(args, "name"): value})
         return {"seq": seq}
@@ -217,8 +285,7 @@ class ChainEditor(View):
     def _plain_text(self) -> str:
         lines = [f"ChainEditor: {self.chain!r}"]
         for i, card in enumerate(self._cards):
-            why = card.stage.why_inert()
-            note = "off" if not card.on else f"no effect: {why}" if why else ""
+            note = self._remark(card)
             lines.append(f"  {i} {card.stage!r}" + (f"  ({note})" if note else ""))
         return "\n".join(lines)
 
@@ -226,8 +293,7 @@ class ChainEditor(View):
         e = _static.element
         rows = []
         for card in self._cards:
-            why = card.stage.why_inert()
-            note = "off" if not card.on else f"no effect: {why}" if why else ""
+            note = self._remark(card)
             rows.append(
                 e(
                     "li",
@@ -238,10 +304,18 @@ class ChainEditor(View):
         return e(
             "div",
             e("b", "Chain"),
-            e("ol", *rows, style="margin:4px 0;padding-inline-start:24px"),
+            e("ol", *rows, start="0", style="margin:4px 0;padding-inline-start:24px"),
             e("code", self.code, style=_static.QUIET),
             style=_static.FONT,
         )
+
+    def _remark(self, card: Card) -> str:
+        """What stands behind a stage: that it is off, why it does nothing, the tokens it names."""
+        if not card.on:
+            return "off"
+        if why := card.stage.why_inert():
+            return f"no effect: {why}"
+        return "" if self._spell is None else said_of_tokens(card.stage, self._spell)
 
     # State
 
@@ -250,39 +324,31 @@ class ChainEditor(View):
             self._count += 1
             return f"card{self._count}"
 
-    def _find(self, which: str | int, cards: Cards) -> int:
-        names = [type(card.stage).__name__ for card in cards]
-        if isinstance(which, int) and not isinstance(which, bool):
-            if -len(cards) <= which < len(cards):
-                return which % len(cards)
-            raise ValueError(f"there is no card {brief(which)}; there are {len(cards)}, from 0")
-        known = enumerate(cards) if isinstance(which, str) else ()
-        found = [i for i, card in known if which in (card.key, names[i])]
-        if not found:
-            raise ValueError(f"no card is {brief(which)}; there are {', '.join(names) or 'none'}")
-        if len(found) > 1:
-            raise ValueError(
-                f"{len(found)} cards are {brief(which)}; say which by its place: {found}"
-            )
-        return found[0]
-
-    def _change(self, edit: Callable[[Cards], Cards]) -> None:
+    def _change(self, edit: Callable[[Cards], Cards], *, taken: str = "") -> None:
         with self._lock:
-            self._cards = edit(self._cards)
+            cards = edit(self._cards)
+            self._must_fit(chain_of(cards))
+            self._cards, self._taken = cards, taken or self._taken
             self._version += 1
         self._publish()
+
+    def _must_fit(self, chain: Chain) -> None:
+        in_force = chain_of(self._cards).stages
+        self._fits([stage for stage in chain if stage not in in_force])
 
     def _publish(self) -> None:
         """Traits from cards, outside the lock; whoever comes last publishes the newest."""
         while True:
             with self._lock:
                 version, cards, home = self._version, self._cards, self._home
+                spell = self._spell
             chain = chain_of(cards)
             self._publishing.now = True
             try:
                 with self.hold_sync():
-                    self.cards = [describe(card) for card in cards]
+                    self.cards = [describe(card, spell) for card in cards]
                     self.code = chain_code(chain)
+                    self.preset = self._name_in_force()
                     self.changed = [(c.stage, c.on) for c in cards] != [
                         (c.stage, c.on) for c in home
                     ]
@@ -293,6 +359,12 @@ class ChainEditor(View):
                 if version == self._version:
                     return
 
+    @traitlets.validate("chain")
+    def _check_chain(self, proposal: Any) -> Chain:
+        if not getattr(self._publishing, "now", False):
+            self._must_fit(proposal["value"])
+        return proposal["value"]
+
     @traitlets.observe("chain")
     def _chain_was_set(self, change: Any) -> None:
         if not getattr(self._publishing, "now", False):
@@ -301,20 +373,10 @@ class ChainEditor(View):
     def _adopt(self, chain: Chain) -> None:
         """New cards from a chain; a stage that stays of its kind keeps its card's key."""
         with self._lock:
-            self._cards = self._home = self._cards_for(chain, self._cards)
+            self._cards = self._home = of_chain(chain, self._cards, self._key)
             self._version += 1
         self.notes = {}
         self._publish()
-
-    def _cards_for(self, chain: Chain, cards: Cards) -> Cards:
-        left = list(cards)
-        found = []
-        for stage in chain:
-            same = next((c for c in left if type(c.stage) is type(stage)), None)
-            if same:
-                left.remove(same)
-            found.append(Card(same.key if same else self._key(), stage))
-        return tuple(found)
 
     def _list_presets(self) -> None:
         named = Presets({}, Chain)
@@ -325,28 +387,8 @@ class ChainEditor(View):
                 {"name": name, "own": name in named.own, "code": chain_code(chain)}
                 for name, chain in named.items()
             ]
+            self.preset = self._name_in_force()
 
-
-def _without(cards: Cards, i: int) -> Cards:
-    return cards[:i] + cards[i + 1 :]
-
-
-def _place(to: int, n: int) -> int:
-    if isinstance(to, bool) or not isinstance(to, int) or not -n - 1 <= to <= n:
-        raise ValueError(f"a place is a whole number from 0 to {n}, not {brief(to)}")
-    return to if to >= 0 else n + 1 + to
-
-
-def _what_stages_did(preview: Any) -> list[str]:
-    texts = []
-    before = preview.before
-    for after in preview.stages:
-        if after.n_kept < before.n_kept:
-            share = 100 * float(after.removed_mass)
-            texts.append(f"keeps {after.n_kept:,} · removes {share:.2g}%")
-        elif after.changed:
-            texts.append(f"removes none · entropy {before.entropy:.2f} to {after.entropy:.2f}")
-        else:
-            texts.append("changes nothing here")
-        before = after
-    return texts
+    def _name_in_force(self) -> str:
+        names = [preset["name"] for preset in self.presets if preset["code"] == self.code]
+        return self._taken if self._taken in names else next(iter(names), "")

@@ -12,13 +12,16 @@ from xml.etree.ElementTree import Element
 
 import traitlets
 
+from mullama_lab.counted import counted
 from mullama_lab.errors import MullamaError
 from mullama_lab.glyphs import brief
 from mullama_lab.widgets import _front_end, _static
-from mullama_lab.widgets._view import Undo, View, whole_number
+from mullama_lab.widgets._view import Undo, View, what_failed, whole_number
 
-MOST_BUDGET = 2000
-MOST_LENGTH = 1000
+__all__ = ["ExploreBar"]
+__dir__ = __all__.copy  # what tab completion offers
+
+MOST = {"budget": 2000, "length": 1000}
 STATES = ("idle", "running", "finished", "stopped", "failed")
 
 
@@ -33,13 +36,21 @@ class ExploreBar(View):
 
     _esm = _front_end.module("explore_bar")
     _css = _front_end.style("explore_bar")
+    _work_states = ("running",)
 
     budget = traitlets.Int(64, help="Prefixes to go on from, and to find at most.").tag(sync=True)
     length = traitlets.Int(8, help="The most tokens of a path.").tag(sync=True)
     state = traitlets.Enum(STATES, "idle", help="What the exploration is doing.").tag(sync=True)
     message = traitlets.Unicode("", help="What was refused or failed, and why.").tag(sync=True)
-    origin = traitlets.Unicode("", help="The end of the text it would go on from.").tag(sync=True)
-    found = traitlets.Dict(help="expanded, prefixes, leaves, mass.").tag(sync=True)
+    origin = traitlets.Unicode(
+        "", help="The end of the path it would go on from; empty for the prompt."
+    ).tag(sync=True)
+    prompt = traitlets.Unicode("", help="The end of that prompt, where it is a text.").tag(
+        sync=True
+    )
+    found = traitlets.Dict(
+        help="expanded, prefixes, leaves, mass; shortest and longest leaf, how many are open."
+    ).tag(sync=True)
     room = traitlets.List(
         traitlets.Int(), [0, 0], help="Tokens of the tree, and of the context."
     ).tag(sync=True)
@@ -74,7 +85,18 @@ class ExploreBar(View):
 
     def fail(self, error: str | BaseException) -> None:
         """Say in the bar what was refused; an exploration that goes on is not touched."""
-        self.message = str(error)[:2000] or type(error).__name__
+        self.message = what_failed(error)
+
+    def forget(self) -> None:
+        """Say nothing more of what was found or refused."""
+        with self.hold_sync():
+            self.state, self.message, self.found = "idle", "", {}
+
+    def clear(self) -> None:
+        """Show nothing, as before the first exploration."""
+        with self.hold_sync():
+            self.forget()
+            self.origin, self.prompt, self.room = "", "", [0, 0]
 
     def to_code(self) -> str:
         """Python that explores with these settings, once `start` and `session` are there."""
@@ -84,18 +106,18 @@ class ExploreBar(View):
         )
 
     def __repr__(self) -> str:
-        return f"ExploreBar({self.state}, budget {self.budget}, up to {self.length} tokens)"
+        return (
+            f"ExploreBar({self.state}, budget {self.budget}, up to {counted(self.length, 'token')})"
+        )
 
     # From the browser
 
     def _on_request(self, op: str, args: dict[str, Any]) -> Any:
         if op == "set":
             name = args.get("name")
-            if name not in ("budget", "length"):
+            if not isinstance(name, str) or name not in MOST:
                 raise ValueError(f"an explore bar has no setting {brief(name)}")
-            most = MOST_BUDGET if name == "budget" else MOST_LENGTH
-            value = whole_number({str(name): args.get("value")}, str(name), low=1, high=most)
-            setattr(self, str(name), value)
+            setattr(self, name, _in_range(name, args.get("value")))
             return {}
         if op in ("explore", "stop", "trim"):
             self.message = ""
@@ -108,11 +130,10 @@ class ExploreBar(View):
 
     @traitlets.validate("budget", "length")
     def _check_number(self, proposal: Any) -> int:
-        name, value = proposal["trait"].name, proposal["value"]
-        most = MOST_BUDGET if name == "budget" else MOST_LENGTH
-        if isinstance(value, bool) or not 1 <= value <= most:
-            raise traitlets.TraitError(f"{name} is {brief(value)}; it must be from 1 to {most}")
-        return value
+        try:
+            return _in_range(proposal["trait"].name, proposal["value"])
+        except ValueError as error:
+            raise traitlets.TraitError(str(error)) from None
 
     def _call(self, event: str) -> None:
         self._must_be_heard(event)
@@ -129,11 +150,16 @@ class ExploreBar(View):
             return ""
         found = self.found
         return (
-            f"{found['prefixes']} likeliest prefixes, {found['leaves']} paths with "
-            f"{found['mass']:.3%} of the model's probability"
+            f"{found['prefixes']} likeliest prefixes, {counted(found['leaves'], 'path')} "
+            f"of at most {counted(found['longest'], 'token')} with "
+            f"{found['mass']:.3%} of the model's probability; {found['open']} of them would go on"
         )
 
     def _static_html(self) -> Element:
         e = _static.element
         lines = [self._said(), self.note, self.message]
         return e("div", *[e("div", line) for line in lines if line], style=_static.QUIET)
+
+
+def _in_range(name: str, value: object) -> int:
+    return whole_number({name: value}, name, low=1, high=MOST[name])

@@ -7,6 +7,9 @@ from typing import Protocol
 from mullama_lab.glyphs import one_line, visible
 from mullama_lab.widgets import _static
 
+__all__ = ["bundle"]
+__dir__ = __all__.copy  # what tab completion offers
+
 
 class Carded(Protocol):
     """What has a card: facts as text by label, its name first."""

@@ -5,25 +5,31 @@ It shows Previews and computes none: whoever turns a setting calls `show` again.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import Element
 
 import traitlets
 
-from mullama_lab.glyphs import visible, visible_piece
+from mullama_lab.glyphs import brief, visible, visible_piece
 from mullama_lab.widgets import _front_end, _static
 from mullama_lab.widgets._picture import GONE, REMOVED, UNLISTED, picture
-from mullama_lab.widgets._view import View, must_be_function, whole_number
+from mullama_lab.widgets._token_view import TokenView
+from mullama_lab.widgets._view import Undo, must_be_function, whole_number
 
 if TYPE_CHECKING:
     from mullama_lab.engine.stages.preview import Preview
 
+__all__ = ["NextToken"]
+__dir__ = __all__.copy  # what tab completion offers
+
+SCALES = ("linear", "log")
 MAX_AFTER = 80  # characters of the prompt's end
 MAX_TEXT = 600  # characters of a note or a message
 
 
-class NextToken(View):
+class NextToken(TokenView):
     """Each stage of a chain as a column, each likely token as a row.
 
     >>> view = NextToken()
@@ -36,8 +42,8 @@ class NextToken(View):
     _css = _front_end.style("next_token")
 
     view = traitlets.Dict().tag(sync=True)
-    """The picture (see `_picture`) with `seq`, `note`, `after`, `error`; empty before the first."""
-    scale = traitlets.Enum(("linear", "log"), "linear").tag(sync=True)
+    """The picture (see `_picture`) with `seq`, `note`, `after`, `back`, `error`; empty at first."""
+    scale = traitlets.Enum(SCALES, "linear").tag(sync=True)
     """What the length of a bar is: probability from 0 to 1, or its logarithm from 0.01 %."""
     explains = traitlets.Bool(False).tag(sync=True)
     """Whether somebody can say what would have kept a token, or drawn it."""
@@ -53,14 +59,19 @@ class NextToken(View):
         self._explain = explain
         self.explains = True
 
-    def show(self, preview: Preview, note: str = "", *, after: str = "") -> None:
+    def on_back(self, callback: Callable[[], object]) -> Undo:
+        """Call `callback()` when the place that `back` names is asked for."""
+        return self._listen("back", callback)
+
+    def show(self, preview: Preview, note: str = "", *, after: str = "", back: str = "") -> None:
         """Draw a preview; what is on screen changes in place.
 
         Args:
             note: what else is to be said about it, such as what the cache holds.
             after: the text the token would follow; its end is shown.
+            back: where a button leads back to; none without it. See `on_back`.
         """
-        self._publish(picture(preview), note=note, after=after)
+        self._publish({**picture(preview), "back": back}, note=note, after=after)
 
     def fail(self, message: str | Exception) -> None:
         """Say why there is no new picture; the last one stays, dimmed."""
@@ -94,10 +105,27 @@ class NextToken(View):
         if op == "explain" and self._explain is not None:
             token = whole_number(args, "token", low=0, high=2**31 - 1)
             return {"seq": self.view.get("seq", 0), "text": self._explain(token)[:MAX_TEXT]}
-        if op != "scale" or args.get("scale") not in ("linear", "log"):
-            raise ValueError(f"next_token knows the request scale: linear or log, not {op!r}")
-        self.scale = args["scale"]
-        return {}
+        if op == "back":
+            self._must_be_heard("back")
+            self._tell("back")
+            return {}
+        if op == "scale":
+            if args.get("scale") not in SCALES:
+                raise ValueError(f"scale is {brief(args.get('scale'))}; it must be linear or log")
+            self.scale = args["scale"]
+            return {}
+        return super()._on_request(op, args)
+
+    def _wait_to_show(self, seconds: float) -> None:
+        shows = threading.Event()
+
+        def act(_: object) -> None:
+            shows.set()
+
+        self.observe(act, "view")
+        if not self.view:
+            shows.wait(seconds)
+        self.unobserve(act, "view")
 
     # Without a browser
 

@@ -15,6 +15,7 @@ import numpy as np
 import traitlets
 from numpy.typing import NDArray
 
+from mullama_lab.counted import counted
 from mullama_lab.engine.multivector import MultiVector, maxsim
 from mullama_lab.engine.multivector.scales import BARS
 from mullama_lab.glyphs import brief
@@ -23,6 +24,9 @@ from mullama_lab.widgets._view import Undo, View, whole_number
 
 if TYPE_CHECKING:
     import pandas as pd
+
+__all__ = ["Hit", "RankBoard"]
+__dir__ = __all__.copy  # what tab completion offers
 
 STATES = ("empty", "indexing", "comparing", "searching", "ready", "stopped", "failed")
 MOST_HITS = 1000
@@ -69,6 +73,7 @@ class RankBoard(View):
 
     _esm = _front_end.module("rank_board")
     _css = _front_end.style("rank_board")
+    _work_states = ("indexing", "comparing", "searching")
     from_browser = ("bars", "off", "pair", "selected")
 
     query = traitlets.Unicode("", help="The query, as typed.").tag(sync=True)
@@ -174,7 +179,7 @@ class RankBoard(View):
         import pandas as pd
 
         names = [] if self._tokens is None else _tokens_in_text.labels(self._tokens)
-        columns = [f"{i + 1} {name}" for i, name in enumerate(names)]
+        columns = [f"{i} {name}" for i, name in enumerate(names)]
         parts = self.contributions
         scores = _scores(parts)
         order = _order(scores)
@@ -269,11 +274,14 @@ class RankBoard(View):
             self._tell("open", self._hits[k])
             return {}
         sides = [whole_number(args, side, low=0, high=most) for side in ("a", "b")]
-        matched = [_strings(self._matched(self._hits[k])) for k in sides]
-        return {}, [*matched[0], *matched[1]]
+        matched = [texts for k in sides for texts in self._matched(self._hits[k])]
+        return {}, [part for texts in matched for part in _strings(texts)]
 
     def _board(self) -> tuple[dict[str, Any], list[bytes]]:
-        tokens = [] if self._tokens is None else _tokens_in_text.in_text(self._tokens)[0]
+        tokens, special = [], []
+        if self._tokens is not None:
+            tokens = _tokens_in_text.in_text(self._tokens)[0]
+            special = _tokens_in_text.special(self._tokens)
         values = np.array([hit.contributions for hit in self._hits], "<f4")
         before = [hit.before for hit in self._hits] if self.baseline else []
         names = [hit.name for hit in self._hits]
@@ -284,23 +292,25 @@ class RankBoard(View):
             *_strings(texts),
             values.tobytes(),
             np.array(before, "<i4").tobytes(),
+            *_strings(special),
         ]
 
-    def _matched(self, hit: Hit) -> list[str]:
-        """The document's token that each query token matches best."""
+    def _matched(self, hit: Hit) -> tuple[list[str], list[str]]:
+        """The document's token that each query token matches best, and what it is if special."""
         found = hit.document
         document = found if isinstance(found, MultiVector) or found is None else found()
         if document is None or self._tokens is None or not len(document):
-            return []
-        places = (self._tokens.vectors @ document.vectors.T).argmax(axis=1)
-        return [document.token_texts[place] for place in places.tolist()]
+            return [], []
+        places = (self._tokens.vectors @ document.vectors.T).argmax(axis=1).tolist()
+        texts, special = _tokens_in_text.texts(document), _tokens_in_text.special(document)
+        return [texts[place] for place in places], [special[place] for place in places]
 
     # Forms without a browser half
 
     def __repr__(self) -> str:
         if not self._hits:
             return f"RankBoard({self.state})"
-        return f"RankBoard({len(self._hits)} of {self.total} documents)"
+        return f"RankBoard({len(self._hits)} of {counted(self.total, 'document')})"
 
     def _plain_text(self) -> str:
         return _board_forms.plain(self._results())
@@ -320,6 +330,7 @@ class RankBoard(View):
             progress=(done, all_documents),
             query=self.query,
             token_labels=[] if self._tokens is None else _tokens_in_text.labels(self._tokens),
+            special=[] if self._tokens is None else _tokens_in_text.special(self._tokens),
             off=self.off,
             total=self.total,
             names=[self._hits[k].name for k in order],

@@ -23,6 +23,9 @@ from mullama_lab.widgets._view import View, whole_number
 if TYPE_CHECKING:
     import pandas as pd
 
+__all__ = ["SimilarityGrid"]
+__dir__ = __all__.copy  # what tab completion offers
+
 UNITS = ("pieces", "words")
 MOST_CELLS = 4_194_304
 MOST_BYTES = 1_000_000  # of one message
@@ -183,12 +186,12 @@ class SimilarityGrid(View):
         query, document = self._query, self._document
         assert query is not None and document is not None
         names, _ = _tokens_in_text.in_text(query)
-        strings = (names, *_tokens_in_text.in_text(document))
+        special = (_tokens_in_text.special(query), _tokens_in_text.special(document))
+        strings = (names, *_tokens_in_text.in_text(document), *special)
         return [
             *(part for texts in strings for part in _columns.pieces(list(map(_utf8, texts)))),
             _tokens_in_text.words(query).astype("<i4").tobytes(),
             _tokens_in_text.words(document).astype("<i4").tobytes(),
-            _tokens_in_text.outside(document).tobytes(),
         ]
 
     def _rows(self, start: int) -> tuple[dict[str, Any], list[bytes]]:

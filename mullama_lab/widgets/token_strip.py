@@ -12,38 +12,60 @@ from typing import Any
 
 import numpy as np
 import traitlets
+from numpy.typing import NDArray
 
+from mullama_lab.counted import counted
 from mullama_lab.engine.loop.run import Run
 from mullama_lab.engine.options import instance
 from mullama_lab.engine.trace import Trace
 from mullama_lab.widgets import _columns, _front_end, _strip_forms
+from mullama_lab.widgets._endings import ending
 from mullama_lab.widgets._followed_runs import FollowedRuns
 from mullama_lab.widgets._kept import CLOSED
-from mullama_lab.widgets._view import Undo, View, must_be_function, whole_number
+from mullama_lab.widgets._token_view import TokenView
+from mullama_lab.widgets._view import Undo, must_be_function, whole_number
 
-LAYERS = ("probability", "surprise", "entropy", "rank", "time")
+__all__ = ["TokenStrip"]
+__dir__ = __all__.copy  # what tab completion offers
+
+LAYERS = ("probability", "surprise", "entropy", "rank", "time", "grammar")
+OF_A_TRACE = (
+    "steps",
+    "costs",
+    "details",
+    "pick",
+    "choose",
+    "explain",
+    "back",
+)  # what may be asked of one
 STATES = ("empty", "queued", "prompt", "running", "finished", "stopped", "failed")
 MOST_STEPS = 8192  # of one message
 MOST_PROMPT = 400  # tokens of the prompt that are shown
 MOST_REMARK = 600  # characters
 
 
-class TokenStrip(View):
+class TokenStrip(TokenView):
     """A Trace as tokens, coloured by probability, surprise, entropy, rank or time.
 
+    The workbench also colours them by what a grammar cost, once a run with one has ended.
+
     Hover or move to a token: its alternatives before and after the chain, what each stage
-    left, its bytes and its times. `Enter` or a click on an alternative chooses it:
-    `on_choose` callbacks get `(step, token)`.
+    left, its bytes and its times. A click on a token and the arrow keys pick it: `on_pick`
+    callbacks get its step. `Enter` or a click on an alternative chooses it:
+    `on_choose` callbacks get `(step, token)`. Keys b and f, or buttons, ban or favour it: see
+    `on_bias`.
 
     Args:
         trace: a finished Trace. `strip.trace = other` shows another one.
         run: a Run in flight to follow; `strip.follow(run)` does it later.
-        layer: one of "probability", "surprise", "entropy", "rank", "time".
+        layer: one of "probability", "surprise", "entropy", "rank", "time", "grammar"; what
+            grammars cost stands in for probability as soon as it is known.
         title: a line above the strip.
     """
 
     _esm = _front_end.module("token_strip")
     _css = _front_end.style("token_strip")
+    _work_states = ("queued", "prompt", "running")
     from_browser = ("layer",)
 
     n = traitlets.Int(0, help="Tokens there are; while a run goes on, when it began.").tag(
@@ -51,16 +73,27 @@ class TokenStrip(View):
     )
     state = traitlets.Enum(STATES, "empty", help="What is going on.").tag(sync=True)
     finish = traitlets.Unicode("", help="Why the generation ended.").tag(sync=True)
+    ended = traitlets.Unicode("", help="The same in words.").tag(sync=True)
     note = traitlets.Unicode("", help="What went wrong.").tag(sync=True)
     progress = traitlets.List(traitlets.Int(), [0, 0], help="Prompt tokens done, in all.").tag(
         sync=True
     )
     layer = traitlets.Enum(LAYERS, "probability", help="What the colours show.").tag(sync=True)
     title = traitlets.Unicode("", help="A line above the strip.").tag(sync=True)
+    choosing = traitlets.Unicode(
+        "choose it", help="What choosing an alternative does, in a few words."
+    ).tag(sync=True)
+    branched = traitlets.Dict(
+        help="Where the text goes off another one: step, hex, was; empty if it does not."
+    ).tag(sync=True)
+    looked_at = traitlets.Int(
+        -1, help="The step whose distribution another view shows; -1 for none."
+    ).tag(sync=True)
     epoch = traitlets.Int(0, help="Counts the traces shown.").tag(sync=True)
     explains = traitlets.Bool(False, help="Whether a token's fate can be asked for.").tag(sync=True)
-
-    chosen = traitlets.Any(None, help="(step, token) that was chosen last; not synced.")
+    priced = traitlets.Bool(False, help="Whether it is known what grammars cost here.").tag(
+        sync=True
+    )
 
     def __init__(
         self,
@@ -72,9 +105,13 @@ class TokenStrip(View):
     ) -> None:
         self._trace: Trace | None = None
         self._followed = FollowedRuns(self._show_run)
+        self._marked: tuple[Trace | None, int] = (None, -1)
         self._sent = 0
+        self._costs: list[bytes] = []
         self._lock = threading.RLock()  # what is shown: a run before may still be told of
         self._explain: Callable[[Trace, int, int], str] | None = None
+        self._is_mark: Callable[[int], bool] = lambda token: False
+        self._before: Callable[[Trace, int], Trace | None] = lambda trace, step: None
         super().__init__(layer=layer, title=title)
         if run is not None:
             self.follow(run)
@@ -102,13 +139,67 @@ class TokenStrip(View):
             self._begin(run.trace)
             self._followed.follow(run)
 
+    def show_costs(
+        self,
+        trace: Trace,
+        *,
+        nats: NDArray[np.float64],
+        nats_high: NDArray[np.float64],
+        wanted: NDArray[np.int32],
+        wanted_logprob: NDArray[np.float64],
+    ) -> None:
+        """Offer what grammars cost at each token of the trace, if that is still the one shown.
+
+        Args:
+            nats, nats_high: -ln of the probability that they left, at least and at most; (n,).
+            wanted: the likeliest token that they took out, -1 for none; (n,).
+            wanted_logprob: its log-probability before, in nats; (n,).
+
+        Raises:
+            ValueError: an array is not as long as the trace.
+        """
+        columns = (nats, nats_high, wanted_logprob)
+        if any(len(column) != len(trace) for column in (*columns, wanted)):
+            raise ValueError(f"there are {len(trace)} tokens: give each its cost.")
+        with self._lock:
+            if trace is self._trace:
+                self._costs = _columns.costs(trace, columns, wanted)
+                self.priced = True
+
     def settle(self) -> None:
         """Wait until the end of the run that is followed is shown; for code, not for callbacks."""
         self._followed.settle()
 
+    def mark(self, trace: Trace | None, step: int) -> None:
+        """Mark the step whose distribution another view shows, whenever its trace is shown."""
+        with self._lock:
+            self._marked = trace, step
+            self.looked_at = self._marked_step()
+
+    def on_pick(self, callback: Callable[[int], object]) -> Undo:
+        """Call `callback(step)` when a token of the text is picked; returns what undoes it."""
+        return self._listen("pick", callback)
+
     def on_choose(self, callback: Callable[[int, int], object]) -> Undo:
         """Call `callback(step, token)` when a token is chosen; returns what undoes it."""
         return self._listen("choose", callback)
+
+    def on_back(self, callback: Callable[[Trace], object]) -> Undo:
+        """Call `callback(trace)` with the text to show again that the shown one goes off."""
+        return self._listen("back", callback)
+
+    def goes_off_with(self, before: Callable[[Trace, int], Trace | None]) -> None:
+        """Ask `before(trace, step)` which text a trace goes off at a step that was forced.
+
+        The strip then says so and offers the way back. It is called on any thread.
+        """
+        must_be_function("goes_off_with", before)
+        self._before = before
+
+    def marks_with(self, is_mark: Callable[[int], bool]) -> None:
+        """Ask this of each token of a prompt: whether it is a template's mark, and no text."""
+        must_be_function("marks_with", is_mark)
+        self._is_mark = is_mark
 
     def explain_with(self, explain: Callable[[Trace, int, int], str]) -> None:
         """Ask `explain(trace, step, token)` for a remark on an alternative that is looked at.
@@ -129,7 +220,7 @@ class TokenStrip(View):
 
     def __repr__(self) -> str:
         n = 0 if self._trace is None else len(self._trace)
-        return f"TokenStrip({n} {'token' if n == 1 else 'tokens'})"
+        return f"TokenStrip({counted(n, 'token')})"
 
     # Showing
 
@@ -137,20 +228,30 @@ class TokenStrip(View):
         self._followed.forget()
         self._trace = trace
         self._sent = 0
+        self._costs = []
         with self.hold_sync():
+            self.priced = False
             self.n = 0
-            self.note = self.finish = ""
+            self.note = self.finish = self.ended = ""
             self.progress = [0, 0]
             self.state = "empty"
+            self.branched = {}
+            self.looked_at = self._marked_step()
             self.epoch += 1
+            self._say_where_it_goes_off()
+
+    def _marked_step(self) -> int:
+        trace, step = self._marked
+        return step if trace is not None and trace is self._trace else -1
 
     def _settle(self, state: str, note: str = "") -> None:
         """Say how it ended; whoever looks later reads it from the traits."""
         if self._trace is None:
             return
         with self.hold_sync():
+            self._say_where_it_goes_off()
             self.n = len(self._trace)
-            self.finish = self._trace.finish_reason
+            self.finish, self.ended = self._trace.finish_reason, ending(self._trace)
             self.note = note
             self.state = state
 
@@ -161,6 +262,7 @@ class TokenStrip(View):
                 return
             done = run.done
             self._send_delta(run.trace)
+            self._say_where_it_goes_off()
             if done:
                 self._settle(run.state, "" if run.error is None else str(run.error))
                 return
@@ -168,6 +270,18 @@ class TokenStrip(View):
                 self.progress = list(run.progress)
             if self.state != run.state and run.state in STATES:
                 self.state = run.state
+
+    def _say_where_it_goes_off(self) -> None:
+        """Say which step was forced to go off another text, as soon as it is there."""
+        trace = self._trace
+        if trace is None or self.branched:
+            return
+        step = trace.n_copied - 1
+        before = self._before(trace, step) if step >= 0 and trace.forced[step] else None
+        if before is not None:
+            differs = step < len(before) and before.tokens[step] != trace.tokens[step]
+            was = before.pieces[step].hex() if differs else ""
+            self.branched = {"step": step, "hex": trace.pieces[step].hex(), "was": was}
 
     def _send_delta(self, trace: Trace) -> None:
         if len(trace) <= self._sent:
@@ -180,28 +294,37 @@ class TokenStrip(View):
 
     def _on_request(self, op: str, args: dict[str, Any]) -> Any:
         with self._lock:
-            trace, epoch = self._trace, self.epoch
+            trace, epoch, costs = self._trace, self.epoch, self._costs
         if op == "prompt":
-            return _prompt(trace, epoch)
+            return _prompt(trace, epoch, self._is_mark)
+        if op not in OF_A_TRACE:
+            return super()._on_request(op, args)
         if trace is None:
             raise ValueError("no trace is shown; run a prompt first")
         if op == "steps":
             return _steps(trace, whole_number(args, "from", low=0, high=len(trace)), epoch)
+        if op == "costs":
+            return {"epoch": epoch}, costs
         if op == "details":
             return _columns.details(trace, whole_number(args, "step", low=0, high=len(trace) - 1))
+        if op == "pick":
+            self._tell("pick", whole_number(args, "step", low=0, high=len(trace) - 1))
+            return {}
         if op == "choose":
             step = whole_number(args, "step", low=0, high=len(trace) - 1)
-            return self._choose(step, whole_number(args, "token", low=0, high=2**31 - 1))
+            self._tell("choose", step, whole_number(args, "token", low=0, high=2**31 - 1))
+            return {}
+        if op == "back":
+            before = self._before(trace, int(self.branched.get("step", -1)))
+            if before is None:
+                raise ValueError("it is not known which text this one goes off")
+            self._tell("back", before)
+            return {}
         if op == "explain" and self._explain is not None:
             step = whole_number(args, "step", low=0, high=len(trace) - 1)
             token = whole_number(args, "token", low=0, high=2**31 - 1)
             return {"text": self._explain(trace, step, token)[:MOST_REMARK]}
         return super()._on_request(op, args)
-
-    def _choose(self, step: int, token: int) -> dict[str, Any]:
-        self.chosen = (step, token)
-        self._tell("choose", step, token)
-        return {}
 
     # Forms without a browser half
 
@@ -217,8 +340,12 @@ def _steps(trace: Trace, start: int, epoch: int) -> tuple[dict[str, Any], list[b
     return {"epoch": epoch, "from": start, "n": stop}, _columns.steps(trace, start, stop)
 
 
-def _prompt(trace: Trace | None, epoch: int) -> tuple[dict[str, Any], list[bytes]]:
-    tokens = np.zeros(0, np.int32) if trace is None else trace.prompt_tokens
+def _prompt(
+    trace: Trace | None, epoch: int, is_mark: Callable[[int], bool]
+) -> tuple[dict[str, Any], list[bytes]]:
+    tokens = [] if trace is None else trace.prompt_tokens.tolist()
     skipped = max(0, len(tokens) - MOST_PROMPT)
-    shown = [trace.piece(int(token)) for token in tokens[skipped:]] if trace is not None else []
-    return {"epoch": epoch, "skipped": skipped}, _columns.pieces(shown)
+    shown = tokens[skipped:]
+    pieces = [trace.piece(token) for token in shown] if trace is not None else []
+    marks = [i for i, token in enumerate(shown) if is_mark(token)]
+    return {"epoch": epoch, "skipped": skipped, "marks": marks}, _columns.pieces(pieces)

@@ -5,7 +5,7 @@ It shows what was found out and computes nothing: a lab asks the studies and set
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 from xml.etree.ElementTree import Element
 
@@ -13,9 +13,14 @@ import numpy as np
 import traitlets
 from numpy.typing import NDArray
 
-from mullama_lab.glyphs import visible
+from mullama_lab.counted import differing
+from mullama_lab.engine.stages.setting import NumberRule
+from mullama_lab.glyphs import brief, visible
 from mullama_lab.widgets import _front_end, _static
-from mullama_lab.widgets._view import View
+from mullama_lab.widgets._view import Undo, View, whole_number
+
+__all__ = ["WhatIf"]
+__dir__ = __all__.copy  # what tab completion offers
 
 MOST_BARS = 256
 MOST_TEXT = 400  # characters of a line
@@ -64,6 +69,12 @@ class WhatIf(View):
         sync=True
     )
     busy = traitlets.Unicode("", help="What is being found out, empty at rest.").tag(sync=True)
+    levers = traitlets.List(
+        traitlets.Unicode(), help="The settings of the chain that can be varied, by name."
+    ).tag(sync=True)
+    lever = traitlets.Dict(
+        help="The one that is varied: place among the levers, value, slider, step, scale, whole."
+    ).tag(sync=True)
     at = traitlets.Float(None, allow_none=True, help="Where the setting is now.").tag(sync=True)
     bars = traitlets.Dict(help="Label, range, scale, was, low, high, marks, texts, more.").tag(
         sync=True
@@ -72,6 +83,32 @@ class WhatIf(View):
         help="What a replay says: at which value, which steps differ, of how many."
     ).tag(sync=True)
     effects = traitlets.List(help="[stage, changed, of, why not] of each stage.").tag(sync=True)
+
+    def show_lever(self, levers: Sequence[str], place: int, value: float, rule: NumberRule) -> None:
+        """Say which setting is varied, and offer all that could be.
+
+        Args:
+            place: which of `levers` it is; `value` is what it is now, `rule` what it may be.
+        """
+        with self.hold_sync():
+            self.levers = list(levers)
+            self.lever = {
+                "place": place,
+                "value": value,
+                "slider": list(rule.slider),
+                "step": rule.step,
+                "scale": rule.scale,
+                "whole": rule.kind == "int",
+                "help": rule.help,
+            }
+
+    def on_vary(self, callback: Callable[[int], object]) -> Undo:
+        """Call `callback(place)` when another of the levers is to be varied."""
+        return self._listen("vary", callback)
+
+    def on_turn(self, callback: Callable[[float], object]) -> Undo:
+        """Call `callback(value)` when the lever is turned."""
+        return self._listen("turn", callback)
 
     def say(self, line: str) -> None:
         """Say in a line what the chain would have chosen."""
@@ -98,7 +135,8 @@ class WhatIf(View):
         """Draw the bars of a flip map; the first 256 tokens of it.
 
         Args:
-            was: the setting of the run, if the flip map is one of another chain.
+            was: the setting of the run, if the flip map is one of another chain; NaN if the run's
+                had no such stage.
         """
         n = min(len(flips.low), MOST_BARS)
         marks = (
@@ -145,12 +183,28 @@ class WhatIf(View):
     def __repr__(self) -> str:
         return f"WhatIf({self.line})"
 
+    def _on_request(self, op: str, args: dict[str, Any]) -> Any:
+        if op == "vary":
+            self._tell("vary", whole_number(args, "place", low=0, high=len(self.levers) - 1))
+            return {}
+        if op == "turn":
+            value = args.get("value")
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise ValueError(f"{brief(value)} is no number")
+            self._tell("turn", value)
+            return {}
+        return super()._on_request(op, args)
+
     def _plain_text(self) -> str:
         told = [f"What if: {self.line or 'nothing was run yet'}"]
         if (n := self.n_flipped()) is not None:
             told.append(f"{self.bars['label']} at {self.at:g} changes {n} of {self._n_compared()}")
         told += [f"without {row[0]}: {_effect(row)}" for row in self.effects]
         return "\n".join(told)
+
+    @property
+    def _is_at_work(self) -> bool:
+        return bool(self.busy)
 
     def _is_seen(self) -> bool:
         """Whether a replay has said what the setting does where it is now."""
@@ -167,7 +221,7 @@ class WhatIf(View):
         table = None
         if self.bars:
             rows = [
-                [str(i + 1), visible(text), *_ends(low, high)]
+                [str(i), visible(text), *_ends(low, high)]
                 for i, (text, low, high) in enumerate(
                     zip(*(self.bars[name] for name in ("texts", "low", "high")), strict=True)
                 )
@@ -183,7 +237,7 @@ def _is_flipped(at: float, low: float | None, high: float | None, mark: int) -> 
 
 
 def _effect(row: Sequence[Any]) -> str:
-    told = f"{row[1]} of {row[2]} choices differ" if row[2] else "n/a"
+    told = differing(row[1], row[2]) if row[2] else "n/a"
     return told + (f" ({row[3]})" if row[3] else "")
 
 

@@ -19,12 +19,14 @@ def show(chain, **more):
     view.show(chain.preview(row, model=model, seed=7), after="Once", **more)
 view
 """
+LISTEN = "wishes = []; _ = view.on_bias(lambda token, change: wishes.append((token, change)))"
 SHOW = "show(Penalties() | TopK(8) | MinP(0.1) | Temperature(0.5))"
 
 
 @pytest.fixture
 def page(notebook):
-    page = notebook([SETUP, SHOW, "show(Chain([TopK(2)]))", "view.fail('nothing is left')"])
+    more = ["show(Chain([TopK(2)]))", "view.fail('nothing is left')", LISTEN, "print(wishes)"]
+    page = notebook([SETUP, SHOW, *more])
     page.run_cell(0)
     page.view.locator(":text('No distribution yet')").wait_for()
     page.run_cell(1)
@@ -55,17 +57,36 @@ def test_keys_go_over_the_rows_and_say_what_became_of_each(page) -> None:
     details = page.view.locator(".mll-nt-details")
     assert "removed by TopK(8)" in details.inner_text()
     page.page.keyboard.press("d")
-    assert "drawn by seed 7 at step 0" in details.inner_text()
+    assert "drawn, u = " in details.inner_text()
     page.page.keyboard.press("Home")
-    assert "number 1 before with 50.0%" in details.inner_text()
+    assert "rank 0, 50.0% before" in details.inner_text()
     told = page.view.locator(".mll-spoken[role=status]")
-    told.get_by_text("number 1 before with 50.0%").wait_for(state="attached")
+    told.get_by_text("rank 0, 50.0% before").wait_for(state="attached")
     page.page.keyboard.press("t")
-    assert page.view.get_by_role("button", name="Show as table").get_attribute("aria-pressed") == (
-        "true"
-    )
+    assert page.view.get_by_role("button", name="Numbers").get_attribute("aria-pressed") == ("true")
     page.page.keyboard.press("l")
-    page.view.locator(".mll-nt-legend:has-text('logarithmic')").wait_for()
+    page.view.locator("th:has-text('0.01–100%, log')").wait_for()
+
+
+def test_buttons_in_a_row_ban_its_token_and_favour_it_where_somebody_listens(page) -> None:
+    row = page.view.locator("tbody tr").nth(3)
+    row.hover()
+    ban = row.get_by_role("button", name="Ban ")
+    page.view.locator(".mll-nt-details:has-text('rank 3')").wait_for()
+    assert not ban.is_visible()  # nobody would hear it
+    page.run_cell(4)
+    page.page.locator(".mll-nt[data-biases]").wait_for()
+    before = [page.view.locator("tbody tr").nth(i).bounding_box() for i in range(8)]
+    row.hover()
+    ban.wait_for()
+    assert ban.get_attribute("title").endswith("(b)")
+    assert [page.view.locator("tbody tr").nth(i).bounding_box() for i in range(8)] == before
+    ban.click()
+    page.page.mouse.move(5, 5)
+    ban.wait_for(state="hidden")
+    row.focus()
+    row.get_by_role("button", name="Favour ").click()
+    page.run_until(5, "[(103, -inf), (103, 1.0)]")
 
 
 def test_a_failure_is_said_and_the_next_picture_takes_it_away(page) -> None:
@@ -73,7 +94,7 @@ def test_a_failure_is_said_and_the_next_picture_takes_it_away(page) -> None:
     page.view.locator("[role=alert]:has-text('nothing is left')").wait_for()
     assert page.view.locator("tbody tr").count() == 20
     page.run_cell(2)
-    page.view.locator("[role=alert]").wait_for(state="hidden")
+    page.view.locator(".mll-note[role=alert]").wait_for(state="hidden")
 
 
 def test_no_layout_is_wider_than_its_cell(notebook) -> None:

@@ -245,7 +245,11 @@ def test_neither_the_thread_nor_its_work_keeps_an_owner_alive(until):
 
 def in_a_process(code):
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
     )
     assert done.stderr == ""
     return done.stdout.split()

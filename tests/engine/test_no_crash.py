@@ -304,7 +304,7 @@ def test_no_chain_row_or_history_that_hypothesis_finds_does_harm(folder, outcome
     )
     counts = {"fine": 0, "refused": 0}
 
-    @settings(max_examples=600, deadline=None, database=None, derandomize=True,
+    @settings(max_examples=600, database=None, derandomize=True, deadline=None,
               suppress_health_check=list(HealthCheck))
     @given(
         chain=st.lists(stages, max_size=8).map(Chain),

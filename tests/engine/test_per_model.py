@@ -6,7 +6,10 @@ import gc
 import weakref
 
 from mullama_lab.engine import per_model
+from mullama_lab.engine.grammar import Grammar
+from mullama_lab.engine.grammar.matching import matcher
 from mullama_lab.engine.model import Model
+from mullama_lab.engine.stages import Constrain, TopK
 
 
 class Result:
@@ -27,12 +30,24 @@ def test_a_result_is_worked_out_once_for_each_model_and_value(tiny_path):
     assert len(done) == 5
 
 
-def test_the_oldest_result_gives_way(tiny_model):
+def test_the_result_that_was_asked_for_longest_ago_gives_way(tiny_model):
     done = []
     work = per_model.once_per_model(lambda model, value: done.append(value))
-    for value in (*range(per_model.MOST + 1), 1, 0):
+    for value in (*range(per_model.MOST), 0, per_model.MOST, 0, 1):
         work(tiny_model, value)
-    assert done == [*range(per_model.MOST + 1), 0]
+    assert done == [*range(per_model.MOST + 1), 1]
+
+
+def test_a_dozen_texts_have_their_grammars_compiled_once(tiny_model, monkeypatch):
+    made, make = [], matcher._made
+    monkeypatch.setattr(
+        matcher, "_made", lambda model, text: made.append(text) or make(model, text)
+    )
+    chains = [Constrain(Grammar.choice([f"{n} and on"])) | TopK(5) for n in range(12)]
+    with tiny_model.session(n_ctx=512, n_seq_max=12) as session:
+        traces = session.generate_many("x", chains, max_tokens=3)
+    assert [trace.text for trace in traces] == [f"{n} and on"[:3] for n in range(12)]
+    assert len(made) == len(set(made)) == 12
 
 
 def test_a_result_goes_with_its_model(tiny_path):

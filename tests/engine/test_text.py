@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import itertools
 
-import pytest
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mullama_lab.engine import tiny
-from mullama_lab.engine.session import Session
-from mullama_lab.engine.stages import Mask
+from mullama_lab.engine.steering.control_vector import ControlVector
 from mullama_lab.engine.text import Text
-from mullama_lab.engine.trace import Trace
-from mullama_lab.engine.trace.parts import changed
 
-NO_END = Mask(ban=[tiny.EOS])
+VECTOR = ControlVector({1: np.ones(32)})
 PARTS = st.lists(st.tuples(st.lists(st.integers(0, 9), min_size=1, max_size=4), st.booleans()))
 
 
@@ -65,7 +61,7 @@ def test_what_other_weights_computed_is_not_taken_from_the_cache(tiny_model):
         session.logits("x" * 100)
         session.logits("x" * 100)
         assert session.ledger.reused == 100  # and the token that begins a text
-        session._cache.epoch = "lora"  # as when an adapter is put on
+        session.control = VECTOR
         before = session.ledger
         session.logits("x" * 100)
         assert (session.ledger - before).decoded == 101
@@ -75,44 +71,7 @@ def test_what_other_weights_computed_is_not_taken_from_the_cache(tiny_model):
 def test_a_rewound_text_that_is_decoded_again_is_one_of_the_weights_that_do_it(tiny_model):
     with tiny_model.session(n_ctx=512, n_threads=1, kv_unified=False, n_seq_max=2) as session:
         session.logits("x" * 100)
-        session._cache.epoch = "lora"
+        session.control = VECTOR
         fork = session.fork(n_tokens=50)  # which these sequences cannot share
         held = session._cache.sequences
-        assert held[0].text.epoch == "" and held[fork].text.epoch == "lora"
-
-
-def test_a_trace_says_which_weights_computed_each_step_and_no_branch_mixes_them(
-    tiny_model, tmp_path
-):
-    with tiny_model.session(n_ctx=512, n_threads=1) as session:
-        trace = session.generate("abc", NO_END, max_tokens=4, seed=1)
-        assert trace.epochs == [(0, "")]
-        session._cache.epoch = "lora"
-        with pytest.raises(ValueError, match="other weights"):
-            session.branch(trace, 2, 100)
-        other = session.generate("abc", NO_END, max_tokens=4, seed=1)
-        assert other.epochs == [(0, "lora")] and other.tokens.tolist() == trace.tokens.tolist()
-        branch = session.branch(other, 2, 100, max_tokens=2)
-        for made in (branch, branch[1:], Trace.from_dict(branch.to_dict())):
-            assert made.epochs == [(0, "lora")] and made.epoch_at(1) == "lora"
-        assert session.score("def", given="abc").epochs == [(0, "lora")]
-        session.save(tmp_path / "session")
-    with Session.load(tmp_path / "session", tiny_model) as loaded:
-        assert loaded.last_trace.epochs == [(0, "lora")]
-        assert loaded._cache.sequences[0].text.epoch == "lora"
-        loaded.generate("abc", NO_END, max_tokens=4, seed=1)
-        assert loaded.last_trace.n_prompt_reused == 0  # these are the model's own weights
-
-
-def test_a_change_of_weights_stands_at_its_step():
-    trace = Trace()
-    trace.change_epoch("lora")
-    assert trace.epochs == [(0, "lora")]
-    trace.change_epoch("")
-    assert trace.epochs == [(0, "")]
-    assert changed([(0, "a"), (3, "b")], 3, "a") == [(0, "a")]
-    assert changed([(0, "a"), (3, "b")], 5, "c") == [(0, "a"), (3, "b"), (5, "c")]
-    with pytest.raises(ValueError, match="epochs do not begin"):
-        Trace.from_dict({**trace.to_dict(), "epochs": [[1, "a"]]})
-    old = {name: value for name, value in trace.to_dict().items() if name != "epochs"}
-    assert Trace.from_dict(old).epochs == [(0, "")]
+        assert held[0].text.epoch == "" and held[fork].text.epoch == session.steering.epoch

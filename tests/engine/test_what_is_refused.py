@@ -262,7 +262,7 @@ class Mute:
 
 
 DEEP = []
-for _ in range(2000):
+for _ in range(200_000):
     DEEP = [DEEP]
 UNWRITABLE = {"<list>": DEEP, r"about 2\*\*70000": 2**70_000, "<Mute>": Mute()}
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it needs Linux'
 # first, for that would do different things on Windows.
 LIKE_WINDOWS = """
 import asyncio, concurrent.futures.thread, ctypes, logging, multiprocessing, os, runpy, signal
-import subprocess, sys, tempfile, threading, uuid
+import shutil, subprocess, sys, tempfile, threading, uuid
 import filelock, gguf, huggingface_hub, jinja2, llama_cpp, numpy, platformdirs, psutil
 import safetensors.numpy, tqdm
 
@@ -35,6 +35,7 @@ class CDLL(ctypes.CDLL):
         return super().__getattr__(name)
 
 ctypes.CDLL = CDLL
+shutil._use_fd_functions = False  # what it found out on its import
 for name in ("fork", "forkpty", "geteuid", "getuid", "O_CLOEXEC", "O_DIRECTORY", "O_NOFOLLOW",
              "O_NONBLOCK", "posix_fadvise", "posix_fallocate", "pread", "pwrite",
              "register_at_fork", "sched_getaffinity", "sendfile", "sysconf", "uname"):

@@ -49,7 +49,7 @@ def test_no_template_takes_more_than_its_share(attack, monkeypatch):
         start = time.monotonic()
         outcome = renderer.render(template, {})
         assert outcome.kind in ("text", "failed", "ended")
-        assert time.monotonic() - start < 10
+        assert time.monotonic() - start < 60
         assert own.memory_info().rss - before < 200 << 20
 
     try:

@@ -7,82 +7,21 @@ refuse it. Some of the others go there too, to see that the probe refuses no fil
 
 from __future__ import annotations
 
-import json
-import os
-import select
-import subprocess
-import sys
-import tempfile
 from collections import Counter
 from functools import cache
-from pathlib import Path
 
 import pytest
+from file_opener import Opener
 from gguf_mutations import cases, mutated, parsed, write
 
-WORKER = Path(__file__).with_name("gguf_worker.py")
-SECONDS = 60  # for one file, on a busy machine
-MOST_MEMORY = 6 << 30
 PROBED = 50  # one of so many survivors is opened with the probe too
-
-
-class Opener:
-    """A process that opens file after file, and is started again where it ended."""
-
-    def __init__(self, *, probe: bool) -> None:
-        self._probe, self._process = probe, None
-        self._complained = tempfile.TemporaryFile()  # noqa: SIM115
-
-    def open(self, path: Path) -> str:
-        """What it says of a file; "ended ..." or "hung" where it says nothing."""
-        process = self._process = self._process or self._started()
-        process.stdin.write(json.dumps(str(path)) + "\n")
-        process.stdin.flush()
-        if not select.select([process.stdout], [], [], 3 * SECONDS if self._probe else SECONDS)[0]:
-            self.close()
-            return "hung"
-        line = process.stdout.readline()
-        if line:
-            return json.loads(line)
-        self.close()
-        end = self._complained.seek(0, os.SEEK_END)
-        self._complained.seek(max(0, end - 500))
-        return f"ended {process.returncode}: {self._complained.read().decode(errors='replace')}"
-
-    def _started(self) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, WORKER, json.dumps({"probe": self._probe}), str(SECONDS)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._complained,
-            text=True,
-            env={
-                **os.environ,
-                "MULLAMA_LAB_PROBE": "1",
-                "GGML_NO_BACKTRACE": "1",
-                "PYTHONWARNINGS": "ignore",
-            },
-            preexec_fn=_limited,
-        )
-
-    def close(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
-
-
-def _limited() -> None:
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 @pytest.fixture
 def openers():
     """A process that opens files without the probe, and one with it."""
-    both = Opener(probe=False), Opener(probe=True)
+    worker = "gguf_worker.py"
+    both = Opener(worker, probe=False), Opener(worker, patience=3, probe=True)
     yield both
     for opener in both:
         opener.close()

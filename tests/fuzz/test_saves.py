@@ -9,6 +9,7 @@ from __future__ import annotations
 import collections
 import json
 import select
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +31,7 @@ class Child:
 
     def start(self):
         self.process = subprocess.Popen(
-            [sys.executable, str(HERE / self.program), str(self.folder)],
+            [sys.executable, "-X", "faulthandler", str(HERE / self.program), str(self.folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=(self.folder / "stderr").open("wb"),
@@ -43,7 +44,7 @@ class Child:
         self.process.stdin.write(json.dumps(case).encode() + b"\n")
         self.process.stdin.flush()
         said = self.answer()
-        kind = said.split(" ")[0]
+        kind = said.split(" ")[0].rstrip(":")
         self.outcomes[kind if kind in BAD else said] += 1
         assert kind not in BAD, said.replace("\\n", "\n")
 
@@ -55,12 +56,12 @@ class Child:
     def answer(self):
         ready, _, _ = select.select([self.process.stdout], [], [], SECONDS)
         if not ready:
-            self.process.kill()
+            self.process.send_signal(signal.SIGABRT)  # it says where it stands
         line = self.process.stdout.readline().decode()
         if not line:
             code = self.process.wait()
             said = (self.folder / "stderr").read_text(errors="replace")[-2000:]
-            return f"crash {code}: {said}" if ready else "hang"
+            return f"crash {code}: {said}" if ready else f"hang: {said}"
         return line.rstrip("\n")
 
 

@@ -16,16 +16,18 @@ from hypothesis import strategies as st
 
 from mullama_lab.engine import stages as s
 from mullama_lab.engine import tiny
+from mullama_lab.engine.grammar import Grammar
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.stages import Chain, Stage
 from mullama_lab.engine.stages.schedule import Schedule, names_of
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import NoCandidates
-from mullama_lab.labs import _what_if_answers
+from mullama_lab.labs import _what_if_panel
+from mullama_lab.labs._desk import Desk
 from mullama_lab.studies.fate import fate
 from mullama_lab.studies.flips import PRECISION, flip_map
 from mullama_lab.studies.replay import replay, stage_effects
-from mullama_lab.widgets import WhatIf
+from mullama_lab.widgets import ChainEditor, RunPanel, TokenStrip
 
 N = 10  # tokens of a run
 PLACES = (0, 4, N - 1)  # steps that are looked at closely
@@ -37,6 +39,7 @@ def floats(low, high):
 
 TOKENS = st.integers(3, 258)
 KEEP = st.sampled_from([0, 0, 0, 2])
+GRAMMARS = [Grammar.gbnf("root ::= [ -~]*"), Grammar.regex("[a-y ]*[A-Z]?[0-9 ]*")]
 STAGES = {
     s.Greedy: st.just(s.Greedy()),
     s.TopK: st.builds(s.TopK, st.integers(0, 300), min_keep=KEEP),
@@ -69,6 +72,12 @@ STAGES = {
     s.LogitBias: st.builds(s.LogitBias, st.dictionaries(TOKENS, floats(-9, 9), max_size=4)),
     s.Mask: st.builds(s.Mask, ban=st.lists(TOKENS, max_size=9)),
     s.Ban: st.builds(s.Ban, st.lists(st.sampled_from(["a", "Ab", "z", "é"]), max_size=2)),
+    s.Constrain: st.builds(
+        s.Constrain,
+        st.sampled_from(GRAMMARS),
+        stop=st.sampled_from([None, "complete", "only"]),
+        after=st.sampled_from([None, "a", 68, Grammar.regex("[a-m ]")]),
+    ),
     s.Infill: st.just(s.Infill()),
     s.TailFree: st.builds(s.TailFree, floats(0, 1), min_keep=KEEP),
 }
@@ -192,7 +201,7 @@ def test_views_of_one_run_agree(session, attack, parting, counts):
 def test_the_lines_of_what_if_agree(session, attack, counts, monkeypatch):
     model = session.model
     for wait in ("SOON", "REST"):
-        monkeypatch.setattr(_what_if_answers, wait, 0.0)
+        monkeypatch.setattr(_what_if_panel, wait, 0.0)
 
     def attempt(case):
         chains = {i: s.TopK(90) | chain for i, chain in case.chains}
@@ -204,13 +213,16 @@ def test_the_lines_of_what_if_agree(session, attack, counts, monkeypatch):
         names = names_of(chain)
         for i, name in enumerate(names[: case.turned % 3 + 1]):
             chain = _with_another_value(chain, name, case.turned + i, case.value)
-        view = WhatIf()
-        answers = _what_if_answers.WhatIfAnswers(model, view, lambda: chain)
+        desk = Desk(RunPanel(), TokenStrip(), ChainEditor(chain))
+        panel = _what_if_panel.WhatIfPanel(desk)
+        view = panel.view
         try:
-            answers.show(trace)
-            answers.settle()
+            panel.show_or_hide(True)
+            panel.begin(session)
+            panel.show(trace)
+            panel.settle()
         finally:
-            answers.close()
+            panel.close()
         counts["what-ifs"] += 1
         seen = asked(replay, trace, chain, on=model, allow_unknown=True)
         if seen is None:

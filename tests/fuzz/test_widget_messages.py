@@ -34,8 +34,8 @@ labs = {{"sampler": sampler, "branch": branch, "retrieval": retrieval, "fresh": 
 sampler.run(); branch.run(); branch.explore(4, 2); retrieval.search("whitespace")
 for lab in labs.values():
     display(lab)
-parts = [(name, part) for name, lab in labs.items() for part in lab.view._parts()]
-ids = {{f"{{name}} {{type(part).__name__}} {{k}}": part.model_id
+parts = [(name, part) for name, lab in labs.items() for part in lab._all_parts()]
+ids = {{f"{{name}} {{'box' if hasattr(part, 'children') else 'view'}} {{k}}": part.model_id
        for k, (name, part) in enumerate(parts)}}
 closed.close()
 import json; print("ids", json.dumps(ids))
@@ -155,7 +155,7 @@ def test_no_message_of_a_page_ends_or_disturbs_the_kernel(labs_kernel, attack):
             and message["content"]["data"]["content"].get("kind") == "reply"
         ]
         asked = [data["content"]["id"]] if is_usable(data) else []
-        is_open = not name.startswith(("closed", "nobody")) and " Shelf " not in name
+        is_open = not name.startswith(("closed", "nobody")) and " box " not in name
         assert answers == (list(map(whole_characters, asked)) if is_open else [])
 
     attack(st.tuples(st.sampled_from(names), data, blobs), attempt, few=150)

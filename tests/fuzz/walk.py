@@ -23,7 +23,6 @@ from typing import Any
 
 import ipywidgets
 import numpy as np
-import traitlets
 from nasty import Hostile, nasty_values
 
 import mullama_lab as ml
@@ -31,6 +30,7 @@ from mullama_lab import labs, plots, studies, widgets
 from mullama_lab.engine import multivector
 from mullama_lab.engine.stages import Stage
 from mullama_lab.errors import MullamaError
+from mullama_lab.widgets._view import WrongValue
 
 PACKAGE = str(Path(ml.__file__).parent)
 SECONDS = 10  # that any call may take
@@ -70,6 +70,10 @@ class Bench:
             lambda: ml.MultiVectorEncoder(ml.Model.load(self.folder / "bert.gguf"), preset="plain"),
         )
 
+    @staticmethod
+    def lever() -> ml.ControlVector:
+        return ml.ControlVector({1: np.ones(32)})
+
     def tree(self) -> ml.Tree:
         tree = ml.Tree()
         tree.add(self.trace)
@@ -98,7 +102,7 @@ class Bench:
     def valid(self) -> dict[str, Callable[[], Any]]:
         """A valid value for each parameter that has no default, by its name."""
         return {
-            **dict.fromkeys(("text", "prompt", "prompts"), lambda: "abc"),
+            **dict.fromkeys(("text", "given", "prompt", "prompts"), lambda: "abc"),
             **dict.fromkeys(("trace", "start"), lambda: self.trace),
             **dict.fromkeys(("step", "number", "sequence", "index", "first"), lambda: 0),
             **dict.fromkeys(("token", "value", "n_tokens"), lambda: 5),
@@ -106,13 +110,16 @@ class Bench:
             "branches": lambda: [(self.trace, 1, 9)],
             "traces": lambda: [self.trace],
             "chain": lambda: ml.TopK(5),
+            "grammar": lambda: ml.Grammar.choice(["a", "b"]),
             "messages": lambda: [{"role": "user", "content": "hi"}],
             "candidates": lambda: ["a", "b"],
             "on": lambda: self.session,
             "stage": lambda: ml.TopK,
+            "other": ml.Setting,
             "row": lambda: self.row,
             **dict.fromkeys(("callback", "call"), lambda: lambda *_: None),
             "texts": lambda: [[5, 6], [5, 7]],
+            "pairs": lambda: [("yes", "no"), ("good", "bad")],
             "visit": lambda: lambda *_: None,
             "model": lambda: self.model,
             "what": lambda: 1,
@@ -130,6 +137,20 @@ class Bench:
                 "fan",
                 lambda: studies.seeds.seed_fan(
                     "abc", on=self.session, seeds=range(3), max_tokens=4, progress=False
+                ),
+            ),
+            "trained": lambda: self.once(
+                "trained",
+                lambda: studies.control_vectors.train(
+                    [("yes", "no"), ("good", "bad")], on=self.session, progress=False
+                ),
+            ),
+            "lever": self.lever,
+            "values": lambda: [0.5, 1.0],
+            "found": lambda: self.once(
+                "found",
+                lambda: studies.effect.strengths(
+                    self.session, "abc", self.lever(), [1.0], progress=False
                 ),
             ),
             "modules": lambda: ["json"],
@@ -183,19 +204,19 @@ QUICK = {  # what keeps a call short
 # Of the loop that fills a trace, or with nothing that a caller gives.
 INHERITED = {"count", "index"}  # of collections.abc.Sequence
 INTERNAL = {
-    *("Trace.append", "Trace.append_forced", "Trace.change_chain", "Trace.end_text"),
-    *("Trace.begun", "Run.on_prompt", "margin.margin", "margin.learnt_margin", "states.repeated"),
-    *("standard_library.documentation", "SamplerLab.close", "BranchLab.close"),
-    "RetrievalLab.close",
+    *("Trace.append", "Trace.append_forced", "Trace.change_chain", "Trace.change_weights"),
+    *("Trace.end_text", "Trace.begun", "Run.on_prompt", "states.repeated"),
+    *("margin.margin", "margin.learnt_margin", "standard_library.documentation"),
 }
 
 
 def methods(name: str, make: Callable[[], Any], bench: Bench) -> Iterator[Call]:
     """The public methods and settable properties of an object, made anew for each call."""
     kind = type(make())
+    inherited = dir(ipywidgets.Box) if issubclass(kind, ipywidgets.Box) else INHERITED
     for method in dir(kind):
         found = inspect.getattr_static(kind, method)
-        if method.startswith("_") or f"{name}.{method}" in INTERNAL or method in INHERITED:
+        if method.startswith("_") or f"{name}.{method}" in INTERNAL or method in inherited:
             continue
         if isinstance(found, property) and found.fset:
             yield (
@@ -216,7 +237,7 @@ def methods(name: str, make: Callable[[], Any], bench: Bench) -> Iterator[Call]:
 
 def functions(module: Any, bench: Bench) -> Iterator[Call]:
     short = module.__name__.rpartition(".")[2]
-    for name, function in vars(module).items():
+    for name, function in list(vars(module).items()):
         ours = inspect.isfunction(function) and function.__module__ == module.__name__
         if ours and not name.startswith("_") and f"{short}.{name}" not in INTERNAL:
             yield from calls_of(f"{short}.{name}", function, bench)
@@ -276,12 +297,13 @@ def part_trace(b: Bench) -> Iterator[Call]:
 def part_chain(b: Bench) -> Iterator[Call]:
     for name in ml.__all__:
         kind = getattr(ml, name)
-        if isinstance(kind, type) and (issubclass(kind, Stage) or kind is ml.Chain):
+        if isinstance(kind, type) and (issubclass(kind, Stage) or kind in (ml.Chain, ml.Setting)):
             yield from calls_of(name, kind, b)
             for method, found in inspect.getmembers(kind, inspect.ismethod):
                 if not method.startswith("_"):
                     yield from calls_of(f"{name}.{method}", found, b)
     yield from methods("Chain", ml.Chain.default, b)
+    yield from methods("Setting", ml.Setting, b)
     for name, value in (("Chain", ml.Chain.default()), ("Stage", ml.TopK(5))):
         yield f"{name} | (", lambda other, value=value: value | other
         yield f"({name} | ", lambda other, value=value: other | value
@@ -344,9 +366,9 @@ def _too_long(*_: object) -> None:
 
 def wrong(error: BaseException) -> str:
     """What is wrong with an error; "" if it is one of those that may come."""
-    if isinstance(error, (MullamaError, Hostile, traitlets.TraitError)):
+    if isinstance(error, (MullamaError, Hostile)):
         return ""
-    kind = type(error)
+    kind = ValueError if isinstance(error, WrongValue) else type(error)
     if kind is RecursionError and _is_in(error, "traitlets"):  # in a message of its own
         return ""
     if kind is TypeError and any(said in str(error) for said in NO_OPERAND):
@@ -411,7 +433,7 @@ def main(part: str, folder: Path, n: int, seed: int) -> None:
     for name, call in PARTS[part](bench):
         for value in chance.sample(sorted(values), min(n, len(values))):
             print(f"{name}{value})", file=sys.stderr, flush=True)
-            if "progress=" in name and value in ("a function", "a model"):
+            if ("progress=" in name or "visit=" in name) and callable(values[value]()):
                 continue  # what it raises is its own
             said, where = attempt(call, values[value]())
             n_calls += 1

@@ -182,12 +182,11 @@ def mounted():
 
 def main():
     tqdm.set_lock(threading.RLock())  # its own lock outlives a forked process that was killed
-    real, os.fsync = os.fsync, lambda handle: None
+    os.fsync = lambda handle: None  # no case cuts the power, and a busy disk can take a minute
     both = {
         "session": Saves("session", session_saves(), session_in),
         "index": Saves("index", index_saves(), Path.read_bytes),
     }
-    os.fsync = real
     with mounted() as has_disk:
         print("ready", flush=True)
         for line in sys.stdin:

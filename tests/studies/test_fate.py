@@ -40,7 +40,7 @@ def row_of(seed, n=259):
     return np.random.default_rng(seed).normal(scale=2, size=n).astype(np.float32)
 
 
-@settings(deadline=None, max_examples=120)
+@settings(max_examples=120)
 @given(chain=CHAINS, token=st.integers(0, 258), seed=st.integers(0, 500))
 def test_each_stage_did_to_the_token_what_the_preview_shows(chain, token, seed, tiny_model):
     row = row_of(seed)
@@ -59,7 +59,7 @@ def test_each_stage_did_to_the_token_what_the_preview_shows(chain, token, seed, 
     assert found.removed_by is (removed[0] if removed else None)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     before=st.lists(OTHERS, max_size=1),
     cut=CUTS,
@@ -150,7 +150,7 @@ def test_a_margin_is_shown_rounded_to_where_the_token_stays(tiny_model):
     assert 0.999 * down.value < down.rounded <= down.value
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     token=st.integers(0, 258),
     seed=st.integers(0, 99),
@@ -194,7 +194,7 @@ def test_at_temperature_zero_any_other_temperature_keeps_a_token(tiny_model):
     assert fate_in_row(row, 3, found.of(s.Temperature(0)), model=tiny_model).removed_by is None
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(token=st.integers(0, 258), seed=st.integers(0, 200))
 def test_a_token_is_drawn_where_the_draw_is_one_of_its_own(token, seed, tiny_model):
     row = row_of(7) * 2
@@ -203,6 +203,22 @@ def test_a_token_is_drawn_where_the_draw_is_one_of_its_own(token, seed, tiny_mod
     if found.drawn_by is not None:
         low, high = found.drawn_by
         assert found.chosen == (low <= found.draw < high)
+
+
+def test_a_forced_token_is_not_said_to_be_drawn(tiny_model):
+    with tiny_model.session(n_ctx=128) as session:
+        first = session.generate("x", s.Temperature(1.0), max_tokens=6, seed=3)
+        by_rank = [int(t) for t in first.top_ids[2] if t != first.tokens[2]]
+        trace = session.branch(first, 2, by_rank[0], s.TopK(1), max_tokens=2)
+    told = fate(trace, 2, by_rank[0], on=tiny_model, chain=s.Temperature(1.0))
+    assert told.forced == by_rank[0] and told.summary().endswith("it was forced, not drawn.")
+    assert told.remark().startswith("It was forced, not drawn. The draw would have been ")
+    own = fate(trace, 2, int(first.tokens[2]), on=tiny_model, chain=s.Temperature(1.0))
+    assert own.chosen and own.summary().endswith("and it would have been drawn.")
+    assert (
+        "fallen on" in fate(trace, 2, by_rank[1], on=tiny_model, chain=s.Temperature(1.0)).summary()
+    )
+    assert fate(trace, 1, int(first.tokens[1]), on=tiny_model).forced == -1
 
 
 def test_the_html_form_says_the_same_and_escapes_the_text(tiny_model):
@@ -257,3 +273,16 @@ def test_what_infill_puts_back_is_not_called_removed(tiny_model):
     assert "and it was drawn" in found.summary()
     lines = repr(found).splitlines()
     assert "TopK(8): removed" in lines[1] and "Infill()" in lines[2]
+
+
+def test_draws_too_few_for_the_digits_shown_are_counted_instead(tiny_model):
+    row = np.full(259, -60, np.float32)
+    row[:2] = 20, 8
+
+    def remark(token):
+        return fate_in_row(row, token, Chain([]), model=tiny_model, seed=1).remark()
+
+    assert remark(0).endswith("; 0.0000 to 1.0000 choose it.")
+    # 1 + e^12
+    assert remark(1).endswith("; about one draw in 162,756 would have chosen it, near 1.0000.")
+    assert remark(2).endswith("; hardly any draw would have chosen it, near 1.0000.")

@@ -33,7 +33,7 @@ def turned(place, name, value):
     return Chain(stages)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(which=st.integers(0, 3), turn=TURNED)
 def test_the_ends_of_every_interval_are_where_a_replay_changes(which, turn, traces, tiny_model):
     trace, (kind, name) = traces[which], turn

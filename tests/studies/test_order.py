@@ -48,7 +48,7 @@ def test_the_distance_is_what_the_entropies_say(weights, place):
     assert jensen_shannon(np.array([1.0, 0.0]), np.array([0.0, 1.0])) == 1
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 100))
 def test_the_matrix_is_that_of_the_previews_of_each_order(seed, tiny_model):
     row = row_of(seed)

@@ -10,8 +10,8 @@ from functools import partial
 
 import numpy as np
 import pytest
-from tqdm.auto import tqdm
 
+from mullama_lab.bars import TextBar
 from mullama_lab.engine import stages as s
 from mullama_lab.engine import tiny
 from mullama_lab.engine.stages import Chain
@@ -221,7 +221,7 @@ def test_runs_are_looked_at_only_when_they_bring_something(session):
 
 def test_a_bar_is_shown_after_a_while_unless_it_is_not_wanted(session, monkeypatch, capsys):
     monkeypatch.setattr("mullama_lab.engine.bar.SHOWN_AFTER", 1e-9)
-    monkeypatch.setattr("tqdm.auto.tqdm", partial(tqdm, mininterval=0))
+    monkeypatch.setattr("mullama_lab.bars.TextBar", partial(TextBar, mininterval=0))
     monkeypatch.setattr("mullama_lab.studies._together.SHOW_PERIOD", 0.001)
     seed_fan("x", NO_END, on=session, seeds=range(2), max_tokens=200)
     assert "/400" in capsys.readouterr().err

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from distributed import Client, LocalCluster
-from tqdm.auto import tqdm
 
+from mullama_lab.bars import TextBar
 from mullama_lab.engine import stages as s
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
@@ -204,7 +204,11 @@ def test_a_session_that_is_closed_on_the_way_leaves_the_rows_before(tiny_model, 
     table = sweep([[5], [7], [8]], chain, on=session, seeds=range(8), max_tokens=50)
     assert (table["error"] == "").tolist()[:8] == [True] * 8
     assert table["n_tokens"].tolist()[:8] == [50] * 8
-    assert set(table["finish_reason"][8:16]) == {"stopped"}
+    on_the_way = table[8:16]
+    began = on_the_way["n_tokens"] > 0
+    assert began.iloc[0] and set(on_the_way["finish_reason"][began]) == {"stopped"}
+    # one that had no token yet either had begun, or was refused as those of the next prompt
+    assert set(on_the_way["finish_reason"][~began]) <= {"stopped", "failed"}
     assert table["error"][16:].str.startswith("ClosedError: the session is closed").all()
     assert len(table) == 24
     with pytest.raises(ClosedError):
@@ -269,7 +273,7 @@ def test_what_fails_in_a_pool_is_a_row(pool, tiny_path):
     assert (table["error"] == "").tolist() == [True, False, False, False]
     assert table["error"][2].startswith("ContextFull: ")
     unsent = sweep("a", s.Custom(lambda logits, history: logits), on=tiny_path, **options)
-    assert "pickle" in unsent["error"][0]
+    assert "pickled" in unsent["error"][0] and "in a module" in unsent["error"][0]
     lost = sweep(["a", "b"], NO_END, on="nonesuch.gguf", **options)
     assert lost["error"].str.startswith("ModelNotFound: ").all()
     with pytest.raises(ModelNotFound):
@@ -333,7 +337,7 @@ def test_a_bar_is_shown_after_a_while_unless_it_is_not_wanted(
     tiny_model, monkeypatch, capsys, where
 ):
     monkeypatch.setattr("mullama_lab.engine.bar.SHOWN_AFTER", 1e-9)
-    monkeypatch.setattr("tqdm.auto.tqdm", partial(tqdm, mininterval=0))
+    monkeypatch.setattr("mullama_lab.bars.TextBar", partial(TextBar, mininterval=0))
     monkeypatch.setattr("mullama_lab.studies._together.SHOW_PERIOD", 0.001)
     with ThreadPoolExecutor(1) as pool:
         options = {"on": tiny_model, "session_options": OPTIONS, "max_tokens": 200}

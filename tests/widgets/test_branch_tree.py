@@ -16,7 +16,7 @@ from mullama_lab.engine.stages import Mask, Temperature
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.record import StepRecord
 from mullama_lab.engine.tree import Tree
-from mullama_lab.widgets import BranchTree, _front_end, _tree_rows
+from mullama_lab.widgets import BranchTree, _tree_rows
 
 AB = Mask(allow=[b + 3 for b in b"ab"]) | Temperature(2.0)
 
@@ -66,6 +66,41 @@ def test_there_is_a_row_for_each_node_in_reading_order(view, tree):
         assert row["branch"] == (node.ends[0] if node.ends else 0)
 
 
+def test_of_a_long_segment_both_ends_are_sent_where_paths_part_and_the_beginning_else(session):
+    trace = session.generate("x", AB, max_tokens=150, seed=3, top=8)
+    other = next(int(t) for t in trace.top_ids[140] if t != trace.tokens[140])
+    branch = session.branch(trace, 140, other, AB, max_tokens=4)
+    view = BranchTree(Tree([trace, branch]))
+    trunk = ask(view, "rows")["rows"][1]
+    text = trace.text[:140]
+    first, rest, tail = (bytes.fromhex(trunk[name]).decode() for name in ("first", "rest", "tail"))
+    assert trunk["cut"] and text.startswith(first + rest) and text.endswith(tail)
+    assert (len(rest), len(tail)) == (64, 32)
+    alone = ask(BranchTree(Tree([trace])), "rows")["rows"][1]
+    assert alone["cut"] and not alone["tail"] and len(alone["rest"]) == 2 * 96
+
+
+def test_a_segment_is_read_in_full_after_what_its_path_has_before_it(session, traces):
+    trace = session.generate("x", AB, max_tokens=150, seed=3, top=8)
+    other = next(int(t) for t in trace.top_ids[140] if t != trace.tokens[140])
+    branch = session.branch(trace, 140, other, AB, max_tokens=4)
+    view = BranchTree(Tree([trace, branch]))
+    prompt, trunk, turned = (row["key"] for row in ask(view, "rows")["rows"][:3])
+    assert bytes.fromhex(ask(view, "text", key=trunk)["text"]).decode() == trace.text[:140]
+    reply = ask(view, "text", key=turned)
+    assert bytes.fromhex(reply["before"]).decode().endswith("x" + trace.text[:140])
+    assert bytes.fromhex(reply["text"]).decode() == branch.text[140:] and not reply["cut"]
+    assert bytes.fromhex(ask(view, "text", key=prompt)["text"]).decode().endswith("x")
+
+
+def test_another_tree_is_told_from_a_changed_one(view, tree, traces):
+    shown = ask(view, "rows")["tree"]
+    tree.rename(1, "x")
+    assert ask(view, "rows")["tree"] == shown
+    view.tree = Tree(traces[:2])
+    assert ask(view, "rows")["tree"] != shown
+
+
 def test_the_first_tokens_of_siblings_add_up_to_what_they_have_together(view):
     rows = ask(view, "rows")["rows"]
     for parent in rows:
@@ -86,7 +121,7 @@ def test_rows_are_json_even_where_chances_are_unknown_or_none():
     trace = Trace(prompt_tokens=[1], top=1)
     trace.finish_reason = "length"
     tree.add(trace)
-    text = json.dumps(_tree_rows.rows(tree), allow_nan=False)
+    text = json.dumps(_tree_rows.rows(tree, lambda branch: branch.label), allow_nan=False)
     assert json.loads(text)["rows"][0]["key"] == "root"
     for value, sent in ((math.nan, None), (-math.inf, "-inf"), (-1.5, -1.5)):
         assert _tree_rows._number(value) == sent
@@ -190,6 +225,7 @@ def test_a_tree_does_not_keep_its_views_alive(tree):
         ("select", {"key": "9.9"}, "no node '9.9'"),
         ("select", {"key": 5}, "must be a text of 1 to 64"),
         ("select", {}, "must be a text of 1 to 64"),
+        ("text", {"key": "9.9"}, "no node '9.9'"),
         ("prune", {"key": "x" * 10_000}, "must be a text of 1 to 64"),
         ("rename", {"number": 1, "name": "a\nb"}, "U\\+000A"),
         ("rename", {"number": 1, "name": "\u202eabc"}, "U\\+202E"),
@@ -263,7 +299,6 @@ def test_what_it_adds_to_a_notebook_stays_small(session):
     assert len(json.dumps(state, default=str)) < 2_000
     assert len(view._still_forms()["text/html"]) < 60_000
     assert len(json.dumps(ask(view, "rows"))) < 400_000
-    assert len(_front_end.module("branch_tree").encode()) < 50_000
 
 
 def test_its_code_shows_it_again(tree):
@@ -271,3 +306,97 @@ def test_its_code_shows_it_again(tree):
     code = BranchTree(tree, title='it\'s "here"').to_code()
     exec(code.replace("\nBranchTree(", "\nview = BranchTree("), scope)
     assert scope["view"].tree is tree and scope["view"].title == 'it\'s "here"'
+
+
+@pytest.mark.parametrize("ascending", [False, True])
+def test_its_code_sorts_as_a_person_did(view, tree, ascending):
+    assert "sort" not in view.to_code()
+    for _ in range(1 + ascending):
+        ask(view, "sort", by="after")
+    scope = {"tree": tree}
+    exec(view.to_code(), scope)
+    again = scope["view"]
+    assert (again.sorted_by, again.ascending) == ("after", ascending)
+    assert ask(again, "rows")["rows"] == ask(view, "rows")["rows"]
+
+
+def test_a_branch_without_a_name_is_called_after_what_it_is_elsewhere(view, tree):
+    def called():
+        return {row["branch"]: row["called"] for row in ask(view, "rows")["rows"] if row["branch"]}
+
+    assert set(called().values()) == {f"branch {branch.number}" for branch in tree}
+    revision, second = view.revision, tree.branch(2)
+    tree.rename(1, "mine")
+    known = {id(second.trace): "run 7"}
+    view.call_with(lambda trace: known.get(id(trace), ""))
+    assert view.revision > revision and called()[2] == "run 7" and called()[1] == "branch 1"
+    assert [side.label for side in view.compare(1, 2).sides] == ["mine", "run 7"]
+    tree.prune(2)
+    assert view.to_undo == "run 7 pruned" and ask(view, "undo")["change"] == "run 7 pruned"
+    known[id(second.trace)] = "run 8"
+    view.call_anew()
+    assert called()[2] == "run 8" and view.to_redo == "run 8 pruned"
+
+
+# Sorting
+
+
+def keys_of(rows, parent):
+    return [row["key"] for row in rows if row["parent"] == parent]
+
+
+@pytest.mark.parametrize("by", list(_tree_rows.FIGURES))
+@pytest.mark.parametrize("ascending", [False, True])
+def test_siblings_stand_by_a_figure_and_parents_before_their_children(view, tree, by, ascending):
+    figure = _tree_rows.FIGURES[by]
+    view.sort(by, ascending=ascending)
+    rows = ask(view, "rows")["rows"]
+    own = {node.key: node for node in tree.nodes}
+    assert {row["key"] for row in rows} == set(own)
+    assert any(len(node.children) > 1 for node in own.values())
+    path: list[str] = []
+    for row in rows:
+        del path[row["level"] - 1 :]
+        assert row["parent"] == (path[-1] if path else None)  # below what it hangs on
+        path.append(row["key"])
+        values = [figure(own[key]) for key in keys_of(rows, row["key"])]
+        assert values == sorted(values, reverse=not ascending)
+        assert sorted(keys_of(rows, row["key"])) == sorted(own[row["key"]].children)
+
+
+def test_of_sorted_siblings_the_last_goes_on_in_the_column_of_its_parent(view):
+    view.sort("path")
+    rows = {row["key"]: row for row in ask(view, "rows")["rows"]}
+    for row in rows.values():
+        children = keys_of(rows.values(), row["key"])
+        assert [rows[key]["turns"] for key in children] == [key != children[-1] for key in children]
+        assert [rows[key]["place"] for key in children] == list(range(1, len(children) + 1))
+        for key in children:
+            assert rows[key]["indent"] == row["indent"] + rows[key]["turns"]
+
+
+def test_unknown_figures_are_last_whichever_way(view, tree):
+    some = next(node for node in tree.nodes if len(node.children) > 1)
+    unknown = some.children[0]
+    keep, _tree_rows.FIGURES["first"] = (
+        _tree_rows.FIGURES["first"],
+        lambda node: None if node.key == unknown else node.stop,
+    )
+    try:
+        for ascending in (False, True):
+            view.sort("first", ascending=ascending)
+            assert keys_of(ask(view, "rows")["rows"], some.key)[-1] == unknown
+    finally:
+        _tree_rows.FIGURES["first"] = keep
+
+
+def test_a_heading_sorts_down_then_up_then_not_at_all(view, tree):
+    said = []
+    for by in ("path", "path", "path", "path", "n"):
+        revision = view.revision
+        assert ask(view, "sort", by=by)["ok"] and view.revision > revision
+        said.append((view.sorted_by, view.ascending))
+    assert said == [("path", False), ("path", True), ("", False), ("path", False), ("n", False)]
+    view.sort()
+    assert [row["key"] for row in ask(view, "rows")["rows"]] == [node.key for node in tree.nodes]
+    assert "sorted_by" in refused(view, "sort", by="name")

@@ -12,7 +12,7 @@ from mullama_lab.engine.noise_floor import NoiseFloor, known_floor, remember
 from mullama_lab.engine.stages import Chain, Mask, Temperature, TopK
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.divergence import divergence
-from mullama_lab.widgets._compare import BEFORE, MOST_ROWS, Compared, compare
+from mullama_lab.widgets._compare import BEFORE, HARDLY, MOST_ROWS, Compared, compare
 
 AB = Mask(allow=[b + 3 for b in b"ab"]) | Temperature(2.0)
 
@@ -88,6 +88,14 @@ def test_other_prompts_are_said_to_be_other(session, four):
     assert [s.same_prompt for s in beside(*four[:2], other).sides] == [True, True, False]
 
 
+def test_a_token_that_was_chosen_by_hand_is_told_from_one_that_was_drawn(session, four):
+    drawn, other = four[0], next(t for t in four if t.tokens[0] != four[0].tokens[0])
+    branch = session.branch(drawn, 1, int(sum({3 + b for b in b"ab"}) - drawn.tokens[1]), AB)
+    assert beside(drawn, branch).b.first == 1 and beside(drawn, branch).b.given
+    assert beside(branch, drawn).b.given
+    assert not beside(drawn, other).b.given and not beside(drawn, drawn).b.given
+
+
 def test_what_the_browser_gets_is_json_and_bounded(session):
     chains = Chain([TopK(2), Temperature(5.0)]), Chain([TopK(60), Temperature(5.0)])
     long = [session.generate("x", c, max_tokens=300, seed=s) for s, c in enumerate(chains)]
@@ -128,6 +136,28 @@ def moved(trace):
     return Trace.from_dict(data)
 
 
+def parted(trace):
+    """A trace whose first token is another one."""
+    data = trace.to_dict()
+    token = next(t for t in trace.top_ids[0].tolist() if t != trace.tokens[0])
+    data["columns"]["token"][0] = token
+    return Trace.from_dict(data)
+
+
+@pytest.mark.usefixtures("unmeasured")
+def test_rounding_is_not_spoken_of_where_the_difference_is_clear_or_exact(session, four):
+    clear = beside(four[0], session.generate("yz", AB, max_tokens=12, seed=1))
+    assert clear.b.kl.nats >= HARDLY
+    one = session.generate("x", AB, max_tokens=12, seed=0, top=259)
+    data = parted(one).to_dict()
+    cold = session.generate("x", AB | TopK(1), max_tokens=1, top=259)
+    data["columns"]["after_logprobs"][0] = cold.after_logprobs[0].tolist()
+    chain_only = beside(one, Trace.from_dict(data))
+    assert chain_only.b.kl.nats == 0 and chain_only.b.kl_after.nats > 0
+    for found in (clear, chain_only):
+        assert found.to_dict()["may_be_noise"] is False and "not measured" not in repr(found)
+
+
 def test_a_difference_below_the_floor_is_within_noise_and_one_above_is_not(session, floor):
     one = session.generate("x", AB, max_tokens=12, seed=0, top=259)
     noisy, other = moved(one), session.generate("yz", AB, max_tokens=12, seed=1, top=259)
@@ -155,9 +185,11 @@ def test_what_one_chain_makes_of_noise_is_noise_and_what_another_makes_is_not(se
 
 @pytest.mark.usefixtures("unmeasured")
 def test_without_a_measured_floor_nothing_is_called_noise_and_the_way_out_is_said(session, four):
-    found = beside(four[0], session.generate("yz", AB, max_tokens=12, seed=1))
-    assert found.floor is None and found.b.noise is None
+    one = session.generate("x", AB, max_tokens=12, seed=0, top=259)
+    found = beside(parted(one), moved(one))
+    assert found.floor is None and found.b.noise is None and 0 < found.b.kl.nats < HARDLY
     assert all(cells[1].noise is None for _, cells in found.rows())
+    assert found.to_dict()["may_be_noise"] is True
     assert "mullama_lab.studies.noise.noise(model)" in repr(found)
     assert "not measured" not in repr(beside(four[0], four[0]))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import traitlets
 
 from mullama_lab.widgets import ExploreBar
 
@@ -11,7 +10,7 @@ from mullama_lab.widgets import ExploreBar
 def test_a_setting_out_of_range_is_refused_and_the_old_one_stays():
     bar = ExploreBar(budget=32, length=4)
     for name, value in (("budget", 0), ("budget", 2001), ("length", 0), ("length", 1001)):
-        with pytest.raises(traitlets.TraitError, match="must be from 1 to"):
+        with pytest.raises(ValueError, match="from 1 to"):
             setattr(bar, name, value)
     for value in (0, 2001, "9", 1.5, None, True, [1]):
         reply = bar._answer("set", {"name": "budget", "value": value})[0]
@@ -40,8 +39,17 @@ def test_a_button_asks_who_listens_and_says_what_was_refused():
 def test_its_forms_say_what_was_found():
     bar = ExploreBar(budget=9, note="drawn by: TopK(2)")
     assert bar._plain_text() == "ExploreBar(idle, budget 9, up to 8 tokens)"
-    bar.found = {"expanded": 9, "prefixes": 9, "leaves": 3, "mass": 0.25}
-    assert "3 paths with 25.000%" in bar._plain_text()
+    bar.found = {
+        "expanded": 9,
+        "prefixes": 9,
+        "leaves": 3,
+        "mass": 0.25,
+        "shortest": 1,
+        "longest": 5,
+        "open": 2,
+    }
+    said = bar._plain_text()
+    assert "3 paths of at most 5 tokens with 25.000%" in said and "2 of them would go on" in said
     html = bar._repr_mimebundle_()[0]["text/html"]
     assert "TopK(2)" in html and "<script" not in html
     assert "budget=9, max_tokens=8" in bar.to_code()

@@ -98,29 +98,28 @@ def test_a_view_that_a_person_holds_stays_open_when_its_cell_runs_again(cell):
     assert view.comm is not None and not view.closed
 
 
-def test_a_closed_view_says_why_and_shows_its_still_form_only(cell):
+@pytest.mark.parametrize("shown", [True, False])
+def test_a_closed_view_says_why_and_shows_its_still_form_only(shown, cell):
     cell("a cell")
     view = widgets.NextToken()
-    view._repr_mimebundle_()
+    if shown:
+        view._repr_mimebundle_()
     view.close()
-    assert view.closed == CLOSED
+    assert view.closed == (CLOSED if shown else "")
     data, _ = view._repr_mimebundle_()
     assert set(data) == {"text/plain", "text/html"}
 
 
 def test_a_closed_view_is_not_taken_from_the_page_where_it_was_shown(cell):
-    sent = []
     for shown in (False, True):
         cell("a cell")
         view = widgets.NextToken()
         if shown:
             view._repr_mimebundle_()
-        for channel in (view.comm, view.layout.comm):
-            channel.publish_msg = lambda kind, **_: sent.append(kind)
+        sent = sent_by(view.comm, view.layout.comm)
         view.close()
-        del view, channel
+        del view
         assert sent == (["comm_msg"] if shown else ["comm_close", "comm_close"])
-        sent.clear()
 
 
 def test_a_page_that_is_loaded_again_finds_every_view_that_lives():
@@ -129,18 +128,68 @@ def test_a_page_that_is_loaded_again_finds_every_view_that_lives():
     assert known.get_state()["scale"] == "log" and known.model_id == view.model_id
 
 
+def test_closing_all_widgets_passes_over_those_that_went_with_another(cell):
+    cell("a cell")
+    shelf = Shelf([])
+    shelf.children = [widgets.NextToken()]  # registered behind the shelf, which alone holds it
+    shelf._repr_mimebundle_()
+    known = registry._instances[shelf.children[0].model_id]
+    assert isinstance(known, widgets.NextToken)
+    del shelf
+    ipywidgets.Widget.close_all()
+    assert not registry._instances
+    with pytest.raises(ReferenceError, match="gone"):
+        known.scale  # noqa: B018
+
+
+def page_speaks(view):
+    ping = {"method": "custom", "content": {"kind": "request", "id": "1", "op": "ping"}}
+    view._handle_msg({"content": {"data": ping}, "buffers": []})
+
+
+def sent_by(*channels):
+    """The kinds of the messages that go to a page from now on."""
+    sent = []
+    for channel in channels:
+        channel.publish_msg = lambda kind, **_: sent.append(kind)
+    return sent
+
+
 def test_a_view_in_a_box_of_a_persons_own_lives_as_its_page_speaks(cell):
     cell("a cell")
     view = widgets.NextToken()
     box = ipywidgets.HBox([view])
-    ping = {"method": "custom", "content": {"kind": "request", "id": "1", "op": "ping"}}
-    view._handle_msg({"content": {"data": ping}, "buffers": []})
+    page_speaks(view)
     ref = weakref.ref(view)
     del view
     box.close()
     del box
     assert ref() is not None
     ref().close()
+
+
+def test_a_closed_shelf_in_a_box_of_a_persons_own_stays_on_the_page(cell):
+    cell("a cell")
+    views = [widgets.NextToken(), widgets.WhatIf()]
+    shelf = Shelf(views)
+    box = ipywidgets.HBox([shelf])
+    page_speaks(views[0])
+    sent = sent_by(shelf.comm, shelf.layout.comm, *[view.comm for view in views])
+    shelf.close("because")
+    assert sent == ["comm_msg"] * 2 and {view.closed for view in views} == {"because"}
+    box.close()
+
+
+def test_what_is_put_in_a_shelf_that_a_page_shows_stays_there_when_it_is_closed(cell):
+    cell("a cell")
+    shelf = Shelf([])
+    shelf._repr_mimebundle_()
+    view = widgets.NextToken()
+    shelf.children = [Shelf([view])]
+    sent = sent_by(view.comm, view.layout.comm)
+    view.close()
+    assert sent == ["comm_msg"]
+    shelf.close()
 
 
 def test_a_shelf_shows_and_closes_what_lies_in_it(cell):

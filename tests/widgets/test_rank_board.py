@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
-import traitlets
 
 from mullama_lab.engine.multivector import maxsim
-from mullama_lab.widgets import _front_end
 from mullama_lab.widgets.rank_board import MOST_HITS, MOST_QUERY, MOST_TEXT, Hit, RankBoard
 
 QUERY = ["remove", " white", "space"]
@@ -47,7 +46,7 @@ def test_without_a_token_the_order_is_another(board):
     assert board.scores == [0.75, 1.25, 0.75]
     assert board.order == [1, 0, 2]
     assert board.to_pandas().index.tolist() == ["strip", "dedent", "indent"]
-    assert board.to_pandas()["3 space"].tolist() == [0, 0, 0]
+    assert board.to_pandas()["2 space"].tolist() == [0, 0, 0]
 
 
 def test_a_table_adds_each_document_up_once(board, monkeypatch):
@@ -76,8 +75,29 @@ def test_what_the_browser_gets_is_what_python_has(query):
     values = np.frombuffer(buffers[6], "<f4").reshape(3, 3)
     assert values.tolist() == list(PARTS.values())
     assert np.frombuffer(buffers[7], "<i4").tolist() == [0, 1, 2]
+    assert buffers[9] == b""
     board.show(query, found)
     assert board._on_request("board", {})[1][7] == b""
+
+
+def test_special_tokens_are_named_in_the_list_and_in_what_matched(by_hand):
+    nowhere = np.array([[-1, -1], [0, 4]])
+    query, document = (
+        replace(by_hand([piece, "file"], np.eye(2)), text="file", spans=nowhere, kind=kind)
+        for piece, kind in (("[unused0]", "query"), ("[unused1]", "document"))
+    )
+    board = RankBoard()
+    parts = np.array([1.0, 0.5], np.float32)
+    board.show(query, [Hit("x", parts, document=document), Hit("y", parts)])
+    says = b"[unused0], the query marker: tells the model that this is a query"
+    assert board._on_request("board", {})[1][9] == says
+    _, buffers = board._on_request("matches", {"a": 0, "b": 1})
+    assert buffers[1] == b"[D]file"
+    assert buffers[3].startswith(b"[unused1], the document marker")
+    assert board.to_pandas().columns.tolist() == ["score", "0 [Q]", "1 file"]
+    assert re.search(r"1st +x +1\.50 +0 \[Q\] 1\.00", board._plain_text())
+    html = board._still_forms()["text/html"]
+    assert re.search(rf'title="{re.escape(says.decode())}"[^>]*>Q</span> 1\.00', html)
 
 
 def test_two_documents_say_which_token_of_theirs_matched(query, by_hand):
@@ -89,7 +109,7 @@ def test_two_documents_say_which_token_of_theirs_matched(query, by_hand):
     board.show(query, [Hit("x", parts, document=lazily), Hit("y", parts)])
     assert asked == []
     _, buffers = board._on_request("matches", {"a": 0, "b": 1})
-    assert (buffers[1], buffers[3], asked) == (b"bca", b"", [1])
+    assert (buffers[1], buffers[3], buffers[5], asked) == (b"bca", b"", b"", [1])
 
 
 def test_searching_stopping_opening_and_ranking_tell_who_listens(board):
@@ -123,7 +143,7 @@ def test_bad_requests_are_refused(board, op, args):
 
 @pytest.mark.parametrize(("trait", "value"), [("off", [3]), ("pair", [0, 3]), ("pair", [1])])
 def test_places_that_are_not_there_are_refused(board, trait, value):
-    with pytest.raises(traitlets.TraitError, match=r"go from 0 to 2"):
+    with pytest.raises(ValueError, match=r"go from 0 to 2"):
         setattr(board, trait, value)
 
 
@@ -163,7 +183,7 @@ def test_the_plain_form_is_the_same_each_time_and_adds_up(board):
     assert board._plain_text() == board._plain_text()
     lines = board._plain_text().splitlines()
     assert lines[:2] == ["results", "'remove whitespace': 3 of 412 documents"]
-    assert re.match(r"1 +dedent +1\.50 +3 space 0\.75", lines[3])
+    assert re.match(r"1st +dedent +1\.50 +2 space 0\.75", lines[3])
 
 
 def test_hostile_text_is_text_in_every_form(by_hand):
@@ -183,8 +203,7 @@ def test_a_saved_view_stays_small(by_hand):
     board.show(query, [Hit("name" * 50, np.ones(100, np.float32), "text " * 200)] * 200)
     state = {k: v for k, v in board.get_state().items() if k not in ("_esm", "_css")}
     saved = len(board._still_forms()["text/html"]) + len(repr(state))
-    saved += len(_front_end.module("rank_board")) + len(_front_end.style("rank_board"))
-    assert saved < 60_000
+    assert saved < 40_000
 
 
 def test_its_code_searches_for_the_same(board):

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import traitlets
 
 from mullama_lab.engine.multivector import maxsim
 from mullama_lab.widgets import _front_end
 from mullama_lab.widgets._rounding import adds_up
-from mullama_lab.widgets._tokens_in_text import in_text, words
+from mullama_lab.widgets._tokens_in_text import in_text, labels, special, words
 from mullama_lab.widgets.similarity_grid import MOST_BYTES, SimilarityGrid
 
 QUERY = ["[CLS]", "re", "move", " it"]
@@ -85,7 +84,7 @@ def test_a_token_that_is_off_adds_nothing(grid):
 
 @pytest.mark.parametrize("off", [[4], [-1], [0, 99]])
 def test_only_tokens_of_the_query_can_be_off(grid, off):
-    with pytest.raises(traitlets.TraitError, match="go from 0 to 3"):
+    with pytest.raises(ValueError, match="go from 0 to 3"):
         grid.off = off
     assert grid.off == []
 
@@ -117,9 +116,10 @@ def test_the_texts_are_tokens_gaps_and_words(grid):
     assert header == {"epoch": grid.epoch, "scale": [0.0, float(grid.matrix.max())]}
     assert buffers[1] == b"[CLS]remove it"
     assert buffers[3] == b"[CLS]Strip the\ntext"
-    assert np.frombuffer(buffers[6], "<i4").tolist() == [0, 1, 1, 2]
-    assert np.frombuffer(buffers[7], "<i4").tolist() == [0, 1, 2, 3, 4]
-    assert np.frombuffer(buffers[8], "i1").tolist() == [1, 0, 0, 0, 0]
+    assert buffers[7] == buffers[9] == b"[CLS], a special token: begins a text"
+    assert np.frombuffer(buffers[8], "<i4").tolist() == [len(buffers[9]), 0, 0, 0, 0]
+    assert np.frombuffer(buffers[10], "<i4").tolist() == [0, 1, 1, 2]
+    assert np.frombuffer(buffers[11], "<i4").tolist() == [0, 1, 2, 3, 4]
 
 
 def test_unit_vectors_have_the_scale_from_0_to_1(by_hand):
@@ -127,6 +127,29 @@ def test_unit_vectors_have_the_scale_from_0_to_1(by_hand):
     assert grid._on_request("texts", {})[0]["scale"] == [0.0, 1.0]
     grid.show(by_hand(["a"], [[2, 0]]), by_hand(["b", "c"], [[3, 0], [-1, 0]]))
     assert grid._on_request("texts", {})[0]["scale"] == [-2.0, 6.0]
+
+
+def test_the_markers_of_queries_and_documents_are_shown_as_what_they_are(by_hand):
+    nowhere = np.array([[-1, -1], [0, 4]])
+    query = replace(by_hand(["[unused0]", "file"], np.eye(2)), text="file", spans=nowhere)
+    document = replace(by_hand(["[D] ", "file"], np.eye(2)), text="file", spans=nowhere)
+    query, document = replace(query, kind="query"), replace(document, kind="document")
+    grid = SimilarityGrid(query, document)
+    assert grid.to_pandas().index[0] == (0, "[Q]")
+    assert grid.to_pandas().columns[0] == (0, "[D]")
+    assert re.search(r"^0 +\[Q\] +1\.00 +\[D\] +0$", grid._plain_text(), re.MULTILINE)
+    html = grid._still_forms()["text/html"]
+    for mark, piece, kind in (("Q", "[unused0]", "query"), ("D", "[D]", "document")):
+        says = f"{piece}, the {kind} marker: tells the model that this is a {kind}"
+        assert re.search(rf'title="{re.escape(says)}"[^>]*>{mark}</span>', html)
+    swapped = replace(query, kind="document")
+    assert labels(swapped)[0] == "[unused0]" and "no text" in special(swapped)[0]
+
+
+def test_a_marker_that_the_text_itself_has_is_text(by_hand):
+    spans = np.array([[0, 9], [9, 12]])
+    tokens = replace(by_hand(["[unused0]", "[Q]"], np.eye(2)), text="[unused0][Q]", spans=spans)
+    assert special(tokens) == ["", ""]
 
 
 def test_what_stands_between_tokens_is_kept(by_hand):
@@ -232,9 +255,7 @@ def test_a_saved_view_stays_small(by_hand):
     grid = SimilarityGrid(tokens, tokens)
     html = grid._still_forms()["text/html"]
     state = {k: v for k, v in grid.get_state().items() if k not in ("_esm", "_css")}
-    saved = len(html) + len(_front_end.module("similarity_grid"))
-    saved += len(_front_end.style("similarity_grid")) + len(repr(state))
-    assert saved < 60_000
+    assert len(html) + len(repr(state)) < 40_000
 
 
 def test_its_code_makes_the_same_grid(pair):

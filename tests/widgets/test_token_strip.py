@@ -16,7 +16,9 @@ from mullama_lab.engine import tiny
 from mullama_lab.engine.work import WAIT_STEP
 from mullama_lab.studies.explore import explore
 from mullama_lab.widgets import _columns, _front_end, _strip_forms
+from mullama_lab.widgets._endings import ENDINGS
 from mullama_lab.widgets._trace_code import n_given_of
+from mullama_lab.widgets._view import still_forms
 from mullama_lab.widgets.token_strip import MOST_PROMPT, TokenStrip
 
 SMILE = "😀".encode()
@@ -60,15 +62,27 @@ def listened(strip: TokenStrip) -> list:
 def test_the_columns_of_a_message_are_those_of_the_trace(trace):
     strip = TokenStrip(trace)
     header, buffers = strip._on_request("steps", {"from": 5})
-    tokens, logprob, entropy, rank, ms, sizes, text = buffers
+    tokens, logprob, entropy, rank, ms, ahead, sizes, text = buffers
     assert header == {"epoch": strip.epoch, "from": 5, "n": 20}
     assert np.frombuffer(tokens, "<i4").tolist() == trace.tokens[5:].tolist()
     assert np.array_equal(np.frombuffer(logprob, "<f4"), trace.logprob[5:])
     assert np.array_equal(np.frombuffer(entropy, "<f4"), trace.entropy[5:])
     assert np.array_equal(np.frombuffer(rank, "<i4"), trace.rank[5:])
     assert np.all(np.frombuffer(ms, "<f4") > 0)
+    assert np.frombuffer(ahead, "u1").tolist() == trace.ahead[5:].tolist()
     assert np.frombuffer(sizes, "<i4").tolist() == [len(piece) for piece in trace.pieces[5:]]
     assert text == b"".join(trace.pieces[5:])
+
+
+def test_a_token_that_was_decoded_ahead_is_told_as_such(session):
+    stage = ml.Constrain(ml.Grammar.choice(["the same text"]), fast_forward=True)
+    trace = session.generate("Once upon", grammar=stage, max_tokens=9)
+    strip = TokenStrip(trace)
+    assert trace.ahead.any() and not trace.ahead.all()
+    for step, ahead in enumerate(trace.ahead.tolist()):
+        assert strip._on_request("details", {"step": step})["ahead"] is ahead
+    (_, buffers) = strip._on_request("steps", {"from": 0})
+    assert np.frombuffer(buffers[5], "u1").tolist() == trace.ahead.tolist()
 
 
 def test_the_details_of_a_token_are_what_the_trace_holds(trace):
@@ -130,7 +144,26 @@ def test_choosing_tells_the_callbacks_until_they_leave(trace):
     leave()
     strip._on_request("choose", {"step": 3, "token": 71})
     assert heard == [(2, 70)]
-    assert strip.chosen == (3, 71)
+
+
+def test_a_token_is_banned_or_favoured_by_whoever_listens(trace):
+    strip = TokenStrip(trace)
+    with pytest.raises(ValueError, match="nothing listens to bias"):
+        strip._on_request("bias", {"token": 5, "ban": True})
+    heard = []
+    assert not strip.biases
+    leave = strip.on_bias(lambda token, change: None)
+    strip.on_bias(lambda token, change: heard.append((token, change)))
+    leave()
+    assert strip.biases  # somebody is left
+    assert strip._on_request("bias", {"token": 5, "ban": True}) == {"said": ""}
+    strip.on_bias(lambda token, change: f"{token} changed by {change}")
+    assert strip._on_request("bias", {"token": 7, "ban": False}) == {"said": "7 changed by 1.0"}
+    assert heard == [(5, -np.inf), (7, 1.0)]
+    for wrong in ({"token": -1, "ban": True}, {"token": 5, "ban": 1}, {"token": "5", "ban": True}):
+        with pytest.raises(ValueError):
+            strip._on_request("bias", wrong)
+    assert len(heard) == 2
 
 
 def test_another_trace_starts_another_epoch(trace):
@@ -219,13 +252,49 @@ def test_a_run_that_fails_leaves_its_message(session):
     assert strip.note == str(run.error)
 
 
+REASONS = (
+    "length",
+    "eog",
+    "stop",
+    "complete",
+    "stopped",
+    "context",
+    "scored",
+    "explored",
+    "failed",
+    "cut",
+)
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_each_way_in_which_a_text_ends_has_words_that_all_forms_say(trace, reason):
+    strip = TokenStrip(ml.Trace.from_dict(trace.to_dict() | {"finish_reason": reason}))
+    assert strip.ended == ENDINGS[reason]
+    assert all(strip.ended in form for form in still_forms([strip]).values())
+
+
+def test_the_beginning_of_a_text_has_not_ended_as_the_whole_has(trace):
+    assert TokenStrip(trace[:5]).ended == "the beginning of a text"
+    assert TokenStrip(trace[5:]).ended == TokenStrip(trace).ended == ENDINGS[trace.finish_reason]
+
+
+def test_the_stages_of_a_step_name_tokens_by_their_pieces(session):
+    chain = ml.LogitBias({ord("e") + 3: float("-inf")}) | ml.TopK(4)
+    strip = TokenStrip(session.generate("Once", chain, max_tokens=2, seed=1))
+    stages = [name for name, _ in strip._on_request("details", {"step": 1})["stages"]]
+    assert stages == ["LogitBias(bans e)", "TopK(4)"]
+
+
 def test_the_plain_form_is_the_same_each_time(session):
     def make():
         return session.generate("Once", ml.Greedy(), max_tokens=5, seed=1)
 
     first, second = TokenStrip(make())._plain_text(), TokenStrip(make())._plain_text()
     assert first == second
-    assert re.search(r"\[\d tokens?, mean logprob -\d+\.\d\d, (length|eog)\]$", first)
+    assert re.search(
+        r"\[\d tokens?, mean logprob -\d+\.\d\d, (reached max tokens|the model ended the text)\]$",
+        first,
+    )
 
 
 class Balanced(HTMLParser):
@@ -270,9 +339,7 @@ def test_hostile_text_is_text_in_every_form(hostile):
 def test_the_static_form_of_a_long_trace_stays_small(session):
     trace = session.generate("Once", ml.Mask(ban=[tiny.EOS]), max_tokens=400, seed=1)
     strip = TokenStrip(trace)
-    html = strip._still_forms()["text/html"]
-    saved = len(html) + len(_front_end.module("token_strip")) + len(_front_end.style("token_strip"))
-    assert saved < 60_000
+    assert len(strip._still_forms()["text/html"]) < 20_000
 
 
 def test_the_state_that_a_notebook_may_save_is_small(trace):
@@ -329,7 +396,7 @@ def test_the_code_makes_the_same_trace_again(make, session, model, monkeypatch):
 
 
 def test_scale_and_levels_of_the_static_form_are_those_of_the_live_one():
-    script = Path(_front_end.folder(), "shared/tokens.js").read_text(encoding="utf-8")
+    script = Path(_front_end.folder(), "token_strip_columns.js").read_text(encoding="utf-8")
     live = re.search(r"level: falling\(\[([\d., ]+)\]\),\s*marks: \[([^\]]+)\]", script)
     assert sorted(float(edge) for edge in live[1].split(",")) == list(_strip_forms.EDGES)
     assert re.findall('"([^"]+)"', live[2]) == list(_strip_forms.MARKS)
@@ -351,3 +418,39 @@ def test_a_remark_on_an_alternative_comes_from_whoever_knows(trace):
     assert strip._on_request("explain", {"step": 3, "token": 5}) == {"text": "20 3 5"}
     with pytest.raises(ValueError, match="from 0 to 19"):
         strip._on_request("explain", {"step": 20, "token": 5})
+
+
+def costs_of(trace, nats=1.5, high=2.5):
+    n = len(trace)
+    return {
+        "nats": np.full(n, nats),
+        "nats_high": np.full(n, high),
+        "wanted": np.full(n, 70, np.int32),
+        "wanted_logprob": np.full(n, -0.25),
+    }
+
+
+def test_what_grammars_cost_is_sent_for_the_text_that_is_shown_alone(trace):
+    strip = TokenStrip(trace)
+    assert not strip.priced
+    strip.show_costs(trace[:3], **costs_of(trace[:3]))
+    assert not strip.priced
+    given = costs_of(trace)
+    given["wanted"][4], given["wanted_logprob"][4] = -1, np.nan
+    strip.show_costs(trace, **given)
+    assert strip.priced
+    header, buffers = strip._on_request("costs", {})
+    assert header == {"epoch": strip.epoch}
+    for name, sent in zip(("nats", "nats_high", "wanted_logprob"), buffers, strict=False):
+        column = given[name].astype("<f4")
+        assert np.array_equal(np.frombuffer(sent, "<f4"), column, equal_nan=True)
+    sizes = np.frombuffer(buffers[3], "<i4")
+    assert sizes[4] == 0 and set(np.delete(sizes, 4)) == {len(trace.piece(70))}
+    assert buffers[4] == trace.piece(70) * (len(trace) - 1)
+    strip.trace = trace[:3]
+    assert not strip.priced and strip._on_request("costs", {})[1] == []
+
+
+def test_costs_of_another_number_of_tokens_are_refused(trace):
+    with pytest.raises(ValueError, match="there are 20 tokens"):
+        TokenStrip(trace).show_costs(trace, **costs_of(trace[:3]))

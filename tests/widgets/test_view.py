@@ -18,7 +18,8 @@ from mullama_lab import widgets
 from mullama_lab.errors import ContextFull
 from mullama_lab.glyphs import visible, visible_piece, visible_pieces
 from mullama_lab.widgets import _front_end, _static
-from mullama_lab.widgets._view import View, _keep_the_browsers_subshell, whole_number
+from mullama_lab.widgets._pages import keep_subshell
+from mullama_lab.widgets._view import LIVE_OR_STILL, View, whole_number
 
 ROOT = Path(__file__).parents[2]
 VIEWS = [getattr(widgets, name) for name in widgets.__all__ if name != "Hit"]
@@ -54,6 +55,20 @@ class Echo(View):
         return _static.element("p", "echo <of> ", _static.element("b", str(self.value)))
 
 
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [({"value": 10}, "at most 9"), ({"value": "x"}, "expected an int"), ({"other": 0.5}, "an int")],
+    ids=["refused by the view", "of another type", "of a trait that nothing else checks"],
+)
+def test_a_wrong_value_of_a_trait_is_a_value_error_to_who_gives_it(wrong, why):
+    with pytest.raises(ValueError, match=why):
+        Echo(**wrong)
+    view = Echo()
+    with pytest.raises(ValueError, match=why):
+        setattr(view, *next(iter(wrong.items())))
+    assert (view.value, view.other) == (3, 0)
+
+
 @pytest.fixture
 def echo():
     view = Echo()
@@ -83,6 +98,12 @@ def test_errors_become_answers_and_log_records(echo, caplog):
         assert ask(echo, op="break")[0]["error"] == "ZeroDivisionError: division by zero"
         assert "no request 'nothing'" in ask(echo, op="nothing")[0]["error"]
     assert [record.levelname for record in caplog.records] == ["INFO", "ERROR", "INFO"]
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_request_that_a_view_has_not_is_refused_in_the_same_words(view):
+    answer, _ = view()._answer("explode", {})
+    assert answer == {"ok": False, "error": f"{view.__name__} has no request 'explode'"}
 
 
 @pytest.mark.parametrize(
@@ -176,6 +197,7 @@ def test_a_display_has_three_forms_at_once(echo):
     assert data["text/plain"] == "Echo of 3"
     assert data["text/html"] == "<p>echo &lt;of&gt; <b>3</b></p>"
     assert data["application/vnd.jupyter.widget-view+json"]["model_id"] == echo.model_id
+    assert data[LIVE_OR_STILL] == {}  # what the JupyterLab extension looks for
 
 
 def test_a_snapshot_shows_the_static_forms_only(echo, monkeypatch):
@@ -197,13 +219,13 @@ def test_the_browser_keeps_its_choice_of_subshell():
             return "the shell that published last"
 
     comm = Comm()
-    _keep_the_browsers_subshell(comm)
+    keep_subshell(comm)
     assert comm._reply_subshell_for({}, "the browser's") == "the browser's"
 
 
 def test_a_comm_without_subshells_stays_as_it_is():
     comm = object()
-    _keep_the_browsers_subshell(comm)
+    keep_subshell(comm)
     assert not hasattr(comm, "_reply_subshell_for")
 
 
@@ -240,12 +262,20 @@ def test_a_character_of_several_pieces_is_put_together():
 def test_a_module_stands_alone_and_stays_small(stem, node, tmp_path):
     text = _front_end.module(stem)
     assert not re.search(r"^\s*import\b|^export \*", text, re.MULTILINE)
-    assert len(text.encode()) + len(_front_end.style(stem).encode()) < 60_000
+    assert len(text.encode()) + len(_front_end.style(stem).encode()) < 74_000
     path = tmp_path / f"{stem}.mjs"
     path.write_text(text, encoding="utf-8")
     script = f"import('{path}').then((m) => console.log(typeof m.default.render))"
     run = subprocess.run([node, "-e", script], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "function"
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_a_view_that_has_keys_lists_them_behind_a_question_mark(stem):
+    source = "".join(path.read_text("utf-8") for path in _front_end.folder().glob(f"{stem}*.js"))
+    if re.search(r"\bkeys\(\w", source):
+        assert len(re.findall(r"\bHELP = \[", source)) == 1
+        assert re.search(r'"\?": .*toggle|\.\.\.(parts\.)?help\.keys', source)
 
 
 @pytest.mark.parametrize("stem", STEMS)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from mullama_lab.engine.stages import Temperature
 from mullama_lab.widgets import WhatIf
 from mullama_lab.widgets.what_if import MOST_BARS
 
@@ -25,7 +26,7 @@ def flips(n=3):
 @pytest.fixture
 def view():
     view = WhatIf()
-    view.say("1 of 3 choices differ")
+    view.say("1 of 3 choices differs")
     view.show_flips(flips(), "Temperature t")
     view.show_effects([("TopK(40)", 0, 3, ""), ("MinP(0)", 0, 3, "p is 0")])
     return view
@@ -42,10 +43,10 @@ def test_a_value_outside_an_interval_flips_its_token(view, at, n):
 def test_the_text_form_says_all_in_words(view):
     view.at = 0.4
     assert view._plain_text().splitlines() == [
-        "What if: 1 of 3 choices differ",
+        "What if: 1 of 3 choices differs",
         "Temperature t at 0.4 changes 2 of 2",
-        "without TopK(40): 0 of 3 choices differ",
-        "without MinP(0): 0 of 3 choices differ (p is 0)",
+        "without TopK(40): none of 3 choices differs",
+        "without MinP(0): none of 3 choices differs (p is 0)",
     ]
     html = view._still_forms()["text/html"]
     assert "&lt;b&gt;" in html and "n/a" in html
@@ -66,3 +67,19 @@ def test_nothing_is_shown_before_the_first_run_and_after_a_new_one(view):
     view.clear()
     assert view._plain_text() == WhatIf()._plain_text() == "What if: nothing was run yet"
     assert not view.bars and not view.effects
+
+
+def test_a_lever_is_shown_chosen_and_turned_within_what_there_is(view):
+    heard = []
+    view.on_vary(lambda place: heard.append(("vary", place)))
+    view.on_turn(lambda value: heard.append(("turn", value)))
+    rule = Temperature.settings()["t"]
+    view.show_lever(["TopK k", "Temperature t"], 1, 0.8, rule)
+    assert view.levers == ["TopK k", "Temperature t"]
+    assert (view.lever["place"], view.lever["value"], view.lever["whole"]) == (1, 0.8, False)
+    assert view.lever["slider"] == list(rule.slider)
+    assert view._answer("vary", {"place": 0})[0]["ok"]
+    assert view._answer("turn", {"value": 1.5})[0]["ok"]
+    for op, args in (("vary", {"place": 2}), ("turn", {"value": "1"}), ("turn", {"value": True})):
+        assert not view._answer(op, args)[0]["ok"]
+    assert heard == [("vary", 0), ("turn", 1.5)]

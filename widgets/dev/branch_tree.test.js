@@ -2,9 +2,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { outlineMove, seenRows } from "../branch_tree_outline.js";
-import { chance, labelOf, perToken, segment, spoken } from "../branch_tree_row.js";
-import { footText, tableRows } from "../branch_tree_words.js";
-import { alikeText, nats, noiseText, partingText, ticked } from "../shared/comparison.js";
+import { newKeys, scrollTo } from "../branch_tree_news.js";
+import { pathTo } from "../branch_tree_rails.js";
+import { chance, endOf, labelOf, perToken, segment, segmentText, sharedEnd, spoken } from "../branch_tree_row.js";
+import { footText, likeliest, tableRows } from "../branch_tree_words.js";
 
 const hex = (text) => [...new TextEncoder().encode(text)].map((b) => b.toString(16).padStart(2, "0")).join("");
 const row = (key, parent, children = 0, more = {}) => ({ key, parent, children, ...more });
@@ -59,12 +60,69 @@ test("a path's mean chance does not shrink with its length", () => {
 });
 
 test("a character cut by the border of the segment stays in sight", () => {
-  const [first, rest] = segment({ first: hex("😀").slice(0, 4), rest: hex("😀").slice(4) + hex("a") });
+  const { first, rest } = segment({ first: hex("😀").slice(0, 4), rest: hex("😀").slice(4) + hex("a") });
   assert.deepEqual([...first, ...rest].map((part) => part.text).join(""), "😀a");
 });
 
+const plain = (parts) => parts.map((part) => part.text).join("");
+
+test("the end of a segment at which paths part is apart, in the row and in what is sent of a long one", () => {
+  const short = segment({ first: hex(" a"), rest: hex(" list of three\nfruits"), children: 2 });
+  assert.deepEqual([short.first, short.rest, short.end].map(plain), ["·a", "·list·of", "·three↵fruits"]);
+  const long = segment({ first: hex("x"), rest: hex("begins"), tail: hex("ends"), cut: true, children: 2 });
+  assert.deepEqual([plain(long.rest), plain(long.end)], ["begins", "ends"]);
+  const leaf = segment({ first: hex("x"), rest: hex(" goes on and on"), children: 0 });
+  assert.equal(plain(leaf.end), "");
+  const inner = { first: hex("x"), rest: hex("begins"), tail: hex("ends"), cut: true, children: 2 };
+  assert.equal(segmentText(inner), "xbegins…ends");
+});
+
+test("an end is whole parts, or the last characters of one that is too long", () => {
+  const parts = ["one", "·", "two"].map((text) => ({ kind: "text", text }));
+  assert.equal(plain(endOf(parts, 4)), "·two");
+  assert.equal(plain(endOf(parts, 3)), "two");
+  assert.equal(plain(endOf(parts, 2)), "wo");
+  assert.deepEqual(endOf([], 4), []);
+});
+
+test("what is shared stands before the place where paths part, from the prompt on", () => {
+  const rows = [
+    row("root", null),
+    row("1.0", "root", 2, { first: hex(" old"), rest: hex(" man"), cut: false }),
+    row("2.2", "1.0"),
+    row("3.0", "root"),
+  ];
+  const byKey = new Map(rows.map((one) => [one.key, one]));
+  assert.equal(plain(sharedEnd(rows[2], byKey, hex("There was an"))), "was·an·old·man".slice(-14));
+  assert.equal(plain(sharedEnd(rows[3], byKey, hex("an"))), "an");
+  rows[1] = row("1.0", "root", 2, { first: hex("a"), rest: hex("b"), tail: hex("z"), cut: true });
+  byKey.set("1.0", rows[1]);
+  assert.equal(plain(sharedEnd(rows[2], byKey, hex("an"))), "z"); // the middle was not sent
+});
+
+test("new are the segments that only new branches go through, and none of another tree", () => {
+  const at = (key, branch) => row(key, key === "root" ? null : "root", 0, { branch });
+  const before = { tree: 1, rows: [at("root", 0), at("1.0", 1)] };
+  const after = { tree: 1, rows: [at("root", 0), at("1.0", 0), at("2.4", 2), at("1.4", 1)] };
+  assert.deepEqual(newKeys(before, after), ["2.4"]);
+  assert.deepEqual(newKeys(after, after), []);
+  assert.deepEqual(newKeys(before, { ...after, tree: 2 }), []);
+});
+
+test("a row in sight stays, one out of sight comes under the headings with the row over it", () => {
+  const box = { from: 24, to: 200 };
+  assert.equal(scrollTo({ top: 24, bottom: 50 }, box), 0);
+  assert.equal(scrollTo({ top: 300, bottom: 326 }, box), 250);
+  assert.equal(scrollTo({ top: -100, bottom: -74 }, box), -150);
+});
+
+test("a path goes from the prompt to its segment", () => {
+  assert.deepEqual(keysOf(pathTo(ROWS, "b2")), ["root", "a", "b", "b2"]);
+  assert.deepEqual(pathTo(ROWS, "gone"), []);
+});
+
 test("names are shown with what they hide", () => {
-  assert.equal(labelOf({ branch: 3, name: "" }), "branch 3");
+  assert.equal(labelOf({ branch: 3, name: "", called: "run 5" }), "run 5");
   assert.equal(labelOf({ branch: 3, name: "a\u200eb" }), "aLRMb");
   assert.equal(labelOf({ branch: 0, name: "" }), "");
 });
@@ -74,96 +132,50 @@ test("a screen reader hears the text, whose it is and how likely", () => {
     parent: "root",
     branch: 2,
     name: "x",
+    start: 5,
     stop: 7,
+    ended: "stopped",
     first: hex(" a"),
     rest: hex("b"),
     cut: true,
     logprob: Math.log(0.5),
     logprob_after: "-inf",
   };
-  assert.equal(spoken(one), "·ab…, x, 7 tokens, path 50.0% before the chain, 0 after");
+  assert.equal(spoken(one), "step 5: ·ab…, x, 7 tokens, stopped, path 50.0% before the chain, 0 after");
   assert.equal(spoken({ parent: null }, "Once"), "prompt: Once");
-});
-
-test("a fifth tick lets the oldest go", () => {
-  assert.deepEqual(ticked([], 1), [1]);
-  assert.deepEqual(ticked([1, 2, 3], 4), [1, 2, 3, 4]);
-  assert.deepEqual(ticked([1, 2, 3, 4], 5), [2, 3, 4, 5]);
-  assert.deepEqual(ticked([1, 2], 1), [2]);
-});
-
-const side = (label, first, kl = null, kl_after = null) => ({ label, first, kl, kl_after, token: "x" });
-const exact = (x) => ({ nats: x, infinite: false, exact: true });
-
-test("a divergence says when it is infinite, a bound, or not known", () => {
-  assert.equal(nats(exact(0.3125)), "0.313 nats");
-  assert.equal(nats({ ...exact(0.3125), exact: false }), "≥ 0.313 nats");
-  assert.equal(nats({ nats: null, infinite: true, exact: true }), "∞");
-  assert.equal(nats(null), "n/a");
-});
-
-const sides = (same_prompt, floor, kl, noise = null, kl_after = exact(0.25), noise_after = null) => ({
-  floor,
-  sides: [side("run 1", null), { ...side("run 2", 11, kl, kl_after), noise, noise_after, same_prompt }],
-});
-const parting = (...args) => partingText(sides(...args), sides(...args).sides[1]);
-
-test("where two part, rows of one history are called the same, others are measured", () => {
-  assert.equal(
-    parting(true, null, exact(0)),
-    "run 2 parts from run 1 at token 12. The model's row is the same there; after the chain KL is 0.250 nats.",
-  );
-  assert.match(parting(false, null, exact(0)), /KL there: 0 nats before the chain, 0.250 nats after/);
-  assert.match(parting(true, null, exact(0.5)), /KL there: 0.500 nats before/);
-  assert.match(parting(true, null, null), /KL there: n\/a before/);
-});
-
-test("a divergence is noise only where noise was measured, and then no figure is given as one", () => {
-  assert.match(parting(true, null, exact(2e-5)), /KL there: 0.00002 nats before the chain/);
-  assert.match(
-    parting(true, 0.01, exact(2e-5), true),
-    /row is the same there, within noise; after the chain KL is 0.250 nats/,
-  );
-  assert.match(
-    parting(false, 0.01, exact(2e-5), true, exact(0.25), false),
-    /KL there: within noise before the chain, 0.250 nats after/,
-  );
-  assert.match(
-    parting(true, 0.01, exact(0.5), false, { nats: null, infinite: true, exact: true }, true),
-    /0.500 nats before the chain, within noise after/,
-  );
-});
-
-test("the view says how large noise is, or how to measure it where a difference is shown", () => {
-  assert.deepEqual(noiseText(sides(true, 0.0123, exact(0.5), false)), [
-    "Within noise: up to 0.012 nats, as measured with this model.",
-  ]);
-  assert.equal(noiseText(sides(true, null, exact(0.5)))[1], "ml.studies.noise.noise(model)");
-  assert.deepEqual(noiseText(sides(true, null, exact(0), null, exact(0))), []);
-  assert.deepEqual(noiseText(sides(true, null, null, null, null)), []);
-});
-
-test("what is alike is said in words", () => {
-  const c = (first, shared, ...tokens) => ({ first, shared, sides: tokens.map((token) => ({ token })) });
-  assert.equal(alikeText(c(0, 0, "a", "b")), "the first token differs");
-  assert.equal(alikeText(c(1, 1, "a", "b")), "1 token alike, then token 2 differs");
-  assert.equal(alikeText(c(null, 3, "a", "")), "3 tokens alike, then one goes on");
-  assert.equal(alikeText(c(null, 3, "", "")), "the same 3 tokens");
 });
 
 test("the foot counts branches and says what is not shown", () => {
   const state = { rows: ROWS, nodes: 5, mass: 0.25 };
   assert.match(footText(0, state), /No branches yet/);
-  assert.equal(footText(1, state), "1 branch · together 25.0% of the model's probability, before the chain");
+  assert.equal(footText(1, state), "1 branch · together 25.0% of the probability before the chain");
   const more = footText(2, { ...state, nodes: 9 });
-  assert.match(more, /^2 branches · .* · tick two to four to compare them · the first 5 of 9 segments$/);
+  assert.match(more, /^2 branches · .* · tick two to four to compare · the first 5 of 9 segments$/);
 });
 
 test("the table has the likeliest branch first, one of unknown chance last", () => {
-  const branch = (number, logprob) => ({ branch: number, name: "", logprob, stop: 1, first: "", rest: "", finish: "" });
+  const text = { stop: 1, first: "", rest: "", finish: "" };
+  const branch = (number, logprob) => ({ branch: number, name: "", called: `run ${number}`, logprob, ...text });
   const rows = [branch(1, null), branch(2, -3), branch(0, -1), branch(3, -2)];
   assert.deepEqual(
-    tableRows({ rows }).map(([number]) => number),
-    [3, 2, 1],
+    tableRows({ rows }).map(([called]) => called),
+    ["run 3", "run 2", "run 1"],
   );
+});
+
+test("the table tells paths apart by all of their text, the likeliest row is found", () => {
+  const nothing = { rest: "", tail: "", logprob: null };
+  const of = (key, parent, text, more) => ({ key, parent, first: hex(text), ...nothing, ...more });
+  const rows = [
+    of("root", null, ""),
+    of("1.0", "root", "Par", { cut: true, tail: hex("is") }),
+    of("1.3", "1.0", "é", { first: "c3", rest: "", branch: 1, logprob: -2, stop: 4 }),
+    of("1.4", "1.3", ".", { first: "a9", branch: 2, logprob: -3, stop: 5 }),
+  ];
+  assert.deepEqual(
+    tableRows({ rows }).map((row) => row.at(-1)),
+    ["Par…isC3", "Par…isé"],
+  );
+  assert.equal(likeliest(rows), "1.3");
+  assert.equal(likeliest([]), "");
 });

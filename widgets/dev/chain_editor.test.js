@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { tally } from "../chain_editor.js";
 import { dropPlace } from "../chain_editor_drag.js";
-import { presetOf, savingAs } from "../chain_editor_presets.js";
-import { noteOf } from "../chain_editor_stage.js";
+import { savingAs } from "../chain_editor_presets.js";
+import { fullNoteOf, noteOf } from "../chain_editor_stage.js";
 import { fieldState } from "../shared/field.js";
 
 test("a card is dropped after the cards whose middle is above the pointer", () => {
@@ -17,6 +17,22 @@ test("a card says first that it is off, then why it has no effect, then what it 
   assert.equal(noteOf({ on: false, inert: "k is 0" }, "keeps 3"), "off: not part of the chain");
   assert.equal(noteOf({ on: true, inert: "k is 0" }, "keeps 3"), "no effect: k is 0");
   assert.equal(noteOf({ on: true, inert: "" }, "keeps 3"), "keeps 3");
+});
+
+test("a card says that what is typed in it is not in force, and why, before that it has no effect", () => {
+  const card = { on: true, inert: "the grammar allows every text", each_token: "" };
+  const said = "what is typed is not in force: Ctrl+Enter applies it";
+  assert.equal(noteOf(card, "", "Ctrl+Enter applies it"), said);
+  assert.equal(fullNoteOf(card, "", "Ctrl+Enter applies it"), said);
+  assert.equal(noteOf(card, "", ""), "no effect: the grammar allows every text");
+});
+
+test("a line says to which tokens something happens, and where there is room their ids", () => {
+  const card = { on: true, inert: "", tokens: "bans ·leg", each_token: "5: bans ·leg" };
+  assert.equal(noteOf(card, "keeps 3"), "bans ·leg; keeps 3");
+  assert.equal(noteOf(card, ""), "bans ·leg");
+  assert.equal(fullNoteOf(card, "keeps 3"), "5: bans ·leg; keeps 3");
+  assert.equal(noteOf({ ...card, on: false }, ""), "off: not part of the chain");
 });
 
 test("the tally counts what is off and what has no effect", () => {
@@ -64,12 +80,6 @@ const presets = [
   { name: "greedy", own: false, code: "ml.Chain([ml.Greedy()])" },
   { name: "mine", own: true, code: "ml.Chain([ml.TopK(9)])" },
 ];
-
-test("a chain that is a preset is known by its code", () => {
-  assert.equal(presetOf(presets, "ml.Chain([ml.TopK(9)])"), "mine");
-  assert.equal(presetOf(presets, "ml.Chain([ml.TopK(8)])"), "");
-  assert.equal(presetOf([], ""), "");
-});
 
 test("a name is new, or replaces one's own chain, but never a built-in one", () => {
   assert.equal(savingAs("", presets), "empty");

@@ -62,5 +62,12 @@ export const stepBuffers = (steps) => [
   view(Float32Array.from(steps, (step) => step.entropy ?? 1)),
   view(Int32Array.from(steps, (step) => step.rank ?? 0)),
   view(Float32Array.from(steps, (step) => step.ms ?? 5)),
+  view(Uint8Array.from(steps, (step) => step.ahead ?? 0)),
   ...pieceBuffers(steps.map((step) => step.piece)),
+];
+
+/** Costs, each [nats at least, at most, wanted piece, its logprob] -> the buffers that `_columns.costs` sends. */
+export const costBuffers = (costs) => [
+  ...[0, 1, 3].map((k) => view(Float32Array.from(costs, (cost) => cost[k]))),
+  ...pieceBuffers(costs.map((cost) => cost[2])),
 ];

@@ -3,6 +3,7 @@ import { h } from "../shared/dom.js";
 import strip from "../token_strip.js";
 import { bench } from "./gallery_bench.js";
 import { retrieval } from "./gallery_retrieval.js";
+import { trees } from "./gallery_tree.js";
 import { fakeModel, pieceBuffers, stepBuffers } from "./fake_model.js";
 
 const WORDS = [
@@ -39,11 +40,14 @@ function stripModel(all, traits) {
       n: all.length,
       state: "finished",
       finish: "length",
+      ended: "reached max tokens",
       note: "",
       progress: [0, 0],
       layer: "probability",
       title: "",
       epoch: 1,
+      branched: {},
+      choosing: "branch here",
       ...traits,
     },
     {
@@ -78,7 +82,7 @@ function stripModel(all, traits) {
 
 function running() {
   const all = steps(2000);
-  const model = stripModel([], { state: "running", finish: "", title: "running" });
+  const model = stripModel([], { state: "running", finish: "", ended: "", title: "running" });
   let sent = 0;
   const timer = setInterval(() => {
     const next = Math.min(all.length, sent + 3);
@@ -87,6 +91,7 @@ function running() {
     if (sent < all.length) return;
     clearInterval(timer);
     model.set("finish", "length");
+    model.set("ended", "reached max tokens");
     model.set("state", "finished");
   }, 40);
   return model;
@@ -108,6 +113,7 @@ const states = [
     stripModel(steps(9), {
       state: "failed",
       finish: "failed",
+      ended: "failed",
       note: "the prompt has 9000 tokens but 4096 are free. Open the session with a larger n_ctx.",
       title: "failed",
     }),
@@ -115,7 +121,7 @@ const states = [
   [strip, gone()],
 ];
 const main = document.querySelector("main");
-for (const [view, model] of [...states, ...bench, ...retrieval]) {
+for (const [view, model] of [...states, ...bench, ...trees, ...retrieval]) {
   const el = h("section");
   main.append(el);
   view.render({ model, el });

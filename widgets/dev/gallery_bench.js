@@ -84,13 +84,16 @@ function chainModel(cards, traits = {}) {
       notes: {},
       changed: false,
       presets: PRESETS,
+      preset: "",
       ...traits,
     },
     {
       list_presets: () => ({}),
       load_preset: ({ name }) => void model.set("code", PRESETS.find((preset) => preset.name === name).code) ?? {},
       save_preset: ({ name }) =>
-        void model.set("presets", [...model.get("presets"), { name, own: true, code: model.get("code") }]) ?? {},
+        void model.set("presets", [...model.get("presets"), { name, own: true, code: model.get("code") }]) ??
+        void model.set("preset", name) ??
+        {},
       set: ({ key, name, value, seq }) => {
         if (name === "t" && value > 2) throw new Error(`Temperature(t=${value}): t must be from 0 to 2.`);
         change((all) => all.map((c) => (c.key === key ? { ...c, values: { ...c.values, [name]: value } } : c)));
@@ -174,12 +177,14 @@ const nextModel = (view, traits = {}) => {
 
 const run = (number, more = {}) => ({
   number,
+  prompt: "Once upon a time",
   chain: "TopK(40) | Temperature(0.8)",
   seed: 7,
   tokens: 48,
   speed: 171.2,
   logprob: -1.42,
   finish: "length",
+  ended: "reached max tokens",
   text: " a young sailor named Finn…",
   ...more,
 });
@@ -190,6 +195,7 @@ const figures = {
   prompt_decoded: 1,
   prompt_reused: 14,
   finish: "length",
+  ended: "reached max tokens",
 };
 function panelModel(traits = {}) {
   const model = fakeModel(
@@ -219,6 +225,7 @@ function panelModel(traits = {}) {
         rows: [],
         n: 8,
         floor: numbers.length > 2 ? 0.0123 : null,
+        may_be_noise: false,
         sides: numbers.map((number, k) => ({
           number,
           label: `run ${number}`,
@@ -228,6 +235,7 @@ function panelModel(traits = {}) {
           rest: " old wizard.",
           kl: k ? { nats: 0, exact: true } : null,
           kl_after: k ? { nats: 0.3, exact: false } : null,
+          differs: k ? ["Temperature 0.8 → 1.2"] : [],
         })),
       }),
     },
@@ -242,6 +250,7 @@ const exploreModel = (traits = {}) =>
       state: "finished",
       message: "",
       origin: "In 19th century",
+      prompt: "",
       found: { expanded: 64, prefixes: 64, leaves: 34, mass: 0.301 },
       room: [600, 4096],
       note: "Runs and branches are drawn by: MinP(0.05) | Temperature(0.8).",
@@ -267,6 +276,7 @@ export const bench = [
       state: "running",
       found: { expanded: 20, prefixes: 12, leaves: 7, mass: 0.4 },
       origin: "",
+      prompt: "In 19th",
       room: [5120, 4096],
     }),
   ],

@@ -5,6 +5,12 @@ import { fakeModel, pieceBuffers } from "./fake_model.js";
 
 const view = (array) => new DataView(array.buffer, array.byteOffset, array.byteLength);
 const wave = (i) => Math.abs(Math.sin(i * 12.9898 + 4.1) * 43758.5453) % 1;
+const SAYS = {
+  "[CLS]": "[CLS], a special token: begins a text",
+  "[Q]": "[unused0], the query marker: tells the model that this is a query",
+  "[SEP]": "[SEP], a special token: ends a text",
+};
+const special = (pieces) => pieceBuffers(pieces.map((piece) => SAYS[piece] ?? ""));
 const QUERY = ["[CLS]", "[Q]", " remove", " common", " lead", "ing", " white", "space", "?", "[SEP]"];
 const TEXT =
   "textwrap.dedent(text)\n\nRemove any common leading whitespace from every line in text. This can be used to " +
@@ -46,9 +52,10 @@ export function gridModel({ query = QUERY, document = cut(TEXT), low = 0, ...tra
           ...pieceBuffers(query),
           ...pieceBuffers(document.map((piece) => piece.trimStart())),
           ...pieceBuffers([...document.map((piece) => piece.slice(0, piece.length - piece.trimStart().length)), ""]),
+          ...special(query),
+          ...special(document),
           view(starts(query)),
           view(starts(document)),
-          view(new Uint8Array(document.length)),
         ],
       ],
       matrix: ({ from }) => [
@@ -111,11 +118,15 @@ export function boardModel(traits = {}) {
           ),
           view(values),
           view(Int32Array.from(NAMES, (_, k) => [2, 1, 3, 0, 4, 6, 5, 0, 8, 9, 10, 11][k])),
+          ...special(QUERY),
         ],
       ],
       matches: () => [
         {},
-        [...pieceBuffers(QUERY.map((piece) => piece.trim())), ...pieceBuffers(QUERY.map((_, i) => ` word${i}`))],
+        [QUERY.map((piece) => piece.trim()), QUERY.map((_, i) => ` word${i}`)].flatMap((pieces) => [
+          ...pieceBuffers(pieces),
+          ...special(pieces),
+        ]),
       ],
       search: () => ({}),
       stop: () => ({}),

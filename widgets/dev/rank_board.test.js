@@ -1,9 +1,10 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { ordinal } from "../rank_board_ranking.js";
 import { moveWords } from "../rank_board_result.js";
 import { verdict } from "../rank_board_versus.js";
-import { barsText, detailsText, movesText, searchText, tableRows } from "../rank_board_words.js";
+import { axisText, barsText, detailsText, movesText, searchText, tableRows } from "../rank_board_words.js";
 
 test("each state has a line of its own", () => {
   const some = { listed: 50, all: 412, tokens: 7 };
@@ -13,6 +14,7 @@ test("each state has a line of its own", () => {
   assert.equal(searchText("ready", [0, 0], some), "the 50 best of 412 documents");
   assert.equal(searchText("ready", [0, 0], { listed: 1, all: 1, tokens: 7 }), "1 document");
   assert.match(searchText("ready", [0, 0], { ...some, tokens: 0 }), /no tokens/);
+  assert.equal(searchText("failed", [0, 0], { ...some, tokens: 0 }), "");
   assert.match(searchText("empty", [0, 0], { ...some, all: 0 }), /No documents yet/);
 });
 
@@ -38,6 +40,17 @@ test("bars say where they begin", () => {
   );
 });
 
+test("the ends of the axis stand beside the bars", () => {
+  const axis = { start: 2.5, low: 2.5, high: 8 };
+  assert.equal(axisText("difference", axis), "bars 2.500 to 8.000");
+  assert.equal(axisText("whole", { start: 0, low: -1, high: 8 }), "bars −1.000 to 8.000");
+});
+
+test("a rank is an ordinal, also where English has an ending of its own", () => {
+  const said = [1, 2, 3, 4, 10, 11, 12, 13, 21, 22, 111, 113, 123].map(ordinal);
+  assert.equal(said.join(" "), "1st 2nd 3rd 4th 10th 11th 12th 13th 21st 22nd 111th 113th 123rd");
+});
+
 test("a verdict adds up what speaks for and against", () => {
   const rows = [{ by: 0.5 }, { by: 0.25 }, { by: 0 }, { by: -0.125 }];
   assert.equal(
@@ -61,16 +74,16 @@ const two = {
 test("a document and a query token are read out with what is off", () => {
   const off = { ...two, off: [0] };
   assert.match(detailsText(two, -1, -1), /^Point at a part/);
-  assert.equal(detailsText(off, -1, 0), "query token 1 “x” is off");
-  assert.equal(detailsText(two, -1, 0), "query token 1 “x”");
-  assert.equal(detailsText(two, 1, -1), "1. two · score 4.000");
-  assert.equal(detailsText(two, 1, 1), "1. two · score 4.000 · query token 2 “y” adds 3.000 of 4.000");
-  assert.equal(detailsText(off, 1, 0), "1. two · score 3.000 · query token 1 “x” is off");
+  assert.equal(detailsText(off, -1, 0), "query token 0 “x” is off");
+  assert.equal(detailsText(two, -1, 0), "query token 0 “x”");
+  assert.equal(detailsText(two, 1, -1), "1st two · score 4.000");
+  assert.equal(detailsText(two, 1, 1), "1st two · score 4.000 · query token 1 “y” adds 3.000 of 4.000");
+  assert.equal(detailsText(off, 1, 0), "1st two · score 3.000 · query token 0 “x” is off");
 });
 
 test("the table has the documents in their order, with their largest part", () => {
   assert.deepEqual(tableRows(two), [
-    [1, "▲1", "two", "4.000", "2 y 3.000"],
-    [2, "▼1", "one", "3.000", "1 x 2.000"],
+    ["1st", "▲1", "two", "4.000", "1 y 3.000"],
+    ["2nd", "▼1", "one", "3.000", "0 x 2.000"],
   ]);
 });

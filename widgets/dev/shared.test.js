@@ -6,14 +6,32 @@ import { tabbed } from "../shared/dom.js";
 import { connect, watch } from "../shared/kernel.js";
 import { newestWins } from "../shared/newest_wins.js";
 import { typedAs } from "../shared/number.js";
-import { count, duration, number, percent, pieceCells, plainParts, splitPieces, visible } from "../shared/text.js";
-import { LAYERS, tokenColumns } from "../shared/tokens.js";
-import { alternatives, survivors } from "../token_strip_card.js";
+import { switchState } from "../shared/switch.js";
+import {
+  count,
+  counted,
+  duration,
+  number,
+  percent,
+  pieceCells,
+  plainParts,
+  splitPieces,
+  visible,
+} from "../shared/text.js";
+import { LAYERS, tokenColumns } from "../token_strip_columns.js";
+import { alternatives } from "../token_strip_alternatives.js";
+import { survivors } from "../token_strip_card.js";
 import { endsBlock, lookOf } from "../token_strip_flow.js";
 import { fakeModel, pieceBuffers, stepBuffers } from "./fake_model.js";
 
 const bytes = (text) => new TextEncoder().encode(text);
 const show = (pieces) => pieceCells(pieces).cells.map(plainParts);
+
+test("a number and its noun agree", () => {
+  assert.equal(counted(1, "token"), "1 token");
+  assert.equal(counted(0, "token"), "0 tokens");
+  assert.equal(counted(1200, "branch", "branches"), "1,200 branches");
+});
 
 test("hidden characters are written as both halves of a view name them", () => {
   const cases = JSON.parse(readFileSync(new URL("glyphs.json", import.meta.url)));
@@ -251,8 +269,8 @@ test("the card lists the chosen token even when it is not among the likeliest", 
   assert.deepEqual(
     alternatives(details).map(({ token, rank, chosen }) => [token, rank, chosen]),
     [
-      [1, 1, false],
-      [9, 401, true],
+      [1, 0, false],
+      [9, 400, true],
     ],
   );
 });
@@ -286,4 +304,21 @@ test("a closed view is told once and asks nobody any more", async () => {
   await assert.rejects(line.ask("add"), /^Error: The lab was closed\.$/);
   assert.deepEqual([heard, model.sent.length, line.alive], [[false], 1, false]);
   line.close();
+});
+
+test("a switch keeps to the hand until the answer has come, whatever it is told meanwhile", async () => {
+  const drawn = [];
+  const state = switchState((on) => drawn.push(on));
+  state.show(false);
+  let answer;
+  const done = state.moved(new Promise((resolve) => (answer = resolve)));
+  state.show(false);
+  assert.deepEqual(drawn, [false], "an older value does not move it back");
+  answer();
+  await done;
+  assert.deepEqual(drawn, [false, false], "what was not taken moves back");
+  const again = state.moved(Promise.resolve());
+  state.show(true);
+  await again;
+  assert.equal(drawn.at(-1), true);
 });

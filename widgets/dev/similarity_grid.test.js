@@ -23,11 +23,12 @@ test("an empty side says which", () => {
 
 test("at first the whole matrix is in sight, and zooming ends where names can be read", () => {
   const big = { rows: 512, cols: 2048 };
-  const first = cellSize(big, 900, 0);
+  const window = { width: 900, height: 352 };
+  const first = cellSize(big, window, 0);
   assert.ok(first.w * 2048 <= 900 + 1e-9 && first.h * 512 <= 352 + 1e-9);
   let zoom = 0;
-  while (!cellSize(big, 900, zoom).most) zoom += 1;
-  assert.deepEqual([cellSize(big, 900, zoom).w, cellSize(big, 900, zoom).h], [26, 22]);
+  while (!cellSize(big, window, zoom).most) zoom += 1;
+  assert.deepEqual([cellSize(big, window, zoom).w, cellSize(big, window, zoom).h], [26, 22]);
   assert.ok(zoom < 12);
-  assert.equal(cellSize({ rows: 3, cols: 5 }, 900, 0).most, true);
+  assert.equal(cellSize({ rows: 3, cols: 5 }, window, 0).most, true);
 });

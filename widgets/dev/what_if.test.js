@@ -8,11 +8,13 @@ import {
   GIVEN,
   HIGH_FLIPS,
   intervalText,
+  legendText,
   LOW_FLIPS,
   placeOf,
   tableRows,
   UNSURE,
 } from "../what_if_words.js";
+import { namesFit } from "../what_if_names.js";
 
 const MAP = {
   label: "Temperature t",
@@ -44,8 +46,8 @@ test("where a replay has looked, its word counts and not the bars'", () => {
   const seen = { at: 1.3, differs: [1, 3], of: 2 };
   assert.deepEqual(flippedAt(1.3, MAP, seen), [1, 3]);
   assert.deepEqual(flippedAt(1.4, MAP, seen), [2]);
-  assert.equal(flipText(1.3, MAP, seen), "Temperature t at 1.3 changes 2 of 2 choices, the first at step 2");
-  assert.equal(flipText(1.4, MAP, seen), "Temperature t at 1.4 changes 1 of 3 choices, the first at step 3");
+  assert.equal(flipText(1.3, MAP, seen), "Temperature t at 1.3 changes 2 of 2 choices, the first at step 1");
+  assert.equal(flipText(1.4, MAP, seen), "Temperature t at 1.4 changes 1 of 3 choices, the first at step 2");
 });
 
 test("a token that is the choice nowhere has crossed ends", () => {
@@ -55,23 +57,34 @@ test("a token that is the choice nowhere has crossed ends", () => {
 });
 
 test("words say how many change, and where a token stays", () => {
-  assert.equal(flipText(1.3, MAP), "Temperature t at 1.3 changes 1 of 3 choices, the first at step 3");
+  assert.equal(flipText(1.3, MAP), "Temperature t at 1.3 changes 1 of 3 choices, the first at step 2");
   assert.equal(flipText(0.8, MAP), "Temperature t at 0.8 changes 0 of 3 choices");
   assert.equal(flipText(null, MAP), "Temperature t is not in the chain now");
   assert.equal(intervalText(MAP, 1), "stays the choice with t from 0.5 to 1.5");
   assert.equal(intervalText(MAP, 2), "stays the choice with t up to 1.2");
   assert.match(intervalText(MAP, 3), /from 0.2 on, as far as/);
   assert.match(intervalText(MAP, 0), /given, not drawn/);
+  const thin = { ...MAP, low: [0.80001], high: [0.80003], marks: [LOW_FLIPS | HIGH_FLIPS] };
+  assert.equal(intervalText(thin, 0), "stays the choice with t only at about 0.8");
   assert.equal(effectText(["MinP(0)", 0, 24, "p is 0"]), "changed 0 of 24 · p is 0");
   assert.equal(effectText(["MinP(0.1)", 0, 0, ""]), "n/a");
+});
+
+test("the legend says where the setting was, if the run had it", () => {
+  assert.match(legendText({ ...MAP, more: 0 }), /0 to 2; it was 0\.8/);
+  assert.match(legendText({ ...MAP, more: 0, was: null }), /0 to 2; the run had no such stage/);
 });
 
 test("the table says where a token stays, and which are another choice now", () => {
   assert.deepEqual(tableRows({}, 0.8), []);
   const rows = tableRows({ ...MAP, texts: ["a", "b", "c", "d"] }, 1.3);
-  assert.deepEqual(rows[1].slice(0, 4), [2, "b", "0.5", "1.5"]);
+  assert.deepEqual(rows[1].slice(0, 4), [1, "b", "0.5", "1.5"]);
   assert.deepEqual(
     rows.map((row) => row[4]),
     ["stays", "stays", "another choice", "stays"],
   );
+});
+
+test("tokens stand under their bars as far as there is room", () => {
+  assert.deepEqual([60, 36, 20, 13, 12].map(namesFit), ["across", "across", "down", "down", "none"]);
 });

@@ -1,6 +1,6 @@
 /** Two to four texts side by side, aligned by token: where they part, and how far apart there. */
 import { glyphs, h } from "./dom.js";
-import { count, percent, readable, visible } from "./text.js";
+import { count, counted, percent, readable, visible } from "./text.js";
 import { pieceParts, unhex } from "./tokens.js";
 
 const MOST_COMPARED = 4;
@@ -33,9 +33,9 @@ const marked = (text) =>
 
 /** What the sides have in common, in words. */
 export function alikeText(c) {
-  const alike = `${count(c.shared)} ${c.shared === 1 ? "token" : "tokens"} alike`;
+  const alike = `${counted(c.shared, "token")} alike`;
   if (c.first === 0) return "the first token differs";
-  if (c.first !== null) return `${alike}, then token ${count(c.first + 1)} differs`;
+  if (c.first !== null) return `${alike}, then step ${count(c.first)} differs`;
   return c.sides.some((side) => side.token) ? `${alike}, then one goes on` : `the same ${alike.replace(" alike", "")}`;
 }
 
@@ -43,29 +43,61 @@ export function alikeText(c) {
 const sameRow = (side, step, kl, noise) =>
   Boolean(side.same_prompt && kl && (kl.nats === 0 || noise) && (side.first === null || step <= side.first));
 
-/** Whether a difference is shown of which nobody knows if it is noise. */
-const unsure = (c) => c.floor === null && c.sides.some(({ kl, kl_after }) => [kl, kl_after].some((one) => one?.nats));
+const NOISE_CODE = "ml.studies.noise.noise(model)";
 
-/** What is known of the noise, and the code that measures it; nothing where no difference is shown. */
+/** What is known of the noise where a difference may be noise, and the code that measures it. */
 export function noiseText(c) {
-  if (c.floor !== null)
-    return [`Within noise: up to ${nats({ nats: c.floor, exact: true })}, as measured with this model.`];
-  return unsure(c)
-    ? ["Noise not measured, so a small KL may be rounding. To measure it: ", "ml.studies.noise.noise(model)"]
+  if (c.sides.some((side) => side.noise || side.noise_after))
+    return ["What is called the same is so but for rounding, which was measured with this model."];
+  return c.may_be_noise
+    ? ["A small difference may be rounding, which was not measured with this model. To measure it: ", NOISE_CODE]
     : [];
 }
+/** From how many nats on two distributions are said to differ so. */
+const APART = [
+  [1, "differ strongly"],
+  [0.1, "differ clearly"],
+  [0.01, "differ a little"],
+  [0, "hardly differ"],
+];
+const SCALE = "Below 0.01 nats is called hardly, from 0.01 a little, from 0.1 clearly, from 1 strongly.";
 
-/** Where one side parts from the first, and the divergence there. */
+/** How far apart two distributions are, in words; `noise`: whether that is no more than rounding. */
+function apart(kl, noise, [first, side]) {
+  if (kl.nats === 0) return kl.exact ? "are the same" : "are the same as far as they were kept";
+  if (noise) return "are the same but for rounding";
+  if (kl.infinite) return `differ: ${side.label} excludes a token that ${first.label} could draw`;
+  const words = APART.find(([least]) => kl.nats >= least)[1];
+  return kl.exact ? words : `${words} or more`;
+}
+
+/** What was asked for otherwise than of the first side: "run 4 → run 5: seed 3 → 4". */
+export const differsText = ([first], side) =>
+  `${first.label} → ${side.label}: ${side.differs.join(", ") || "the same settings"}`;
+
+/** Where one side parts from the first, and how far apart the chances of the next token are there. */
 export function partingText(c, side) {
   const [first] = c.sides;
   if (side.first === null) return `${side.label}: no token differs from ${first.label}.`;
-  const there = `${side.label} parts from ${first.label} at token ${count(side.first + 1)}.`;
-  const after = said(side.kl_after, side.noise_after);
-  if (sameRow(side, side.first, side.kl, side.noise)) {
-    const noise = side.kl.nats === 0 ? "" : ", within noise";
-    return `${there} The model's row is the same there${noise}; after the chain KL is ${after}.`;
-  }
-  return `${there} KL there: ${said(side.kl, side.noise)} before the chain, ${after} after.`;
+  const there = `${side.label} parts from ${first.label} at step ${count(side.first)}.`;
+  const { kl, kl_after } = side;
+  const before = kl ? `the model's chances ${apart(kl, side.noise, [first, side])}` : "";
+  const after = kl_after ? `after the chain they ${apart(kl_after, side.noise_after, [first, side])}` : "";
+  const words = [before, after].filter(Boolean).join("; ") || "how far apart the chances are is not known";
+  const drawnAlike = (kl_after?.nats === 0 && kl_after.exact) || side.noise_after;
+  const isSame = sameRow(side, side.first, kl, side.noise) && drawnAlike;
+  const why = side.given ? ", but a token was given, not drawn" : ", so only the draw differs";
+  return `${there} There ${words}${isSame ? why : ""}.`;
+}
+
+/** The same in the exact term, for who asks for it. */
+export function exactText(c, side) {
+  const [first] = c.sides;
+  const [before, after] = [said(side.kl, side.noise), said(side.kl_after, side.noise_after)];
+  const about = `KL(${first.label} ‖ ${side.label}) at step ${count(side.first ?? 0)}`;
+  const known = c.floor !== null && nats({ nats: c.floor, exact: true });
+  const floor = known ? ` Rounding makes up to ${known} with this model.` : "";
+  return `${about}: ${before} before the chain, ${after} after.${floor}`;
 }
 
 function cell(row, k, alike, same) {
@@ -83,12 +115,14 @@ function cell(row, k, alike, same) {
   );
 }
 
-const CAPTION = "Token by token; chance before the chain, KL of the first one's row from this one's, in nats.";
+const CAPTION =
+  "Token by token: the model's chance of it, before the chain. KL, in nats: how far the first one's chances of all " +
+  "tokens are from this one's, 0 for the same.";
 
 function alignedRow(c, [step, cells]) {
   const same = cells.every((other) => other?.[0] === cells[0]?.[0]);
   const side = (one, k) => cell(one, k, same, sameRow(c.sides[k], step, one?.[3], one?.[4]));
-  return h("tr", { "data-part": step === c.first }, h("th", { scope: "row" }, String(step + 1)), cells.map(side));
+  return h("tr", { "data-part": step === c.first }, h("th", { scope: "row" }, String(step)), cells.map(side));
 }
 
 function aligned(c) {
@@ -100,7 +134,7 @@ function aligned(c) {
     "table",
     { class: "mll-figures" },
     h("caption", {}, CAPTION),
-    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "token"), heads)),
+    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "step"), heads)),
     h(
       "tbody",
       {},
@@ -109,27 +143,31 @@ function aligned(c) {
   );
   const region = { class: "mll-cmp-scroll", tabindex: 0, role: "region", "aria-label": "Token by token" };
   const last = c.rows.at(-1)?.[0] ?? -1;
-  const rest = h("p", { class: "mll-quiet" }, `Up to token ${count(last + 1)} of ${count(c.n)}.`);
+  const rest = h("p", { class: "mll-quiet" }, `The first ${count(last + 1)} of ${count(c.n)} tokens.`);
   return h("div", { class: "mll-cmp-aligned" }, h("div", region, table), last + 1 < c.n ? rest : null);
+}
+
+function sideView(c, one) {
+  return h(
+    "section",
+    { class: "mll-cmp-side", "aria-label": one.label },
+    h("h4", { class: "mll-quiet" }, h("bdi", {}, one.label)),
+    h(
+      "p",
+      { class: "mll-cmp-text", dir: "auto" },
+      h("span", { class: "mll-cmp-common" }, readable(c.common, { lines: true })),
+      one.token || c.first !== null ? h("mark", { class: "mll-cmp-diff" }, marked(one.token)) : null,
+      readable(one.rest, { lines: true }),
+    ),
+  );
 }
 
 /** The whole comparison as a node. */
 export function comparisonView(c) {
   const others = c.sides.slice(1);
   const [noise, code] = noiseText(c);
-  const side = (one) =>
-    h(
-      "section",
-      { class: "mll-cmp-side", "aria-label": one.label },
-      h("h4", { class: "mll-quiet" }, h("bdi", {}, one.label)),
-      h(
-        "p",
-        { class: "mll-cmp-text", dir: "auto" },
-        h("span", { class: "mll-cmp-common" }, readable(c.common, { lines: true })),
-        one.token || c.first !== null ? h("mark", { class: "mll-cmp-diff" }, marked(one.token)) : null,
-        readable(one.rest, { lines: true }),
-      ),
-    );
+  const apartOnes = others.filter((one) => one.first !== null);
+  const exact = apartOnes.map((one) => h("p", {}, exactText(c, one)));
   return h(
     "div",
     { class: "mll-cmp" },
@@ -137,15 +175,21 @@ export function comparisonView(c) {
       "p",
       {},
       h("bdi", {}, c.sides.map((one) => one.label).join(", ")),
-      `: ${alikeText(c)}.${c.same_prompt ? "" : " The prompts differ."}`,
+      `: ${alikeText(c)}.`,
     ),
+    h(
+      "ul",
+      { class: "mll-cmp-differs" },
+      others.map((one) => h("li", { dir: "auto" }, differsText(c.sides, one))),
+    ),
+    h("div", { class: "mll-cmp-sides", "data-n": c.sides.length }, c.sides.map((one) => sideView(c, one))),
     h(
       "ul",
       { class: "mll-cmp-parts mll-quiet" },
       others.map((one) => h("li", { dir: "auto" }, partingText(c, one))),
       noise ? h("li", {}, noise, code ? h("code", {}, code) : null) : null,
+      exact.length ? h("li", {}, h("details", {}, h("summary", {}, "In figures"), exact, h("p", {}, SCALE))) : null,
     ),
-    h("div", { class: "mll-cmp-sides", "data-n": c.sides.length }, c.sides.map(side)),
     aligned(c),
   );
 }

@@ -1,4 +1,5 @@
 /** What a view is built of: elements, key bindings, tables, and messages for a screen reader. */
+import { floating, inSight } from "./floating.js";
 
 /** Make an element. Strings become text nodes, never markup; `on` holds listeners. */
 export function h(tag, props = {}, ...children) {
@@ -33,14 +34,14 @@ export const glyphs = (parts, { flow = false } = {}) =>
     .flat()
     .filter((part) => part !== "");
 
+const AWAY = "data-lm-suppress-shortcuts"; // JupyterLab looks away from keys in what is marked so
+
 /**
  * Bind keys to a node, as "ArrowUp", "Alt+ArrowUp" or "Ctrl+Enter" (which Cmd also is). A bound
- * key stays here; every other key reaches the notebook. Plain ones but Escape rest while typing.
- * JupyterLab reads keys on the document before any node does, so the mark that tells it
- * to look away is set in the capture phase of the window, for bound keys only.
+ * key stays here; of the others `mount` says which reach the notebook. Plain ones but Escape rest
+ * while typing. The mark is for a JupyterLab that reads keys before any node does.
  */
 export function keys(node, bindings) {
-  const away = "data-lm-suppress-shortcuts";
   const find = (event) => {
     if (!node.contains(event.target)) return null;
     const name = `${event.ctrlKey || event.metaKey ? "Ctrl+" : ""}${event.altKey ? "Alt+" : ""}${event.key}`;
@@ -48,7 +49,7 @@ export function keys(node, bindings) {
     return typing && name === event.key && name !== "Escape" ? null : (bindings[name] ?? null);
   };
   const ahead = (event) => {
-    if (node.contains(event.target)) node.toggleAttribute(away, Boolean(find(event)));
+    if (node.contains(event.target)) node.toggleAttribute(AWAY, Boolean(find(event)));
   };
   const press = (event) => {
     const act = find(event);
@@ -64,34 +65,81 @@ export function keys(node, bindings) {
   };
 }
 
-/** A panel that lists keys, and the button that opens it; rows are [keys, what they do]. */
+/** A list of keys; rows are [keys, what they do]. */
+export function keyList(rows) {
+  const caps = (names) => names.split(" ").map((name) => h("kbd", {}, name));
+  const line = ([names, what]) => [h("dt", {}, caps(names)), h("dd", {}, what)];
+  return h("dl", {}, rows.map(line));
+}
+
+/** Whether a key is pressed for what it does with Ctrl, Cmd or Alt; AltGr writes characters. */
+const isChord = (event) => (event.ctrlKey || event.metaKey || event.altKey) && !event.getModifierState?.("AltGraph");
+
+/**
+ * Whether a key writes, moves the cursor or presses a button where it is pressed, so that it is nobody else's.
+ * Enter is that anywhere in a view, with whatever else is held: a cell that runs makes the view anew, without
+ * what a hand has set.
+ */
+export function isTyping(event) {
+  const { key = "" } = event;
+  if (key === "Enter") return true;
+  if (isChord(event)) return false;
+  const field = event.target.matches?.("input, textarea, select");
+  return key.length === 1 || Boolean(field && /^(Arrow|Home|End|Page|Backspace|Delete|Shift)/.test(key));
+}
+
+/**
+ * Put a view into the page; returns what takes it away. What is typed in it stays in it; chords such as
+ * Ctrl+S, Tab and Esc reach the notebook. JupyterLab reads keys as they leave the view, and until such a key,
+ * be it Shift, is up again it lets no line break into a cell; before 4.1 it read them first, and looks for the mark.
+ */
+export function mount(el, root) {
+  const ahead = (event) => {
+    if (root.contains(event.target)) el.toggleAttribute(AWAY, isTyping(event));
+  };
+  const keep = (event) => isTyping(event) && event.stopPropagation();
+  window.addEventListener("keydown", ahead, true);
+  root.addEventListener("keydown", keep);
+  el.append(root);
+  return () => {
+    window.removeEventListener("keydown", ahead, true);
+    root.remove();
+  };
+}
+
+/** Keys that act while something under the pointer is shown, wherever the focus is but where one writes. */
+export function pointerKeys(bindings) {
+  const press = (event) => {
+    const writes = document.activeElement?.matches(":read-write, select");
+    const act = writes || isChord(event) ? null : bindings[event.key];
+    if (!act || act(event) === false) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  };
+  const listen = (on) => window[on ? "addEventListener" : "removeEventListener"]("keydown", press, true);
+  return { bindings, listen };
+}
+
+/** A panel that lists keys, and the button and the keys that open it; rows are [keys, what they do]. */
 export function keyHelp(rows) {
-  const node = h(
-    "div",
-    { class: "mll-help", role: "note", "aria-label": "Keys", hidden: true },
-    h(
-      "dl",
-      {},
-      rows.map(([names, what]) => [
-        h(
-          "dt",
-          {},
-          names.split(" ").map((name) => h("kbd", {}, name)),
-        ),
-        h("dd", {}, what),
-      ]),
-    ),
-    icon("✕", "Close the keys (Esc)", () => hide()),
-  );
-  const toggle = () => (node.hidden = !node.hidden);
-  const hide = () => (node.hidden = true);
+  const close = icon("✕", "Close the keys (Esc)", () => float.hide());
+  const node = h("div", { class: "mll-help", role: "note", "aria-label": "Keys" }, keyList(rows), close);
+  const opener = icon("?", "Keys (?)", () => toggle(), { "aria-label": "Keys" });
+  const float = floating(node, () => {
+    const box = opener.getBoundingClientRect();
+    if (opener.isConnected && inSight(opener, box)) return box;
+    const { right, top } = node.parentElement.getBoundingClientRect();
+    return { left: right, top: Math.max(0, top), bottom: Math.max(0, top) };
+  });
+  const toggle = () => (float.open ? float.hide() : float.show());
   return {
     node,
     toggle,
-    hide,
-    button: icon("?", "Keys (?)", toggle, { "aria-label": "Keys" }),
+    hide: float.hide,
+    button: opener,
+    keys: { "?": toggle, Escape: () => (float.open ? float.hide() : false) },
     get open() {
-      return !node.hidden;
+      return float.open;
     },
   };
 }
@@ -102,6 +150,7 @@ export const tabbed = (rows) =>
 
 /** "Show as table": the rows are asked for when it opens. `columns` are headings. Copy takes all of them. */
 export function tableView(columns, rows, { caption = "", title = "Show as table" } = {}) {
+  const head = h("tr");
   const body = h("tbody");
   const more = h("p", { class: "mll-quiet" });
   const copy = button("Copy", "Copy all rows, as a spreadsheet takes them", take, {
@@ -110,7 +159,7 @@ export function tableView(columns, rows, { caption = "", title = "Show as table"
   });
   async function take() {
     try {
-      await navigator.clipboard.writeText(tabbed([columns, ...rows()]));
+      await navigator.clipboard.writeText(tabbed([columns(), ...rows()]));
       copy.textContent = "Copied";
     } catch {
       copy.textContent = "The browser does not allow it";
@@ -119,35 +168,13 @@ export function tableView(columns, rows, { caption = "", title = "Show as table"
       copy.textContent = "Copy";
     }, 1500);
   }
-  const node = h(
-    "details",
-    { class: "mll-table" },
-    h("summary", {}, title),
-    copy,
-    h(
-      "div",
-      { class: "mll-table-scroll" },
-      h(
-        "table",
-        {},
-        h("caption", {}, caption),
-        h(
-          "thead",
-          {},
-          h(
-            "tr",
-            {},
-            columns.map((name) => h("th", { scope: "col" }, name)),
-          ),
-        ),
-        body,
-      ),
-    ),
-    more,
-  );
+  const table = h("table", {}, h("caption", {}, caption), h("thead", {}, head), body);
+  const shown = h("div", { class: "mll-table-body" }, copy, h("div", { class: "mll-table-scroll" }, table), more);
+  const node = h("details", { class: "mll-table" }, h("summary", {}, title), shown);
   const refresh = () => {
     if (!node.open) return;
     const all = rows();
+    head.replaceChildren(...columns().map((name) => h("th", { scope: "col" }, name)));
     body.replaceChildren(
       ...all.slice(0, 500).map((row) =>
         h(

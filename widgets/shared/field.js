@@ -1,7 +1,5 @@
 /** A setting that lives in the kernel: the hand leads, the kernel confirms or says what is wrong. */
 import { h } from "./dom.js";
-import { newestWins } from "./newest_wins.js";
-import { numberControl } from "./number.js";
 
 /**
  * What a field shows, given what the kernel holds and what the hand is doing.
@@ -38,14 +36,20 @@ export function fieldState(first) {
   };
 }
 
+/** What is in force after a value was refused, as the end of a message; of a long text only that it is. */
+function inForce(held) {
+  if (String(held).length > 80 || String(held).includes("\n")) return "\nWhat was there before is in force.";
+  return `. In force: ${held === "" ? "empty" : held}.`;
+}
+
 /** `send(value, seq)` returns a promise; `held()` is what the kernel has when it is settled. */
-function settle({ state, send, held, complain, show }) {
+export function settle({ state, send, held, complain, show }) {
   return (value, seq) => {
     state.sent(seq);
     const told = (ok, error) => {
       if (!state.answered(seq, ok)) return;
       if (ok) complain("");
-      else complain(`${error.message.replace(/\.?$/, ".")} In force: ${held() === "" ? "empty" : held()}.`);
+      else complain(`${error.message.replace(/\.?$/, "")}${inForce(held())}`);
       if (held() !== undefined) show(held());
     };
     return send(value, seq).then(
@@ -55,69 +59,40 @@ function settle({ state, send, held, complain, show }) {
   };
 }
 
-/** A slider with a box, bound to the kernel. Options of `numberControl`, and `title`, `send`, `held`. */
-export function kernelNumber({ name, title, send, held, ...options }) {
-  const state = fieldState(options.value);
-  let known = options.value; // what the kernel was told, or told us
-  let unsent = false;
-  const show = (value) => {
-    if (!state.shows(value)) return;
-    known = value;
-    control.set(value);
-  };
-  const deliver = settle({ state, send, held, show, complain: (text) => control.complain(text) });
-  const queue = newestWins((value, seq) => {
-    known = value;
-    unsent = false;
-    deliver(value, seq).then(() => queue.accept(seq));
-  });
-  const control = numberControl({
-    ...options,
-    onInput: (value, { released }) => {
-      // leaving a field says its value once more; by then Python may hold another one
-      if (released && !unsent && value === known) return;
-      unsent = true;
-      state.moved();
-      queue.push(value, { released });
+/** How a text is typed: on one line that Enter sends, or on several that Ctrl+Enter sends. */
+function inputOf({ lines, longest, label, hint, commit }) {
+  const sends = (event) => event.key === "Enter" && (!lines || event.ctrlKey || event.metaKey);
+  return h(lines ? "textarea" : "input", {
+    ...(lines ? { rows: 1 } : { type: "text" }),
+    class: "mll-field mll-code",
+    maxlength: longest,
+    spellcheck: "false",
+    autocomplete: "off",
+    "aria-label": label,
+    "aria-describedby": hint.id,
+    on: {
+      change: commit,
+      keydown: (event) => {
+        if (!sends(event)) return;
+        event.preventDefault();
+        commit();
+      },
     },
   });
-  const [range, box] = control.node.querySelectorAll("input");
-  range.setAttribute("aria-label", `${title}, ${options.label}`);
-  box.setAttribute("aria-label", `${title}, ${options.label}, exact`);
-  box.title = options.help ?? "";
-  control.node.dataset.setting = name;
-  return {
-    node: control.node,
-    label: options.label,
-    show,
-    disable: control.disable,
-    get slow() {
-      return queue.slow;
-    },
-  };
 }
 
-/** A line of text bound to the kernel: sent on Enter or when it is left. null is read-only. */
-export function kernelText({ name, title, label, syntax = "", value, send, held, shortened = "" }) {
+/**
+ * A text bound to the kernel: sent on Enter or when it is left. null is read-only. `typed()` is called when there
+ * may be something new in `unapplied()`: why what stands in the field is not in force.
+ */
+export function kernelText({ name, title, label, value, send, held, ...more }) {
+  const { syntax = "", shortened = "", longest = 1000, lines = false, typed } = more;
+  const says = lines ? `${syntax}; Ctrl+Enter applies it` : syntax;
   const state = fieldState(value);
   let count = 0;
   const message = h("div", { class: "mll-problem", role: "alert" });
   const hint = h("span", { class: "mll-quiet mll-syntax", id: `mll-syntax-${Math.random().toString(36).slice(2)}` });
-  const input = h("input", {
-    type: "text",
-    class: "mll-field mll-code",
-    maxlength: 1000,
-    spellcheck: "false",
-    autocomplete: "off",
-    "aria-label": `${title}, ${label}`,
-    "aria-describedby": hint.id,
-    on: {
-      change: () => commit(),
-      keydown: (event) => {
-        if (event.key === "Enter") commit();
-      },
-    },
-  });
+  const input = inputOf({ lines, longest, label: `${title}, ${label}`, hint, commit: () => commit() });
   let committed = value;
   const commit = () => {
     if (input.readOnly || input.value === committed) return;
@@ -127,10 +102,17 @@ export function kernelText({ name, title, label, syntax = "", value, send, held,
   const complain = (text) => {
     message.textContent = text;
     input.setAttribute("aria-invalid", String(Boolean(text)));
+    typed?.();
   };
+  const unapplied = () => {
+    if (input.readOnly || input.value === held()) return "";
+    if (input.value === committed) return message.textContent.split("\n")[0];
+    return `${lines ? "Ctrl+Enter" : "Enter"} applies it`;
+  };
+  input.addEventListener("input", () => typed?.());
   const write = (now) => {
     input.readOnly = now === null;
-    hint.textContent = now === null ? "too long to edit here; set it from Python" : syntax;
+    hint.textContent = now === null ? "set in Python: it is too long to edit here, or no such text" : says;
     input.value = committed = now ?? shortened;
     complain("");
   };
@@ -146,5 +128,5 @@ export function kernelText({ name, title, label, syntax = "", value, send, held,
     hint,
     message,
   );
-  return { node, label, show, disable: (off) => (input.disabled = off) };
+  return { node, label, show, unapplied, disable: (off) => (input.disabled = off) };
 }

@@ -4,6 +4,9 @@
  */
 import { h } from "./dom.js";
 
+const UNANSWERED =
+  "The kernel does not answer. Run the cell again to go on. After a restart, run those above it first.";
+
 /** Call `acts[trait]` whenever that trait changes; returns what undoes it. */
 export function watch(model, acts) {
   for (const [trait, act] of Object.entries(acts)) model.on(`change:${trait}`, act);
@@ -14,9 +17,9 @@ export function watch(model, acts) {
 
 /** What stands in a view whose kernel does not answer, or that was closed: the trait `closed` says why. */
 export function goneNote(model) {
-  const node = h("p", { class: "mll-note", "data-kind": "bad", role: "status", hidden: true });
+  const node = h("p", { class: "mll-note mll-gone", "data-kind": "bad", role: "status", hidden: true });
   const say = () => {
-    node.textContent = model.get("closed") || "The kernel does not answer. Run the cell again to go on.";
+    node.textContent = model.get("closed") || UNANSWERED;
   };
   watch(model, { closed: say });
   say();

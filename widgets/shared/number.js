@@ -1,5 +1,7 @@
 /** A number to set: its label, a native slider, a box for the exact value, and what is wrong with it. */
 import { h } from "./dom.js";
+import { fieldState, settle } from "./field.js";
+import { newestWins } from "./newest_wins.js";
 
 /** What was typed, as a number: "0,8" is 0.8, and where numbers are whole "49,152" is 49152. */
 export function typedAs(text, integer = false) {
@@ -9,7 +11,7 @@ export function typedAs(text, integer = false) {
 }
 
 /** A labelled slider with a number box; what is wrong with a value is said below it. */
-export function numberControl(options) {
+function numberControl(options) {
   const { label, low, high, step = 0, scale = "linear", unit = "", help = "", integer = false } = options;
   const { onInput = () => {}, check = () => "" } = options;
   const log = scale === "log" && low > 0;
@@ -25,7 +27,7 @@ export function numberControl(options) {
   const box = h("input", {
     type: "text",
     inputmode: "decimal",
-    class: "mll-box",
+    class: "mll-field mll-box",
     "aria-label": `${label}, exact`,
     spellcheck: "false",
   });
@@ -95,6 +97,48 @@ export function numberControl(options) {
     },
     disable(off) {
       range.disabled = box.disabled = off;
+    },
+  };
+}
+
+/** A slider with a box, bound to the kernel. Options of `numberControl`, and `title`, `send`, `held`. */
+export function kernelNumber({ name, title, send, held, ...options }) {
+  const state = fieldState(options.value);
+  let known = options.value; // what the kernel was told, or told us
+  let unsent = false;
+  const show = (value) => {
+    if (!state.shows(value)) return;
+    known = value;
+    control.set(value);
+  };
+  const deliver = settle({ state, send, held, show, complain: (text) => control.complain(text) });
+  const queue = newestWins((value, seq) => {
+    known = value;
+    unsent = false;
+    deliver(value, seq).then(() => queue.accept(seq));
+  });
+  const control = numberControl({
+    ...options,
+    onInput: (value, { released }) => {
+      // leaving a field says its value once more; by then Python may hold another one
+      if (released && !unsent && value === known) return;
+      unsent = true;
+      state.moved();
+      queue.push(value, { released });
+    },
+  });
+  const [range, box] = control.node.querySelectorAll("input");
+  range.setAttribute("aria-label", `${title}, ${options.label}`);
+  box.setAttribute("aria-label", `${title}, ${options.label}, exact`);
+  box.title = options.help ?? "";
+  control.node.dataset.setting = name;
+  return {
+    node: control.node,
+    label: options.label,
+    show,
+    disable: control.disable,
+    get slow() {
+      return queue.slow;
     },
   };
 }

@@ -25,6 +25,8 @@ export const number = (x, digits = 3) => (known(x) ? String(Number(x.toPrecision
 /** A similarity or a contribution as it is printed everywhere: three digits, a real minus. */
 export const shown = (x) => (Number.isFinite(x) ? x.toFixed(3).replace("-", "−") : "n/a");
 export const count = (x) => (known(x) ? Math.round(x).toLocaleString("en-US") : "n/a");
+/** "1 token", "2 tokens". */
+export const counted = (n, one, many = `${one}s`) => `${count(n)} ${n === 1 ? one : many}`;
 export function duration(ms) {
   if (!known(ms)) return "n/a";
   if (ms < 1) return `${Math.round(ms * 1000)} µs`;
@@ -129,6 +131,15 @@ function characterAt(bytes, i) {
     return size;
   } catch {
     return 0;
+  }
+}
+
+/** Bytes as the text that they are, for a file; what is no text as it is shown. */
+export function textOf(bytes) {
+  try {
+    return utf8.decode(bytes);
+  } catch {
+    return plainParts(pieceCells([bytes]).cells[0]);
   }
 }
 

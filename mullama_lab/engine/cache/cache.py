@@ -23,6 +23,7 @@ from mullama_lab.engine.cache.sequences import Sequences
 from mullama_lab.engine.native import Logits
 from mullama_lab.engine.native import context as native
 from mullama_lab.engine.native.batch import Batch, LogitRows
+from mullama_lab.engine.steering.steering import Weights
 from mullama_lab.engine.text import Text
 from mullama_lab.errors import Stopped
 
@@ -78,13 +79,15 @@ class Cache:
         self.n_rows = max(1, min(self.batch.capacity, ROWS_BYTES // (4 * n_vocab)))  # of a batch
         self._logits = LogitRows(handle, n_vocab)
         self.reproducible = reproducible
-        self.epoch = ""  # of the weights that compute what is decoded next (see Text)
+        self.weights = Weights()  # that compute a text which has none of its own
+        self._in_force: Weights | None = self.weights  # in llama.cpp; None where that is not sure
         self.is_recurrent = native.is_recurrent(handle)
         self.has_states = native.has_states(handle)  # which a stop in a batch of several destroys
         self.copies = shares_cells or self.is_recurrent
         self.sequences = Sequences(
             self.n_ctx, native.n_seq_max(handle), shared=shares_cells and not self.is_recurrent
         )
+        self.may_decode_ahead = not reproducible and not self.has_states
         self.decode_ns = 0  # that the newest batch took
         self.pause_until = 0.0  # of time.monotonic
         self._counts = Counts()
@@ -102,13 +105,28 @@ class Cache:
     def n_decoded(self) -> int:
         return self._counts.decoded
 
+    def put_in_force(self, weights: Weights) -> None:
+        """Have these weights compute the next batch."""
+        now = self._in_force
+        if now is None or now.epoch != weights.epoch:
+            self._in_force = None
+            weights.act_in(self.handle)
+            self._in_force = weights
+
+    def is_in_force(self, weights: Weights) -> bool:
+        """Whether these weights computed the last batch, so that the next costs no change."""
+        return self._in_force is not None and self._in_force.epoch == weights.epoch
+
     # A text on its way into a sequence.
 
-    def prepare(self, text: Text, sequence: int, first_row: int, *, as_held: bool = False) -> int:
+    def prepare(
+        self, text: Text, sequence: int, first_row: int, *, epoch: str, as_held: bool = False
+    ) -> int:
         """Let a sequence hold what the cache can give of a text, with room for the rest.
 
         Args:
             first_row: the first position whose row is wanted; the text's length if none is.
+            epoch: of the weights that will compute the rest.
             as_held: take all that is held, however it was cut: the text is a copy.
 
         Returns:
@@ -119,18 +137,18 @@ class Cache:
         """
         held = self.sequences.use(sequence)
         source, n, n_held = self._best(text, sequence, first_row, as_held)
-        if n < len(text) and text.epoch != self.epoch:  # other weights compute the rest, so all
-            text.epoch = self.epoch
+        if n < len(text) and text.epoch != epoch:  # other weights compute the rest, so all
+            text.epoch = epoch
             source, n, n_held = self._best(text, sequence, first_row, as_held)
         must_fit(self.sequences, text, sequence, source, n)
         held.lost = None
         theirs = self.sequences[source]
         n_sure = cuts.n_reusable(theirs.text, theirs.provenance, text, first_row, canonical=True)
         if source == sequence:
-            n = self._cut(sequence, n)
+            n = self.cut(sequence, n)
             self._counts.reused += n
         else:
-            self._cut(sequence, 0)
+            self.cut(sequence, 0)
             native.copy_sequence(self.handle, source, sequence, n)
             self.sequences.copy(source, sequence, n)
             self._counts.forked += n
@@ -232,6 +250,26 @@ class Cache:
 
     # Sequences.
 
+    def can_cut(self, sequence: int, n: int) -> bool:
+        """Whether the cache still knows how things were after n positions of a sequence.
+
+        A recurrent model knows its newest state alone. A sliding window may have lost cells
+        before it to other sequences, which is seen in where its positions begin.
+        """
+        if n == len(self.sequences[sequence].text):
+            return True
+        return native.first_position(self.handle, sequence) == 0
+
+    def cut(self, sequence: int, n: int) -> int:
+        """Keep the first n positions of a sequence, or none where the cache cannot; how many."""
+        if n == len(self.sequences[sequence].text):
+            return n
+        if n == 0 or not native.drop_tail(self.handle, sequence, n):
+            native.drop_tail(self.handle, sequence, 0)
+            n = 0
+        self.sequences.cut(sequence, n)
+        return n
+
     def remove(self, sequence: int) -> None:
         """Forget a sequence."""
         native.drop_tail(self.handle, sequence, 0)
@@ -270,9 +308,9 @@ class Cache:
                 here = cuts.n_reusable(
                     theirs.text, theirs.provenance, text, first_row, canonical=self.reproducible
                 )
-                if not self.reproducible and not self._can_cut(s, here):
+                if not self.reproducible and not self.can_cut(s, here):
                     here = common  # its end alone is known
-            if here > n and (s == sequence or self.copies) and self._can_cut(s, here):
+            if here > n and (s == sequence or self.copies) and self.can_cut(s, here):
                 source, n = s, here
         return source, n, n_held
 
@@ -285,26 +323,6 @@ class Cache:
         if self.reproducible or not self.sequences.shared:
             return self.reproducible or not self.is_recurrent
         return not any(held.text for s, held in self.sequences.held.items() if s != sequence)
-
-    def _can_cut(self, sequence: int, n: int) -> bool:
-        """Whether the cache still knows how things were after n positions of a sequence.
-
-        A recurrent model knows its newest state alone. A sliding window may have lost cells
-        before it to other sequences, which is seen in where its positions begin.
-        """
-        if n == len(self.sequences[sequence].text):
-            return True
-        return native.first_position(self.handle, sequence) == 0
-
-    def _cut(self, sequence: int, n: int) -> int:
-        """Keep the first n positions of a sequence, or none where the cache cannot; how many."""
-        if n == len(self.sequences[sequence].text):
-            return n
-        if n == 0 or not native.drop_tail(self.handle, sequence, n):
-            native.drop_tail(self.handle, sequence, 0)
-            n = 0
-        self.sequences.cut(sequence, n)
-        return n
 
     def _back_to_boundary(self, portions: Sequence[Portion]) -> None:
         for portion in portions:

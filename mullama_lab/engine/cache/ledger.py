@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from mullama_lab.counted import counted
+
 
 @dataclass(frozen=True)
 class Ledger:
@@ -48,7 +50,8 @@ class Ledger:
     def __repr__(self) -> str:
         again = f" ({self.decoded_again} of them again)" if self.decoded_again else ""
         return (
-            f"Ledger({self.decoded} tokens decoded{again} in {self.batches} batches, "
+            f"Ledger({counted(self.decoded, 'token')} decoded{again} in "
+            f"{counted(self.batches, 'batch', 'batches')}, "
             f"{self.reused} reused, {self.forked} forked)"
         )
 

@@ -12,3 +12,4 @@ from mullama_lab.engine.chat.layout import Chat, Layout
 from mullama_lab.engine.chat.rendered import MessageSpan, RenderedChat, rendered
 
 __all__ = ["Chat", "Layout", "MessageSpan", "RenderedChat", "rendered"]
+__dir__ = __all__.copy  # what tab completion offers

@@ -15,10 +15,11 @@ from mullama_lab.engine.chat import process
 from mullama_lab.engine.chat.messages import (
     Message,
     checked_messages,
-    checked_tools,
     plain,
     texts_in,
 )
+from mullama_lab.engine.chat.tools import ToolLike, tools_of
+from mullama_lab.engine.chat.tools_in_messages import with_tools_said
 from mullama_lab.engine.options import flag
 from mullama_lab.engine.vocabulary.marks import (
     Guard,
@@ -35,6 +36,21 @@ if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
 
 _OTHER_NAMES = ("bos", "eos", "pad", "sep", "mask")  # as transformers passes them: bos_token, ...
+
+
+def template_of(model: Model, for_tools: bool) -> str:
+    """A model's template; its one for tools where it has that and there are tools."""
+    found = model.metadata.get("tokenizer.chat_template.tool_use") if for_tools else None
+    return found if isinstance(found, str) and found else model.chat_template or ""
+
+
+def takes_tools(model: Model) -> bool:
+    """Whether a model's template reads tools."""
+    return "tools" in _words(template_of(model, True))
+
+
+def _words(template: str) -> set[str]:
+    return set(re.findall(r"\w+", template))
 
 
 @dataclass(frozen=True)
@@ -87,7 +103,7 @@ class Chat:
         cls,
         model: Model,
         messages: Sequence[Message],
-        tools: Sequence[Mapping[str, Any]] | None = None,
+        tools: Sequence[ToolLike] | None = None,
         add_generation_prompt: bool | None = None,
         continue_final: bool = False,
         *,
@@ -110,6 +126,14 @@ class Chat:
                 "True begins another. Leave one out."
             )
         found = checked_messages(messages)
+        forms = None if tools is None else [dict(tool.form) for tool in tools_of(tools)]
+        if forms and not takes_tools(model):
+            found, forms = with_tools_said(found, forms), None
+            warn(
+                f"the chat template of {model.name} does not read tools, so the system message "
+                "says them, as Hermes and Qwen lay them out. A model that was not trained on that "
+                "calls them badly."
+            )
         if continue_final and not found[-1].get("content"):
             raise ValueError(
                 f"continue_final=True: the last message (message {len(found) - 1}, "
@@ -119,7 +143,7 @@ class Chat:
         return cls(
             model,
             found,
-            checked_tools(tools),
+            forms,
             begins,
             continue_final,
             parse_special,
@@ -128,10 +152,8 @@ class Chat:
 
     @property
     def template(self) -> str:
-        """The model's template; its one for tools where it has that and there are tools."""
-        for_tools = self.model.metadata.get("tokenizer.chat_template.tool_use")
-        found = for_tools if self.tools and isinstance(for_tools, str) else None
-        return found or self.model.chat_template or ""
+        """The model's template for this."""
+        return template_of(self.model, bool(self.tools))
 
     @property
     def said(self) -> str:
@@ -162,8 +184,8 @@ class Chat:
         return Layout(self.model, *unguarded(rendered, marks, letters[:2]))
 
     def _warn_of_unread(self) -> None:
-        given = [*(["tools"] if self.tools else []), *self.variables]
-        unread = [x for x in given if not re.search(rf"\b{re.escape(x)}\b", self.template)]
+        words = _words(self.template)
+        unread = [name for name in self.variables if name not in words]
         if unread:
             names = ", ".join(shown(name)[:40] for name in unread[:8])
             warn(

@@ -34,24 +34,6 @@ def checked_messages(messages: Sequence[Message]) -> list[dict[str, Any]]:
     return [_checked_message(i, message) for i, message in enumerate(messages)]
 
 
-def checked_tools(tools: Sequence[Mapping[str, Any]] | None) -> list[Any] | None:
-    """Tools as plain data; TypeError where they are no list of JSON schemas."""
-    if tools is None:
-        return None
-    if isinstance(tools, (str, bytes, Mapping)) or not isinstance(tools, Sequence):
-        raise TypeError(
-            f"tools must be a list, not {type(tools).__name__}. Write "
-            '[{"type": "function", "function": {"name": "...", "parameters": {...}}}].'
-        )
-    for i, tool in enumerate(tools):
-        if not isinstance(tool, Mapping):
-            raise TypeError(
-                f"tools[{i}] is {brief(tool)}; a tool is a mapping with its JSON schema: "
-                '{"type": "function", "function": {"name": "...", "parameters": {...}}}.'
-            )
-    return plain(tools, "tools")
-
-
 def plain(value: Any, name: str, depth: int = 0) -> Any:
     """Data of JSON's own kinds, copied; TypeError names what is none of them."""
     if value is None or isinstance(value, bool):

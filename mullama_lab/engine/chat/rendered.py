@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mullama_lab.counted import counted
 from mullama_lab.engine.chat.layout import Chat
 from mullama_lab.engine.chat.spans import text_spans, token_spans
 from mullama_lab.engine.vocabulary.marks import shown
@@ -61,8 +62,8 @@ class RenderedChat:
 
     def __repr__(self) -> str:
         n = len(self.messages)
-        messages = "1 message" if n == 1 else f"{n} messages"
-        lines = [f"<RenderedChat: {messages}, {len(self.tokens)} tokens>"]
+        messages = counted(n, "message")
+        lines = [f"<RenderedChat: {messages}, {counted(len(self.tokens), 'token')}>"]
         for m in self.messages:
             where = "not in the prompt" if m.start is None else f"tokens {m.start} to {m.end}"
             said = m.text if len(m.text) <= MOST_SHOWN else m.text[: MOST_SHOWN - 1] + "…"

@@ -5,3 +5,4 @@ from __future__ import annotations
 from mullama_lab.engine.encoder.encoder import MultiVectorEncoder
 
 __all__ = ["MultiVectorEncoder"]
+__dir__ = __all__.copy  # what tab completion offers

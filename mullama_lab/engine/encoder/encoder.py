@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from mullama_lab.counted import counted
 from mullama_lab.engine.bar import bar
 from mullama_lab.engine.encoder.input import Input, Reader
 from mullama_lab.engine.encoder.network import Network, must_encode
@@ -38,7 +39,6 @@ Progress: TypeAlias = Callable[[int, int], object]
 
 TOO_LONG = ("error", "cut")
 DTYPES = ("float32", "float16")
-STEP = 0.1  # seconds between two looks at a job
 
 
 class MultiVectorEncoder(ContextOwner):
@@ -108,6 +108,7 @@ class MultiVectorEncoder(ContextOwner):
             )
         self._normalize = flag("normalize", normalize)
         self._dtype = one_of("dtype", dtype, DTYPES)
+        self._given = {"batch_tokens": batch_tokens, "n_threads": n_threads}
         self.n_threads = threads(n_threads)
         self._open(batch_tokens)
         self._reader = Reader(model, self._preset, self.window)
@@ -140,6 +141,15 @@ class MultiVectorEncoder(ContextOwner):
     def settings(self) -> dict[str, Any]:
         """Everything that the vectors depend on besides the model."""
         return {**asdict(self._preset), "normalize": self._normalize, "dtype": self._dtype}
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What `MultiVectorEncoder(model, ...)` makes an equal one with."""
+        usual = {**asdict(PRESETS[self.preset]), "normalize": True, "dtype": DTYPES[0]}
+        usual |= dict.fromkeys(self._given)
+        mine = {**self.settings, **self._given}
+        changed = {name: value for name, value in mine.items() if value != usual[name]}
+        return {"preset": self.preset, **changed}
 
     @property
     def has_projection(self) -> bool:
@@ -249,11 +259,7 @@ class MultiVectorEncoder(ContextOwner):
 
         shown = bar("encoding", len(texts), " texts", shown=progress)
         job = self.start_documents(texts, too_long=too_long, on_progress=on_progress)
-        with shown, job.stopped_on_error():
-            while not job.done:
-                job._ended_within(STEP)
-                shown.update(n_done - shown.n)
-        return job.result()
+        return job.result_beside(shown, lambda: n_done)
 
     def start_documents(
         self,
@@ -352,7 +358,8 @@ def _warn_of_cuts(inputs: Sequence[Input], window: int) -> None:
     cut = [made.n_cut for made in inputs if made.n_cut]
     if cut:
         warnings.warn(
-            f"{sum(cut)} tokens were left out: {len(cut)} of {len(inputs)} texts are longer than "
-            f"the {window} tokens that the encoder takes.",
+            f"{counted(sum(cut), 'token')} {'was' if sum(cut) == 1 else 'were'} left out: "
+            f"{len(cut)} of {counted(len(inputs), 'text')} {'is' if len(cut) == 1 else 'are'} "
+            f"longer than the {window} tokens that the encoder takes.",
             stacklevel=3,
         )

@@ -51,6 +51,13 @@ PRESETS = {
 """Settings by name; "plain" is for models that nothing is known of."""
 
 
+MARKERS = {
+    "query": {preset.query_prefix.strip() for preset in PRESETS.values()} - {""},
+    "document": {preset.document_prefix.strip() for preset in PRESETS.values()} - {""},
+}
+"""The tokens that tell a model which of the two a text is, by the kind of a MultiVector."""
+
+
 def preset_of(model: Model) -> str:
     """The preset that fits a model, by its name: the first that is part of it, or "plain"."""
     name = model.name.lower().replace("_", "-")

@@ -122,6 +122,12 @@ def _check_tensors(header: Header) -> None:
             )
 
 
+def must_be_whole(header: Header) -> None:
+    """Refuse a file that ends before its tensors do; ModelFileError."""
+    for tensor in header.tensors:
+        _check_extent(header, tensor)
+
+
 def _check_extent(header: Header, tensor: TensorInfo) -> None:
     sizes = GGML_QUANT_SIZES.get(tensor.kind)  # type: ignore[call-overload]
     if sizes is None:

@@ -9,10 +9,15 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mullama_lab.engine.gguf.check import parts
 from mullama_lab.engine.gguf.file import Header, read_header
+from mullama_lab.engine.per_model import once_per_model
 from mullama_lab.errors import ModelFileError
+
+if TYPE_CHECKING:
+    from mullama_lab.engine.model import Model
 
 PIECE = 4096  # bytes read of each tensor
 
@@ -40,6 +45,21 @@ def fingerprint(path: str | Path) -> dict[str, str | int]:
         "header": header_sum.hexdigest(),
         "weights": weights_sum.hexdigest(),
     }
+
+
+def short_fingerprint(path: str | Path) -> str:
+    """The fingerprint of a file in 32 characters.
+
+    Raises:
+        ModelFileError: as in `fingerprint`.
+    """
+    return hashlib.sha256(repr(sorted(fingerprint(path).items())).encode()).hexdigest()[:32]
+
+
+@once_per_model
+def fingerprint_of(model: Model) -> str:
+    """The short fingerprint of the file that a model was loaded from, read once."""
+    return short_fingerprint(model.path)
 
 
 def _extents(header: Header) -> list[tuple[int, int]]:

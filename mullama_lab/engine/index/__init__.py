@@ -5,3 +5,4 @@ from __future__ import annotations
 from mullama_lab.engine.index.index import MultiVectorIndex
 
 __all__ = ["MultiVectorIndex"]
+__dir__ = __all__.copy  # what tab completion offers

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from mullama_lab.counted import counted
 from mullama_lab.engine.bar import bar
 from mullama_lab.engine.index import file as index_file
 from mullama_lab.engine.index.columns import columns_of, opened
@@ -103,8 +104,9 @@ class MultiVectorIndex:
 
     def __repr__(self) -> str:
         return (
-            f"<MultiVectorIndex {len(self)} documents, {self.n_tokens} tokens of {self.dim}, "
-            f"{self.storage}, {self.size_bytes / 1e6:.1f} MB>"
+            f"<MultiVectorIndex {counted(len(self), 'document')}, "
+            f"{counted(self.n_tokens, 'token')} of {self.dim}, {self.storage}, "
+            f"{self.size_bytes / 1e6:.1f} MB>"
         )
 
     def get(self, name: Name) -> MultiVector:

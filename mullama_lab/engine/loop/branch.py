@@ -2,29 +2,36 @@
 
 The steps before it are those of its parent. At the step where it parts the token is given, and
 every number about it is that of the parent's row, or of the same row decoded again where the
-record is not enough. After that it is a generation like any other, which draws with its
+record is not enough. Where other weights compute the branch than computed that row, or the row
+came over what other weights had left in the cache, it is the row of the branch's own weights.
+After that it is a generation like any other, which draws with its
 parent's seed at each step: what differs is caused by the token.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mullama_lab.engine.loop.drawing import likeliest_of
 from mullama_lab.engine.loop.generation import Generation, Limits
 from mullama_lab.engine.loop.lane import Place
 from mullama_lab.engine.native import Logits
+from mullama_lab.engine.rows.capture import RowReader
 from mullama_lab.engine.stages import Chain
-from mullama_lab.engine.stages.chain_sampler import ChainSampler
+from mullama_lab.engine.stages.chain_sampler import ChainSampler, SurvivorCount
 from mullama_lab.engine.stages.schedule import Schedule
 from mullama_lab.engine.trace import Trace
-from mullama_lab.engine.trace.record import StepRecord
+from mullama_lab.engine.trace.parts import value_at
+from mullama_lab.engine.trace.record import Outcome, StepRecord
 
 if TYPE_CHECKING:
     from mullama_lab.engine.cache import Cache
     from mullama_lab.engine.model import Model
+    from mullama_lab.engine.steering.steering import Weights
 
 
 class Branch(Generation):
@@ -47,8 +54,9 @@ class Branch(Generation):
         parent: Trace,
         step: int,
         token: int,
+        weights: Sequence[tuple[int, Weights]],
     ) -> None:
-        super().__init__(model, trace, chains, limits, owner, place=Place.ANY)
+        super().__init__(model, trace, chains, limits, owner, place=Place.ANY, weights=weights)
         self.parent, self.at, self.token = parent, step, token
         self._is_given = False  # the trace has the step with the given token
         self.stops.begin_after(trace)
@@ -56,13 +64,13 @@ class Branch(Generation):
 
     def admit(self, cache: Cache) -> None:
         """Append the given step, unless its row has to be decoded first."""
-        super().admit(cache)
         parent, step, token = self.parent, self.at, self.token
-        if parent.epoch_at(step) != self.text.epoch:
-            raise ValueError(
-                f"step {step} of the trace was computed by other weights than the session's now, "
-                "so its numbers are none of a branch. Generate again, and branch off that trace."
-            )
+        was = value_at(parent.in_force, step)
+        super().admit(cache)
+        self.first_row = len(self.text) - 1
+        if was.stale or was.steering != self.weights_in(cache).steering:
+            self._has_own_row = True
+            return
         before, after = _recorded_before(parent, step, token), _recorded_after(parent, step, token)
         if before is not None:
             _must_be_possible(token, step, before[0])
@@ -73,38 +81,67 @@ class Branch(Generation):
             self._append_given(before, after)
         self.first_row = len(self.text) - 1
 
+    _has_own_row = False  # the given step's numbers are not those of the parent's row
+
     def take(self, row: Logits, decode_ns: int) -> None:
         if self._is_given:
             super().take(row, decode_ns)
         else:
             self._append_read(row)
 
+    @property
+    def determined(self) -> list[int]:
+        return self.text.tokens if self._is_given else [*self.text.tokens, self.token]
+
     def _append_read(self, row: Logits) -> None:
         before = _read_before(row, self.token)
         _must_be_possible(self.token, self.at, before[0])
-        self._append_given(before, self._replayed(row))
+        outcome, n_kept = self._replayed(row)
+        if not self._has_own_row:
+            self._append_given(before, outcome[0])
+            return
+        record = StepRecord.of_row(
+            self.model,
+            self.token,
+            RowReader(self.model.n_vocab, self.trace.top).read(row),
+            before,
+            outcome=outcome,
+            n_kept=n_kept,
+            state=self.parent.state(self.at),
+            forced=True,
+        )
+        record.canonical = self.canonical
+        self._append(record)
 
     def _append_given(self, before: tuple[float, int], after: float) -> None:
-        trace, reason = self.trace, self.reason_in_text(self.token)
-        trace.append(
+        model, parent = self.model, self.parent
+        self._append(
             StepRecord.of_parent(
-                self.model, self.parent, self.at, self.token, standing=before, logprob_after=after
+                model, parent, self.at, self.token, standing=before, logprob_after=after
             )
         )
+
+    def _append(self, record: StepRecord) -> None:
+        trace, reason = self.trace, self.reason_in_text(self.token)
+        trace.append(record)
         trace.n_copied = self.n_steps = len(trace)
-        self._is_given = True
+        with self.turn:
+            self._is_given = True
+            if not reason:
+                self.text.extend((self.token,), generated=True)
         if reason:
             self.finish(reason)
-        else:
-            self.text.extend((self.token,), generated=True)
 
     def _must_learn(self, chain: Chain) -> bool:
         """Whether a stage that goes on learns from each token, so that it must learn this one."""
         now = self.chains.at(self.at + 1)
         return any(stage.learns and stage in now for stage in chain)
 
-    def _replayed(self, row: Logits) -> float:
-        """The token's log-probability after the chain; what stages learn from it is kept."""
+    def _replayed(self, row: Logits) -> tuple[Outcome, tuple[int, ...]]:
+        """What the chain makes of a row, and how many candidates each stage leaves.
+
+        What stages learn from the token is kept.
+        """
         parent, step = self.parent, self.at
         chain = parent.chain_at(step)
         work = ChainSampler(
@@ -115,13 +152,16 @@ class Branch(Generation):
             step=step,
             state=parent.state(step),
         )
-        work.apply(row, step, lambda *_: None)
+        survivors = SurvivorCount(chain)
+        survivors.start(len(row))
+        work.apply(row, step, survivors.count)
         window = work.candidates.window
         chance = window["p"][window["id"] == self.token]
         logprob = float(np.log(chance[0])) if len(chance) and chance[0] > 0 else -np.inf
+        outcome = logprob, *likeliest_of(window, self.trace.top)
         work.accept(self.token)
         self.learnt = chain, work.state
-        return logprob
+        return outcome, tuple(survivors.counts)
 
 
 def _whole_row(trace: Trace, step: int, n_vocab: int) -> Logits | None:

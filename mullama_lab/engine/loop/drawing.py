@@ -41,6 +41,8 @@ class Draw:
     sample_ns: int
     canonical: bool
     constraint_ns: int
+    has_ended: bool  # with it, as a stage says
+    ahead: bool = False  # it had been decoded with the token before it
     seconds: float = 0.0  # since the beginning
 
 
@@ -59,17 +61,27 @@ class Drawing:
         self.chain: Chain | None = None
         self._copy = np.empty(model.n_vocab, np.float32) if copies_rows else None
 
-    def draw(self, row: Logits, chain: Chain, decode_ns: int, *, canonical: bool) -> Draw:
+    def has_ended(self, chain: Chain) -> bool:
+        """Whether the text has ended for a chain that draws the next step."""
+        if chain is self.chain:
+            return False  # or the last draw would have said so
+        self._take(chain, len(self.trace))
+        return self.work.has_ended
+
+    @property
+    def forced(self) -> list[int]:
+        """The tokens that must come next as the chain is, as far as it knows."""
+        return self.work.forced
+
+    def draw(self, row: Logits, decode_ns: int, *, canonical: bool) -> Draw:
         """Choose a token and tell the stages."""
         i = len(self.trace)
-        if chain is not self.chain:
-            self._take(chain, i)
         began = perf_counter_ns()
         state = self.work.state
         self.survivors.start(len(row))
         few = self.work.n_needed
         likeliest = self.reader.likeliest(row) if 0 < few <= self.reader.n_top else None
-        token = self.work.apply(row, i, self.survivors.count, likeliest)
+        token = self.work.apply(row, i, self.survivors.count, likeliest, only_counts=True)
         sample_ns = perf_counter_ns() - began
         if self._copy is not None:
             np.copyto(self._copy, row)
@@ -87,8 +99,10 @@ class Drawing:
             sample_ns=sample_ns - self.work.constraint_ns,
             constraint_ns=self.work.constraint_ns,
             canonical=canonical,
+            has_ended=False,
         )
         self.work.accept(token)
+        draw.has_ended = self.work.has_ended
         return draw
 
     def record(self, draw: Draw) -> None:
@@ -105,7 +119,7 @@ class Drawing:
             state=draw.state,
         )
         record.decode_ns, record.sample_ns = draw.decode_ns, draw.sample_ns
-        record.canonical = draw.canonical
+        record.canonical, record.ahead = draw.canonical, draw.ahead
         record.constraint_ns = draw.constraint_ns
         record.capture_ns = perf_counter_ns() - began
         self.trace.append(record)
@@ -128,9 +142,13 @@ class Drawing:
 
 def _outcome(draw: Draw, top: int) -> Outcome:
     """The log-probability of the token that was drawn, and the likeliest with theirs."""
-    probs = draw.left["p"]
-    drawn = float(np.log(probs[draw.selected]))
+    return float(np.log(draw.left["p"][draw.selected])), *likeliest_of(draw.left, top)
+
+
+def likeliest_of(left: NDArray[np.void], top: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """The likeliest of the candidates that a chain left: (ids, log-probabilities)."""
+    probs = left["p"]
     best = np.argpartition(probs, -top)[-top:] if len(probs) > top else np.arange(len(probs))
     best = best[np.argsort(-probs[best], kind="stable")]
     best = best[probs[best] > 0]
-    return drawn, draw.left["id"][best], np.log(probs[best])
+    return left["id"][best], np.log(probs[best])

@@ -7,21 +7,24 @@ core, a second thread would stall it: there a step is recorded at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from time import perf_counter_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from mullama_lab.engine.leaving import usable_in_forks
 from mullama_lab.engine.loop.drawing import Draw, Drawing, Learnt
 from mullama_lab.engine.loop.lane import Lane, Place
 from mullama_lab.engine.loop.news import News
 from mullama_lab.engine.loop.stops import Stops, StopSearch
 from mullama_lab.engine.native import Logits
 from mullama_lab.engine.options import Stop, token_limit
-from mullama_lab.engine.stages import Chain
-from mullama_lab.engine.stages.chain_sampler import check
+from mullama_lab.engine.stages import Chain, Stage
 from mullama_lab.engine.stages.schedule import Schedule
+from mullama_lab.engine.stages.stage_sampler import Start
 from mullama_lab.engine.text import Text
 from mullama_lab.engine.trace import Trace
 
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from mullama_lab.engine.cache import Cache
     from mullama_lab.engine.loop.recorder import Recorder
     from mullama_lab.engine.model import Model
+    from mullama_lab.engine.steering.steering import Steering, Weights
 
 
 @dataclass(frozen=True)
@@ -47,14 +51,17 @@ class Limits:
 class Generation(Lane[Trace]):
     """One text being generated.
 
-    Sets `trace.finish_reason`: length, eog, stop (a stop string or token), stopped (on request),
-    context (no room left) or failed.
+    Sets `trace.finish_reason`: length, eog, stop (a stop string or token), complete (for a stage,
+    as a grammar), stopped (on request), context (no room left) or failed.
 
     Args:
         trace: its prompt is what the text begins with, and its steps, if it has some.
-        chains: may be set to others on the way.
+        weights: of its own, each with the step from which on they compute it; none is those of
+            the session.
+        chains: may be set to others on the way, to those that `must_fit` takes.
 
     Attributes:
+        turn: held while a token is drawn; who holds it finds the text and the chains together.
         news: tells of prompt tokens that are done, of each step, and of the end.
         on_step: what is called, with nothing, when the trace has one step more, and at its end.
     """
@@ -68,17 +75,20 @@ class Generation(Lane[Trace]):
         owner: object = None,
         *,
         place: int | Place = Place.HOME,
+        weights: Sequence[tuple[int, Weights]] = (),
     ) -> None:
-        for chain in chains.values():
-            check(chain, model)
-        super().__init__(self._text_of(trace), owner, place=place)
+        chains.check(model)
+        own = weights[0][1] if weights else None
+        super().__init__(self._text_of(trace), owner, place=place, own=own)
         self.model, self.trace, self.chains, self.limits = model, trace, chains, limits
+        self.turn = usable_in_forks(threading.RLock())
         self.progress = (0, len(trace.prompt_tokens))
         self.news = News()
         self.on_step: list[Callable[[], None]] = []
         self.n_steps = len(trace)  # also the one whose record is under way
         self.stops = StopSearch(limits.stops)
         self.learnt: Learnt = Chain(), ()  # what stages know of the text before
+        self._later = deque(weights[1:])
         self._began = 0
         self._n_had = 0  # positions of its prompt that the cache had
         self._records_aside = True
@@ -97,11 +107,38 @@ class Generation(Lane[Trace]):
         """How many tokens it may still add."""
         return max(0, self.limits.max_tokens - self.n_steps)
 
+    def masks_to_be(self, chains: Schedule) -> list[Stage]:
+        """What will say which tokens the text so far allows, and does not yet."""
+        step = len(self.determined) - len(self.trace.prompt_tokens)
+        now = self.chains.at(step)
+        masks = [stage for stage in chains.at(step) if stage.masks_rows and stage not in now]
+        return [stage for stage in masks if not stage.why_inert()]
+
+    def must_fit(self, chains: Schedule) -> None:
+        """Refuse chains that cannot draw the next token; with `masks_to_be` only in its `turn`.
+
+        Raises:
+            ValueError: one does not fit the model.
+            GrammarBroken: the text so far is no beginning of what a stage allows.
+        """
+        chains.check(self.model)
+        history = self.determined
+        step = len(history) - len(self.trace.prompt_tokens)
+        start = Start(self.model, history, step, 0, 0, ())
+        for stage in [] if self.ended else self.masks_to_be(chains):
+            sampler: Any = stage.sampler(start)
+            sampler.allowed  # noqa: B018, which raises where there is nothing to go on from
+
+    @property
+    def determined(self) -> list[int]:
+        """The tokens before the next that is drawn."""
+        return self.text.tokens
+
     # What the scheduler tells it.
 
     def admit(self, cache: Cache) -> None:
         self._began = perf_counter_ns()
-        self.trace.change_epoch(self.text.epoch)
+        self.trace.change_weights(self.weights_in(cache).steering)
 
     def prepared(self, cache: Cache) -> None:
         self._n_had = self.n_done
@@ -110,6 +147,18 @@ class Generation(Lane[Trace]):
 
     def advanced(self) -> None:
         self._tell_progress()
+
+    def due_weights(self) -> Weights | None:
+        is_due = self._later and self._later[0][0] <= self.n_steps
+        return self._later.popleft()[1] if is_due else None
+
+    def change_weights(self, steering: Steering, epoch: str) -> None:
+        super().change_weights(steering, epoch)
+        try:
+            self._settle()  # the steps that are drawn came of the weights before
+        except Exception as error:
+            self.finish("failed", error)
+        self.trace.change_weights(steering, stale=self.text.is_mixed)
 
     def take(self, row: Logits, decode_ns: int) -> None:
         """Draw a token from a row; ends the lane if it was the last."""
@@ -123,18 +172,31 @@ class Generation(Lane[Trace]):
                 self.model, self.trace, self.learnt, copies_rows=self._records_aside
             )
         self._settle()
-        chain = self.chains.at(len(self.trace))
-        draw = self._drawing.draw(row, chain, decode_ns, canonical=self.canonical)
-        draw.seconds = (perf_counter_ns() - self._began) / 1e9
-        self.n_steps += 1
-        self._draw = draw
-        reason = self._reason_to_end(draw.token)
+        with self.turn:
+            reason = self._draw_next(row, decode_ns)
         if not self._records_aside:
             self._settle()
         if reason:
             self.finish(reason)
-        else:
+
+    def _draw_next(self, row: Logits, decode_ns: int) -> str:
+        """Draw a token and go on with it; or why the text ends."""
+        assert self._drawing is not None
+        if self._drawing.has_ended(self.chains.at(len(self.trace))):
+            return "complete"
+        draw = self._drawing.draw(row, decode_ns, canonical=self.canonical)
+        draw.seconds = (perf_counter_ns() - self._began) / 1e9
+        draw.ahead = self.ahead[:1] == [draw.token]
+        self.ahead = self.ahead[1:] if draw.ahead else []
+        self.n_steps += 1
+        self._draw = draw
+        reason = self._reason_to_end(draw)
+        if not reason:
             self.text.extend((draw.token,), generated=True)
+            # Each needs a draw, and so does the row after the last; weights may change before it.
+            if not self.ahead and not self._later:
+                self.foreseen = self._drawing.forced[: self.n_left - 1]
+        return reason
 
     def record(self, recorder: Recorder) -> None:
         draw, self._draw = self._draw, None
@@ -217,9 +279,11 @@ class Generation(Lane[Trace]):
             return "stop"
         return "eog" if self.model.is_eog(token) else ""
 
-    def _reason_to_end(self, token: int) -> str:
-        if reason := self.reason_in_text(token):
+    def _reason_to_end(self, draw: Draw) -> str:
+        if reason := self.reason_in_text(draw.token):
             return reason
+        if draw.has_ended:
+            return "complete"
         if self.stop_requested:
             return "stopped"
         return "length" if self.n_left <= 0 else ""

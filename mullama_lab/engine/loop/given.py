@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mullama_lab.engine.cache import Cache
     from mullama_lab.engine.cache.sequences import Held
     from mullama_lab.engine.model import Model
+    from mullama_lab.engine.steering.steering import Steering, Weights
 
 
 class Scored(Lane[Trace]):
@@ -45,7 +46,11 @@ class Scored(Lane[Trace]):
 
     def admit(self, cache: Cache) -> None:
         self._began = self._last = perf_counter_ns()
-        self.trace.change_epoch(self.text.epoch)
+        self.trace.change_weights(self.weights_in(cache).steering)
+
+    def change_weights(self, steering: Steering, epoch: str) -> None:
+        super().change_weights(steering, epoch)
+        self.trace.change_weights(steering, stale=self.text.is_mixed)
 
     def prepared(self, cache: Cache) -> None:
         trace = self.trace
@@ -78,7 +83,12 @@ class Scored(Lane[Trace]):
 
 
 class Rows(Lane[None]):
-    """Calls `visit(row)` for each row of a text from one position on; a row is gone after that."""
+    """Calls `visit(row)` for each row of a text from one position on; a row is gone after that.
+
+    Args:
+        own: the weights that compute it; with `then`, those of what is before the first row.
+        then: the weights that compute it from the first row on; None is the same.
+    """
 
     def __init__(
         self,
@@ -88,9 +98,17 @@ class Rows(Lane[None]):
         *,
         place: int | Place = Place.HOME,
         first_row: int | None = None,
+        own: Weights | None = None,
+        then: Weights | None = None,
     ) -> None:
-        super().__init__(text, owner, place=place, first_row=first_row)
-        self._visit = visit
+        super().__init__(text, owner, place=place, first_row=first_row, own=own)
+        self._visit, self._then = visit, then
+
+    def due_weights(self) -> Weights | None:
+        if self._then is None or self.n_done < self.first_row:
+            return None
+        weights, self._then = self._then, None
+        return weights
 
     def take(self, row: Logits, decode_ns: int) -> None:
         self._visit(row)

@@ -26,6 +26,8 @@ def given_trace(
 ) -> Trace:
     """A trace that goes on from all of another one with tokens that are given.
 
+    Their rows are of the weights that were in force at its end, decoded with nothing else.
+
     Args:
         start: the trace before; one without steps is a prompt.
         steps: (token, its rank, what was read off its row) of each. The token must be among
@@ -34,6 +36,7 @@ def given_trace(
     n = len(start)
     trace = start.begun(n, top=start.top, seed=start.seed, piece=piece_of(model))
     trace.change_chain(Chain())
+    trace.change_weights(start.setting_at(n).steering)
     for token, rank, facts in steps:
         logit = facts.logits[np.searchsorted(facts.ids, token)]
         standing = float(logit) - facts.logsumexp, rank

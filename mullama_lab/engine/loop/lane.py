@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import Enum
 from typing import TYPE_CHECKING, TypeVar
 
+from mullama_lab.counted import counted
 from mullama_lab.engine.native import Logits
 from mullama_lab.engine.text import Text
 from mullama_lab.engine.work import Work
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mullama_lab.engine.cache import Cache
     from mullama_lab.engine.cache.cuts import Piece
     from mullama_lab.engine.loop.recorder import Recorder
+    from mullama_lab.engine.steering.steering import Steering, Weights
 
 T = TypeVar("T")
 
@@ -41,11 +43,15 @@ class Lane(Work[T]):
         owner: stays alive until the lane has ended.
         place: where it works: a sequence by its id, or a Place.
         first_row: the first position whose row it wants; None is the last one.
+        own: the weights that compute it; None is those of the session, as they change.
 
     Attributes:
         sequence: where it works, once it was admitted.
         n_done: positions of its text that the sequence holds.
         pieces: how the rest is cut, but for single tokens that were added since.
+        foreseen: tokens that will come after its text as things are, to be decoded with its end.
+        ahead: those of them that its sequence holds already.
+        before_end: what is called when it ends, before who waits for it is told.
         canonical: whether every batch it was in was its own, so that its rows are those that a
             session which does nothing else computes, bit for bit.
     """
@@ -59,13 +65,17 @@ class Lane(Work[T]):
         *,
         place: int | Place = Place.HOME,
         first_row: int | None = None,
+        own: Weights | None = None,
     ) -> None:
         super().__init__(owner)
-        self.text, self.place = text, place
+        self.text, self.place, self.own = text, place, own
         self.first_row = len(text) - 1 if first_row is None else first_row
         self.sequence = -1
         self.n_done = 0
         self.pieces: deque[Piece] = deque()
+        self.foreseen: list[int] = []
+        self.ahead: list[int] = []
+        self.before_end: Callable[[], object] | None = None
         self.canonical = True
         self.ended = False
 
@@ -79,11 +89,19 @@ class Lane(Work[T]):
         """How many more cells it may take."""
         return len(self.text) - self.n_done + self.n_left
 
+    def weights_in(self, cache: Cache) -> Weights:
+        """The weights that compute it."""
+        return cache.weights if self.own is None else self.own
+
+    def due_weights(self) -> Weights | None:
+        """Of a lane with weights of its own, the others that compute it from now on, if any."""
+        return None
+
     # What the scheduler tells it.
 
     def settle_text(self, cache: Cache) -> None:
         """It may begin now: say what its text is."""
-        self.text.epoch = cache.epoch
+        self.text.epoch = self.weights_in(cache).epoch
 
     def admit(self, cache: Cache) -> None:
         """It begins."""
@@ -98,6 +116,10 @@ class Lane(Work[T]):
 
     def advanced(self) -> None:
         """Its sequence holds more of its text."""
+
+    def change_weights(self, steering: Steering, epoch: str) -> None:
+        """Other weights compute what it decodes next; the epoch is of its text, whole."""
+        self.text.epoch = epoch
 
     @abstractmethod
     def take(self, row: Logits, decode_ns: int) -> None:
@@ -122,11 +144,21 @@ class Lane(Work[T]):
             return
         self.ended = True
         if error is None and reason == "stopped":
-            error = Stopped(f"stopped after {self.n_done} tokens.")
+            error = Stopped(f"stopped after {counted(self.n_done, 'token')}.")
         if error is None:
             self.end(self.outcome())
         else:
             self.fail(error)
+
+    def end(self, result: T) -> None:
+        if self.before_end is not None:
+            self.before_end()
+        super().end(result)
+
+    def fail(self, error: BaseException) -> None:
+        if self.before_end is not None:
+            self.before_end()
+        super().fail(error)
 
     @abstractmethod
     def outcome(self) -> T:

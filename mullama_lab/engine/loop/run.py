@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
-from typing import NoReturn, overload
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from typing import Any, NoReturn, TypeAlias, overload
 
+from mullama_lab.counted import counted
+from mullama_lab.engine.grammar import Grammar
 from mullama_lab.engine.loop.generation import Generation
 from mullama_lab.engine.loop.news import (
     Awaitable,
@@ -15,14 +18,15 @@ from mullama_lab.engine.loop.news import (
     must_be_callable,
     until_or_stopped,
 )
-from mullama_lab.engine.options import MAX_STEP, whole
-from mullama_lab.engine.stages import Chain, Stage
-from mullama_lab.engine.stages.chain_sampler import check
-from mullama_lab.engine.stages.schedule import Schedule
+from mullama_lab.engine.options import MAX_STEP, listed, whole
+from mullama_lab.engine.stages import Chain, Constrain, Stage
+from mullama_lab.engine.stages.schedule import Schedule, StageName
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.step import Step
 from mullama_lab.engine.work import Together, as_ended
 from mullama_lab.errors import Stopped
+
+Change: TypeAlias = Callable[[Schedule], Schedule]
 
 
 class Run(Awaitable[Trace]):
@@ -62,17 +66,40 @@ class Run(Awaitable[Trace]):
 
         Raises:
             ValueError: the new chain does not fit the model; the run goes on with the old one.
+            GrammarBroken: so it does where the text so far cannot be met by a grammar in the new.
         """
         return self._lane.chains.at(len(self.trace))
 
     @chain.setter
     def chain(self, chain: Chain | Stage) -> None:
-        self._lane.chains = Schedule([(0, self._fitting(chain))])
+        _change([self], [_to_chain(chain)])
 
-    def _fitting(self, chain: Chain | Stage | Iterable[Stage] | None) -> Chain:
-        chain = Chain.of(chain)
-        check(chain, self._lane.model)
-        return chain
+    @property
+    def grammar(self) -> Grammar | None:
+        """That of the first `Constrain` in the chain in force; None if there is none.
+
+        Setting it takes effect from the next token on. Another Grammar takes the place of the one
+        there, or comes before the chain; a Constrain, which may say more, takes the stage's place;
+        None takes the stage out. It is about all that was generated, also before:
+
+            run = session.start("A list of planets:", grammar=words)
+            run.grammar = words.override(word=["Mars", "Venus"])
+            run.grammar = ml.Constrain(json, after="```json")
+            run.grammar = None
+
+        So rules whose choices come from a Python value that changes meanwhile are set anew.
+
+        Raises:
+            GrammarBroken: the text so far is no beginning of what it allows; the run goes on as it
+                was.
+            GrammarError: it cannot be carried out on the model; likewise.
+        """
+        stage = next((stage for stage in self.chain if isinstance(stage, Constrain)), None)
+        return None if stage is None else stage.grammar
+
+    @grammar.setter
+    def grammar(self, grammar: Grammar | Constrain | None) -> None:
+        _change([self], [_to_grammar(grammar)])
 
     @property
     def started(self) -> bool:
@@ -148,6 +175,9 @@ class Run(Awaitable[Trace]):
         stops nothing.
 
             run.on_step(lambda step: print(step.text, end=""))
+
+        The first steps may be there before this is called. One that changes the run, as its
+        grammar, is registered by `session.on_start`, before the first.
 
         Returns:
             what undoes it, however often it is called.
@@ -246,7 +276,7 @@ class Run(Awaitable[Trace]):
         )
 
     def __repr__(self) -> str:
-        return f"<Run {self.state}: {len(self.trace)} tokens>"
+        return f"<Run {self.state}: {counted(len(self.trace), 'token')}>"
 
     def _tell_watchers(self) -> None:
         for watcher in list(self._watchers):
@@ -257,7 +287,7 @@ class Runs(Sequence[Run], Awaitable[list[Trace]]):
     """Generations in flight side by side, made by `session.start_many`; a sequence of Runs.
 
     `await runs` gives their traces. `runs.chain = chain` changes the chain of all,
-    `runs[3].chain = chain` that of one.
+    `runs[3].chain = chain` that of one; `runs.grammar = grammar` likewise.
     """
 
     def __init__(self, runs: Sequence[Run]) -> None:
@@ -269,18 +299,37 @@ class Runs(Sequence[Run], Awaitable[list[Trace]]):
     @property
     def chain(self) -> tuple[Chain, ...]:
         """The chains in force. Setting one chain, or one for each, takes effect from the next
-        token on; ValueError if one does not fit the model, and then none is changed.
+        token on; the errors are those of `Run.chain`, and then none is changed.
         """
         return tuple(run.chain for run in self._runs)
 
     @chain.setter
     def chain(self, chain: Chain | Stage | Iterable[Chain]) -> None:
-        chains = [chain] * len(self) if isinstance(chain, (Chain, Stage)) else list(chain)
-        if len(chains) != len(self):
-            raise ValueError(f"{len(chains)} chains for {len(self)} runs: give one, or one each.")
-        fitting = [run._fitting(new) for run, new in zip(self._runs, chains, strict=True)]
-        for run, new in zip(self._runs, fitting, strict=True):
-            run.chain = new
+        one = isinstance(chain, (Chain, Stage))
+        chains = [chain] * len(self) if one else self._each("chains", chain)
+        _change(self._runs, [_to_chain(new) for new in chains])
+
+    @property
+    def grammar(self) -> tuple[Grammar | None, ...]:
+        """The grammars in force. Setting one, or one for each, is what `Run.grammar` says; the
+        errors are the same, and then none is changed.
+        """
+        return tuple(run.grammar for run in self._runs)
+
+    @grammar.setter
+    def grammar(
+        self, grammar: Grammar | Constrain | Iterable[Grammar | Constrain | None] | None
+    ) -> None:
+        one = grammar is None or isinstance(grammar, (Grammar, Constrain))
+        grammars: list[Any] = [grammar] * len(self) if one else self._each("grammars", grammar)
+        _change(self._runs, [_to_grammar(new) for new in grammars])
+
+    def _each(self, what: str, values: Any) -> list[Any]:
+        """A value for each run."""
+        found = listed(what, values, "one for each run")
+        if len(found) != len(self):
+            raise ValueError(f"{len(found)} {what} for {len(self)} runs: give one, or one each.")
+        return found
 
     @property
     def progress(self) -> tuple[int, int]:
@@ -329,3 +378,39 @@ class Runs(Sequence[Run], Awaitable[list[Trace]]):
 
     def __repr__(self) -> str:
         return f"<Runs: {self.progress[0]} of {len(self)} ended>"
+
+
+def _change(runs: Sequence[Run], changes: Sequence[Change]) -> None:
+    """Have other chains draw from the next token on, in all of some runs or in none."""
+    lanes = [run._lane for run in runs]
+    wanted = [change(lane.chains) for lane, change in zip(lanes, changes, strict=True)]
+    with ExitStack() as turns:
+        for lane, chains in zip(lanes, wanted, strict=True):
+            if lane.masks_to_be(chains):
+                turns.enter_context(lane.turn)
+        for lane, chains in zip(lanes, wanted, strict=True):
+            lane.must_fit(chains)
+        for lane, chains in zip(lanes, wanted, strict=True):
+            lane.chains = chains
+
+
+def _to_chain(chain: Chain | Stage | Iterable[Stage] | None) -> Change:
+    chain = Chain.of(chain)
+    return lambda _: Schedule([(0, chain)])
+
+
+def _to_grammar(grammar: Grammar | Constrain | None) -> Change:
+    """Another grammar in each chain of a schedule."""
+    first = StageName(Constrain, 0)
+    new = None if grammar is None else Constrain.of(grammar)
+
+    def changed(chain: Chain) -> Chain:
+        place = first.place_in(chain)
+        if new is None:
+            return first.without(chain)
+        if place is None:
+            return new | chain
+        old = chain[place]
+        return first.put(new if new is grammar else replace(old, grammar=new.grammar), chain)
+
+    return lambda chains: chains.map(changed)

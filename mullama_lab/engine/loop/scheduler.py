@@ -13,7 +13,7 @@ past a job on all of the cache, which waits for everything before it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from enum import Enum
 from itertools import islice
 from typing import Any, NamedTuple, TypeAlias
@@ -27,8 +27,10 @@ from mullama_lab.engine.cache.room import (
     without_room,
 )
 from mullama_lab.engine.loop.lane import Lane, Place
+from mullama_lab.engine.loop.lost import decode_again, take_back
 from mullama_lab.engine.loop.recorder import Recorder
 from mullama_lab.engine.native import Logits
+from mullama_lab.engine.steering.steering import Weights
 from mullama_lab.engine.text import Text
 from mullama_lab.engine.work import Job
 from mullama_lab.engine.worker import Worker
@@ -37,6 +39,9 @@ from mullama_lab.errors import ClosedError, ContextFull, Stopped
 Waiting: TypeAlias = "Lane[Any] | Job[Any]"
 LOOK_AHEAD = 16  # of those that wait, how many are passed over for one that can begin
 BESIDE = 128  # tokens of prompts that one batch has while other lanes wait for their next token
+# Tokens that one lane foresees in a batch. With the one before them that is as many as llama.cpp
+# computes bit for bit as one by one from quantised weights, on a CPU: more differ in K-quants.
+AHEAD = 2
 
 
 class Lack(Enum):
@@ -102,8 +107,9 @@ class Scheduler:
             self._drop_ended()
         if portions := self._portions():
             self._prepare_decode(worker)
-            for batch in self.cache.batches(portions):
+            for weights, batch in self._batches(portions):
                 try:
+                    self.cache.put_in_force(weights)
                     self._hand_out(batch, self.cache.decode(batch))
                 except Stopped:
                     self._was_cut_short()
@@ -115,6 +121,29 @@ class Scheduler:
             worker.set_current(())
             self._recorder.rest()
         return bool(self.active) or (bool(self.waiting) and not self._is_stuck)
+
+    def change_weights(self, weights: Weights, *, exact: bool) -> None:
+        """Other weights compute the next batch of what has none of its own; between two ticks.
+
+        Args:
+            exact: whether they also compute anew what each text has so far.
+        """
+        changes = weights.epoch != self.cache.weights.epoch
+        self.cache.weights = weights
+        for lane in self.active:
+            if lane.own is not None or lane.text.epoch == weights.epoch:
+                continue
+            if exact:
+                self.cache.cut(lane.sequence, 0)
+            if exact or changes:
+                self._change(lane, weights)
+            if exact:
+                decode_again(self.cache, lane)
+
+    def _change(self, lane: Lane[Any], weights: Weights) -> None:
+        held = self.cache.sequences[lane.sequence].text
+        held.change_weights(weights.epoch)
+        lane.change_weights(weights.steering, held.epoch)
 
     def end(self, worker: Worker, refusal: ClosedError, *, failed: bool) -> None:
         for lane in self.active:
@@ -204,10 +233,14 @@ class Scheduler:
                 return
             self._settle_place(lane, taken)
             twin = self._twin_of(lane)
-            if twin is None:
-                n = cache.prepare(lane.text, lane.sequence, lane.first_row, as_held=lane.as_held)
-            else:
-                n = cache.prepare(lane.text, lane.sequence, len(lane.text), as_held=True)
+            first_row = lane.first_row if twin is None else len(lane.text)
+            n = cache.prepare(
+                lane.text,
+                lane.sequence,
+                first_row,
+                epoch=lane.weights_in(cache).epoch,
+                as_held=lane.as_held or twin is not None,
+            )
         except BaseException as error:
             lane.finish("failed", error)
             return
@@ -249,6 +282,40 @@ class Scheduler:
         Lanes that are decoded together share the room of a batch. Lanes of their own have each
         its piece whole: how a prompt is cut must not depend on what is beside it.
         """
+        lengths = self._lengths(foreseen=True)
+        self.cache.make_room(sum(lengths.values()), besides=lengths)
+        if without_room(self.cache.sequences, lengths):
+            lengths = self._lengths(foreseen=False)
+        for sequence in without_room(self.cache.sequences, lengths):
+            del lengths[sequence]
+            self._has_no_room(next(lane for lane in self.active if lane.sequence == sequence))
+        return [self._portion(lane, n) for lane in self.active if (n := lengths.get(lane.sequence))]
+
+    def _batches(self, portions: list[Portion]) -> Iterator[tuple[Weights, list[Portion]]]:
+        """The portions that are decoded together, each time with the weights that compute them.
+
+        Weights take turns, and those in force come first, so that one turn changes them once less.
+        """
+        cache = self.cache
+        if all(lane.own is None for lane in self.active):
+            groups = [(cache.weights, portions)]
+        else:
+            lanes = {lane.sequence: lane for lane in self.active}
+            by_epoch: dict[str, tuple[Weights, list[Portion]]] = {}
+            for portion in portions:
+                lane = lanes[portion.sequence]
+                if weights := lane.due_weights():
+                    lane.own = weights
+                    self._change(lane, weights)
+                weights = lane.weights_in(cache)
+                by_epoch.setdefault(weights.epoch, (weights, []))[1].append(portion)
+            groups = sorted(by_epoch.values(), key=lambda one: not cache.is_in_force(one[0]))
+        for weights, some in groups:
+            for batch in cache.batches(some):
+                yield weights, batch
+
+    def _lengths(self, *, foreseen: bool) -> dict[int, int]:
+        """How many tokens each sequence has in a batch, with what its lane foresees or without."""
         active, cache = self.active, self.cache
         room, rows = cache.batch.capacity - sum(not lane.pieces for lane in active), cache.n_rows
         if not all(lane.pieces for lane in active):
@@ -263,13 +330,12 @@ class Scheduler:
                     n = min(n, room, rows) if piece.wanted else min(n, room)
                     room -= n
                     rows -= n * piece.wanted
+            elif foreseen and cache.may_decode_ahead:
+                more = max(0, min(len(lane.foreseen), AHEAD, room, rows))
+                n, room, rows = n + more, room - more, rows - more
             if n:
                 lengths[lane.sequence] = n
-        self.cache.make_room(sum(lengths.values()), besides=lengths)
-        for sequence in without_room(self.cache.sequences, lengths):
-            del lengths[sequence]
-            self._has_no_room(next(lane for lane in active if lane.sequence == sequence))
-        return [self._portion(lane, n) for lane in active if (n := lengths.get(lane.sequence))]
+        return lengths
 
     def _portion(self, lane: Lane[Any], n: int) -> Portion:
         start, text = lane.n_done, lane.text
@@ -277,7 +343,10 @@ class Scheduler:
         if not generated:
             n = min(n, text.n_given - start)
         wanted = lane.pieces[0].wanted if lane.pieces else True
-        return Portion(lane.sequence, text.tokens[start : start + n], generated, wanted)
+        tokens = text.tokens[start : start + n]
+        if not lane.pieces:
+            tokens, lane.foreseen = tokens + lane.foreseen[: n - len(tokens)], []
+        return Portion(lane.sequence, tokens, generated, wanted)
 
     def _has_no_room(self, lane: Lane[Any]) -> None:
         if lane.pieces:
@@ -304,8 +373,29 @@ class Scheduler:
         lanes = {lane.sequence: lane for lane in self.active}
         for portion, wanted in zip(portions, rows, strict=True):
             lane = lanes[portion.sequence]
+            if lane.n_done + len(portion.tokens) > len(lane.text):
+                self._hand_ahead(lane, portion, wanted)
+                continue
             self._advance(lane, portion)
             self._hand(lane, wanted)
+
+    def _hand_ahead(self, lane: Lane[Any], portion: Portion, rows: Sequence[Logits]) -> None:
+        """Give a lane the rows after its newest token and after those that it foresaw.
+
+        Each it has only if the token before it came as foreseen: a chain may change, a text end.
+        """
+        lane.canonical = False
+        lane.ahead, decode_ns = portion.tokens[1:], self.cache.decode_ns
+        lane.before_end = lambda: take_back(self.cache, lane)
+        for token, row in zip(portion.tokens, rows, strict=True):
+            if lane.text.tokens[lane.n_done :] != [token]:
+                break
+            lane.n_done += 1
+            self._hand(lane, [row], decode_ns)
+            decode_ns = 0
+        lane.ahead, lane.before_end = [], None
+        if not lane.ended:
+            take_back(self.cache, lane)
 
     def _advance(self, lane: Lane[Any], portion: Portion) -> None:
         lane.n_done += len(portion.tokens)
@@ -316,8 +406,13 @@ class Scheduler:
                 self._is_stuck = False  # who waits for the same beginning may have it now
             lane.advanced()
 
-    def _hand(self, lane: Lane[Any], rows: Sequence[Logits]) -> None:
-        """Give a lane rows that it wants; what goes wrong with them is that lane's matter."""
+    def _hand(self, lane: Lane[Any], rows: Sequence[Logits], decode_ns: int | None = None) -> None:
+        """Give a lane rows that it wants; what goes wrong with them is that lane's matter.
+
+        Args:
+            decode_ns: what the decode took; by default that of the newest batch.
+        """
+        took = self.cache.decode_ns if decode_ns is None else decode_ns
         try:
             for row in rows:
                 if lane.ended:
@@ -326,7 +421,7 @@ class Scheduler:
                     self._last_prompt = LastPrompt(
                         lane.text.first(lane.n_done), row.copy(), lane.canonical
                     )
-                lane.take(row, self.cache.decode_ns)
+                lane.take(row, took)
             if not lane.ended and lane.n_done == len(lane.text):
                 lane.complete()
         except BaseException as error:
@@ -345,9 +440,7 @@ class Scheduler:
             if lane.ended or lane.stop_requested or len(held.text) == lane.n_done:
                 continue
             held.lost = None  # the cache lost its states, and this lane decodes its own again
-            lane.first_row = max(lane.first_row, lane.n_done)
-            pieces = self.cache.pieces(lane.text, lane.sequence, lane.first_row)
-            lane.begin_decoding(0, pieces, canonical=lane.canonical)
+            decode_again(self.cache, lane)
 
     def _fail(self, portions: Sequence[Portion], error: BaseException) -> None:
         """End the lanes of a batch that could not be decoded."""

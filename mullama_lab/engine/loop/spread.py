@@ -14,12 +14,16 @@ from typing import Any, Generic, TypeAlias, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from mullama_lab.engine.grammar import Grammar
 from mullama_lab.engine.options import listed, seed_or_random
-from mullama_lab.engine.stages import Chain, Stage
+from mullama_lab.engine.setting import Setting, setting_or_chain
+from mullama_lab.engine.stages import Chain, Constrain, Stage
 
 T = TypeVar("T")
 Prompt: TypeAlias = "str | Sequence[int] | NDArray[np.integer[Any]]"
-Chains: TypeAlias = "Chain | Stage | Iterable[Chain | Stage | Iterable[Stage] | None] | None"
+OneChain: TypeAlias = "Setting | Chain | Stage | Iterable[Stage] | None"
+Chains: TypeAlias = "Setting | Chain | Stage | Iterable[OneChain] | None"
+Grammars: TypeAlias = "Grammar | Constrain | Iterable[Grammar | Constrain | None] | None"
 Seeds: TypeAlias = "int | Iterable[int | None] | None"
 
 
@@ -34,20 +38,25 @@ Given: TypeAlias = "ForAll[T] | list[T]"
 
 
 def spread(
-    prompts: Prompt | Iterable[Prompt], chains: Chains, seeds: Seeds
-) -> list[tuple[Prompt, Chain, int]]:
-    """A prompt, a chain and a seed for each text; what is given alone goes with all of them.
+    prompts: Prompt | Iterable[Prompt], chains: Chains, grammars: Grammars, seeds: Seeds
+) -> list[tuple[Prompt, Setting | Chain, Grammar | Constrain | None, int]]:
+    """What makes each text: prompt, chain, grammar, seed; what is given alone goes with all.
 
     Raises:
         ValueError: the lists differ in length, or one is empty.
     """
-    rows = together(prompts=_prompts(prompts), chains=chains_given(chains), seeds=_seeds(seeds))
-    return [(p, Chain.of(c), seed_or_random(s)) for p, c, s in rows]
+    rows = together(
+        prompts=_prompts(prompts),
+        chains=chains_given(chains),
+        grammars=_grammars(grammars),
+        seeds=_seeds(seeds),
+    )
+    return [(p, setting_or_chain(c), g, seed_or_random(s)) for p, c, g, s in rows]
 
 
 def spread_branches(
     branches: Iterable[T], chains: Chains, seeds: Seeds
-) -> list[tuple[T, Chain | None, int | None]]:
+) -> list[tuple[T, Setting | Chain | None, int | None]]:
     """As `spread`, for branches; None is what the branch's trace has there.
 
     Raises:
@@ -57,7 +66,7 @@ def spread_branches(
     if not forks:
         raise ValueError("no branch is given: give at least one (trace, step, token).")
     rows = together(branches=forks, chains=chains_given(chains), seeds=_seeds(seeds))
-    return [(fork, None if c is None else Chain.of(c), s) for fork, c, s in rows]
+    return [(fork, None if c is None else setting_or_chain(c), s) for fork, c, s in rows]
 
 
 def together(**columns: Given[Any]) -> list[tuple[Any, ...]]:
@@ -78,8 +87,8 @@ def together(**columns: Given[Any]) -> list[tuple[Any, ...]]:
     return list(zip(*lists, strict=True))
 
 
-def chains_given(chains: Chains) -> Given[Chain | Stage | Iterable[Stage] | None]:
-    """One chain or stage for all, or a list with one for each.
+def chains_given(chains: Chains) -> Given[OneChain]:
+    """One chain, stage or Setting for all, or a list with one for each.
 
     Raises:
         ValueError: the list is empty.
@@ -100,6 +109,12 @@ def _prompts(prompts: Any) -> Given[Prompt]:
         return ForAll(cast(Prompt, prompts))  # what is wrong with one is said where it is tokenised
     items = _listed(prompts, "no prompt is given: give at least one.")
     return ForAll(items) if hasattr(items[0], "__index__") else items
+
+
+def _grammars(grammars: Grammars) -> Given[Grammar | Constrain | None]:
+    if isinstance(grammars, (str, Grammar, Constrain)) or not isinstance(grammars, Iterable):
+        return ForAll(cast(Any, grammars))  # what is wrong with one is said by Constrain
+    return _listed(grammars, "no grammar is given: give at least one, or None.")
 
 
 def _seeds(seeds: Any) -> Given[int | None]:

@@ -5,3 +5,4 @@ from __future__ import annotations
 from mullama_lab.engine.model.model import Model
 
 __all__ = ["Model"]
+__dir__ = __all__.copy  # what tab completion offers

@@ -16,6 +16,7 @@ from typing import Any
 
 from mullama_lab import hub
 from mullama_lab.engine.chat import Chat, RenderedChat, rendered
+from mullama_lab.engine.chat.tools import ToolLike
 from mullama_lab.engine.gguf.check import CheckedFile, check, parts
 from mullama_lab.engine.handle import Handle
 from mullama_lab.engine.model.card import in_words, model_card
@@ -34,6 +35,8 @@ from mullama_lab.engine.weight_files import WeightFiles
 from mullama_lab.engine.work import WAIT_STEP
 from mullama_lab.glyphs import one_line, visible
 
+_made: weakref.WeakKeyDictionary[Model, None] = weakref.WeakKeyDictionary()  # as they came
+
 
 class Model(Handle):
     """A GGUF model in memory. Open one with `Model.load`.
@@ -41,6 +44,7 @@ class Model(Handle):
     Attributes:
         path: the file (the first part of a split one).
         source: what `Model.load` was given.
+        options: n_gpu_layers, mmap and mlock of `Model.load` where they were no default, by name.
         id: names the file as it was when it was loaded, and what of the options and of llama.cpp
             decides the numbers it computes; the same again where the same is loaded again.
         n_vocab, n_embd, n_layer, n_head, n_head_kv, n_ctx_train: sizes the model was made with.
@@ -61,6 +65,7 @@ class Model(Handle):
     """
 
     source: str
+    options: Mapping[str, Any] = MappingProxyType({})
     n_vocab: int
     n_embd: int
     n_layer: int
@@ -98,7 +103,9 @@ class Model(Handle):
         vars(self).update(native.facts(handle, vocab_only=vocab_only))
         self._memory = ModelMemory(handle, self.name)
         weakref.finalize(self, self._memory.close).atexit = False  # nor is it forgotten there
-        self._handles: weakref.WeakSet[Handle] = weakref.WeakSet()  # sessions and encoders
+        _made[self] = None
+        # Sessions and encoders, as they came.
+        self._handles: weakref.WeakKeyDictionary[Handle, None] = weakref.WeakKeyDictionary()
         self.vocabulary = Vocabulary(
             self._memory,
             n_tokens=self.n_vocab,
@@ -177,11 +184,24 @@ class Model(Handle):
             handle, file, weight_files, vocab_only=bool(vocab_only), n_gpu_layers=n_gpu_layers
         )
         model.source = str(source)
+        model.options = _options(n_gpu_layers=n_gpu_layers, mmap=mmap, mlock=mlock)
         weight_files.must_be_on_disk()  # what was checked is what was loaded
         say_warnings(model.name, warned, model.vocab_type)
         return model
 
     # -- open and closed --------------------------------------------------------------------
+
+    @classmethod
+    def opened(cls) -> list[Model]:
+        """The models that are open in this process, the oldest first; being here holds nothing."""
+        made = [ref() for ref in _made.keyrefs()]
+        return [model for model in made if model is not None and not model.closed]
+
+    @property
+    def sessions(self) -> list[Session]:
+        """The sessions that are open on it, the oldest first."""
+        handles = [ref() for ref in self._handles.keyrefs()]
+        return [one for one in handles if isinstance(one, Session) and not one.closed]
 
     @property
     def closed(self) -> bool:
@@ -241,7 +261,7 @@ class Model(Handle):
     def render_chat(
         self,
         messages: Sequence[Mapping[str, Any]],
-        tools: Sequence[Mapping[str, Any]] | None = None,
+        tools: Sequence[ToolLike] | None = None,
         add_generation_prompt: bool | None = None,
         continue_final: bool = False,
         *,
@@ -261,7 +281,8 @@ class Model(Handle):
             messages: mappings with "role" and what the template reads, mostly "content": a text,
                 None, or a list of parts {"type": "text", "text": "..."}, which are put on a line
                 each.
-            tools: JSON schemas of functions, as the template expects them.
+            tools: Python functions with type hints, or JSON schemas of functions, as the template
+                expects them. One that takes none has them said in the system message.
             add_generation_prompt: end with what makes the model answer; None does, unless the
                 last message is gone on with.
             continue_final: end where the last message ends, so that the model goes on with it.
@@ -350,6 +371,12 @@ class Model(Handle):
             f"<Model {self.name}: {self.architecture}, {in_words(self.n_params)} parameters, "
             f"{self.n_vocab} tokens, {state}>"
         )
+
+
+def _options(*, n_gpu_layers: int, mmap: bool, mlock: bool) -> Mapping[str, Any]:
+    usual = {"n_gpu_layers": 0, "mmap": True, "mlock": False}
+    given = {"n_gpu_layers": n_gpu_layers, "mmap": mmap, "mlock": mlock}
+    return MappingProxyType({name: given[name] for name in usual if given[name] != usual[name]})
 
 
 def _id_of(files: WeightFiles, n_gpu_layers: int) -> str:

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from mullama_lab.counted import counted
 from mullama_lab.engine.options import exact, must_not_be_endless
 from mullama_lab.glyphs import brief
 
@@ -118,7 +119,9 @@ class MultiVector:
 
     def __repr__(self) -> str:
         shown = self.text if len(self.text) <= 40 else self.text[:39] + "…"
-        return f"<MultiVector {self.kind} {shown!r}: {self.n_tokens} tokens of {self.dim}>"
+        return (
+            f"<MultiVector {self.kind} {shown!r}: {counted(self.n_tokens, 'token')} of {self.dim}>"
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Everything in it as plain Python values, which JSON can hold."""

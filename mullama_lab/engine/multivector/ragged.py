@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from mullama_lab.counted import counted
 from mullama_lab.engine.multivector.multivector import MultiVector
 from mullama_lab.engine.options import must_not_be_endless
 
@@ -111,8 +112,8 @@ class Ragged:
 
     def __repr__(self) -> str:
         return (
-            f"<Ragged {len(self)} documents, {self.n_tokens} tokens of {self.dim}, "
-            f"{self.vectors.dtype}>"
+            f"<Ragged {counted(len(self), 'document')}, "
+            f"{counted(self.n_tokens, 'token')} of {self.dim}, {self.vectors.dtype}>"
         )
 
     def rows(self, start: int, end: int) -> Rows:

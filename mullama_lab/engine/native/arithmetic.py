@@ -3,37 +3,25 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
-from contextlib import suppress
-from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.native.library import FILE
+from mullama_lab.engine.native.library import ggml_function
 
 Logits: TypeAlias = NDArray[np.float32]
 """A row of logits, shape (n_vocab,)."""
 
 
-def _ggml_function(name: str, result: Any, arguments: Sequence[Any]) -> Any:
-    """One of ggml's vector functions for this CPU; None where the library keeps them to itself."""
-    folder = Path(FILE).parent / "lib"
-    for path in sorted(folder.glob("*ggml-cpu*")):
-        with suppress(OSError, AttributeError):
-            function = getattr(ctypes.CDLL(str(path)), name)
-            function.restype, function.argtypes = result, arguments
-            return function
-    return None
-
-
-_softmax_numerator = _ggml_function(
+_softmax_numerator = ggml_function(
+    "cpu",
     "ggml_vec_soft_max_f32",
     ctypes.c_double,
     (ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_float),
 )
-_dot_product = _ggml_function(
+_dot_product = ggml_function(
+    "cpu",
     "ggml_vec_dot_f32",
     None,
     (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)

@@ -57,6 +57,7 @@ def new_context(
     kv_types: Sequence[str] = ("f16", "f16"),
     kv_unified: bool = True,
     gives_vectors: bool = False,
+    on_tensor: Any = None,
 ) -> Any:
     """Open a context on a model: the one place where that is done.
 
@@ -71,6 +72,7 @@ def new_context(
         kv_types: of the keys and the values in the cache, each of `KV_TYPES`.
         kv_unified: all sequences share one buffer, so that they can share cells.
         gives_vectors: a vector for each token is wanted; else logits.
+        on_tensor: llama.cpp's callback for each tensor that it computes; to be kept by the caller.
 
     Raises:
         ModelLoadError: llama.cpp refused, with its own words.
@@ -85,6 +87,8 @@ def new_context(
     params.swa_full = True  # a pruned window could not be rewound
     if gives_vectors:
         params.embeddings, params.pooling_type = True, C.LLAMA_POOLING_TYPE_NONE
+    if on_tensor is not None:
+        params.cb_eval = on_tensor
     params.abort_callback, params.abort_callback_data = stop.callback, stop.data
     with complaints() as heard:
         context = C.llama_init_from_model(model, params)

@@ -37,7 +37,13 @@ class Candidates:
     """The candidates of one row: what llama.cpp calls `llama_token_data_array`.
 
     Samplers shorten it, reorder it, and XTC even moves its start; `window` is what is left.
+
+    Attributes:
+        n_left_out: candidates that are there too but were not loaded, since the next stage would
+            take them out whatever they are.
     """
+
+    n_left_out = 0
 
     def __init__(self, n_vocab: int) -> None:
         self.table = np.empty(n_vocab, CANDIDATE)

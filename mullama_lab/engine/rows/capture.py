@@ -43,24 +43,25 @@ class Likeliest:
     Attributes:
         best: the row's largest logit.
         ids, logits: those that are kept, in vocabulary order.
-        top: places among them, in order, of the `top` likeliest and some more.
+        top: places among them of the `top` likeliest and some more, likeliest first.
+        top_logits: theirs.
     """
 
     best: float
     ids: NDArray[np.int32]
     logits: NDArray[np.float32]
     top: NDArray[np.intp]
+    top_logits: NDArray[np.float32]
 
     def shortlist(self, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]] | None:
         """What `rows.shortlist` finds in the row; None too where fewer than k are known."""
         if k > len(self.top):
             return None
-        logits = self.logits[self.top]
-        least = np.partition(logits, len(logits) - k)[len(logits) - k]
-        few = logits >= least
-        chosen = logits[few]
-        usable = least > -np.inf and len(set(chosen.tolist())) == len(chosen)
-        return (self.ids[self.top[few]], chosen) if usable else None
+        first = self.top_logits[: k + 1].tolist()  # with the next one, which may be as likely
+        if first[k - 1] == -math.inf or len(set(first)) < len(first):
+            return None
+        places = np.sort(self.top[:k])
+        return self.ids[places], self.logits[places]
 
 
 class RowReader:
@@ -81,11 +82,14 @@ class RowReader:
             sample = row[:: self._every]
             mean = float(np.add.reduce(sample)) / len(sample)
             spread = math.sqrt(max(float(sample @ sample) / len(sample) - mean * mean, 1e-12))
-            ids = self._all
-            if ids is None:
-                ids = self._likely.above(row, mean, spread).astype(np.int32)
-            logits = row[ids]
-            return Likeliest(best, ids, logits, self._best.above(logits, mean, spread))
+            if self._all is not None:
+                ids, logits = self._all, row.copy()
+            else:
+                places = self._likely.above(row, mean, spread)
+                ids, logits = places.astype(np.int32), row.take(places)
+            top = self._best.above(logits, mean, spread)
+            top = top[np.argsort(-logits[top], kind="stable")]
+            return Likeliest(best, ids, logits, top, logits[top])
 
     def read(self, row: Logits, likeliest: Likeliest | None = None) -> RowFacts:
         """Measure one row; `DecodeError` if it holds a NaN, an infinity or a huge logit.
@@ -100,16 +104,14 @@ class RowReader:
             mean_logit = native.dot(weights, row) / total
         if not math.isfinite(mean_logit):
             raise _damaged()
-        logits, top = known.logits, known.top
-        top = top[np.argsort(-logits[top], kind="stable")][: self.n_top]
         log_total = math.log(total)
         return RowFacts(
             logsumexp=best + log_total,
             entropy=max(0.0, log_total + best - mean_logit),
             ids=known.ids,
-            logits=logits,
-            top_ids=known.ids[top],
-            top_logits=logits[top],
+            logits=known.logits,
+            top_ids=known.ids[known.top[: self.n_top]],
+            top_logits=known.top_logits[: self.n_top],
         )
 
 

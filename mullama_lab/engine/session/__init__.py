@@ -5,3 +5,4 @@ from __future__ import annotations
 from mullama_lab.engine.session.session import Session
 
 __all__ = ["Session"]
+__dir__ = __all__.copy  # what tab completion offers

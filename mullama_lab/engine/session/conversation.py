@@ -10,25 +10,60 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from copy import deepcopy
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 
+from mullama_lab.counted import counted
 from mullama_lab.engine.chat import Chat, Layout, RenderedChat
+from mullama_lab.engine.chat.calling import calling
+from mullama_lab.engine.chat.messages import checked_messages
+from mullama_lab.engine.chat.tools import ToolLike, tools_of
 from mullama_lab.engine.loop.run import Run
 from mullama_lab.engine.loop.stream import Stream
 from mullama_lab.engine.session.cells import checked_sequence
-from mullama_lab.engine.session.request import ChatRequest, Turn, takes
+from mullama_lab.engine.session.request import ChatRequest, Request, Turn, takes
 from mullama_lab.engine.session.runs import run_of
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.vocabulary.marks import marks_of
 from mullama_lab.engine.vocabulary.too_long import must_be_short
 from mullama_lab.errors import MullamaError
+from mullama_lab.glyphs import brief
 
 if TYPE_CHECKING:
     from mullama_lab.engine.session.session import Session
 
+A = TypeVar("A", ChatRequest, Turn)
 
-def chat_tokens(session: Session, request: ChatRequest) -> list[int]:
+
+def as_request(session: Session, request: ChatRequest) -> Request:
+    """What is asked of a session with a chat: its tokens, and what an answer may be."""
+    tokens = _chat_tokens(session, request)
+    return _with_calls(session, request, request.tools).for_tokens(tokens)
+
+
+def _with_calls(session: Session, asked: A, tools: Sequence[ToolLike] | None) -> A:
+    """What is asked, with the grammar of an answer that may call the tools.
+
+    Raises:
+        ValueError: as of `calling`; there is another grammar; or a call is required of no tools.
+    """
+    found = tools_of(tools)
+    if not found:
+        if asked.tool_choice != "auto":
+            raise ValueError(
+                f"tool_choice={brief(asked.tool_choice)} is about tools, and there are none: "
+                "give some as tools=[...]."
+            )
+        return asked
+    if asked.grammar is not None:
+        raise ValueError(
+            "tools and grammar both say what the answer may be. Leave one out: "
+            "model.render_chat(messages, tools=...) lays the tools out without a constraint."
+        )
+    return replace(asked, grammar=calling(session.model, found, asked.tool_choice))
+
+
+def _chat_tokens(session: Session, request: ChatRequest) -> list[int]:
     """The tokens of a chat, which is refused while it is text if it cannot fit."""
     messages, tools = request.messages, request.tools
     continue_final, parse_special = request.continue_final, request.parse_special
@@ -52,10 +87,18 @@ def chat_tokens(session: Session, request: ChatRequest) -> list[int]:
     return layout.tokens
 
 
+_Said: TypeAlias = list[dict[str, Any]]  # the messages of a turn that come before its answer
+
+
 @dataclass(frozen=True)
 class _Read:
-    """The beginning of a chat as the model has read and written it."""
+    """The beginning of a chat as the model has read and written it.
 
+    Attributes:
+        n_messages: how many it is.
+    """
+
+    n_messages: int
     text: str = ""
     tokens: tuple[int, ...] = ()
 
@@ -67,6 +110,12 @@ class Conversation:
         trace = talk.say("Name a planet.")     # blocks
         for step in talk.stream("And another?"): ...
         talk.undo()                            # as if that was never said
+
+    With tools an answer may call them, and is constrained as that of `session.chat` is. What they
+    result in is said next:
+
+        trace = talk.say("Throw a die.", tool_choice="required")
+        talk.say([call.answer() for call in trace.tool_calls])
 
     `session.ledger` shows that a turn decodes what is new in it. That is so where the template
     writes what was said before as it was; where it rewrites that (it drops the thinking of former
@@ -82,7 +131,7 @@ class Conversation:
         session: Session,
         system: str | None = None,
         *,
-        tools: Sequence[Mapping[str, Any]] | None = None,
+        tools: Sequence[ToolLike] | None = None,
         sequence: int = 0,
         template_variables: Mapping[str, Any] | None = None,
     ) -> None:
@@ -91,10 +140,10 @@ class Conversation:
         self._tools = tools
         self._variables = dict(template_variables or {})
         self._messages: list[dict[str, Any]] = []
-        self._read: list[_Read] = [_Read()]  # before each turn
-        self._streamed: tuple[dict[str, Any], Layout, Run] | None = None  # its turn is not added
         if system is not None:
             self._messages.append({"role": "system", "content": system})
+        self._read = [_Read(len(self._messages))]  # before each turn
+        self._streamed: tuple[_Said, Layout, Run] | None = None  # its turn is not added
         question = {"role": "user", "content": ""}
         Chat.of(session.model, [*self._messages, question], tools, variables=self._variables)
 
@@ -113,10 +162,9 @@ class Conversation:
         Raises:
             as `session.generate`.
         """
-        question, layout, tokens = self._next(turn.text)
-        run = run_of(self.session, turn.for_tokens(tokens, self.sequence))
+        said, layout, run = self._next(turn)
         trace = self.session._see_through(run)
-        self._remember(question, layout, trace)
+        self._remember(said, layout, trace)
         return trace
 
     @takes(Turn)
@@ -129,13 +177,13 @@ class Conversation:
         Raises:
             as `session.generate`.
         """
-        question, layout, tokens = self._next(turn.text)
+        said, layout, run = self._next(turn)
 
         def launch(run: Run) -> Run:
-            self._streamed = (question, layout, run)
+            self._streamed = (said, layout, run)
             return self.session._launched(run)
 
-        return Stream(run_of(self.session, turn.for_tokens(tokens, self.sequence)), launch)
+        return Stream(run, launch)
 
     def undo(self) -> None:
         """Take back the last turn, question and answer.
@@ -147,7 +195,7 @@ class Conversation:
         if len(self._read) == 1:
             raise ValueError("there is no turn to take back. Say something first.")
         self._read.pop()
-        del self._messages[-2:]
+        del self._messages[self._read[-1].n_messages :]
 
     def fork(self) -> Conversation:
         """Another conversation that goes on from here, in a sequence of its own.
@@ -177,24 +225,24 @@ class Conversation:
         )
 
     def __repr__(self) -> str:
-        turns = "1 turn" if len(self) == 1 else f"{len(self)} turns"
+        turns = counted(len(self), "turn")
         lines = [f"<Conversation of {turns} in sequence {self.sequence}>"]
-        lines += [f"{m['role']:10} {m['content']!r}" for m in self.messages]
+        lines += map(_line, self.messages)
         return "\n".join(lines)
 
-    def _next(self, text: str) -> tuple[dict[str, Any], Layout, list[int]]:
-        """A question as a message, the chat with it, and its tokens."""
+    def _next(self, turn: Turn) -> tuple[_Said, Layout, Run]:
+        """What is said as messages, the chat with it, and the run that answers."""
         self._take_streamed(wait=True)
-        question = {"role": "user", "content": text}
+        said, tools = _messages_of(turn.text), self._tools
         chat = Chat.of(
-            self.session.model,
-            [*self._messages, question],
-            self._tools,
-            variables=self._variables,
+            self.session.model, [*self._messages, *said], tools, variables=self._variables
         )
         layout = chat.laid_out()
         must_be_short(self.session.model, layout.text, self.session.n_ctx)
-        return question, layout, self._tokens(layout)
+        if turn.grammar is None or turn.tool_choice != "auto":
+            turn = _with_calls(self.session, turn, tools)
+        request = turn.for_tokens(self._tokens(layout), self.sequence)
+        return said, layout, run_of(self.session, request)
 
     def _tokens(self, layout: Layout) -> list[int]:
         """The tokens of the chat: those that were read and drawn, and those of what is new.
@@ -209,7 +257,7 @@ class Conversation:
                     return [*read.tokens, *new.part_tokens]
         return layout.tokens
 
-    def _remember(self, question: dict[str, Any], layout: Layout, trace: Trace) -> None:
+    def _remember(self, said: _Said, layout: Layout, trace: Trace) -> None:
         """Add a turn; what the model read and wrote is kept if the text is what it drew."""
         model, drawn = self.session.model, trace.tokens.tolist()
         if drawn and model.is_eog(drawn[-1]):
@@ -217,18 +265,36 @@ class Conversation:
         data = b"".join(model.piece(token) for token in drawn)
         whole = data == trace.text.encode("utf-8", "surrogatepass")
         tokens = (*trace.prompt_tokens.tolist(), *drawn)
-        self._read.append(_Read(layout.text + trace.text, tokens) if whole else _Read())
-        self._messages += [question, {"role": "assistant", "content": trace.text}]
+        self._messages += [*said, trace.message]
+        n = len(self._messages)
+        self._read.append(_Read(n, layout.text + trace.text, tokens) if whole else _Read(n))
 
     def _take_streamed(self, *, wait: bool) -> None:
         """Add the turn of a stream that has ended."""
         if self._streamed is None:
             return
-        question, layout, run = self._streamed
+        said, layout, run = self._streamed
         if wait:
             with suppress(MullamaError):
                 run.wait()
         if run.done:
             self._streamed = None
             if run.error is None:
-                self._remember(question, layout, run.trace)
+                self._remember(said, layout, run.trace)
+
+
+def _messages_of(said: object) -> _Said:
+    """What is said in a turn, as messages."""
+    if isinstance(said, str):
+        return [{"role": "user", "content": said}]
+    if isinstance(said, Mapping) or not isinstance(said, Sequence):
+        raise TypeError(
+            f"what is said is a text or a list of messages, not {brief(said)}. Write "
+            '"Hello", or [call.answer() for call in trace.tool_calls].'
+        )
+    return checked_messages(said)
+
+
+def _line(message: Mapping[str, Any]) -> str:
+    calls = f" {message['tool_calls']}" if "tool_calls" in message else ""
+    return f"{message['role']:10} {message.get('content', '')!r}{calls}"

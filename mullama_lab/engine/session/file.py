@@ -8,15 +8,18 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mullama_lab.counted import counted
 from mullama_lab.engine import sealed_file
 from mullama_lab.engine.gguf.fingerprint import fingerprint
 from mullama_lab.engine.native import state as native
 from mullama_lab.engine.session import cells
 from mullama_lab.engine.session.settings import Settings
 from mullama_lab.engine.session.state import Contents, must_be_of, settings_for, unpacked
+from mullama_lab.engine.steering.lora import LoraAdapter
+from mullama_lab.engine.steering.steering import Steering, Weights, adapters_of
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
-from mullama_lab.errors import SessionFileError
+from mullama_lab.errors import ModelFileError, SessionFileError
 from mullama_lab.files.path import in_full
 from mullama_lab.glyphs import brief, visible
 
@@ -53,9 +56,9 @@ class SavedSession:
 
     def __repr__(self) -> str:
         but = f", without {self.left_out}" if self.left_out else ""
-        plural = "" if self.n_sequences == 1 else "s"
         return visible(
-            f"<{self.path.name}: {self.n_tokens} tokens in {self.n_sequences} sequence{plural}, "
+            f"<{self.path.name}: {counted(self.n_tokens, 'token')} in "
+            f"{counted(self.n_sequences, 'sequence')}, "
             f"{self.size_bytes / 1e6:.2f} MB in {self.seconds:.3f} s{but}>"
         )
 
@@ -65,7 +68,7 @@ def save(session: Session, path: str | Path, tree: Tree | None) -> SavedSession:
     if tree is not None and not isinstance(tree, Tree):
         raise TypeError(f"tree={brief(tree)}: it must be a Tree.")
     tree = session.tree if tree is None else tree
-    model = _about(session.model)
+    model = about_model(session.model)
     cells.recover(session)
     contents, n_cells, began = session._do_with_cells(lambda: _contents(session, model))
     contents.tree = tree
@@ -75,13 +78,20 @@ def save(session: Session, path: str | Path, tree: Tree | None) -> SavedSession:
     return _report(in_full(path), size, contents, n_cells, perf_counter() - began)
 
 
-def load(kind: type[S], path: str | Path, model: Model, settings: Mapping[str, Any]) -> S:
+def load(
+    kind: type[S],
+    path: str | Path,
+    model: Model,
+    adapters: Mapping[LoraAdapter, float] | None,
+    settings: Mapping[str, Any],
+) -> S:
     """What `Session.load` does."""
     began = perf_counter()
     arrays, about = sealed_file.read(path)
     path = in_full(path)
     contents = unpacked(path.name, arrays, about)
-    must_be_of(path.name, contents.model, _about(model))
+    must_be_of(path.name, contents.model, about_model(model))
+    weights = _weights(path.name, contents.steering, adapters, model)
     options = settings_for(path.name, contents.settings, settings)
     try:
         session = kind(model, Settings(**options))
@@ -90,7 +100,7 @@ def load(kind: type[S], path: str | Path, model: Model, settings: Mapping[str, A
             raise
         raise SessionFileError(f"{path.name} cannot be opened here: {error}") from error
     try:
-        session._do_with_cells(lambda: _take(session, contents))
+        session._do_with_cells(lambda: _take(session, contents, weights))
     except BaseException:
         session.close()
         raise
@@ -110,14 +120,16 @@ def _contents(session: Session, model: dict[str, Any]) -> tuple[Contents, int, f
     contents = Contents(
         model=model,
         settings=session.settings,
+        steering=session.steering,
         state=native.state_of(cache.handle),
         held=cache.sequences.copied(),
     )
     return contents, cache.sequences.n_cells, began
 
 
-def _take(session: Session, contents: Contents) -> None:
+def _take(session: Session, contents: Contents, weights: Weights) -> None:
     cache = session._cache
+    cache.weights = weights
     for sequence, held in contents.held.items():
         if sequence >= session.n_seq_max:
             raise SessionFileError(
@@ -159,6 +171,24 @@ def _take(session: Session, contents: Contents) -> None:
 # Inside.
 
 
+def _weights(
+    name: str, steering: Steering, adapters: Mapping[LoraAdapter, float] | None, model: Model
+) -> Weights:
+    """What is in force again, with other adapters if those are given."""
+    if adapters is not None:
+        return Weights.of(Steering(adapters_of(adapters), steering.control), model)
+    try:
+        return Weights.of(steering, model)
+    except ModelFileError as error:
+        raise SessionFileError(
+            f"{name} was saved with an adapter in force that is not to be had: {error} Put its "
+            "file back, or say what is to be in force: Session.load(path, model, "
+            "adapters={LoraAdapter.load(elsewhere): 0.8}), or adapters={} for none."
+        ) from error
+    except ValueError as error:
+        raise SessionFileError(f"{name} has in force what cannot be: {error}") from error
+
+
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
@@ -166,7 +196,8 @@ def _size(path: Path) -> int:
         return 0
 
 
-def _about(model: Model) -> dict[str, Any]:
+def about_model(model: Model) -> dict[str, Any]:
+    """What tells a model from others in a file, and how it is called."""
     model._weight_files.must_be_on_disk()
     return {"name": model.name, "file": model.path.name, **fingerprint(model.path)}
 

@@ -13,9 +13,13 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 from mullama_lab.engine.chat import RenderedChat
-from mullama_lab.engine.loop.spread import Chains, Prompt, Seeds
+from mullama_lab.engine.chat.calling import ToolChoice
+from mullama_lab.engine.chat.tools import ToolLike
+from mullama_lab.engine.grammar import Grammar
+from mullama_lab.engine.loop.spread import Chains, Grammars, Prompt, Seeds
 from mullama_lab.engine.options import Stop
-from mullama_lab.engine.stages.schedule import ChainOrSchedule
+from mullama_lab.engine.setting import SettingOrChain
+from mullama_lab.engine.stages import Constrain
 from mullama_lab.engine.trace import Trace
 
 P = ParamSpec("P")
@@ -33,9 +37,13 @@ class Request:
 
     Args:
         prompt: a text, or token ids as they are.
-        chain: a Chain or a stage; None is llama.cpp's default chain. A dict has a chain for
-            each step from which another one is in force: `{0: first, 12: then}`, such as
-            `trace.schedule` of a run whose chain was changed on the way.
+        chain: a Chain or a stage; None is llama.cpp's default chain. A Setting says what acts on
+            the weights too, for this text alone; without one that is what is in force in the
+            session. A dict has one for each step from which another is in force:
+            `{0: first, 12: then}`, such as `trace.schedule` of a run whose chain was changed on
+            the way, or `dict(trace.settings)` of one whose adapters were.
+        grammar: what the generated text may be: `Constrain(grammar)` before the chain. It may be
+            a Constrain, which says more: when the text ends, and after what the grammar begins.
         max_tokens: how many at most; 0 only processes the prompt.
         seed: from 0 to 2**32 - 2; None picks one, which `trace.seed` then names.
         stop: what ends the text and is left out of it: a string, a token id, or a list of
@@ -46,8 +54,9 @@ class Request:
     """
 
     prompt: Prompt
-    chain: ChainOrSchedule = None
+    chain: SettingOrChain = None
     _: KW_ONLY
+    grammar: Grammar | Constrain | None = None
     max_tokens: int = 128
     seed: int | None = None
     stop: Stop = ()
@@ -61,8 +70,10 @@ class ManyRequests:
 
     Args:
         prompts: a text, token ids, or a list of those.
-        chains: a chain or a stage, or a list with one for each: a list of stages is a list of
-            chains of one stage. `TopK(40) | MinP(0.1)` is one chain.
+        chains: a chain, a stage or a Setting, or a list with one for each: a list of stages is a
+            list of chains of one stage. `TopK(40) | MinP(0.1)` is one chain. Texts with other
+            adapters or vectors take turns in the batch.
+        grammar: a grammar as in `generate`, or a list with one for each; None is none.
         max_tokens, stop, top: as in `generate`, for each of them.
         seeds: a seed, or a list with one for each; None picks one for each.
     """
@@ -70,6 +81,7 @@ class ManyRequests:
     prompts: Prompt | Iterable[Prompt]
     chains: Chains = None
     _: KW_ONLY
+    grammar: Grammars = None
     max_tokens: int = 128
     seeds: Seeds = None
     stop: Stop = ()
@@ -83,18 +95,24 @@ class ChatRequest:
     Args:
         messages: dicts such as {"role": "user", "content": "Hello"}, or what
             `model.render_chat` gave, which takes variables for the template too.
-        tools: JSON schemas of functions, as the template expects them.
+        tools: what the model may call: Python functions with type hints, which needs pydantic, or
+            JSON schemas of functions in OpenAI's form. `trace.tool_calls` has the calls. What the
+            model writes is constrained to calls that their schemas allow.
+        tool_choice: "auto" lets the model answer with a text, calls, or both; "required" lets it
+            write calls alone.
         continue_final: go on with the last message instead of answering it.
         parse_special: read the names of special tokens in messages as these tokens.
-        chain, max_tokens, seed, stop, top, sequence: as in `generate`.
+        chain, grammar, max_tokens, seed, stop, top, sequence: as in `generate`.
     """
 
     messages: Messages
-    chain: ChainOrSchedule = None
+    chain: SettingOrChain = None
     _: KW_ONLY
-    tools: Sequence[Mapping[str, Any]] | None = None
+    tools: Sequence[ToolLike] | None = None
+    tool_choice: ToolChoice = "auto"
     continue_final: bool = False
     parse_special: bool = False
+    grammar: Grammar | Constrain | None = None
     max_tokens: int = 512
     seed: int | None = None
     stop: Stop = ()
@@ -111,13 +129,17 @@ class Turn:
     """What is said in a conversation.
 
     Args:
-        text: what the user says.
+        text: what the user says; or a list of messages, as what tools answered.
+        tool_choice: as in `session.chat`.
+        grammar: as in `session.generate`; also in place of what the tools allow.
         chain, max_tokens, seed, stop, top: as in `session.generate`.
     """
 
-    text: str
-    chain: ChainOrSchedule = None
+    text: str | Sequence[Mapping[str, Any]]
+    chain: SettingOrChain = None
     _: KW_ONLY
+    tool_choice: ToolChoice = "auto"
+    grammar: Grammar | Constrain | None = None
     max_tokens: int = 512
     seed: int | None = None
     stop: Stop = ()
@@ -132,6 +154,7 @@ def _with_tokens(asked: ChatRequest | Turn, tokens: list[int], sequence: int | N
     return Request(
         tokens,
         asked.chain,
+        grammar=asked.grammar,
         max_tokens=asked.max_tokens,
         seed=asked.seed,
         stop=asked.stop,
@@ -148,8 +171,10 @@ class BranchRequest:
         trace: any trace of this model, also one of `score` or of another session.
         step: where to go off, from 0 to len(trace) - 1.
         token: a token id, or a text that is exactly one token.
-        chain: for the steps after it; None is the chain that was in force at `step`. A dict
-            of chains by steps, as in `generate`, counts the steps of the whole trace.
+        chain: for the steps after it; None is the Setting that was in force at `step`. A dict
+            by steps, as in `generate`, counts the steps of the whole trace. A chain alone, or
+            none, goes with the adapters and the vector that were in force at `step`; what the
+            cache holds by them is taken, or it is decoded again.
         max_tokens: how many tokens at most after the given one.
         seed: None is that of `trace`.
         stop: as in `generate`.
@@ -159,7 +184,7 @@ class BranchRequest:
     trace: Trace
     step: int
     token: int | str
-    chain: ChainOrSchedule = None
+    chain: SettingOrChain = None
     _: KW_ONLY
     max_tokens: int = 128
     seed: int | None = None
@@ -173,7 +198,7 @@ class ManyBranches:
 
     Args:
         branches: (trace, step, token) of each.
-        chains: a chain, or a list with one for each; None is the one in force at its step.
+        chains: a chain or a Setting, or a list with one for each; None as in `branch`.
         max_tokens, stop, top: as in `branch`, for each of them.
         seeds: a seed, or a list with one for each; None is that of its trace.
     """
@@ -215,5 +240,5 @@ def takes(
 def _with_arguments(doc: str, of_request: str) -> str:
     """A docstring with the arguments that a request explains, before what it raises."""
     said, raises, errors = inspect.cleandoc(doc).partition("\n\nRaises:")
-    arguments = "\n\n" + of_request[of_request.index("    Args:") :]
-    return said + "\n\n" + inspect.cleandoc(arguments) + raises + errors
+    _, args, arguments = inspect.cleandoc(of_request).partition("\n\nArgs:")
+    return said + args + arguments + raises + errors

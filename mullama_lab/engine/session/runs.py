@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from mullama_lab.engine.chat import RenderedChat
+from mullama_lab.engine.grammar import Grammar
 from mullama_lab.engine.loop.branch import Branch
 from mullama_lab.engine.loop.generation import Generation, Limits
 from mullama_lab.engine.loop.lane import Place
@@ -19,8 +20,9 @@ from mullama_lab.engine.session.request import (
     ManyRequests,
     Request,
 )
-from mullama_lab.engine.stages import Chain
-from mullama_lab.engine.stages.schedule import Schedule
+from mullama_lab.engine.setting import Steerings, planned
+from mullama_lab.engine.stages import Chain, Constrain
+from mullama_lab.engine.steering.steering import Weights
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.vocabulary.ends import warn_of_two
 from mullama_lab.engine.vocabulary.one_token import one_token
@@ -30,6 +32,7 @@ from mullama_lab.errors import ContextFull
 from mullama_lab.glyphs import brief
 
 if TYPE_CHECKING:
+    from mullama_lab.engine.model import Model
     from mullama_lab.engine.session.session import Session
 
 
@@ -37,11 +40,13 @@ def run_of(session: Session, request: Request) -> Run:
     """A Run that was not begun."""
     model = session.model
     limits = Limits.of(model, request.max_tokens, request.stop)
-    chains = Schedule.of(request.chain)
+    chains, steerings = planned(request.chain)
+    chains, weights = chains.map(constraining(request.grammar)), _weights(model, steerings)
     seed = seed_or_random(request.seed)
     tokens = prompt_tokens(session, request.prompt)
     trace = new_trace(session, tokens, chains.at(0), seed, request.top)
-    return Run(Generation(model, trace, chains, limits, session, place=place_of(session, request)))
+    place = place_of(session, request)
+    return Run(Generation(model, trace, chains, limits, session, place=place, weights=weights))
 
 
 def runs_of(session: Session, request: ManyRequests) -> Runs:
@@ -49,9 +54,12 @@ def runs_of(session: Session, request: ManyRequests) -> Runs:
     model = session.model
     limits = Limits.of(model, request.max_tokens, request.stop)
     runs = []
-    for prompt, chain, seed in spread(request.prompts, request.chains, request.seeds):
-        trace = new_trace(session, prompt_tokens(session, prompt), chain, seed, request.top)
-        lane = Generation(model, trace, Schedule.of(chain), limits, session, place=Place.ANY)
+    texts = spread(request.prompts, request.chains, request.grammar, request.seeds)
+    for prompt, chain, grammar, seed in texts:
+        chains, steerings = planned(chain)
+        chains, weights = chains.map(constraining(grammar)), _weights(model, steerings)
+        trace = new_trace(session, prompt_tokens(session, prompt), chains.at(0), seed, request.top)
+        lane = Generation(model, trace, chains, limits, session, place=Place.ANY, weights=weights)
         runs.append(Run(lane))
     return Runs(runs)
 
@@ -61,14 +69,27 @@ def branch_of(session: Session, request: BranchRequest) -> Run:
     session.must_be_open()
     model, parent = session.model, request.trace
     step, token = _fork_of(session, request)
-    chain = parent.chain_at(step) if request.chain is None else request.chain
-    chains = Schedule.of(chain, step + 1)
+    now = parent.setting_at(step)
+    chains, steerings = planned(now if request.chain is None else request.chain, step + 1)
+    weights = _weights(model, steerings or [(step + 1, now.steering)])
     limits = Limits.of(model, request.max_tokens, request.stop)
     limits = Limits(step + 1 + limits.max_tokens, limits.stops)
     seed = seed_or_random(parent.seed if request.seed is None else request.seed)
     top = parent.top if request.top is None else _top(session, request.top)
     trace = parent.begun(step, top=top, seed=seed, piece=piece_of(model))
-    return Run(Branch(model, trace, chains, limits, session, parent=parent, step=step, token=token))
+    trace.session_options = dict(session.options)
+    lane = Branch(
+        model,
+        trace,
+        chains,
+        limits,
+        session,
+        parent=parent,
+        step=step,
+        token=token,
+        weights=weights,
+    )
+    return Run(lane)
 
 
 def branches_of(session: Session, request: ManyBranches) -> Runs:
@@ -87,6 +108,18 @@ def branches_of(session: Session, request: ManyBranches) -> Runs:
         )
         made.append(branch_of(session, one))
     return Runs(made)
+
+
+def constraining(grammar: Grammar | Constrain | None) -> Callable[[Chain], Chain]:
+    """A function that puts a grammar before a chain."""
+    if grammar is None:
+        return lambda chain: chain
+    first = Constrain.of(grammar)
+    return lambda chain: first | chain
+
+
+def _weights(model: Model, steerings: Steerings) -> list[tuple[int, Weights]]:
+    return [(step, Weights.of(steering, model)) for step, steering in steerings]
 
 
 def place_of(session: Session, request: Request) -> int | Place:
@@ -126,7 +159,7 @@ def new_trace(
     session: Session, tokens: list[int], chain: Chain, seed: int | None, top: int
 ) -> Trace:
     """A trace of a prompt, without a step."""
-    return Trace(
+    trace = Trace(
         prompt_tokens=tokens,
         chain=chain,
         seed=seed,
@@ -135,6 +168,10 @@ def new_trace(
         model_name=session.model.source,
         model_id=session.model.id,
     )
+    trace.model_options = dict(session.model.options)
+    trace.session_options = dict(session.options)
+    trace.change_weights(session.steering)
+    return trace
 
 
 def _top(session: Session, top: int) -> int:

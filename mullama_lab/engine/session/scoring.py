@@ -34,11 +34,7 @@ if TYPE_CHECKING:
 
 def scored(session: Session, text: Prompt, given: Prompt | None, top: int) -> Trace:
     """What `Session.score` does."""
-    if given is None:
-        tokens = session.prompt_tokens(text)
-        prompt, tokens = tokens[:1], tokens[1:]
-    else:
-        prompt, (tokens,) = tokens_after(session, given, [text])
+    prompt, tokens = split(session, text, given)
     trace = new_trace(session, prompt, Chain(), None, top)
     session.last_trace = trace
     if tokens:
@@ -49,6 +45,15 @@ def scored(session: Session, text: Prompt, given: Prompt | None, top: int) -> Tr
     else:
         trace.finish_reason = "scored"
     return trace
+
+
+def split(session: Session, text: Prompt, given: Prompt | None) -> tuple[list[int], list[int]]:
+    """The tokens of a prompt and of a text after it; without a prompt, the text's first is that."""
+    if given is None:
+        tokens = session.prompt_tokens(text)
+        return tokens[:1], tokens[1:]
+    prompt, (tokens,) = tokens_after(session, given, [text])
+    return prompt, tokens
 
 
 def chosen(session: Session, prompt: Prompt, candidates: Iterable[Prompt]) -> Choices:

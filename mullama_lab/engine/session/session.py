@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from threading import get_ident
 from time import monotonic
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine.cache.cache import PAUSE
 from mullama_lab.engine.cache.ledger import Ledger
+from mullama_lab.engine.chat.tools import ToolLike
 from mullama_lab.engine.handle import ContextOwner
 from mullama_lab.engine.loop.choices import Choices
 from mullama_lab.engine.loop.news import call_logged, must_be_callable
@@ -31,9 +33,11 @@ from mullama_lab.engine.loop.spread import Prompt
 from mullama_lab.engine.loop.stream import Stream
 from mullama_lab.engine.native import Logits
 from mullama_lab.engine.native.context import StopFlag
+from mullama_lab.engine.options import flag, instance
 from mullama_lab.engine.session import cells, file, rows
-from mullama_lab.engine.session.conversation import Conversation, chat_tokens
+from mullama_lab.engine.session.conversation import Conversation, as_request
 from mullama_lab.engine.session.file import SavedSession
+from mullama_lab.engine.session.hidden import hidden
 from mullama_lab.engine.session.opening import open_cache
 from mullama_lab.engine.session.request import (
     BranchRequest,
@@ -53,7 +57,11 @@ from mullama_lab.engine.session.runs import (
 )
 from mullama_lab.engine.session.scoring import chosen, scored
 from mullama_lab.engine.session.settings import Settings
+from mullama_lab.engine.setting import Setting
 from mullama_lab.engine.stages import Chain
+from mullama_lab.engine.steering.control_vector import ControlVector
+from mullama_lab.engine.steering.lora import LoraAdapter
+from mullama_lab.engine.steering.steering import Steering, adapters_of, control_of, steer
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
 from mullama_lab.engine.work import Work
@@ -77,8 +85,10 @@ class Session(ContextOwner):
 
     Attributes:
         settings: those it was opened with, by name.
+        options: what `model.session` opens an equal one with: n_ctx, and what was no default.
         run, last_trace, last_traces: what was asked for last.
-        tree: that it was loaded with, or saved with last. saved: the file it was loaded from.
+        tree: the one it was loaded with, or saved with last.
+        saved: the file it was loaded from.
     """
 
     tree: Tree | None = None
@@ -88,21 +98,23 @@ class Session(ContextOwner):
         settings = Settings() if settings is None else settings
         if not isinstance(settings, Settings):
             raise TypeError(f"settings is a Settings or None, not {brief(settings)}.")
-        settings = settings.checked(model)
+        asked, settings = settings, settings.checked(model)
         self.model = model
         self.last_trace: Trace | None = None
         self.last_traces: list[Trace] = []
         self.run: Run | None = None
         self._watchers: list[Callable[[Run], None]] = []
         self.settings: Mapping[str, Any] = settings.as_mapping()
+        self.options: Mapping[str, Any] = settings.options(asked)
         stop = StopFlag()
         with model._memory.in_use():
             cache = self._cache = open_cache(model, settings, stop)
             self.n_ctx, self.n_seq_max = cache.n_ctx, cache.sequences.n_max
+            self._scheduler = Scheduler(cache)
             self._own(
                 cache,
                 stop,
-                Scheduler(cache),
+                self._scheduler,
                 what="session",
                 opened_by="model.session()",
                 caller="a Custom stage",
@@ -127,6 +139,7 @@ class Session(ContextOwner):
             ContextFull: the prompt does not fit.
             NoCandidates: the chain removed every token.
             StageFailed: a Custom stage raised or returned something unusable.
+            GrammarError: the grammar cannot be carried out on this model.
             ClosedError: the session was closed.
         """
         return self._see_through(run_of(self, request))
@@ -192,24 +205,24 @@ class Session(ContextOwner):
             ModelError: the template failed, as on a message without its content.
             ContextFull: the conversation does not fit. What else `generate` raises, this does.
         """
-        return self._see_through(run_of(self, request.for_tokens(chat_tokens(self, request))))
+        return self._see_through(run_of(self, as_request(self, request)))
 
     @takes(ChatRequest)
     def stream_chat(self, request: ChatRequest) -> Stream:
         """Answer a conversation and yield each Step as it comes; see `chat` and `stream`."""
-        run = run_of(self, request.for_tokens(chat_tokens(self, request)))
+        run = run_of(self, as_request(self, request))
         return Stream(run, self._launched)
 
     @takes(ChatRequest)
     def start_chat(self, request: ChatRequest) -> Run:
         """Begin to answer a conversation and return a Run at once; see `chat`."""
-        return self._launched(run_of(self, request.for_tokens(chat_tokens(self, request))))
+        return self._launched(run_of(self, as_request(self, request)))
 
     def conversation(
         self,
         system: str | None = None,
         *,
-        tools: Sequence[Mapping[str, Any]] | None = None,
+        tools: Sequence[ToolLike] | None = None,
         sequence: int = 0,
         **template_variables: Any,
     ) -> Conversation:
@@ -221,7 +234,7 @@ class Session(ContextOwner):
 
         Args:
             system: what the model is told first; None leaves that to the template.
-            tools: JSON schemas of functions, as the template expects them.
+            tools: what the model may call, as in `chat`.
             sequence: where in the cache it lives (see `fork`); 0 is where `generate` works too,
                 which then takes its place, and the next turn is decoded from the beginning.
             template_variables: what else the template may use, such as `enable_thinking=False`.
@@ -278,9 +291,13 @@ class Session(ContextOwner):
     def on_start(self, callback: Callable[[Run], None]) -> Callable[[], None]:
         """Call `callback(run)` for each Run that is asked for from now on, on the thread that asks.
 
-        That is when it is queued, so other work may still come before it. Those of `generate`,
-        `stream`, `chat` and `branch` count too; several side by side (`generate_many`,
-        `branch_many`) and `score` do not. What the callback raises is logged and stops nothing.
+        It is called before the run is queued, so what it registers misses nothing, and what it
+        sets is in force from the first token on; to wait for the run there is refused with
+        SessionError. Runs of `generate`, `stream`, `chat` and `branch` count too; several side by
+        side (`generate_many`, `branch_many`) and `score` do not. What the callback raises is
+        logged and stops nothing.
+
+            undo = session.on_start(lambda run: run.on_step(watch))
 
         Returns:
             what undoes it, however often it is called.
@@ -358,6 +375,33 @@ class Session(ContextOwner):
         """
         return self.start_logits(prompt, sequence=sequence).result_or_stop()
 
+    def hidden(
+        self, text: Prompt, layers: Iterable[int] | None = None, *, progress: bool = True
+    ) -> NDArray[np.float32]:
+        """What the layers pass on for each token of a text: float32, (n_layers, n_tokens, n_embd).
+
+        That is the residual stream after a layer (`l_out` in llama.cpp), with the adapters and
+        the control vector that are in force. It is read in a context of its own, so that the
+        cache stays as it is and a session that never asks pays nothing. Ctrl-C stops it.
+
+            states = session.hidden("The capital of France is", layers=[10, 20])
+            states[:, -1]  # after the last token
+
+        Args:
+            text: a text, or token ids as they are.
+            layers: which, from 0 on, in rising order; None is all. A ControlVector's layer N is
+                added to what layer N passes on.
+            progress: show a bar if it takes longer than two seconds.
+
+        Raises:
+            ValueError: there is no such layer, or the states would not fit in memory.
+            ContextFull: the text is longer than the context.
+            DecodeError: llama.cpp shows no such layers of this architecture.
+            Stopped: another thread stopped it.
+            ClosedError: the session was closed.
+        """
+        return hidden(self, text, layers, progress)
+
     def start_logits(
         self, prompt: Prompt, *, sequence: int | None = None
     ) -> Work[NDArray[np.float32]]:
@@ -376,6 +420,7 @@ class Session(ContextOwner):
         visit: Callable[[int, NDArray[np.float32]], None],
         *,
         n_prompt: int | None = None,
+        setting: Setting | None = None,
     ) -> Work[None]:
         """Begin to compute the row of logits after each of several texts, side by side.
 
@@ -385,22 +430,34 @@ class Session(ContextOwner):
             texts: token ids of each, at least one. What they begin with alike is decoded once.
             n_prompt: how many tokens at the beginning of each are a prompt, where the others were
                 generated or tried; None is all.
+            setting: whose adapters and vector compute them; None is what is in force.
         """
-        return rows.start_rows(self, texts, visit, n_prompt)
+        return rows.start_rows(self, texts, visit, n_prompt, setting)
 
     def visit_rows(
-        self, tokens: Sequence[int], first: int, visit: Callable[[int, Logits], None]
+        self,
+        tokens: Sequence[int],
+        first: int,
+        visit: Callable[[int, Logits], None],
+        *,
+        setting: Setting | None = None,
+        before: Setting | None = None,
     ) -> None:
         """Call `visit(place, row)` with the row after each token of a text, from place `first` on.
 
         All in one batch, on the session's thread; a row is gone after its visit. Sequence 0 holds
         the text afterwards.
 
+        Args:
+            setting: whose adapters and vector compute them; None is what is in force.
+            before: whose compute what is before place `first`, over which the rows are stale
+                then; None is the same.
+
         Raises:
             ContextFull: the text does not fit.
             ValueError: it has no such place, or a token outside the vocabulary.
         """
-        rows.visit_rows(self, tokens, first, visit)
+        rows.visit_rows(self, tokens, first, visit, setting, before)
 
     def prompt_tokens(self, prompt: Prompt) -> list[int]:
         """The token ids that a prompt becomes: what `generate` would process for it.
@@ -424,6 +481,78 @@ class Session(ContextOwner):
         Raises: as `prompt_tokens`.
         """
         return new_trace(self, self.prompt_tokens(prompt), Chain(), None, top)
+
+    # What acts on the weights.
+
+    @property
+    def steering(self) -> Steering:
+        """`adapters` and `control` as one value, which a Setting has as `setting.steering`."""
+        return self._cache.weights.steering
+
+    @property
+    def adapters(self) -> Mapping[LoraAdapter, float]:
+        """The LoRA adapters with their scales; set another mapping to have others act.
+
+            session.adapters = {style: 0.8, terse: -0.3}
+            session.adapters = {}
+
+        They act from the next token on, in a text that is being generated too, and in this
+        session alone. A scale of 0 is the model without the adapter, bit for bit. What is asked
+        for afterwards takes nothing from the cache that other weights computed: its prompt is
+        decoded again. A text that was under way goes on over what it has, which its
+        `trace.stale` says; one that was given a Setting of its own keeps that.
+
+        Raises:
+            ModelFileError: an adapter is for another model, or its file was altered.
+            ModelLoadError: llama.cpp refused it.
+            TypeError, ValueError: it is no mapping of LoraAdapters to finite numbers.
+            ClosedError: the session was closed.
+        """
+        return self.steering.adapters
+
+    @adapters.setter
+    def adapters(self, adapters: Mapping[LoraAdapter, float]) -> None:
+        steer(self, adapters=adapters_of(adapters))
+
+    @property
+    def control(self) -> ControlVector | None:
+        """The ControlVector that is added to what the layers give; None is none.
+
+            session.control = 0.8 * happy
+
+        When it acts and what becomes of the cache is as for `adapters`. None, or a vector of
+        zeros, gives the logits of the model as it is, bit for bit.
+
+        Raises:
+            ValueError: it is for another model.
+            TypeError: it is no ControlVector.
+            ClosedError: the session was closed.
+        """
+        return self.steering.control
+
+    @control.setter
+    def control(self, vector: ControlVector | None) -> None:
+        steer(self, control=control_of(vector))
+
+    def steer(self, setting: Setting, *, exact: bool = False) -> None:
+        """Have the adapters and the vector of a Setting act; its chain plays no part.
+
+            session.steer(ml.Setting(control=0.8 * happy), exact=True)
+
+        What it is about is as for `adapters`. A text that is under way goes on over what other
+        weights computed of it, which is stale; `studies.effect.staleness` measures what that does.
+
+        Args:
+            exact: decode anew what such texts have so far, before they go on.
+
+        Raises:
+            ModelFileError, ModelLoadError, ValueError: it does not fit the model.
+            TypeError: it is no Setting.
+            ClosedError: the session was closed.
+        """
+        acting = instance("setting", setting, Setting).steering
+        exact = flag("exact", exact)
+        steer(self, exact=exact, adapters=acting.adapters, control=acting.control)
 
     # The cache.
 
@@ -515,8 +644,9 @@ class Session(ContextOwner):
     def save(self, path: str | Path, tree: Tree | None = None) -> SavedSession:
         """Write what the session holds into one file, which `Session.load` opens again.
 
-        That is: the tokens of every sequence and their cells of the cache, the settings, the last
-        trace with its seed and chain (its kept rows of logits stay out), and a Tree. A file of
+        That is: the tokens of every sequence and their cells of the cache, the settings, the
+        adapters (by their paths) and the control vector in force, the last trace with its seed
+        and chain (its kept rows of logits stay out), and a Tree. A file of
         that name is replaced when the new one is complete on the disk, and not before. It waits
         for what the session is generating.
 
@@ -533,7 +663,14 @@ class Session(ContextOwner):
         return file.save(self, path, tree)
 
     @classmethod
-    def load(cls: type[S], path: str | Path, model: Model, **settings: Any) -> S:
+    def load(
+        cls: type[S],
+        path: str | Path,
+        model: Model,
+        *,
+        adapters: Mapping[LoraAdapter, float] | None = None,
+        **settings: Any,
+    ) -> S:
         """Open a session as it was saved: nothing is decoded, and `generate` goes on from there.
 
         `session.last_trace`, `session.tree` and `session.saved` (size and time) are set.
@@ -544,6 +681,8 @@ class Session(ContextOwner):
         Args:
             path: a file that `save` wrote.
             model: the model it was saved with, wherever its file is now.
+            adapters: those to be in force, in place of those that were, as where a file of one
+                has moved. What the cache holds serves if they are the same.
             settings: those of `model.session` that shall differ: n_threads, n_batch and n_ubatch
                 may, and n_ctx and n_seq_max may be larger. The threads are not those of the saved
                 one, which may have been on another machine.
@@ -551,10 +690,11 @@ class Session(ContextOwner):
         Raises:
             SessionMismatch: the model is another one, or a setting cannot be that.
             SessionFileError: there is no such file, or it was cut off or altered; llama.cpp has
-                not seen any of it then. Or there is not enough memory for its n_ctx.
+                not seen any of it then. Or there is not enough memory for its n_ctx, or an adapter
+                that was in force is gone.
             ValueError: one of `settings` is out of range.
         """
-        return file.load(cls, path, model, settings)
+        return file.load(cls, path, model, adapters, settings)
 
     def __repr__(self) -> str:
         if self.closed:
@@ -565,12 +705,14 @@ class Session(ContextOwner):
     # For the modules beside this one.
 
     def _launched(self, run: Run) -> Run:
-        """Have a Run begin."""
+        """Have a Run begin, once who watches was told of it."""
         self.must_be_open()
         self.run, self.last_trace = run, run.trace  # a Custom stage of it may ask for them
-        self._worker.submit(run._lane)
-        for watch in list(self._watchers):
-            call_logged(watch, run)
+        run._lane.told_by = get_ident()
+        with run._lane.stopped_on_error():
+            for watch in list(self._watchers):
+                call_logged(watch, run)
+            self._worker.submit(run._lane)
         return run
 
     def _launched_many(self, runs: Runs) -> Runs:

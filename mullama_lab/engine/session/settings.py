@@ -105,6 +105,16 @@ class Settings:
         assert self.n_ctx is not None and self.n_seq_max is not None
         return self.n_ctx if self.kv_unified else self.n_ctx // self.n_seq_max
 
+    def options(self, asked: Settings) -> Mapping[str, Any]:
+        """Of checked settings n_ctx, and those that were asked for in place of a default."""
+        usual = Settings()
+        given = {
+            name: value
+            for name, value in self.as_mapping().items()
+            if name == "n_ctx" or getattr(asked, name) != getattr(usual, name)
+        }
+        return MappingProxyType(given)
+
     def as_mapping(self) -> Mapping[str, Any]:
         """The settings by name; read-only."""
         return MappingProxyType({field.name: getattr(self, field.name) for field in fields(self)})

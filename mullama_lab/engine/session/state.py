@@ -19,6 +19,8 @@ from mullama_lab.engine.cache.cuts import Provenance
 from mullama_lab.engine.cache.sequences import Held
 from mullama_lab.engine.native.state import STATE_VERSION
 from mullama_lab.engine.options import flag, instance, kv_types, whole
+from mullama_lab.engine.steering import file as steering_file
+from mullama_lab.engine.steering.steering import Steering
 from mullama_lab.engine.text import Text
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
@@ -55,6 +57,7 @@ class Contents:
     held: Mapping[int, Held]
     trace: Trace | None = None
     tree: Tree | None = None
+    steering: Steering = field(default_factory=Steering)  # in force
     left_out: str = ""
     state_version: int = field(default=STATE_VERSION)
 
@@ -63,9 +66,13 @@ class Contents:
         arrays: dict[str, NDArray[Any]] = {"state": self.state}
         for sequence, held in self.held.items():
             arrays[f"{TOKENS}{sequence}"] = np.array(held.text.tokens, np.int32)
+        known = steering_file.known_of([self.steering])  # and in force in the two below
         for name, thing in (("trace", self.trace), ("tree", self.tree)):
             if thing is not None:
-                arrays[name] = np.frombuffer(json.dumps(thing.to_dict()).encode(), np.uint8)
+                plain = thing.to_dict()
+                known = steering_file.merged(known, plain.pop("steering"))
+                arrays[name] = _bytes(plain)
+        arrays["steering"] = _bytes(known)
         about = {
             "kind": KIND,
             "format": FORMAT,
@@ -73,6 +80,7 @@ class Contents:
             "model": dict(self.model),
             "settings": dict(self.settings),
             "sequences": {str(s): _plain(held) for s, held in self.held.items()},
+            "in_force": steering_file.packed(self.steering),
             "left_out": self.left_out,
         }
         return arrays, about
@@ -97,7 +105,8 @@ def unpacked(name: str, arrays: Arrays, about: Mapping[str, Any]) -> Contents:
         state = _typed(arrays["state"], np.uint8)
         held = {whole("a sequence", int(s), 0, 255): _held(arrays, s, plain)
                 for s, plain in about["sequences"].items()}  # fmt: skip
-        trace, tree = _json(arrays, "trace"), _json(arrays, "tree")
+        known = _json(arrays, "steering") or {}
+        trace, tree = (_with(known, _json(arrays, name)) for name in ("trace", "tree"))
         return Contents(
             model=dict(about["model"]),
             settings=_settings(about["settings"]),
@@ -105,6 +114,7 @@ def unpacked(name: str, arrays: Arrays, about: Mapping[str, Any]) -> Contents:
             held={0: Held(), **held},
             trace=None if trace is None else Trace.from_dict(trace),
             tree=None if tree is None else Tree.from_dict(tree),
+            steering=steering_file.unpacked(about.get("in_force", {}), known),
             left_out=str(about["left_out"]),
         )
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -164,6 +174,15 @@ def _typed(array: NDArray[Any], kind: type[np.generic]) -> NDArray[Any]:
     return array
 
 
+def _bytes(plain: Mapping[str, Any]) -> NDArray[np.uint8]:
+    return np.frombuffer(json.dumps(plain).encode(), np.uint8)
+
+
+def _with(known: Mapping[str, Any], plain: Any) -> Any:
+    """A trace or a tree, which an older file wrote with what was in force in it."""
+    return {"steering": known, **plain} if plain is not None else None
+
+
 def _json(arrays: Arrays, name: str) -> Any:
     return json.loads(arrays[name].tobytes()) if name in arrays else None
 
@@ -172,7 +191,7 @@ def _json(arrays: Arrays, name: str) -> Any:
 
 
 def must_be_of(name: str, saved: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
-    """Refuse a session of another model; the message names what differs."""
+    """Refuse what was saved with another model; the message names what differs."""
     differs = [
         what
         for key, what in (

@@ -8,15 +8,16 @@ A stage is whole in one class: its settings, its sampler, and all that the rest 
 module holds a family of them. `chain_sampler.py` puts a chain to work, for a generation and for
 a preview alike; `moment.py` does where only a part of the row was kept.
 
-Names, defaults and meanings are llama.cpp's. All but `TailFree`, `Mask`, `Ban` and `Custom` are
-carried out by llama.cpp's own sampler of that name: llama.cpp dropped tail-free sampling, and has
-no sampler for a mask, for words or for Python.
+Names, defaults and meanings are llama.cpp's. All but `TailFree`, `Mask`, `Ban`, `Constrain` and
+`Custom` are carried out by llama.cpp's own sampler of that name: llama.cpp dropped tail-free
+sampling, has no sampler for a mask, for words or for Python, and a slow one for grammars.
 """
 
 from __future__ import annotations
 
 from mullama_lab.engine.stages.ban import Ban
 from mullama_lab.engine.stages.chain import Chain as Chain
+from mullama_lab.engine.stages.constrain import Constrain
 from mullama_lab.engine.stages.custom import Custom
 from mullama_lab.engine.stages.cutting import (
     XTC,
@@ -30,16 +31,48 @@ from mullama_lab.engine.stages.cutting import (
 )
 from mullama_lab.engine.stages.learning import AdaptiveP, Mirostat, MirostatV2
 from mullama_lab.engine.stages.penalties import DRY, Penalties
-from mullama_lab.engine.stages.setting import Setting as Setting
+from mullama_lab.engine.stages.setting import NumberRule as NumberRule
 from mullama_lab.engine.stages.shaping import DynamicTemperature, Temperature
 from mullama_lab.engine.stages.stage import Stage as Stage
 from mullama_lab.engine.stages.stage_sampler import State as State
 from mullama_lab.engine.stages.tokens import Infill, LogitBias, Mask
 
+__all__ = [
+    "DRY",
+    "STAGES",
+    "XTC",
+    "AdaptiveP",
+    "Ban",
+    "Chain",
+    "Constrain",
+    "Custom",
+    "DynamicTemperature",
+    "Greedy",
+    "Infill",
+    "LogitBias",
+    "Mask",
+    "MinP",
+    "Mirostat",
+    "MirostatV2",
+    "NumberRule",
+    "Penalties",
+    "Stage",
+    "State",
+    "TailFree",
+    "Temperature",
+    "TopK",
+    "TopNSigma",
+    "TopP",
+    "Typical",
+    "every_kind",
+]
+__dir__ = __all__.copy  # what tab completion offers
+
 # In the order of an editor's menu.
 STAGES: tuple[type[Stage], ...] = (
     Temperature, TopK, TopP, MinP, Typical, TopNSigma, XTC, Penalties, DRY, DynamicTemperature,
-    Mirostat, MirostatV2, AdaptiveP, TailFree, LogitBias, Mask, Ban, Infill, Greedy, Custom,
+    Mirostat, MirostatV2, AdaptiveP, TailFree, LogitBias, Mask, Ban, Constrain, Infill, Greedy,
+    Custom,
 )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from mullama_lab.engine.options import listed
 from mullama_lab.engine.per_model import once_per_model
 from mullama_lab.engine.rows.tail import Tail, not_in
 from mullama_lab.engine.stages.lists import read_strings, write_strings
-from mullama_lab.engine.stages.setting import TextRule, list_setting
+from mullama_lab.engine.stages.setting import TextRule, text_setting
 from mullama_lab.engine.stages.stage import Known, Stage, must_have_vocabulary
 from mullama_lab.engine.stages.stage_sampler import Start, mask_out
 from mullama_lab.engine.words.spellings import MARGIN, Spellings, is_rest
@@ -60,7 +60,7 @@ class Ban(Stage):
     moves = False
     constrains = True
     masked_tokens = "left"
-    words: tuple[str, ...] = list_setting(
+    words: tuple[str, ...] = text_setting(
         (),
         TextRule(
             'quoted words and phrases, as in "delve", "a testament to"',

@@ -9,8 +9,13 @@ from mullama_lab.engine.stages import Stage, every_kind
 
 
 def catalogue() -> list[dict[str, Any]]:
-    """Every stage whose settings are values, with its settings and rules."""
-    return [_describe(kind) for kind in every_kind() if not kind.holds_code]
+    """Every stage that an editor can set, with its settings and rules."""
+    return [_describe(kind) for kind in every_kind() if not is_set_in_python(kind)]
+
+
+def is_set_in_python(kind: type[Stage]) -> bool:
+    """Whether what a stage is about can be set in an editor neither as numbers nor as text."""
+    return bool(fields(kind)) and not kind.settings() and not kind.texts()
 
 
 def _describe(kind: type[Stage]) -> dict[str, Any]:

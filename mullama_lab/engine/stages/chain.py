@@ -183,6 +183,10 @@ class Chain(Sequence[Stage]):
                 f"a stage is found by its place, from 0 to {len(self) - 1}, or by a slice, "
                 f"not by {brief(index)}."
             ) from None
+        except IndexError:
+            raise IndexError(
+                f"the chain has no stage {brief(index)}; it has {len(self)}, counted from 0."
+            ) from None
         return found if isinstance(found, Stage) else Chain(found)
 
     def __contains__(self, value: object) -> bool:

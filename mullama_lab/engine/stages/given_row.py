@@ -38,7 +38,7 @@ def _checked_row(row: ArrayLike, n_vocab: int) -> Logits:
     try:
         with np.errstate(over="ignore"):
             checked = np.ascontiguousarray(row, np.float32)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise TypeError(
             f"a row of logits is an array of {n_vocab} numbers, not {type(row).__name__}. "
             "session.logits(prompt) gives one."

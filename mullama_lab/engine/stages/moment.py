@@ -132,8 +132,9 @@ class _Walk:
         self.moment, self.work, self.tail, self.on_stage = moment, work, tail, on_stage
         self.candidates = work.candidates
         self._was_partial = bool(tail.n) or tail.masked
-        # Logits just before the tail was cut; until then candidates keep their places.
+        # Logits and ids, ascending, just before the tail was cut; until then candidates keep order.
         self._logits_at_cut: NDArray[np.float32] | None = None
+        self._ids_at_cut = moment.ids
 
     def go(self, first: int) -> int:
         """Apply the stages from a place on, and draw."""
@@ -166,13 +167,17 @@ class _Walk:
             moment, sampler = self.moment, self.work.samplers[place]
             self.tail = stage.tail_after(tail, Known(logits, moment.ids, moment.history, sampler))
             if not self.tail.n:
-                self._logits_at_cut = logits.copy()
+                self._note_cut()
+
+    def _note_cut(self) -> None:
+        window = self.candidates.window
+        self._ids_at_cut, self._logits_at_cut = window["id"].copy(), window["logit"].copy()
 
     def _must_know_its_tokens(self, stage: Stage) -> None:
         """Of tokens with the same logit, the cut may have left others than of the whole row."""
         if self._logits_at_cut is None:
             return
-        places = np.searchsorted(self.moment.ids, self.candidates.window["id"])
+        places = np.searchsorted(self._ids_at_cut, self.candidates.window["id"])
         here = self._logits_at_cut[places]
         if np.count_nonzero(np.isin(self._logits_at_cut, here)) > len(np.unique(here)):
             raise Uncovered(f"{stage!r} asks which tokens are left, and one has a twin")
@@ -186,7 +191,7 @@ class _Walk:
         every cut.
         """
         candidates = self.candidates
-        self._logits_at_cut = candidates.window["logit"].copy()
+        self._note_cut()
         slack = self.moment.model.n_vocab * 2.0**-24
         fewest = stage.cut_by_share(candidates, self.tail, slack)
         self.tail = CLOSED
@@ -217,7 +222,7 @@ class _Walk:
         if self.tail.n:
             self._must_draw_it_whatever_the_tail()
         elif self._logits_at_cut is not None:
-            mine = self._logits_at_cut[np.searchsorted(self.moment.ids, token)]
+            mine = self._logits_at_cut[np.searchsorted(self._ids_at_cut, token)]
             if np.count_nonzero(self._logits_at_cut == mine) > 1:
                 raise Uncovered(f"token {token} has a twin with the same logit")
 

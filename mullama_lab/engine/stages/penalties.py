@@ -15,7 +15,7 @@ from mullama_lab.engine.options import listed
 from mullama_lab.engine.per_model import once_per_model
 from mullama_lab.engine.rows.tail import Tail, Uncovered, not_in
 from mullama_lab.engine.stages.lists import read_strings, write_strings
-from mullama_lab.engine.stages.setting import TextRule, list_setting, setting
+from mullama_lab.engine.stages.setting import TextRule, setting, text_setting
 from mullama_lab.engine.stages.stage import Known, Stage, must_have_vocabulary
 from mullama_lab.engine.stages.stage_sampler import NativeWithHistory, StageSampler, Start
 from mullama_lab.glyphs import brief
@@ -147,7 +147,7 @@ class DRY(LookingBack):
         step=1,
         kind="int",
     )
-    breakers: tuple[str, ...] = list_setting(
+    breakers: tuple[str, ...] = text_setting(
         ("\n", ":", '"', "*"),
         TextRule('quoted texts that end a phrase, as in "\\n", ":"', read_strings, write_strings),
     )

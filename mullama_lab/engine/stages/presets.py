@@ -6,18 +6,15 @@ asked, so that two notebooks see what each other save, and replaced whole or not
 
 from __future__ import annotations
 
-import difflib
 import json
-import os
-import unicodedata
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import platformdirs
 from filelock import FileLock, Timeout
 
+from mullama_lab.engine import kept
 from mullama_lab.engine.options import flag
 from mullama_lab.engine.stages.cutting import XTC, Greedy, MinP, TopK, TopNSigma, TopP, Typical
 from mullama_lab.engine.stages.learning import MirostatV2
@@ -25,7 +22,6 @@ from mullama_lab.engine.stages.penalties import DRY, Penalties
 from mullama_lab.engine.stages.shaping import Temperature
 from mullama_lab.engine.stages.stage import Stage
 from mullama_lab.errors import PresetError
-from mullama_lab.files.path import in_full
 from mullama_lab.files.replacing import must_not_be_a_device, replacing
 from mullama_lab.glyphs import brief
 from mullama_lab.warned import warn
@@ -33,9 +29,9 @@ from mullama_lab.warned import warn
 if TYPE_CHECKING:
     from mullama_lab.engine.stages.chain import Chain
 
-LONGEST_NAME = 40
 LARGEST_FILE = 4 << 20  # bytes
 FORMAT = 1
+KIND = "chain"
 PATIENCE = 10.0  # seconds that another process may take to save
 
 DEFAULT = (  # llama.cpp, common/common.h
@@ -91,14 +87,7 @@ def preset_file() -> Path:
     Raises:
         PresetError: MULLAMA_LAB_CONFIG names a place that cannot be.
     """
-    root = os.environ.get("MULLAMA_LAB_CONFIG")
-    folder = root or platformdirs.user_config_dir("mullama-lab", appauthor=False)
-    try:
-        return in_full(folder) / "presets.json"
-    except OSError as error:
-        raise PresetError(
-            f"MULLAMA_LAB_CONFIG={brief(root)} is no folder: {_reason(error)}. Set it to one."
-        ) from error
+    return kept.folder() / "presets.json"
 
 
 def presets(chain_type: type[Chain]) -> Presets:
@@ -107,7 +96,7 @@ def presets(chain_type: type[Chain]) -> Presets:
     own = {}
     for name, data in _read(path).items():
         try:
-            _must_be_name(name)
+            kept.checked_name(KIND, name)
             own[name] = chain_type.from_dict(data)
         except (ValueError, TypeError) as error:
             warn(f"{path}: the chain {brief(name)} is left out: {error}")
@@ -116,7 +105,7 @@ def presets(chain_type: type[Chain]) -> Presets:
 
 def chain_named(name: str, chain_type: type[Chain]) -> Chain:
     """See `Chain.preset`."""
-    name = _checked(name)
+    name = kept.checked_name(KIND, name)
     if name in BUILT_IN:
         return chain_type(BUILT_IN[name])
     path = preset_file()
@@ -131,7 +120,7 @@ def chain_named(name: str, chain_type: type[Chain]) -> Chain:
 
 def save(chain: Chain, name: str, *, replace: bool = False) -> None:
     """See `Chain.save`."""
-    name, data = _checked(name), chain.to_dict()
+    name, data = kept.checked_name(KIND, name), chain.to_dict()
     if name in BUILT_IN:
         raise ValueError(f"{name!r} is the name of a built-in chain. Save it by another name.")
     with _changing() as saved:
@@ -145,7 +134,7 @@ def save(chain: Chain, name: str, *, replace: bool = False) -> None:
 
 def delete(name: str) -> None:
     """See `Chain.delete_preset`."""
-    name = _checked(name)
+    name = kept.checked_name(KIND, name)
     if name in BUILT_IN:
         raise ValueError(f"{name!r} is a built-in chain, which cannot be deleted.")
     with _changing() as saved:
@@ -154,33 +143,8 @@ def delete(name: str) -> None:
         del saved[name]
 
 
-def _checked(name: Any) -> str:
-    if not isinstance(name, str):
-        raise TypeError(f"the name of a chain is a text, not {brief(name)}.")
-    name = unicodedata.normalize("NFC", name)
-    _must_be_name(name)
-    return name
-
-
-def _must_be_name(name: str) -> None:
-    if not _is_name(name):
-        raise ValueError(
-            f"{brief(name)} is no name for a chain: 1 to {LONGEST_NAME} letters, digits, spaces, "
-            "- and _, without a space at either end."
-        )
-
-
-def _is_name(name: str) -> bool:
-    """Whether a chain can have this name; one in a file may be anything."""
-    right = all(c.isalnum() or c in " -_" for c in name) and name == name.strip()
-    return right and 1 <= len(name) <= LONGEST_NAME
-
-
 def _unknown(name: str, saved: Mapping[str, Any]) -> ValueError:
-    known = [*BUILT_IN, *sorted(filter(_is_name, saved))]
-    near = difflib.get_close_matches(name, known, 1)
-    hint = f"Did you mean {near[0]!r}? " if near else ""
-    return ValueError(f"there is no chain {name!r}. {hint}There are {', '.join(known)}.")
+    return kept.unknown(KIND, name, [*BUILT_IN, *sorted(filter(kept.is_name, saved))])
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -199,8 +163,8 @@ def _read(path: Path) -> dict[str, Any]:
         return {}
     except (OSError, ValueError, RecursionError) as error:
         raise PresetError(
-            f"{path} could not be read: {_reason(error)}. It stays as it is; the built-in chains "
-            "are there without it. Mend it, or move it away to begin a new one."
+            f"{path} could not be read: {kept.reason(error)}. It stays as it is; the built-in "
+            "chains are there without it. Mend it, or move it away to begin a new one."
         ) from error
     return chains
 
@@ -223,13 +187,6 @@ def _changing() -> Iterator[dict[str, Any]]:
         raise PresetError(f"{path} is being written by another process. Try again.") from error
     except OSError as error:
         raise PresetError(
-            f"{path} could not be written: {_reason(error)}. The chains saved before are as they "
-            "were. Make room, or set MULLAMA_LAB_CONFIG to a folder that can be written to."
+            f"{path} could not be written: {kept.reason(error)}. The chains saved before are as "
+            "they were. Make room, or set MULLAMA_LAB_CONFIG to a folder that can be written to."
         ) from error
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, RecursionError):
-        return "it is nested too deeply"
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return text.rstrip(".")

@@ -73,6 +73,11 @@ class Schedule(Mapping[int, Chain]):
         """Whether there is more than one chain."""
         return len(self._entries) > 1
 
+    @property
+    def constrains(self) -> bool:
+        """Whether any of the chains keeps to a grammar."""
+        return any(stage.masks_rows for _, chain in self._entries for stage in chain)
+
     def map(self, change: Callable[[Chain], Chain]) -> Schedule:
         """The schedule with each of its chains changed."""
         return Schedule((first, change(chain)) for first, chain in self._entries)

@@ -1,4 +1,4 @@
-"""A stage's settings: the rule for one number, with the slider that suits it, or for one list.
+"""A stage's settings: the rule for one number, with the slider that suits it, or for one text.
 
 The check, the error message, the docstring and the editor all come from one line in the stage.
 """
@@ -14,7 +14,7 @@ from mullama_lab.glyphs import brief
 
 
 @dataclass(frozen=True)
-class Setting:
+class NumberRule:
     """The rule for one number of a stage, and the slider that suits it."""
 
     kind: str  # "int" or "float"
@@ -47,11 +47,19 @@ def _plain(number: float) -> str:
 
 @dataclass(frozen=True)
 class TextRule:
-    """How a list is written as one line of text in an editor, and read back."""
+    """How a setting that is no number is written as text in an editor, and read back.
+
+    Attributes:
+        write: the text; None for what has none that `read` reads.
+        longest: how many characters can be edited; what is longer is only shown.
+        lines: whether it is written on several lines.
+    """
 
     syntax: str
     read: Callable[[str], Any]
-    write: Callable[[Any], str]
+    write: Callable[[Any], str | None]
+    longest: int = 1000
+    lines: bool = False
 
 
 def setting(
@@ -67,12 +75,12 @@ def setting(
     label: str = "",
 ) -> Any:
     """A dataclass field that holds one number of a stage."""
-    rule = Setting(kind, low, high, slider, step, scale, help, label)
+    rule = NumberRule(kind, low, high, slider, step, scale, help, label)
     return field(default=default, metadata={"setting": rule})
 
 
-def list_setting(default: Any, rule: TextRule) -> Any:
-    """A dataclass field that holds a list, edited as a line of text."""
+def text_setting(default: Any, rule: TextRule) -> Any:
+    """A dataclass field that holds no number, such as a list, edited as text."""
     return field(default=default, metadata={"text": rule})
 
 

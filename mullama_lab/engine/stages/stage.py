@@ -14,7 +14,7 @@ A Stage owns no native memory and knows no model.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine import native
 from mullama_lab.engine.rows.tail import CLOSED, Tail, Uncovered
-from mullama_lab.engine.stages.setting import Setting, TextRule, as_docstring
+from mullama_lab.engine.stages.setting import NumberRule, TextRule, as_docstring
 from mullama_lab.engine.stages.stage_sampler import Idle, StageSampler, Start
 from mullama_lab.glyphs import brief
 
@@ -62,6 +62,14 @@ class Known:
     sampler: Any
 
 
+class NamedToken(NamedTuple):
+    """A token that a stage was given by its id, and what the stage does to it."""
+
+    token: int
+    does: str  # a verb: "bans"
+    by: str = ""  # how much, where that is a number: "+1"
+
+
 @dataclass(frozen=True, repr=False)
 class Stage:
     """One sampler with its settings. `TopK(40) | MinP(0.05)` makes a Chain."""
@@ -79,10 +87,13 @@ class Stage:
     moves: ClassVar[bool] = True  # change the logits of those that it leaves
     draws: ClassVar[bool] = False  # draw random numbers of its own
     constrains: ClassVar[bool] = False  # rule out what the text must not have: timed apart
+    masks_rows: ClassVar[bool] = False  # take out tokens by a mask, `allowed` of its sampler
+    foresees: ClassVar[bool] = False  # know tokens that must come next, `forced` of its sampler
     keeps_beginning: ClassVar[bool] = False  # if they are sorted, keep the first few of them
 
     # What it goes by.
     asks_which_token: ClassVar[bool] = True  # by ids, not by the logits alone
+    names_tokens: ClassVar[bool] = False  # by ids that it was given, which are of one vocabulary
     learns: ClassVar[bool] = False  # by numbers that it learns: its sampler has a `state`
     steers_surprise: ClassVar[bool] = False  # by one such number, `mu`, in bits
     holds_code: ClassVar[bool] = False  # by a Python function, which is no value
@@ -107,18 +118,22 @@ class Stage:
             object.__setattr__(self, name, value)
 
     @classmethod
-    def settings(cls) -> dict[str, Setting]:
+    def settings(cls) -> dict[str, NumberRule]:
         """The numbers of this stage by name, each with its rule."""
         return {f.name: f.metadata["setting"] for f in fields(cls) if "setting" in f.metadata}
 
     @classmethod
-    def lists(cls) -> dict[str, TextRule]:
-        """The lists of this stage that can be edited as text, by name."""
+    def texts(cls) -> dict[str, TextRule]:
+        """What of this stage is edited as text, by name, each with its rule."""
         return {f.name: f.metadata["text"] for f in fields(cls) if "text" in f.metadata}
 
     def why_inert(self) -> str:
         """Why this stage changes nothing at these settings; empty if it may change something."""
         return ""
+
+    def named(self) -> Sequence[NamedToken]:
+        """The tokens that it was given by their ids, each with what it does to it."""
+        return ()
 
     def check(self, model: Model) -> None:
         """Raise ValueError if this stage, which acts, does not fit a model."""
@@ -134,6 +149,15 @@ class Stage:
     def n_needed(self) -> int:
         """How many of the likeliest tokens are all that it looks at; 0 if it may need more."""
         return 0
+
+    def why_removed(self, sampler: Any) -> str:
+        """Why a stage that has no number to turn took out what it did; empty if there is no more
+        to say.
+
+        Args:
+            sampler: its own, at the step in question.
+        """
+        return ""
 
     def tail_after(self, tail: Tail, known: Known) -> Tail:
         """What is sure after this stage about the tokens that were not kept of a row.
@@ -211,6 +235,10 @@ class Stage:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({', '.join(self._arguments())})"
 
+    def to_code(self) -> str:
+        """The stage as code after `import mullama_lab as ml`."""
+        return f"ml.{self!r}"
+
     def in_brief(self) -> str:
         """The stage as code, but not every token of a mask."""
         text = repr(self)
@@ -240,5 +268,5 @@ def must_have_vocabulary(stage: Stage, model: Model) -> None:
     if model.vocab_type == "NONE":
         raise ValueError(
             f"{stage.in_brief()} reads the text of tokens, and {model.name} has no vocabulary. "
-            "Use DRY with breakers=(), and no Infill or Ban."
+            "Use DRY with breakers=(), and no Infill, Ban or grammar."
         )

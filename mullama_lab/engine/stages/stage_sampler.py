@@ -47,7 +47,8 @@ class Start:
 class StageSampler(Protocol):
     """One stage at work on one sequence.
 
-    A stage that learns has a property `state` besides, from which another one can go on.
+    A stage that learns has a property `state` besides, from which another one can go on. One that
+    may end the text has a property `has_ended`.
     """
 
     def apply(self, candidates: native.Candidates, step: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -14,8 +14,8 @@ from mullama_lab.engine import native
 from mullama_lab.engine.options import listed
 from mullama_lab.engine.rows.tail import Tail, not_in
 from mullama_lab.engine.stages.lists import read_biases, read_ids, write_biases, write_ids
-from mullama_lab.engine.stages.setting import TextRule, list_setting
-from mullama_lab.engine.stages.stage import Known, Stage, must_have_vocabulary
+from mullama_lab.engine.stages.setting import TextRule, text_setting
+from mullama_lab.engine.stages.stage import Known, NamedToken, Stage, must_have_vocabulary
 from mullama_lab.engine.stages.stage_sampler import (
     Memoryless,
     Native,
@@ -43,8 +43,9 @@ class LogitBias(Stage):
 
     label: ClassVar[str] = "Logit bias"
     source: ClassVar[str] = "llama.cpp `llama_sampler_init_logit_bias`"
+    names_tokens = True
     masked_tokens = "left"
-    biases: tuple[tuple[int, float], ...] = list_setting(
+    biases: tuple[tuple[int, float], ...] = text_setting(
         (),
         TextRule(
             "token id: bias, separated by commas; 262: -1.5, 198: -inf bans 198",
@@ -82,6 +83,15 @@ class LogitBias(Stage):
     def why_inert(self) -> str:
         return "" if any(bias for _, bias in self.biases) else "no token has a bias"
 
+    def named(self) -> Sequence[NamedToken]:
+        return [
+            NamedToken(token, "bans")
+            if math.isinf(bias)
+            else NamedToken(token, "favours" if bias > 0 else "hinders", f"{bias:+g}")
+            for token, bias in self.biases
+            if bias
+        ]
+
     def _arguments(self) -> Any:
         pairs = ", ".join(
             f"{t}: {b!r}" if math.isfinite(b) else f"{t}: float('-inf')" for t, b in self.biases
@@ -116,10 +126,11 @@ class Mask(Stage):
 
     label: ClassVar[str] = "Mask"
     source: ClassVar[str] = "equal to llama.cpp's logit bias of minus infinity"
+    names_tokens = True
     moves = False
     constrains = True
     masked_tokens = "left"
-    allow: tuple[int, ...] | None = list_setting(
+    allow: tuple[int, ...] | None = text_setting(
         None,
         TextRule(
             "token ids, as in 12, 15, 100-120; empty allows all",
@@ -127,7 +138,7 @@ class Mask(Stage):
             write_ids,
         ),
     )
-    ban: tuple[int, ...] = list_setting(
+    ban: tuple[int, ...] = text_setting(
         (), TextRule("token ids, as in 12, 15, 100-120; empty bans none", read_ids, write_ids)
     )
 
@@ -146,6 +157,10 @@ class Mask(Stage):
 
     def why_inert(self) -> str:
         return "" if self.allow is not None or self.ban else "nothing is banned"
+
+    def named(self) -> Sequence[NamedToken]:
+        allowed = [NamedToken(token, "allows") for token in self.allow or ()]
+        return allowed + [NamedToken(token, "bans") for token in self.ban]
 
     def check(self, model: Model) -> None:
         _must_be_in_vocabulary(self, (*(self.allow or ()), *self.ban), model)

@@ -40,7 +40,9 @@ __all__ = [
     "UNK",
     "VOCABULARIES",
     "write",
+    "write_adapter",
 ]
+__dir__ = __all__.copy  # what tab completion offers
 
 CHATML = (
     "{{ bos_token }}{% for message in messages %}"
@@ -118,6 +120,39 @@ def write(
     }
     arrays = {} if vocab_only else {**arrays, **(tensors or {})}
     return _write_file(Path(path), architecture, keys, arrays, split)
+
+
+def write_adapter(
+    path: str | Path,
+    pairs: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    *,
+    alpha: float = 4.0,
+    architecture: str = "llama",
+    metadata: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a LoRA adapter; return its path.
+
+    Args:
+        path: where to write; an existing file is replaced.
+        pairs: A of shape (rank, numbers in) and B of shape (numbers out, rank), by the weight's
+            name.
+        alpha: what llama.cpp multiplies by, divided by the rank.
+        architecture: of the model that it is for.
+        metadata: keys to set, or to leave out where the value is None.
+    """
+    keys = {
+        "general.type": "adapter",
+        "general.name": "tiny adapter",
+        "adapter.type": "lora",
+        "adapter.lora.alpha": float(alpha),
+        **(metadata or {}),
+    }
+    halves = {
+        f"{name}.{half}": array
+        for name, pair in pairs.items()
+        for half, array in zip(("lora_a", "lora_b"), pair, strict=True)
+    }
+    return _write_file(Path(path), architecture, keys, halves, 1)
 
 
 def _write_file(

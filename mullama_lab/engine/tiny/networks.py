@@ -99,6 +99,40 @@ def _llama(shape: Shape, rng: np.random.Generator) -> Network:
     return keys, arrays
 
 
+def _qwen2moe(shape: Shape, rng: np.random.Generator) -> Network:
+    """A mixture of four experts, of which a router picks two for each token, and a shared one."""
+    n_embd, n_expert = shape.n_embd, 4
+    keys, arrays = _llama(shape, rng)
+    head = n_embd // shape.n_head
+    for layer in range(shape.n_layer):
+        name = f"blk.{layer}"
+        for part in ("gate", "up", "down"):
+            size = (n_embd, shape.n_ff) if part == "down" else (shape.n_ff, n_embd)
+            del arrays[f"{name}.ffn_{part}.weight"]
+            experts = [_matrix(rng, *size) for _ in range(n_expert)]
+            arrays[f"{name}.ffn_{part}_exps.weight"] = np.stack(experts)
+            arrays[f"{name}.ffn_{part}_shexp.weight"] = _matrix(rng, *size)
+        arrays |= {
+            **_attention(shape, rng, layer, head),
+            **{
+                f"{name}.attn_{one}.bias": np.zeros(n_heads * head, np.float32)
+                for one, n_heads in (("q", shape.n_head), ("k", 1), ("v", 1))
+            },
+            f"{name}.ffn_gate_inp.weight": _matrix(rng, n_expert, n_embd, 2.0),
+            f"{name}.ffn_gate_inp_shexp.weight": _matrix(rng, 1, n_embd)[0],
+        }
+    return {
+        **keys,
+        "attention.key_length": head,
+        "attention.value_length": head,
+        "rope.dimension_count": head,
+        "expert_count": n_expert,
+        "expert_used_count": 2,
+        "expert_feed_forward_length": shape.n_ff,
+        "expert_shared_feed_forward_length": shape.n_ff,
+    }, arrays
+
+
 def _gemma3(shape: Shape, rng: np.random.Generator) -> Network:
     """llama's layers with more norms; every other layer sees only the last 16 tokens."""
     keys, arrays = _llama(shape, rng)
@@ -295,6 +329,7 @@ def _gemma_embedding(shape: Shape, rng: np.random.Generator) -> Network:
 ARCHITECTURES: dict[str, Callable[[Shape, np.random.Generator], Network]] = {
     "llama": _llama,
     "gemma3": _gemma3,
+    "qwen2moe": _qwen2moe,
     "mamba": _mamba,
     "jamba": _jamba,
     "bert": _bert,

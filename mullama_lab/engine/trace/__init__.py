@@ -5,3 +5,4 @@ from __future__ import annotations
 from mullama_lab.engine.trace.trace import Trace
 
 __all__ = ["Trace"]
+__dir__ = __all__.copy  # what tab completion offers

@@ -84,7 +84,9 @@ class StepColumns(ABC):
     entropy = Column(np.float32, "Entropy of the whole row before the chain, in nats.")
     logsumexp = Column(np.float64, "Log-sum-exp of the whole row of logits.")
     decode_ns = Column(
-        np.int64, "Time of the whole batch that the row came from, other texts in it included."
+        np.int64,
+        "Time of the whole batch that the row came from, other texts in it included; 0 where the "
+        "row before came from the same one.",
     )
     sample_ns = Column(np.int64, "Time of the other stages and the draw.")
     constraint_ns = Column(np.int64, "Time of stages that constrain the text, such as a Mask.")
@@ -95,7 +97,14 @@ class StepColumns(ABC):
     canonical = Column(
         np.bool_,
         "Whether the row is, bit for bit, that of a session which does nothing else. False where "
-        "other texts were in the batch or the cache, or generated text was taken for a prompt.",
+        "other texts were in the batch or the cache, generated text was taken for a prompt, or "
+        "tokens were decoded ahead.",
+        absent=False,
+    )
+    ahead = Column(
+        np.bool_,
+        "Whether a grammar forced the token, and it was decoded with the one before it: "
+        "`Constrain(grammar, fast_forward=True)`.",
         absent=False,
     )
     top_ids = Column(

@@ -29,6 +29,22 @@ def _seconds(value: Any) -> float:
     return float(value)
 
 
+def _options(value: Any) -> dict[str, Any]:
+    """Keyword arguments; they become code, which nothing but names and plain values may be in."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{brief(value)} is no mapping")
+    found = {}
+    for name, one in value.items():
+        one = tuple(one) if isinstance(one, (list, tuple)) else one
+        each = one if isinstance(one, tuple) else (one,)
+        if not (isinstance(name, str) and name.isidentifier()):
+            raise ValueError(f"{brief(name)} is no name")
+        if not all(type(part) in (bool, int, str) for part in each):
+            raise TypeError(f"{name}={brief(one)} is no plain value")
+        found[name] = one
+    return found
+
+
 class _Fact(NamedTuple):
     """How one attribute of a trace is read from a file."""
 
@@ -39,6 +55,8 @@ class _Fact(NamedTuple):
 # Attributes of a trace that say one thing of the whole of it.
 FACTS = {
     "model_id": _Fact(_name, absent=""),
+    "model_options": _Fact(_options, absent={}),
+    "session_options": _Fact(_options, absent={}),
     "finish_reason": _Fact(_name),
     "first_step": _Fact(_count, absent=0),
     "n_copied": _Fact(_count, absent=0),

@@ -13,8 +13,10 @@ import numpy as np
 
 from mullama_lab.engine.options import MAX_SEED, MAX_TOP, instance, whole
 from mullama_lab.engine.stages import Chain
+from mullama_lab.engine.steering import file as steering_file
+from mullama_lab.engine.steering.steering import Steering
 from mullama_lab.engine.trace.facts import FACTS, read_facts
-from mullama_lab.engine.trace.parts import TraceParts
+from mullama_lab.engine.trace.parts import InForce, TraceParts
 from mullama_lab.engine.trace.step_table import MOST, StepTable
 from mullama_lab.engine.trace.token_pieces import TokenPieces
 from mullama_lab.glyphs import brief
@@ -33,7 +35,11 @@ def packed_without_chains(parts: TraceParts) -> dict[str, Any]:
     return {
         "model_name": parts.model_name,
         "prompt_tokens": parts.prompt_tokens.tolist(),
-        "epochs": [list(entry) for entry in parts.epochs],
+        "in_force": [
+            [first, steering_file.packed(one.steering) | ({"stale": True} if one.stale else {})]
+            for first, one in parts.in_force
+        ],
+        "steering": steering_file.known_of(one.steering for _, one in parts.in_force),
         "seed": parts.seed,
         "top": parts.steps.top,
         **parts.steps.packed(),
@@ -54,7 +60,7 @@ def unpacked(data: Mapping[str, Any]) -> TraceParts:
             prompt_tokens=np.array(prompt, np.int32),
             seed=None if data["seed"] is None else whole("seed", data["seed"], 0, MAX_SEED),
             chains=_by_step(data["chains"], "chain", Chain.from_dict),
-            epochs=_by_step(data.get("epochs", [[0, ""]]), "epoch", _epoch),
+            in_force=_in_force(data),
             steps=StepTable.unpacked(data, whole("top", data["top"], 0, MAX_TOP)),
             pieces=TokenPieces(known=known),
             facts=read_facts(data),
@@ -67,8 +73,20 @@ def unpacked(data: Mapping[str, Any]) -> TraceParts:
     return parts
 
 
-def _epoch(name: Any) -> str:
-    return instance("epoch", name, str)
+def _in_force(data: Mapping[str, Any]) -> list[tuple[int, InForce]]:
+    if "in_force" not in data:  # an old file, which names weights but does not say what they are
+        return _by_step(
+            data.get("epochs", [[0, ""]]),
+            "epoch",
+            lambda name: InForce(Steering(), stale=bool(instance("epoch", name, str))),
+        )
+    known = data["steering"]
+
+    def read(plain: Mapping[str, Any]) -> InForce:
+        stale = instance("stale", plain.get("stale", False), bool)
+        return InForce(steering_file.unpacked(plain, known), stale)
+
+    return _by_step(data["in_force"], "steering", read)
 
 
 def _by_step(entries: Any, what: str, read: Callable[[Any], T]) -> list[tuple[int, T]]:

@@ -7,18 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.engine.options import MAX_STEP, whole
 from mullama_lab.engine.stages import Chain
+from mullama_lab.engine.steering.steering import Steering
 from mullama_lab.engine.trace.step_table import StepTable
 from mullama_lab.engine.trace.token_pieces import TokenPieces
 from mullama_lab.glyphs import brief
 
+WHOSE = ("model_id", "model_options", "session_options")  # facts of what made a trace
+
 T = TypeVar("T")
+
+
+class InForce(NamedTuple):
+    """What acted on the weights at some steps of a trace.
+
+    Attributes:
+        stale: whether other weights computed what the cache held of the text before.
+    """
+
+    steering: Steering
+    stale: bool = False
 
 
 @dataclass(slots=True)
@@ -26,7 +40,7 @@ class TraceParts:
     """All that a trace is made of.
 
     Attributes:
-        chains, epochs: (the step from which it was in force, which), from step 0 on.
+        chains, in_force: (the step from which it was in force, which), from step 0 on.
         pieces: the bytes of the tokens it names.
         facts: the values of the attributes that `FACTS` lists.
     """
@@ -35,7 +49,7 @@ class TraceParts:
     prompt_tokens: NDArray[np.int32]
     seed: int | None
     chains: list[tuple[int, Chain]]
-    epochs: list[tuple[int, str]]
+    in_force: list[tuple[int, InForce]]
     steps: StepTable
     pieces: TokenPieces
     facts: dict[str, Any]
@@ -52,12 +66,13 @@ class TraceParts:
         a, b = chosen.start, max(chosen.start, chosen.stop)
         steps = self.steps.sliced(a, b)
         own = _facts_of_part(self.facts, steps, a) if b - a < n else {}
+        own |= {"finish_reason": "cut"} if b < n else {}
         return TraceParts(
             model_name=self.model_name,
             prompt_tokens=np.concatenate([self.prompt_tokens, self.steps.column("token")[:a]]),
             seed=self.seed,
             chains=_of_part(self.chains, a, b),
-            epochs=_of_part(self.epochs, a, b),
+            in_force=_of_part(self.in_force, a, b),
             steps=steps,
             pieces=self.pieces,
             facts=self.facts | own,
@@ -72,10 +87,10 @@ class TraceParts:
             prompt_tokens=self.prompt_tokens,
             seed=seed,
             chains=[entry for entry in self.chains if entry[0] <= n],
-            epochs=[entry for entry in self.epochs if entry[0] <= n],
+            in_force=[entry for entry in self.in_force if entry[0] <= n],
             steps=self.steps.begun(n, top),
             pieces=self.pieces.asking(piece),
-            facts={"model_id": self.facts["model_id"], "n_copied": n},
+            facts={name: self.facts[name] for name in WHOSE} | {"n_copied": n},
         )
 
     def named_tokens(self) -> list[int]:

@@ -57,6 +57,7 @@ class StepRecord:
     constraint_ns: int = 0
     capture_ns: int = 0
     canonical: bool = False
+    ahead: bool = False
 
     @classmethod
     def of_row(

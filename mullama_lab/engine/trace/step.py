@@ -37,6 +37,7 @@ class Step:
     capture_ns: int
     forced: bool = False  # given, not drawn
     canonical: bool = False  # the row is that of a session which does nothing else
+    ahead: bool = False  # forced by a grammar, and decoded with the token before it
 
     def __repr__(self) -> str:
         piece = self.piece.decode("utf-8", "replace")

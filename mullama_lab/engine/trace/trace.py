@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from mullama_lab.counted import counted
 from mullama_lab.engine.options import exact, whole
+from mullama_lab.engine.setting import Setting
 from mullama_lab.engine.stages import Chain
 from mullama_lab.engine.stages.schedule import Schedule
-from mullama_lab.engine.trace import file, parts
+from mullama_lab.engine.steering.steering import Steering
+from mullama_lab.engine.trace import file, parts, values
 from mullama_lab.engine.trace.columns import COLUMNS, NARROW, WIDE, StepColumns
 from mullama_lab.engine.trace.facts import FACTS
-from mullama_lab.engine.trace.parts import TraceParts
+from mullama_lab.engine.trace.parts import InForce, TraceParts
 from mullama_lab.engine.trace.record import StepRecord
 from mullama_lab.engine.trace.step import Step
 from mullama_lab.engine.trace.step_table import StepTable
@@ -29,6 +32,7 @@ from mullama_lab.glyphs import brief
 if TYPE_CHECKING:
     import pandas
 
+    from mullama_lab.engine.chat.tools import ToolCall
     from mullama_lab.engine.model import Model
 
 _SHOWN_IN_STEP = tuple(name for name in NARROW if name in Step.__slots__)
@@ -49,9 +53,15 @@ class Trace(StepColumns, Sequence[Step]):
         piece: gives the bytes of a token; the model's own.
         model_name: the model's source: what `Model.load` takes.
         model_id: the model's `id`, which tells models of one name apart; "" where it is not known.
+
+    Attributes:
+        finish_reason: how it ended: length, eog (the model ended it), stop, complete (as a
+            grammar's `stop` says), stopped (on request), context (full), scored, explored or
+            failed; "" while it runs; "cut" of a part that ends before the last step: `trace[:n]`.
+        model_options, session_options: `options` of the model and of the session that made it.
     """
 
-    finish_reason: str  # "" while running, else length, eog, stop, stopped, context, scored, failed
+    finish_reason: str
 
     def __init__(
         self,
@@ -66,10 +76,12 @@ class Trace(StepColumns, Sequence[Step]):
     ) -> None:
         self.model_name = model_name
         self.model_id = model_id
+        self.model_options: Mapping[str, Any] = {}
+        self.session_options: Mapping[str, Any] = {}
         self.prompt_tokens = exact("prompt_tokens", prompt_tokens, np.int32).copy()
         self.prompt_tokens.flags.writeable = False
         self.chains: list[tuple[int, Chain]] = [(0, chain if chain is not None else Chain())]
-        self.epochs: list[tuple[int, str]] = [(0, "")]  # whose weights (see Text), from which step
+        self.in_force = [(0, InForce(Steering()))]  # on the weights, from which step on
         self.seed = seed
         self.top = top
         self.finish_reason = ""
@@ -93,9 +105,9 @@ class Trace(StepColumns, Sequence[Step]):
         """Say that the steps from here on are made with another chain."""
         self.chains = parts.changed(self.chains, len(self), chain)
 
-    def change_epoch(self, epoch: str) -> None:
-        """Say that the steps from here on are computed by other weights (see Text)."""
-        self.epochs = parts.changed(self.epochs, len(self), epoch)
+    def change_weights(self, steering: Steering, *, stale: bool = False) -> None:
+        """Say what acts on the weights from the next step on, and what `Trace.stale` says."""
+        self.in_force = parts.changed(self.in_force, len(self), InForce(steering, stale))
 
     def end_text(self, n_bytes: int | None) -> None:
         """Say that the text ends after this many bytes, for now or for good.
@@ -108,7 +120,7 @@ class Trace(StepColumns, Sequence[Step]):
 
     def column(self, name: str) -> NDArray[Any]:
         """The array with a name: `trace.column("rank")` is `trace.rank`."""
-        if name not in COLUMNS:
+        if not isinstance(name, str) or name not in COLUMNS:
             raise ValueError(f"a Trace has no column {brief(name)}. It has {', '.join(COLUMNS)}.")
         return self._steps.column(name)
 
@@ -145,9 +157,38 @@ class Trace(StepColumns, Sequence[Step]):
         """The chain that chose the token of a step."""
         return parts.value_at(self.chains, step)
 
-    def epoch_at(self, step: int) -> str:
-        """The weights that computed a step: "" is the model's own."""
-        return parts.value_at(self.epochs, step)
+    @property
+    def settings(self) -> list[tuple[int, Setting]]:
+        """What was in force, as (the step from which it was, a Setting); the first is step 0.
+
+        The Settings as a dict are what `session.generate` takes: `dict(trace.settings)`.
+        """
+        n = max(1, len(self))
+        acting = [(0, self.in_force[0][1].steering)]
+        for first, one in self.in_force:
+            acting = parts.changed(acting, first, one.steering)
+        firsts = sorted({first for first, _ in (*self.chains, *acting) if first < n})
+        return [(first, self.setting_at(first)) for first in firsts]
+
+    @property
+    def setting(self) -> Setting:
+        """The Setting that was in force at the first step."""
+        return self.setting_at(0)
+
+    def setting_at(self, step: int) -> Setting:
+        """The Setting that was in force at a step: its chain, and what acted on the weights."""
+        acting = parts.value_at(self.in_force, step).steering
+        return Setting(self.chain_at(step), acting.adapters, acting.control)
+
+    @property
+    def stale(self) -> NDArray[np.bool_]:
+        """Whether other weights computed what was before a step, bool of shape (n,).
+
+        So it is where adapters or a control vector were changed while the text was generated: it
+        goes on over what the cache held. Of an old file, where it does not say which weights.
+        """
+        n = len(self)
+        return np.array([parts.value_at(self.in_force, step).stale for step in range(n)], bool)
 
     @property
     def text_bytes(self) -> bytes:
@@ -162,6 +203,50 @@ class Trace(StepColumns, Sequence[Step]):
         end. While it runs, also what a stop string may begin with: it takes nothing back.
         """
         return decoded(self.text_bytes)
+
+    @property
+    def parsed(self) -> Any:
+        """The value of the text, where a grammar made of a JSON Schema or a class was in force.
+
+        Where the grammar began after a marker, as `Constrain(grammar, after="</think>")`, it is the
+        value of what comes after that.
+
+        That is what `grammar.parse(trace.text)` gives: JSON, or an instance of the class. None
+        while the text is not complete, and where no such grammar was; `parse` says why.
+
+            pd.DataFrame([t.parsed for t in traces if t.parsed is not None])
+
+        Raises:
+            TypeError: the grammar is of a class, which the file that the trace was read from has
+                not. `Grammar.of(Person).parse(trace.text)` gives it again.
+        """
+        return values.value_of(self)
+
+    @property
+    def parsed_so_far(self) -> Any:
+        """The JSON that there is so far, for a view of a run's progress: `run.trace.parsed_so_far`.
+
+        An object has the properties that have begun, and a string its beginning. None while
+        nothing has, and where the text is no JSON.
+        """
+        return values.value_so_far(self)
+
+    @property
+    def tool_calls(self) -> list[ToolCall]:
+        """The calls that a model wrote in a chat with tools: ToolCalls, with name and arguments.
+
+        They are there once each is at its end. Of a trace that was read from a file they say what
+        was called, and cannot be run.
+        """
+        return values.tool_calls(self)
+
+    @property
+    def message(self) -> dict[str, Any]:
+        """The text, and the calls, as a message of the assistant for the next `session.chat`.
+
+        messages += [trace.message] + [call.answer() for call in trace.tool_calls]
+        """
+        return values.message(self)
 
     @property
     def step_bytes(self) -> list[bytes]:
@@ -180,6 +265,14 @@ class Trace(StepColumns, Sequence[Step]):
         spent = self.seconds - (self.seconds_to_first_token or 0.0)
         n = len(self) - self.n_copied
         return (n - 1) / spent if n > 1 and spent > 0 else 0.0
+
+    @property
+    def n_decodes_saved(self) -> int:
+        """How many decodes fewer it took, as tokens that a grammar forced were decoded together.
+
+        With `Constrain(grammar, fast_forward=True)`; a token that is the last needs no decode.
+        """
+        return int(np.count_nonzero(self.ahead[self.n_copied : -1]))
 
     def piece(self, token: int) -> bytes:
         """The bytes of any token this trace names; "<id>" if its model is gone."""
@@ -281,7 +374,7 @@ class Trace(StepColumns, Sequence[Step]):
             prompt_tokens=self.prompt_tokens,
             seed=self.seed,
             chains=self.chains,
-            epochs=self.epochs,
+            in_force=self.in_force,
             steps=self._steps,
             pieces=self._token_pieces,
             facts={name: getattr(self, name) for name in FACTS},
@@ -295,7 +388,7 @@ class Trace(StepColumns, Sequence[Step]):
             top=made.steps.top,
             model_name=made.model_name,
         )
-        trace.chains, trace.epochs = made.chains, made.epochs
+        trace.chains, trace.in_force = made.chains, made.in_force
         trace._steps, trace._token_pieces = made.steps, made.pieces
         for name, value in made.facts.items():
             setattr(trace, name, value)
@@ -373,4 +466,4 @@ class Trace(StepColumns, Sequence[Step]):
     def __repr__(self) -> str:
         text = self.text
         shown = text if len(text) <= 60 else text[:59] + "…"
-        return f"Trace({len(self)} tokens, {self.finish_reason or 'running'}: {shown!r})"
+        return f"Trace({counted(len(self), 'token')}, {self.finish_reason or 'running'}: {shown!r})"

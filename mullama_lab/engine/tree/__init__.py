@@ -5,3 +5,4 @@ from __future__ import annotations
 from mullama_lab.engine.tree.tree import Tree
 
 __all__ = ["Tree"]
+__dir__ = __all__.copy  # what tab completion offers

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mullama_lab.engine.options import whole
+from mullama_lab.engine.steering.file import merged
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.shared_steps import most_alike, with_first, without_first
 from mullama_lab.engine.trace.token_pieces import TokenPieces
@@ -19,11 +20,13 @@ Plain = dict[str, Any]
 def packed(prompt: list[int], count: int, branches: Sequence[Branch]) -> Plain:
     """What `Tree.to_dict` gives."""
     vocabulary: dict[str, str] = {}
+    known: Plain = {}  # adapters and vectors that were in force
     whole_ones: list[Plain] = []
     entries: list[Plain] = []
     for branch in branches:
         trace = branch.trace.to_dict()
         vocabulary |= trace.pop("vocabulary")
+        known = merged(known, trace.pop("steering"))
         del trace["prompt_tokens"]
         like, shared = most_alike(trace, whole_ones)
         entries.append(
@@ -41,6 +44,7 @@ def packed(prompt: list[int], count: int, branches: Sequence[Branch]) -> Plain:
         "prompt_tokens": prompt,
         "count": count,
         "vocabulary": vocabulary,
+        "steering": known,
         "branches": entries,
     }
 
@@ -53,7 +57,8 @@ def unpacked(data: Mapping[str, Any]) -> tuple[int, list[Branch]]:
         prompt = [whole("a prompt token", token, 0, 2**31 - 1) for token in data["prompt_tokens"]]
         count = whole("count", data["count"], 0, 2**31)
         known = {int(t): bytes.fromhex(piece) for t, piece in data["vocabulary"].items()}
-        branches = _branches(data["branches"], prompt, TokenPieces(known=known))
+        shared = {"prompt_tokens": prompt, "vocabulary": {}, "steering": data.get("steering")}
+        branches = _branches(data["branches"], shared, TokenPieces(known=known))
         _check(branches, count)
     except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError) as error:
         said = f"it has no {error}" if isinstance(error, KeyError) else str(error)
@@ -61,19 +66,18 @@ def unpacked(data: Mapping[str, Any]) -> tuple[int, list[Branch]]:
     return count, branches
 
 
-def _branches(entries: Sequence[Plain], prompt: list[int], pieces: TokenPieces) -> list[Branch]:
+def _branches(entries: Sequence[Plain], shared: Plain, pieces: TokenPieces) -> list[Branch]:
     whole_ones: list[Plain] = []
     branches: list[Branch] = []
     for entry in entries:
         number = whole("number", entry["number"], 1, 2**31)
-        shared = whole("shared", entry["shared"], 0, 2**31)
+        n_shared = whole("shared", entry["shared"], 0, 2**31)
         plain = entry["trace"]
-        if shared:
+        if n_shared:
             base = whole_ones[whole("like", entry["like"], 0, len(whole_ones) - 1)]
-            plain = with_first(plain, base, shared)
+            plain = with_first(plain, base, n_shared)
         whole_ones.append(plain)
-        own = {**plain, "prompt_tokens": prompt, "vocabulary": {}}
-        trace = Trace.from_dict(own, pieces=pieces)  # one for all of them
+        trace = Trace.from_dict({**plain, **shared}, pieces=pieces)  # one for all of them
         branches.append(Branch(number, trace, checked_name(entry["name"])))
     return branches
 

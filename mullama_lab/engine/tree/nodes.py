@@ -6,6 +6,7 @@ it and the step at which it begins ("2.14"), so a key outlives what is added els
 
 from __future__ import annotations
 
+import math
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,7 +64,8 @@ class Node:
     Attributes:
         key: what `Tree.node` finds it by.
         parent: the key of the node before it, None at the root, which is the prompt.
-        children: keys; the first one goes on with the lowest branch number.
+        children: keys, in reading order: the likeliest first, and last the one that goes on in
+            the column of this node, which is the oldest that was drawn, or the least likely.
         level: nodes before it. indent: how often its path turned off an older one.
         turns: whether this node is such a turn.
         branches: numbers of the branches through it. ends: of those that end with it.
@@ -147,16 +149,21 @@ def path_logprob(trace: Trace, stop: int | None = None, *, after: bool = False) 
 
 
 def nodes_of(branches: Sequence[Branch]) -> tuple[Node, ...]:
-    """Every node, parents first, in reading order: what turns off stands before what goes on."""
+    """Every node, parents first, in reading order: what turns off stands before what goes on.
+
+    What turns off stands with the likeliest first. The oldest path that was drawn goes on; where
+    all were given, as those of an exploration are, the least likely one does.
+    """
     order = sorted(branches, key=lambda branch: branch.number)
     paths = [branch.trace.tokens for branch in order]
+    traces = [branch.trace for branch in order]
     nodes: list[Node] = []
     open_groups = [_Group(list(range(len(order))), None, 0)]
     while open_groups:
         group = open_groups.pop()
         stop = group.start if group.parent is None else _common_end(paths, group)
         ends = [i for i in group.members if len(paths[i]) == stop]
-        children = _split(paths, group.members, stop)
+        children = _in_reading_order(traces, _split(paths, group.members, stop), stop)
         key = ROOT if group.parent is None else _key(order, group.members, group.start)
         nodes.append(
             Node(
@@ -173,10 +180,12 @@ def nodes_of(branches: Sequence[Branch]) -> tuple[Node, ...]:
                 trace=order[group.members[0]].trace if group.members else None,
             )
         )
-        # The last one pushed is read first: the oldest goes on below those that turn off.
-        for turn in sorted(range(len(children)), key=lambda turn: (turn > 0, -turn)):
-            indent = group.indent + (turn > 0)
-            open_groups.append(_Group(children[turn], key, stop, group.level + 1, indent, turn > 0))
+        for place, members in reversed(
+            list(enumerate(children, start=1))
+        ):  # the last is read first
+            turns = place < len(children)
+            indent = group.indent + turns
+            open_groups.append(_Group(members, key, stop, group.level + 1, indent, turns))
     return tuple(nodes)
 
 
@@ -200,6 +209,23 @@ def _common_end(paths: Sequence[NDArray[np.int32]], group: _Group) -> int:
     first = paths[group.members[0]][group.start :]
     ends = [n_shared(first, paths[i][group.start :]) for i in group.members]
     return group.start + min(ends)
+
+
+def _in_reading_order(
+    traces: Sequence[Trace], children: list[list[int]], stop: int
+) -> list[list[int]]:
+    """The likeliest first, last the one that goes on; equal ones by their age."""
+
+    def chance(members: list[int]) -> float:
+        p = float(traces[members[0]].logprob[stop])
+        return -math.inf if math.isnan(p) else p
+
+    likeliest_first = sorted(children, key=chance, reverse=True)
+    drawn = [one for one in children if not all(traces[i].forced[stop] for i in one)]
+    if drawn:
+        likeliest_first.remove(drawn[0])
+        likeliest_first.append(drawn[0])
+    return likeliest_first
 
 
 def _split(paths: Sequence[NDArray[np.int32]], members: list[int], stop: int) -> list[list[int]]:

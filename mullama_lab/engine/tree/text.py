@@ -1,13 +1,16 @@
 """A tree as text that comes out the same each time: one row a node, side branches set in.
 
-A path keeps its column as long as it lives; what turns off it stands above its next segment,
-one column further in. So a hundred branches off one trunk are two columns wide.
+A path that was drawn keeps its column as long as it lives; what turns off it stands above its
+next segment, one column further in, the likeliest first. So a hundred branches off one trunk are
+two columns wide.
 """
 
 from __future__ import annotations
 
 import math
 from typing import TYPE_CHECKING
+
+from mullama_lab.counted import counted
 
 if TYPE_CHECKING:
     from mullama_lab.engine.tree.nodes import Node
@@ -23,7 +26,7 @@ def outline(tree: Tree) -> str:
     if n == 0:
         return "Tree(empty)"
     nodes = tree.nodes[1:]
-    head = f"Tree({n} {'branch' if n == 1 else 'branches'} from {shortened(tree.prompt)})"
+    head = f"Tree({counted(n, 'branch', 'branches')} from {shortened(tree.prompt)})"
     lines = [head, *(_line(tree, node) for node in nodes[:MOST_ROWS])]
     if len(nodes) > MOST_ROWS:
         lines.append(f"… {len(nodes) - MOST_ROWS} more")
@@ -59,7 +62,8 @@ def _line(tree: Tree, node: Node) -> str:
         branch = tree.branch(node.ends[0])
         name = f" {branch.name!r}" if branch.name else ""
         line += (
-            f"  #{branch.number}{name}: {len(branch)} tokens, p {chance(branch.logprob)}, "
-            f"after the chain {chance(branch.logprob_after)}, {branch.trace.finish_reason}"
+            f"  #{branch.number}{name}: {counted(len(branch), 'token')}, "
+            f"p {chance(branch.logprob)}, after the chain {chance(branch.logprob_after)}, "
+            f"{branch.trace.finish_reason}"
         )
     return line

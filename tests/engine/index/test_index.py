@@ -129,7 +129,7 @@ def test_zero_vectors_can_be_stored(by_hand, multivector):
 # Changing
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(changes=st.lists(st.tuples(st.sampled_from("arux"), st.integers(0, 30)), max_size=60))
 def test_any_series_of_changes_leaves_what_a_dict_would_hold(changes, by_hand, multivector, same):
     rng = np.random.default_rng(3)

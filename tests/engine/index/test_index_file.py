@@ -197,7 +197,7 @@ def test_a_file_with_any_byte_altered_is_refused(tmp_path, saved, by_hand):
             MultiVectorIndex.open(path, by_hand())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(place=st.integers(0, 5000), value=st.integers(0, 255))
 def test_an_unverified_altered_file_never_kills_the_process(
     tmp_path_factory, place, value, saved, by_hand, multivector

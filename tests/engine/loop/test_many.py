@@ -266,11 +266,19 @@ def test_a_list_of_stages_is_a_chain_for_each(session):
 @pytest.mark.parametrize(
     ("arguments", "error", "said"),
     [
-        ((["a", "b"], [TopK(1), TopK(2), TopK(3)]), ValueError, "2 prompts, 3 chains, 1 seeds"),
+        (
+            (["a", "b"], [TopK(1), TopK(2), TopK(3)]),
+            ValueError,
+            "2 prompts, 3 chains, 1 grammars, 1 seeds",
+        ),
         ((["a", "b"], [TopK(1)]), ValueError, "give one of chains, or 2. One for all is given alo"),
         ((["a"], None, [1, 2, 3]), ValueError, "give one of prompts, or 3. One for all is given"),
         (("a", []), ValueError, "no chain is given"),
-        ((["a", "b"], None, [1, 2, 3]), ValueError, "2 prompts, 1 chains, 3 seeds: give one of"),
+        (
+            (["a", "b"], None, [1, 2, 3]),
+            ValueError,
+            "2 prompts, 1 chains, 1 grammars, 3 seeds: give one of",
+        ),
         (("a", [TopK(1), None], [1, 2, 3]), ValueError, "give one of chains, or 3"),
         (([],), ValueError, "no prompt is given"),
         (("a", None, []), ValueError, "no seed is given"),

@@ -103,15 +103,64 @@ def test_who_watches_a_session_sees_each_run_start(session):
     assert [run.trace for run in seen] == [run.trace, trace]
 
 
-def test_a_stage_finds_the_run_it_works_for_in_the_session(session, monkeypatch, until):
+@pytest.fixture
+def quick(session, monkeypatch, until):
+    """The session's worker is so quick that a run has ended when it was queued."""
     submit = session._worker.submit
 
-    def until_done(job):  # as where the worker is quick
+    def until_done(job):
         submit(job)
         until(lambda: job.done)
         return job
 
     monkeypatch.setattr(session._worker, "submit", until_done)
+
+
+def test_who_watches_a_session_may_change_each_run_from_its_first_token_on(session, quick):
+    def watch(run):
+        states.append((run.state, run.progress))
+        run.on_step(lambda step: setattr(run, "chain", TopK(step.index + 3)))
+        run.chain = TopK(2)
+
+    states = []
+    undo = session.on_start(watch)
+    traces = [session.start("abc", max_tokens=3).wait(), session.generate("abc", max_tokens=3)]
+    undo()
+    for trace in traces:
+        assert trace.n_kept[:, 0].tolist() == [2, 3, 4]
+    assert states == [("queued", (0, len(trace.prompt_tokens)))] * 2
+
+
+def test_who_watches_a_session_may_stop_a_run_but_not_wait_for_it(session):
+    def wait(run):
+        for ask in (run.wait, lambda: list(run)):
+            with pytest.raises(SessionError, match="which begins afterwards") as raised:
+                ask()
+            refused.append(raised.value)
+        run.stop()
+        refused.append(run.wait().finish_reason)
+
+    refused = []
+    undo = session.on_start(wait)
+    run = session.start("abc", max_tokens=3)
+    undo()
+    assert refused[2:] == ["stopped"] and len(run.wait()) == 0 and run.state == "stopped"
+    assert len(session.generate("abc", max_tokens=3)) == 3
+
+
+def test_an_interrupt_of_who_watches_a_session_ends_the_run_before_it_begins(session):
+    def interrupted(run):
+        raise KeyboardInterrupt
+
+    undo = session.on_start(interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        session.start("abc", max_tokens=3)
+    undo()
+    assert (session.run.state, len(session.run.trace)) == ("stopped", 0)
+    assert len(session.generate("abc", max_tokens=3)) == 3
+
+
+def test_a_stage_finds_the_run_it_works_for_in_the_session(session, quick):
     seen = []
     note = Custom(lambda logits, _: (seen.append((session.run, session.last_trace)), logits)[1])
     run = session.start("abc", NO_END | note, max_tokens=2)
@@ -234,8 +283,8 @@ def test_stop_acts_in_the_middle_of_a_long_prompt(long_prompt, session, until):
     assert run.state == "prompt"
     began = time.monotonic()
     session.stop()
-    trace = run.wait(5)
-    assert time.monotonic() - began < 1
+    trace = run.wait(60)
+    assert time.monotonic() - began < 5
     assert (trace.finish_reason, len(trace)) == ("stopped", 0)
     n_cached = len(session.tokens)
     assert 1000 <= n_cached < len(prompt)

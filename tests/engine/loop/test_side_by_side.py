@@ -46,9 +46,12 @@ def test_a_text_that_joins_seven_has_its_first_token_within_two_batches_and_its_
     runs = session.start_many("ab", NO_END, max_tokens=250, seeds=range(7))
     until(lambda: all(len(run.trace) > 2 for run in runs))
     seen = []
+    undo = session.on_start(
+        lambda late: late.on_step(lambda step: seen.append([len(run.trace) for run in runs]))
+    )
     late = session.start("a late one", NO_END, max_tokens=4)
+    undo()
     at_start = [len(run.trace) for run in runs]
-    late.on_step(lambda step: seen.append([len(run.trace) for run in runs]))
     late.wait(20)
     # Until then each of the seven had: the token under way, its prompt's two pieces, and one more.
     assert max(after - before for before, after in zip(at_start, seen[0], strict=True)) <= 5

@@ -122,7 +122,7 @@ def test_a_stop_string_that_no_vocabulary_could_write_is_one_all_the_same(sessio
     assert trace.text == "a"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(st.text("ab", min_size=1, max_size=5), min_size=1, max_size=3),
     st.lists(st.text("abc", max_size=3), max_size=12),

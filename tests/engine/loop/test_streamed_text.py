@@ -69,9 +69,11 @@ def test_a_step_comes_as_soon_as_nothing_can_take_its_text_back(session, writes)
         return force(logits, history)
 
     seen = []
-    run = session.start(X, Custom(noted), max_tokens=7, stop="STOP")
-    run.on_step(lambda step: seen.append((step.index, step.text, at_work[-1])))
-    run.wait()
+    undo = session.on_start(
+        lambda run: run.on_step(lambda step: seen.append((step.index, step.text, at_work[-1])))
+    )
+    session.generate(X, Custom(noted), max_tokens=7, stop="STOP")
+    undo()
     assert [text for _, text, _ in seen] == list("abSTOcd")
     # "S", "T" and "O" wait for "c"; each other step comes before the next but one is drawn.
     assert all(drawn - index in (0, 1) for index, _, drawn in seen if index not in (2, 3, 4))
@@ -185,7 +187,7 @@ def test_the_real_model_streams_what_it_says(smollm2):
         assert "<|im_end|>" not in joined(steps)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     st.lists(st.binary(max_size=5), max_size=8)
     | st.text(max_size=6).map(lambda text: [bytes([b]) for b in text.encode("utf-8", "replace")]),

@@ -73,12 +73,14 @@ def test_a_file_cut_under_a_session_is_refused_and_the_process_lives(outcomes, s
 
 def test_a_file_cut_while_it_generates_stops_the_run(outcomes):
     code = """
-    def generate():
-        for step in session.stream([5], max_tokens=200):
-            if step.index == 3:
-                os.truncate(path, os.path.getsize(path) - 1)
-                time.sleep(0.02)
-    attempt("stream", generate)
+    from mullama_lab.engine.stages import Custom
+
+    def cut(row, history):
+        if len(history) == 4:
+            os.truncate(path, os.path.getsize(path) - 1)
+            time.sleep(0.02)
+        return row
+    attempt("stream", lambda: list(session.stream([5], max_tokens=200, chain=Custom(cut))))
     attempt("words", lambda: session.last_trace.text)
     """
     assert outcomes(code) == {"stream": "ModelFileError", "words": "fine"}

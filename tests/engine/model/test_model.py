@@ -424,3 +424,14 @@ def test_a_quantised_model_reads_a_long_prompt_and_lives(attempts):
     attempt("repacked", lambda: 1 / native.model_params().use_extra_bufts)
     """
     assert attempts(textwrap.dedent(code)) == {"prompt": "fine", "repacked": "fine"}
+
+
+def test_open_models_and_their_sessions_are_known_while_they_are_open(tiny_path):
+    before = set(Model.opened())
+    model = Model.load(tiny_path)
+    session = model.session(n_ctx=32)
+    assert set(Model.opened()) - before == {model} and model.sessions == [session]
+    session.close()
+    assert model.sessions == []
+    model.close()
+    assert set(Model.opened()) <= before

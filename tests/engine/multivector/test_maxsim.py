@@ -191,7 +191,7 @@ def test_every_float16_is_read_exactly():
     assert (maxsim.contribution_table(np.ones((1, 1)), ragged)[0] == halves).all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(lengths=st.lists(st.integers(0, 9), min_size=1, max_size=12), n_query=st.integers(1, 18))
 def test_any_lengths_may_be_mixed(lengths, n_query):
     rng = np.random.default_rng(n_query)
@@ -234,7 +234,7 @@ def test_what_is_no_ragged_array_is_refused(vectors, offsets, scales, said):
         Ragged(vectors, offsets, scales)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.sampled_from([0, 1, 2, 3, -1, 2**62, 2**63 - 1, -(2**62), -(2**63)])))
 def test_offsets_are_taken_only_where_each_is_a_row_and_none_falls(middle):
     offsets = [0, *middle, 3]

@@ -160,7 +160,7 @@ def test_a_turn_that_fails_was_not_said(session):
     before = talk.messages
     with pytest.raises(ContextFull):
         talk.say("word " * 1000)
-    with pytest.raises(TypeError, match="content is 7"):
+    with pytest.raises(TypeError, match="a text or a list of messages, not 7"):
         talk.say(7)
     with pytest.raises(ContextFull):
         list(talk.stream("word " * 1000))

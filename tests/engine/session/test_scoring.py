@@ -17,7 +17,7 @@ import mullama_lab as ml
 from mullama_lab.engine import tiny
 from mullama_lab.errors import ContextFull
 
-NOISE = 0.02  # other batch sizes give other roundings; another prompt differs by more than 1
+NOISE = 0.05  # other batch sizes give other roundings; another prompt differs by more than 1
 PIECES = ["ab", " ab", "at", "cat", " cat", "cats", "b ", " s"]
 
 
@@ -77,7 +77,7 @@ def session(model):
 TEXT = st.text(st.sampled_from("abcs t "), min_size=1, max_size=9)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(prompt=TEXT, texts=st.lists(TEXT, min_size=1, max_size=12, unique=True))
 def test_choose_and_score_agree_whatever_is_chosen_from(prompt, texts, session):
     choices = session.choose(prompt, texts)
@@ -91,7 +91,7 @@ def test_choose_and_score_agree_whatever_is_chosen_from(prompt, texts, session):
     assert choices.best is best[0]
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(prompt=TEXT, text=TEXT)
 def test_prompt_and_text_keep_their_bytes_and_the_prompt_its_tokens(prompt, text, session):
     trace = session.score(text, given=prompt)

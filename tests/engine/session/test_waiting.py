@@ -118,7 +118,7 @@ def test_ctrl_c_ends_the_wait_and_its_line_and_leaves_the_run_alone(session, ter
         began = time.monotonic()
         with pytest.raises(KeyboardInterrupt):
             call(session)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 15
         assert SAID in terminal.getvalue()
         assert terminal.getvalue().rsplit("\r", 2)[-2].strip() == ""
         assert not run.done

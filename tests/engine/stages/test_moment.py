@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mullama_lab.engine import stages as s
+from mullama_lab.engine.grammar import Grammar
 from mullama_lab.engine.rows.tail import Tail, Uncovered, log_total
 from mullama_lab.engine.stages import Chain
 from mullama_lab.engine.stages.moment import moment_of_row
@@ -26,6 +27,8 @@ def number(*values):
     return st.sampled_from(values)
 
 
+GRAMMARS = [Grammar.gbnf("root ::= [a-z]+ | [^a]*"), Grammar.regex("[a-m]*[A-Z]?[0-9]*")]
+GRAMMARS += [Grammar.gbnf("root ::= [a-m]{0,3}"), Grammar.gbnf("root ::= [\\x01-\\x7F]{0,99}")]
 STAGES = st.one_of(
     st.builds(s.TopK, st.integers(0, 80), min_keep=number(0, 0, 5)),
     st.builds(s.TopP, number(0.05, 0.3, 0.7, 0.9, 0.97, 1.0), min_keep=number(0, 0, 3)),
@@ -41,6 +44,7 @@ STAGES = st.one_of(
     st.builds(s.Mask, ban=st.lists(TOKENS, max_size=6)),
     st.builds(s.Mask, allow=st.lists(TOKENS, min_size=1, max_size=60)),
     st.builds(s.Ban, st.lists(number("a", "e", "th", "\n", "é"), max_size=4)),
+    st.builds(s.Constrain, number(*GRAMMARS), after=number(None, "e", 70, Grammar.regex("[a-m]"))),
     st.builds(s.Greedy),
     st.builds(s.TailFree, number(0.5, 0.95)),
     st.builds(s.Mirostat, number(2.0, 5.0)),
@@ -78,7 +82,7 @@ def moments(tiny_model, row, chain, history=(), seed=0, step=0):
     return moment_of_row(row, tiny_model, chain=chain, history=history, seed=seed, step=step)
 
 
-@settings(deadline=None, max_examples=700)
+@settings(max_examples=700)
 @given(
     row=rows(),
     chain=st.lists(STAGES, max_size=4).map(Chain),

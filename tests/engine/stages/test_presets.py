@@ -199,9 +199,7 @@ def test_two_processes_that_save_at_once_lose_nothing(folder):
     assert all(found[f"chain {i}"] == ml.Chain([ml.TopK(i + 1)]) for i in range(60))
 
 
-@settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     data=st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

@@ -36,9 +36,7 @@ from mullama_lab.engine.stages.randomness import addressed_seed
 from mullama_lab.errors import NoCandidates
 
 N_VOCAB = 259
-slowly = settings(
-    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+slowly = settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 # Chains, rows and histories to try.

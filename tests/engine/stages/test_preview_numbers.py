@@ -104,7 +104,7 @@ PLAIN_STAGES = st.one_of(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(chain=st.lists(PLAIN_STAGES, min_size=1, max_size=4), number=st.integers(0, 1000))
 def test_probabilities_entropy_and_removed_mass_are_those_of_plain_arithmetic(
     chain, number, tiny_model
@@ -261,7 +261,7 @@ def test_what_a_large_mask_leaves_is_said_without_all_of_its_tokens(tiny_model):
     chain = Mask(ban=range(N_VOCAB)) | LogitBias(dict.fromkeys(range(N_VOCAB), 1.0))
     with pytest.raises(NoCandidates) as raised:
         chain.preview(FLAT, model=tiny_model)
-    assert "no token is left after stage 1, Mask(ban=(0, 1, 2, " in str(raised.value)
+    assert "no token is left after stage 0, Mask(ban=(0, 1, 2, " in str(raised.value)
     assert len(str(raised.value)) < 400
 
 

@@ -280,7 +280,10 @@ def test_none_means_the_default_chain_which_is_llama_cpps():
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"stages": [{"stage": "TopQ"}]}, "unknown stage 'TopQ'; known are AdaptiveP, Ban, Custom"),
+        (
+            {"stages": [{"stage": "TopQ"}]},
+            "unknown stage 'TopQ'; known are AdaptiveP, Ban, Con",
+        ),
         ({"stages": [{"stage": "TopK", "q": 1}]}, "TopK has no setting 'q'; it has k, min_keep"),
         ({"stages": [{"stage": "TopK", "q": 1, 7: 1}]}, "TopK has no setting 7; it has k, min"),
         ({"stages": [{"stage": "TopK", "k": -1}]}, "k must be from 0 to 2147483647"),

@@ -68,7 +68,7 @@ def folded(text):
     return "".join(c for c in letters if not unicodedata.category(c).startswith(("M", "C", "Z")))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.text(max_size=40))
 def test_spans_lie_in_the_text_and_never_go_back(wordpiece, tiny_model, text):
     for model in (wordpiece, tiny_model):
@@ -78,7 +78,7 @@ def test_spans_lie_in_the_text_and_never_go_back(wordpiece, tiny_model, text):
         assert (found[1:, 0] >= found[:-1, 0]).all()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.text("abéÉñ ,.-(日本😀ab cd", max_size=40))
 def test_known_pieces_are_the_folded_characters_of_their_spans(wordpiece, text):
     found, pieces, unknown = spans_of(wordpiece, text)

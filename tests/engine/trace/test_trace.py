@@ -32,6 +32,7 @@ NO_END = Mask(ban=[tiny.EOS])
 PER_TOKEN = [
     *("token", "logprob", "logprob_after", "rank", "entropy", "logsumexp"),
     *("decode_ns", "sample_ns", "constraint_ns", "capture_ns", "forced", "canonical"),
+    "ahead",
 ]
 TABLES = ["top_ids", "top_logprobs", "after_ids", "after_logprobs"]
 
@@ -114,7 +115,7 @@ def test_columns_are_arrays_of_one_length_with_their_types(trace):
     assert kinds["logprob"] == kinds["entropy"] == kinds["top_logprobs"] == np.float32
     assert kinds["logsumexp"] == np.float64
     assert kinds["decode_ns"] == np.int64
-    assert kinds["forced"] == kinds["canonical"] == np.bool_
+    assert kinds["forced"] == kinds["canonical"] == kinds["ahead"] == np.bool_
     assert columns["top_ids"].shape == columns["after_logprobs"].shape == (20, 12)
     assert (columns["decode_ns"] > 0).all()
     assert (columns["sample_ns"] > 0).all()
@@ -232,6 +233,7 @@ def test_a_slice_is_a_trace_of_those_steps(trace):
     assert part.text_bytes == b"".join(trace.pieces[5:9])
     assert part.prompt_tokens.tolist() == trace.history(5).tolist()
     assert part.history(2).tolist() == trace.history(7).tolist()
+    assert (part.finish_reason, trace[5:].finish_reason) == ("cut", trace.finish_reason)
     assert part[0].logprob == trace[5].logprob
     assert part.kept(1)[1].tolist() == trace.kept(6)[1].tolist()
     assert part.state(0) == trace.state(5)

@@ -22,7 +22,7 @@ def by_hand():
     def piece(token):
         return bytes([token])
 
-    def trace_of(text, prompt=(1, 2), chances=None, finish="length"):
+    def trace_of(text, prompt=(1, 2), chances=None, finish="length", given=False):
         trace = Trace(prompt_tokens=prompt, chain=Chain([TopK(2)]), seed=0, top=2, piece=piece)
         for i, letter in enumerate(text.encode()):
             p = 0.5 if chances is None else chances[i]
@@ -42,6 +42,7 @@ def by_hand():
                     after_logprobs=np.array([math.log(p) / 2], np.float32),
                     n_kept=(1,),
                     state=((),),
+                    forced=given,
                 )
             )
         trace.finish_reason = finish

@@ -97,6 +97,26 @@ def test_no_nodes_are_forgotten_in_a_wide_tree(by_hand):
     assert [n.text for n in nodes[1:]] == [*letters[1:], letters[0]]
 
 
+def test_given_paths_stand_with_the_likeliest_first(by_hand):
+    chances = {"a": 0.1, "b": 0.4, "c": 0.2, "d": math.nan}
+    tree = Tree(by_hand(letter, chances=[p], given=True) for letter, p in chances.items())
+    assert [(n.text, n.turns) for n in tree.nodes[1:]] == [
+        ("b", True),
+        ("c", True),
+        ("a", True),
+        ("d", False),
+    ]
+    assert tree.root.children == ("2.0", "3.0", "1.0", "4.0")
+
+
+def test_a_drawn_path_keeps_its_column_and_stands_below_what_turns_off_it(by_hand):
+    """Whatever the chances are, and also where the others were there before."""
+    given = [by_hand(x, chances=[p], given=True) for x, p in (("a", 0.1), ("b", 0.3))]
+    drawn = [by_hand(x, chances=[p]) for x, p in (("c", 0.2), ("d", 0.4))]
+    nodes = Tree([*given, *drawn]).nodes[1:]
+    assert [(n.text, n.indent) for n in nodes] == [("d", 1), ("b", 1), ("a", 1), ("c", 0)]
+
+
 # Probability
 
 

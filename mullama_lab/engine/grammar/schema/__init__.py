@@ -1,0 +1,1 @@
+"""JSON Schema: what of it is carried out, and what each error says of the rest."""

@@ -1,0 +1,1 @@
+"""A text on its way through a grammar, seen from inside: where it stands, and what may follow."""

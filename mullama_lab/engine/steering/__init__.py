@@ -1,0 +1,1 @@
+"""What changes the model itself while its file stays: LoRA adapters and control vectors."""

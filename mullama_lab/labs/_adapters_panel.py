@@ -1,0 +1,216 @@
+"""The panel of what acts on the weights: adapters and control vectors, turned while a text runs.
+
+What is turned is put in force aside, for a session takes it between two batches. A text that is
+under way then goes on over a cache that other weights computed: that is said until it is run anew.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+
+from mullama_lab.engine.gguf.fingerprint import fingerprint_of
+from mullama_lab.engine.latest_only import LatestOnly
+from mullama_lab.engine.loop.run import Run
+from mullama_lab.engine.model import Model
+from mullama_lab.engine.session import Session
+from mullama_lab.engine.setting import Setting, between_steerings
+from mullama_lab.engine.steering.control_vector import ControlVector
+from mullama_lab.engine.steering.steering import Steering, Weights
+from mullama_lab.engine.trace import Trace
+from mullama_lab.errors import MullamaError
+from mullama_lab.labs._desk import Desk
+from mullama_lab.labs._panel import Panel
+from mullama_lab.widgets import AdapterCards, Dial
+from mullama_lab.widgets._kept import weakly
+
+STALE = "The text under way goes on over a cache of the weights before (stale)."
+CHANGED = "The weights changed while this text was written. Run makes it anew with those in force."
+
+
+class AdaptersPanel(Panel):
+    """Keeps the cards and the weights of a session alike.
+
+    Args:
+        changed: called, on any thread, when other weights came into force.
+    """
+
+    key, title = "adapters", "Adapters"
+
+    def __init__(self, desk: Desk, changed: Callable[[], object]) -> None:
+        self._desk, self._changed = weakref.ref(desk), changed
+        self.cards, self.dial = AdapterCards(), Dial()
+        self.views = (self.cards, self.dial)
+        self._session: Session | None = None
+        self._weights = LatestOnly("weights", weakly(self._failed))
+        self._both = LatestOnly("weights-both", _run_failed)
+        self.cards.must_fit_with(weakly(self._must_fit))
+        self.cards.observe(weakly(self._asked), "steering")
+        self.cards.observe(weakly(self._aim_dial), ["cards", "chosen"])
+        self.cards.on_run_both(weakly(self.run_both))
+        self.cards.on_exact(weakly(self.decode_anew))
+        self.dial.on_turn(weakly(self._dialled))
+        desk.runs_after(self._weights.settle)
+        for aside in (self._weights, self._both):
+            weakref.finalize(desk, aside.close).atexit = False
+
+    def begin(self, session: Session) -> None:
+        self._session = session
+        if session.steering != Steering():
+            self.cards.take(session.steering)
+        self.cards.names = _names_for(session.model)
+        self.cards.fit()
+        self._aim_dial()
+        self._asked()
+        self._weights.settle()
+
+    def end(self) -> None:
+        self._both.drop()
+        self._weights.drop()
+        self._weights.settle()
+        self._session = None
+        self.cards.say("")
+        self.dial.clear()
+
+    def close(self) -> None:
+        self._both.close()
+        self._weights.close()
+
+    def catch_up(self) -> None:
+        self._take_over()
+        self._aim_dial()
+
+    def request_changed(self) -> None:
+        self._aim_dial()
+
+    def follow(self, run: Run) -> None:
+        self._take_over()
+        say = weakly(self._say)
+        run.when_done(lambda: say())
+        self._say()
+
+    def show(self, trace: Trace | None) -> None:
+        self._say()
+
+    def settle(self) -> None:
+        self._both.settle()
+        self._weights.settle()
+        self.dial.settle()
+
+    def run_both(self) -> None:
+        """Run the prompt by the model as it is and by what is on, with one seed, and compare."""
+        desk, on = self._desk(), self.cards.steering
+        if desk is None:
+            return
+        chain = desk.chain
+        runs = [desk.start(Setting(chain)), desk.start(Setting(chain, on.adapters, on.control))]
+        self._both.submit(lambda: desk.compare(runs, self._both.is_current))
+
+    def decode_anew(self) -> None:
+        """Have the weights in force compute what a text that is under way has so far."""
+        self._weights.submit(weakly(self._make_exact))
+
+    # Inside.
+
+    def _must_fit(self, steering: Steering) -> None:
+        session = self._session
+        if session is not None:
+            Weights.of(steering, session.model)
+
+    def _asked(self, _: object = None) -> None:
+        """Have what the cards say put in force, unless it is."""
+        session = self._session
+        is_there = session is not None and session.steering == self.cards.steering
+        if self._weights.is_busy or not is_there:
+            self._weights.submit(weakly(self._put_in_force))
+
+    def _aim_dial(self, _: object = None) -> None:
+        """Show what the card that is chosen does, beside the others that are on."""
+        desk, session, lever = self._desk(), self._session, self.cards.chosen_lever
+        if desk is None or session is None or not self.is_shown:
+            return
+        if lever is None:
+            self.dial.clear()
+            return
+        try:
+            others, tokens = self.cards.without(lever), desk.prompt_tokens()
+            self.dial.put_to(lever.what, session, tokens, strength=lever.scale, others=others)
+        except (MullamaError, ValueError) as error:
+            self.dial.clear()
+            self.dial.fail(error)
+
+    def _dialled(self, strength: float) -> None:
+        lever = self.cards.chosen_lever
+        if lever is not None and lever.what == self.dial.what and lever.scale != strength:
+            self.cards.set(lever.key, strength)
+
+    def _take_over(self) -> None:
+        """Have the cards say what a cell has put in force."""
+        session = self._session
+        if session is None or self._weights.is_busy or session.steering == self.cards.steering:
+            return
+        self.cards.take(session.steering)
+        self._say()
+        self._changed()
+
+    def _put_in_force(self) -> None:
+        session, wanted = self._session, self.cards.steering
+        if session is None:
+            return
+        before = session.steering.epoch
+        if wanted.adapters != session.adapters:
+            session.adapters = wanted.adapters
+        if wanted.control != session.control:
+            session.control = wanted.control
+        if session.steering.epoch == before:
+            return
+        session.give_way()
+        self._say()
+        self._changed()
+
+    def _make_exact(self) -> None:
+        session, wanted = self._session, self.cards.steering
+        if session is not None:
+            session.steer(Setting(None, wanted.adapters, wanted.control), exact=True)
+            self._say()
+            self._changed()
+
+    def _failed(self, error: Exception) -> None:
+        """Say why it is not in force, and have the cards say what is."""
+        session = self._session
+        if session is not None:
+            self.cards.take(session.steering)
+        self.cards.fail(error)
+
+    def _say(self) -> None:
+        """Say whether the text that is shown is one of the weights in force."""
+        desk, session = self._desk(), self._session
+        if desk is not None and session is not None:
+            desk.weights = self.cards.in_force
+            said = _of_text(desk.strip.trace, session.steering)
+            self.cards.say(said, is_stale=said == STALE)
+
+
+def _names_for(model: Model) -> list[str]:
+    """The vectors of the library that were learnt on a model."""
+    own = fingerprint_of(model)
+    return [name for name, card in ControlVector.library().items() if card.model == own]
+
+
+def _run_failed(error: Exception) -> None:
+    """A run failed, which the run bar says."""
+
+
+def _of_text(trace: Trace | None, steering: Steering) -> str:
+    """What is to be said of a text beside the weights in force; "" if it is of these alone."""
+    if trace is None:
+        return ""
+    _, last = trace.in_force[-1]
+    if len(trace.in_force) > 1 and trace.finish_reason:
+        return CHANGED
+    if last.stale:
+        return STALE
+    if last.steering == steering:
+        return ""
+    words = ", ".join(between_steerings(Steering(), last.steering))
+    return f"The text is by the model {words or 'as it is'}. Run writes it anew."

@@ -1,0 +1,56 @@
+"""What the grammars of a text cost, found aside once its run has ended; the strip shows it.
+
+Only what the trace kept is asked, never the session: where that was too little there are bounds.
+"""
+
+from __future__ import annotations
+
+import weakref
+
+from mullama_lab.engine.latest_only import LatestOnly
+from mullama_lab.labs._desk import Desk
+from mullama_lab.studies.grammar_tax import grammar_tax
+
+ENDED = ("finished", "stopped", "failed")  # states of a strip whose text grows no more
+
+
+class Costs:
+    """Gives a desk's strip what the grammars cost in the text that it shows."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = weakref.ref(desk)
+        self._latest = LatestOnly("grammar-costs", _unknown)
+        weakref.finalize(desk, self._latest.close).atexit = False
+
+    def find(self) -> None:
+        """The strip shows another text, or its text has ended."""
+        self._latest.drop()
+        desk = self._desk()
+        if desk is None or desk.at_work is None or desk.strip.state not in ENDED:
+            return
+        model, strip, trace = desk.at_work.model, desk.strip, desk.strip.trace
+        if trace is None or not len(trace) or not trace.schedule.constrains:
+            return
+
+        def work() -> None:
+            cost = grammar_tax(trace, on=model)
+            strip.show_costs(
+                trace,
+                nats=cost.nats,
+                nats_high=cost.nats_high,
+                wanted=cost.wanted,
+                wanted_logprob=cost.wanted_logprob,
+            )
+
+        self._latest.submit(work)
+
+    def settle(self) -> None:
+        """Wait until the costs of the text are shown."""
+        self._latest.settle()
+
+    def close(self) -> None:
+        self._latest.close()
+
+
+def _unknown(error: Exception) -> None:
+    """The costs are not known, and the strip offers none."""

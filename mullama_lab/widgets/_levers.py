@@ -1,0 +1,144 @@
+"""Adapters and control vectors as levers: each with its scale, and whether it acts.
+
+Values only; no widget and no lock. What acts together is a `Steering`, as a session has it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
+from pathlib import Path
+from typing import TypeAlias
+
+from mullama_lab.counted import counted
+from mullama_lab.engine.gguf.file import read_header
+from mullama_lab.engine.model.card import in_words as count_in_words
+from mullama_lab.engine.steering.control_vector import KIND, ControlVector
+from mullama_lab.engine.steering.lora import LoraAdapter
+from mullama_lab.engine.steering.steering import LARGEST, Steering
+from mullama_lab.glyphs import brief, one_line, visible
+
+LoraOrVector: TypeAlias = LoraAdapter | ControlVector
+
+MOST_LEVERS = 32
+SLIDER = (-2.0, 2.0)  # the number box takes more
+_LAYER = re.compile(r"blk\.(\d+)\.")
+
+
+@dataclass(frozen=True)
+class Lever:
+    """An adapter or a control vector at a scale; `key` names it for good."""
+
+    key: str
+    what: LoraOrVector
+    scale: float = 1.0
+    on: bool = True
+
+    @property
+    def name(self) -> str:
+        """What to call it in a line."""
+        if isinstance(self.what, LoraAdapter):
+            return one_line(visible(self.what.path.stem))
+        return one_line(visible(self.what.name)) or "vector"
+
+    @property
+    def about(self) -> str:
+        """What it is: its kind, layers and size."""
+        what = self.what
+        if isinstance(what, ControlVector):
+            norms = what.norms
+            lengths = f"length {_span([round(norm, 2) for norm in norms.values()])}"
+            return f"control vector · {_layers(norms)} · {what.n_embd} numbers each · {lengths}"
+        layers = {int(found[1]) for found in map(_LAYER.match, what.targets) if found}
+        size = what.size_bytes
+        parts = [
+            f"LoRA, rank {what.rank}, alpha {what.alpha:g}",
+            f"{counted(len(what.targets), 'weight')} of {_layers(layers)}",
+            f"{count_in_words(what.n_params)} numbers",
+            f"{size / 1e6:.3g} MB" if size >= 1e6 else f"{size / 1e3:.3g} kB",
+            what.task_name and f"task {what.task_name}",
+        ]
+        return one_line(visible(" · ".join(filter(None, parts))))
+
+
+Levers: TypeAlias = tuple[Lever, ...]
+
+
+def read_file(path: str | Path) -> LoraOrVector:
+    """The adapter or the control vector in a file, or the vector of a name in the library.
+
+    A file comes first. Errors are those of their `load`.
+    """
+    if not os.path.exists(path) and str(path) in ControlVector.library():
+        return ControlVector.named(str(path))
+    kind = read_header(path).metadata.get("general.architecture")
+    return ControlVector.load(path) if kind == KIND else LoraAdapter.load(path)
+
+
+def checked_scale(value: object) -> float:
+    """A scale that float32 can hold, or a ValueError."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"scale is {brief(value)}; it must be a number.")
+    if not abs(value) <= LARGEST:
+        raise ValueError(f"scale is {brief(value)}; it must be a finite number.")
+    return float(value)
+
+
+def steering_of(levers: Iterable[Lever]) -> Steering:
+    """What those that are on make together; ValueError for vectors of different models."""
+    on = [lever for lever in levers if lever.on]
+    adapters = {one.what: one.scale for one in on if isinstance(one.what, LoraAdapter)}
+    vectors = [
+        one.what if one.scale == 1 else one.scale * one.what
+        for one in on
+        if isinstance(one.what, ControlVector)
+    ]
+    return Steering(adapters, reduce(add, vectors) if vectors else None)
+
+
+def steered(others: Steering, what: LoraOrVector, scale: float) -> Steering:
+    """What some others and one more make together."""
+    if isinstance(what, LoraAdapter):
+        return Steering({**others.adapters, what: scale}, others.control)
+    vector = scale * what
+    return Steering(others.adapters, vector if others.control is None else others.control + vector)
+
+
+def in_words(levers: Iterable[Lever]) -> str:
+    """What acts, in a few words; "" where nothing does."""
+    acting = (one for one in levers if steering_of([one]).epoch)
+    return ", ".join(f"{one.name} × {one.scale:g}".replace("× -", "× −") for one in acting)
+
+
+def place_of(which: str | int, levers: Levers) -> int:
+    """The place of a lever, by its key, its name or its place; ValueError where it is none."""
+    if isinstance(which, int) and not isinstance(which, bool):
+        if -len(levers) <= which < len(levers):
+            return which % len(levers)
+        raise ValueError(f"there is no card {brief(which)}; there are {len(levers)}, from 0")
+    found = [i for i, one in enumerate(levers) if which in (one.key, one.name)]
+    if not found:
+        names = ", ".join(one.name for one in levers) or "none"
+        raise ValueError(f"no card is {brief(which)}; there are {names}")
+    if len(found) > 1:
+        raise ValueError(f"{len(found)} cards are {brief(which)}; say which by its place: {found}")
+    return found[0]
+
+
+def changed(levers: Levers, place: int, **changes: object) -> Levers:
+    """One lever with another scale, or switched on or off."""
+    return (*levers[:place], replace(levers[place], **changes), *levers[place + 1 :])
+
+
+def _layers(layers: Iterable[int]) -> str:
+    found = sorted(layers)
+    return f"{counted(len(found), 'layer')} ({_span(found)})" if found else "no layer"
+
+
+def _span(values: Iterable[float]) -> str:
+    low, high = min(values := list(values)), max(values)
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}"

@@ -1,0 +1,53 @@
+"""Rows of logits under weights that are not in force, computed in a session of their own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mullama_lab.engine.session import Session
+from mullama_lab.engine.steering.steering import Steering
+
+LEAST_ROOM = 256  # tokens
+
+
+class RowsAside:
+    """Gives the row after a prompt under any weights; what runs in a session is not disturbed.
+
+    The session that it opens has room for the prompt alone, and is otherwise like the given one.
+    It remembers the last two rows: those that are compared.
+    """
+
+    def __init__(self, like: Session) -> None:
+        self.like = like
+        self._own: Session | None = None
+        self._known: dict[tuple[str, tuple[int, ...]], NDArray[np.float32]] = {}
+        self._lock = threading.Lock()
+
+    def row(self, tokens: Sequence[int], steering: Steering) -> NDArray[np.float32]:
+        """The row of logits after some tokens, float32 of shape (n_vocab,)."""
+        key = steering.epoch, tuple(tokens)
+        with self._lock:
+            row = self._known.pop(key, None)
+            if row is None:
+                session = self._with_room(len(tokens))
+                session.adapters, session.control = steering.adapters, steering.control
+                row = session.logits(list(tokens))
+            self._known = dict([*self._known.items(), (key, row)][-2:])
+            return row
+
+    def close(self) -> None:
+        """Stop what it decodes, and close its session."""
+        if self._own is not None:
+            self._own.close()
+
+    def _with_room(self, n: int) -> Session:
+        if self._own is None or self._own.n_ctx < n:
+            self.close()
+            n_ctx = min(max(LEAST_ROOM, 1 << n.bit_length()), self.like.n_ctx)
+            options = {**self.like.options, "n_ctx": n_ctx, "n_seq_max": 1}
+            self._own = self.like.model.session(**options)
+        return self._own

@@ -1,0 +1,359 @@
+"""What acts on a model's weights as cards: LoRA adapters and control vectors, each with its scale.
+
+The cards say what is wanted: observe `steering`. Who observes puts it in force in a session, and
+says with `say` what becomes of a text that is under way. What is refused changes nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from xml.etree.ElementTree import Element
+
+import traitlets
+
+from mullama_lab.engine.steering.control_vector import ControlVector
+from mullama_lab.engine.steering.lora import LoraAdapter
+from mullama_lab.engine.steering.steering import Steering, adapters_of, control_of
+from mullama_lab.errors import MullamaError
+from mullama_lab.glyphs import brief
+from mullama_lab.widgets import _front_end, _static
+from mullama_lab.widgets._levers import (
+    MOST_LEVERS,
+    SLIDER,
+    Lever,
+    Levers,
+    LoraOrVector,
+    changed,
+    checked_scale,
+    in_words,
+    place_of,
+    read_file,
+    steering_of,
+)
+from mullama_lab.widgets._session_code import in_force_code
+from mullama_lab.widgets._view import (
+    Undo,
+    View,
+    must_be_function,
+    short_text,
+    true_or_false,
+    what_failed,
+    whole_number,
+)
+
+__all__ = ["AdapterCards"]
+__dir__ = __all__.copy  # what tab completion offers
+
+MOST_PATH = 4096  # characters
+
+
+class AdapterCards(View):
+    """Adapters and control vectors, a line each: on or off, and how strongly.
+
+    >>> from mullama_lab.engine.steering.control_vector import ControlVector
+    >>> cards = AdapterCards()
+    >>> key = cards.add(ControlVector({1: [0.5, 0.0]}, name="happy"), 0.8)
+    >>> cards.set("happy", 1.2)
+    >>> cards
+    AdapterCards(happy × 1.2)
+    """
+
+    _esm = _front_end.module("adapter_cards")
+    _css = _front_end.style("adapter_cards")
+
+    from_browser = ("chosen",)
+
+    cards = traitlets.List(traitlets.Dict()).tag(sync=True)
+    """One dict a card: key, name, kind, on, scale, about, note."""
+    slider = traitlets.List(traitlets.Float(), list(SLIDER), help="The range of the sliders.").tag(
+        sync=True
+    )
+    chosen = traitlets.Unicode("", help="The key of the card that is looked at.").tag(sync=True)
+    in_force = traitlets.Unicode("", help="What acts, in words; empty where nothing does.").tag(
+        sync=True
+    )
+    note = traitlets.Unicode("", help="What is to be said of the text and its cache.").tag(
+        sync=True
+    )
+    is_stale = traitlets.Bool(False, help="Whether a text under way can be decoded anew.").tag(
+        sync=True
+    )
+    problem = traitlets.Unicode("", help="Why what was asked for last is not in force.").tag(
+        sync=True
+    )
+    names = traitlets.List(traitlets.Unicode(), help="Vectors of the library that fit.").tag(
+        sync=True
+    )
+    runs_both = traitlets.Bool(False, help="Whether somebody runs the prompt both ways.").tag(
+        sync=True
+    )
+    steering = traitlets.Instance(Steering, ())
+    """What the cards that are on make together. Observe it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._levers: Levers = ()
+        self._misfits: dict[str, str] = {}  # why a card is off, by its key
+        self._must_fit: Callable[[Steering], object] = lambda steering: None
+        self._count = 0
+        super().__init__()
+
+    # From Python
+
+    @property
+    def adapters(self) -> Mapping[LoraAdapter, float]:
+        """The adapters that are on, with their scales; setting it switches all others off."""
+        return self.steering.adapters
+
+    @adapters.setter
+    def adapters(self, adapters: Mapping[LoraAdapter, float]) -> None:
+        wanted = adapters_of(adapters)
+        with self._lock:
+            self._change(self._with_on(self._levers, LoraAdapter, wanted))
+
+    @property
+    def control(self) -> ControlVector | None:
+        """The sum of the vectors that are on, None for none; setting it switches all others off."""
+        return self.steering.control
+
+    @control.setter
+    def control(self, vector: ControlVector | None) -> None:
+        wanted = control_of(vector)
+        with self._lock:
+            vectors = {} if wanted is None else {wanted: 1.0}
+            self._change(self._with_on(self._levers, ControlVector, vectors))
+
+    def add(self, weights: LoraOrVector | str | Path, scale: float = 1.0) -> str:
+        """Add an adapter or a vector, or the one in a file, or a vector by its name.
+
+        Returns:
+            the card's key.
+
+        Raises:
+            ModelFileError: the file holds neither, or an adapter for another model.
+            ValueError: it has a card, or does not fit, or the scale is no finite number.
+        """
+        if isinstance(weights, (str, Path)):
+            weights = read_file(weights)
+        if not isinstance(weights, (LoraAdapter, ControlVector)):
+            raise TypeError(f"{brief(weights)} is neither a LoraAdapter nor a ControlVector.")
+        with self._lock:
+            if any(one.what == weights for one in self._levers):
+                raise ValueError(f"{Lever('', weights).name} has a card already.")
+            if len(self._levers) >= MOST_LEVERS:
+                raise ValueError(f"there are {MOST_LEVERS} cards, and no more. Remove one first.")
+            lever = Lever(self._key(), weights, checked_scale(scale))
+            self._change((*self._levers, lever), choose=lever.key)
+        return lever.key
+
+    def set(self, which: str | int, scale: float) -> None:
+        """Have one act as strongly as this: `cards.set("happy", 0.8)`.
+
+        Args:
+            which: its name, or its place among the cards from 0.
+            scale: 0 is not at all, and below 0 the other way.
+        """
+        with self._lock:
+            place = place_of(which, self._levers)
+            self._change(changed(self._levers, place, scale=checked_scale(scale)))
+
+    def toggle(self, which: str | int, on: bool | None = None) -> None:
+        """Switch one off or on, or over when `on` is left out."""
+        with self._lock:
+            place = place_of(which, self._levers)
+            on = not self._levers[place].on if on is None else bool(on)
+            self._change(changed(self._levers, place, on=on))
+
+    def remove(self, which: str | int) -> None:
+        """Take a card away; what it stands for acts no more."""
+        with self._lock:
+            place = place_of(which, self._levers)
+            self._change(self._levers[:place] + self._levers[place + 1 :])
+
+    def on_run_both(self, callback: Callable[[], object]) -> Undo:
+        """Call `callback()` when a run by the model as it is, and one by what is on, are wanted."""
+        forget = self._listen("run_both", callback)
+        self.runs_both = True
+
+        def undo() -> None:
+            forget()
+            self.runs_both = bool(self._listeners["run_both"])
+
+        return undo
+
+    def must_fit_with(self, check: Callable[[Steering], object]) -> None:
+        """Ask `check(steering)` before it is what the cards make; what it raises refuses it."""
+        must_be_function("must_fit_with", check)
+        self._must_fit = check
+
+    def fit(self) -> None:
+        """Switch off what no longer fits, such as an adapter for the model before."""
+        with self._lock:
+            misfits, levers = {}, []
+            for one in self._levers:
+                try:
+                    self._must_fit(steering_of([one]))
+                except (MullamaError, ValueError) as error:
+                    misfits[one.key] = what_failed(error)
+                levers.append(changed((one,), 0, on=one.on and one.key not in misfits)[0])
+            self._change(tuple(levers), misfits=misfits)
+
+    def take(self, steering: Steering) -> None:
+        """Have the cards say what is in force; those of what is not are switched off."""
+        with self._lock:
+            levers = self._with_on(self._levers, LoraAdapter, steering.adapters)
+            if steering.acts != self.steering.acts:
+                vectors = {} if steering.acts is None else {steering.acts: 1.0}
+                levers = self._with_on(levers, ControlVector, vectors)
+            self._change(levers)
+
+    def on_exact(self, callback: Callable[[], object]) -> Undo:
+        """Call `callback()` when a text that is under way shall be decoded anew."""
+        return self._listen("exact", callback)
+
+    def say(self, note: str, *, is_stale: bool = False) -> None:
+        """Say something of the text and of the cache that it stands on.
+
+        Args:
+            is_stale: whether it is under way, over what other weights computed.
+        """
+        with self.hold_sync():
+            self.note, self.is_stale = note, is_stale
+
+    def fail(self, error: str | Exception) -> None:
+        """Say why what was asked for last is not in force."""
+        self.problem = what_failed(error)
+
+    def to_code(self) -> str:
+        """Python that has the same act, once `ml` and `session` are there."""
+        return "\n".join(in_force_code(self.steering))
+
+    # From the browser
+
+    def _on_request(self, op: str, args: dict[str, Any]) -> dict[str, Any]:
+        if op == "set":
+            seq = whole_number(args, "seq", low=0, high=2**53)
+            self.set(short_text(args, "key"), checked_scale(args.get("value")))
+            return {"seq": seq}
+        if op == "toggle":
+            self.toggle(short_text(args, "key"), true_or_false(args, "on"))
+            return {}
+        if op == "remove":
+            self.remove(short_text(args, "key"))
+            return {}
+        if op in ("run_both", "exact"):
+            self._must_be_heard(op)
+            self._tell(op)
+            return {}
+        if op == "add":
+            path = args.get("path")
+            if not isinstance(path, str) or not 0 < len(path.strip()) <= MOST_PATH:
+                raise ValueError("write the path of a GGUF file: an adapter or a control vector.")
+            return {"key": self.add(Path(path.strip()).expanduser())}
+        return super()._on_request(op, args)
+
+    @traitlets.validate("chosen")
+    def _check_chosen(self, proposal: Any) -> str:
+        if proposal["value"] not in ("", *(one.key for one in self._levers)):
+            raise traitlets.TraitError(f"no card has the key {brief(proposal['value'])}")
+        return proposal["value"]
+
+    # State
+
+    @property
+    def chosen_lever(self) -> Lever | None:
+        """The lever that is looked at: of the card that is chosen, or the first."""
+        levers = self._levers
+        return next(
+            (one for one in levers if one.key == self.chosen), levers[0] if levers else None
+        )
+
+    def without(self, lever: Lever) -> Levers:
+        """The levers of the other cards."""
+        return tuple(one for one in self._levers if one.key != lever.key)
+
+    def _key(self) -> str:
+        self._count += 1
+        return f"card{self._count}"
+
+    def _with_on(
+        self, levers: Levers, kind: type[LoraOrVector], wanted: Mapping[Any, float]
+    ) -> Levers:
+        """Have just these of a kind on; each that is new has a lever."""
+        kept = [
+            replace(one, on=one.what in wanted, scale=wanted.get(one.what, one.scale))
+            if isinstance(one.what, kind)
+            else one
+            for one in levers
+        ]
+        known = [one.what for one in kept]
+        new = [(what, scale) for what, scale in wanted.items() if what not in known]
+        return (*kept, *(Lever(self._key(), what, scale) for what, scale in new))
+
+    def _change(
+        self, levers: Levers, *, choose: str | None = None, misfits: Mapping[str, str] | None = None
+    ) -> None:
+        """Have other cards, unless what they make is refused."""
+        if len(levers) > MOST_LEVERS:
+            raise ValueError(f"there are {MOST_LEVERS} cards, and no more. Remove one first.")
+        steering = steering_of(levers)
+        if steering != self.steering:
+            self._must_fit(steering)
+        keys = [one.key for one in levers]
+        if misfits is not None:
+            self._misfits = dict(misfits)
+        with self.hold_sync():
+            self._levers = levers
+            self.cards = [self._described(one) for one in levers]
+            if choose is not None or self.chosen not in keys:
+                self.chosen = choose or (keys[0] if keys else "")
+            self.in_force, self.problem = in_words(levers), ""
+            self.steering = steering
+
+    def _described(self, lever: Lever) -> dict[str, Any]:
+        return {
+            "key": lever.key,
+            "name": lever.name,
+            "kind": "LoRA" if isinstance(lever.what, LoraAdapter) else "vector",
+            "on": lever.on,
+            "scale": lever.scale,
+            "about": lever.about,
+            "note": self._misfits.get(lever.key, ""),
+        }
+
+    # Without a browser
+
+    def __repr__(self) -> str:
+        return f"AdapterCards({self.in_force})"
+
+    def _plain_text(self) -> str:
+        rows = [[one["name"], f"{one['scale']:g}", _state(one), one["about"]] for one in self.cards]
+        said = [f"in force: {self.in_force or 'the model as it is'}", self.note]
+        return "\n".join(["Adapters", *_static.in_columns(rows), *filter(None, said)])
+
+    def _static_html(self) -> Element:
+        e = _static.element
+        rows = [
+            e(
+                "tr",
+                *[e("td", text) for text in (one["name"], f"{one['scale']:g}", _state(one))],
+                e("td", one["about"], style=_static.QUIET),
+            )
+            for one in self.cards
+        ]
+        return e(
+            "div",
+            e("b", "Adapters"),
+            e("table", *rows, cellpadding="3") if rows else None,
+            e("div", f"In force: {self.in_force or 'the model as it is'}"),
+            e("div", self.note, style=_static.QUIET) if self.note else None,
+            style=_static.FONT,
+        )
+
+
+def _state(card: Mapping[str, Any]) -> str:
+    return card["note"] or ("on" if card["on"] else "off")

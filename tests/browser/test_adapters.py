@@ -1,0 +1,68 @@
+"""The panel of adapters under a real hand, in a real JupyterLab."""
+
+from __future__ import annotations
+
+SETUP = """
+import mullama_lab as ml
+model = ml.Model.load({tiny!r})
+lab = ml.labs.AdapterLab(model, "Hello", seed=3, max_tokens=6)
+lab.adapter_cards.add({adapter!r}, 0.5)
+lab
+"""
+IN_FORCE = "print(lab.session.adapters.values(), lab.session.control == 2 * vector)"
+
+
+def test_cards_are_added_turned_switched_and_removed(notebook, tiny_path, adapter, tmp_path):
+    import mullama_lab as ml
+
+    happy = tmp_path / "happy.gguf"
+    ml.ControlVector({1: [0.5, -1.0] * 16}, name="happy").save(happy)
+    setup = SETUP.format(tiny=str(tiny_path), adapter=str(adapter.path))
+    load = f"vector = ml.ControlVector.load({str(happy)!r})\n{IN_FORCE}"
+    page = notebook([setup, load], width=1400, height=757)
+    page.run_cell(0)
+    cards, dial = page.page.locator(".mll-ac"), page.page.locator(".mll-dl")
+    card = cards.locator(".mll-ac-card")
+    dial.locator("h3:has-text('without and with adapter')").wait_for()
+    cards.locator(".mll-ac-force:has-text('In force: adapter × 0.5.')").wait_for()
+
+    path = cards.get_by_label("Path of a file, or name of a vector, to add")
+    path.fill(str(tmp_path / "nothing.gguf"))
+    page.press("Enter")
+    cards.locator(".mll-problem:has-text('does not exist')").wait_for()
+    path.fill(str(happy))
+    page.press("Enter")
+    card.nth(1).wait_for()
+    assert cards.locator(".mll-problem:not(:empty)").count() == 0
+    dial.locator("h3:has-text('without and with happy')").wait_for()
+    card.nth(1).locator(".mll-ac-about:has-text('control vector · 1 layer (1)')").wait_for()
+
+    box = card.nth(1).get_by_label("happy, scale, exact")
+    box.fill("2")
+    page.press("Enter")
+    dial.locator("th:text-is('at 2')").wait_for()
+    dial.locator(".mll-dl-effect:has-text('nats')").wait_for()
+    page.run_until(1, "dict_values([0.5]) True")
+    card.first.get_by_role("switch").uncheck()
+    cards.locator(".mll-ac-force:has-text('In force: happy × 2.')").wait_for()
+    page.run_until(1, "dict_values([]) True")
+
+    page.page.get_by_role("button", name="Run", exact=True).click()
+    page.wait_for_state("finished")
+    slider = card.nth(1).locator(".mll-range")
+    slider.focus()
+    page.press("ArrowLeft")
+    cards.locator(".mll-ac-note:has-text('Run writes it anew')").wait_for()
+    dial.locator("th:text-is('at 1.99')").wait_for()
+    page.settled()
+    page.picture("adapters")
+    for name in (".mll-ac-force", ".mll-ac-note", ".mll-dl-effect", ".mll-dl tbody tr"):
+        box = page.page.locator(name).first.bounding_box()
+        assert box["y"] >= 0 and box["y"] + box["height"] <= 757, name
+
+    card.first.get_by_role("button", name="Remove adapter").click()
+    card.nth(1).wait_for(state="detached")
+    cards.get_by_role("button", name="Run both").click()
+    page.page.locator(".mll-rp-past:text-is('Runs (3)')").wait_for()
+    page.page.locator(".mll-rp-drawer .mll-cmp:has-text('with control vector')").wait_for()
+    page.picture("adapters-both")

@@ -1,0 +1,94 @@
+"""What the views of a workbench save as files, in a real JupyterLab on a tiny model."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+SETUP = """
+import mullama_lab as ml
+from mullama_lab.engine import tiny
+model = ml.Model.load(tiny.write("tiny.gguf"))
+chain = ml.TopK(40) | ml.Mask(ban=[2]) | ml.Temperature(0.8)
+panels = ["samplers", "tree", "what-if"]
+bench = ml.Workbench(model, "Once <b>", chain=chain, seed=1, max_tokens=12, panels=panels)
+bench
+"""
+RUN = "trace = bench.run()"
+
+
+@pytest.fixture
+def page(notebook):
+    page = notebook([SETUP, RUN, "print(*trace.tokens)"], width=1400, height=757)
+    page.run_cell(0)
+    page.page.locator(".mll-nt tbody tr").first.wait_for()
+    return page
+
+
+def menu(page, what):
+    page.page.get_by_role("button", name=f"Save {what} as…").click()
+
+
+def saved(page, what, kind):
+    """The name and the text, or the bytes, of the file that a view's menu makes."""
+    menu(page, what)
+    with page.page.expect_download() as download:
+        page.page.get_by_role("button", name=kind, exact=True).click()
+    data = Path(download.value.path()).read_bytes()
+    return download.value.suggested_filename, data if kind == "PNG" else data.decode()
+
+
+def rows_of(text):
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def words_of(text):
+    return "\n".join(ElementTree.fromstring(text).itertext())
+
+
+def test_each_view_of_a_workbench_saves_what_it_shows(page):
+    menu(page, "tokens")
+    page.page.get_by_role("button", name="CSV", exact=True).click()
+    page.page.get_by_text("There is nothing to save yet.").wait_for()
+    page.page.keyboard.press("Escape")
+    page.run_cell(1)
+    page.page.locator(".mll-wi-bar").nth(11).wait_for(state="attached")
+    page.run_cell(2)
+    tokens = page.outputs().strip().splitlines()[-1].split()
+
+    name, text = saved(page, "next token", "CSV")
+    rows = rows_of(text)
+    assert name == "next-token.csv" and len(rows) > 10
+    assert list(rows[0])[:4] == ["token", "id", "drawn", "before"]
+    assert [row["drawn"] for row in rows].count("drawn") == 1
+    name, text = saved(page, "next token", "SVG")
+    assert name == "next-token.svg" and "TopK(40)" in words_of(text)
+
+    name, data = saved(page, "next token", "PNG")
+    assert name == "next-token.png" and data.startswith(b"\x89PNG") and len(data) > 5000
+
+    name, text = saved(page, "tokens", "CSV")
+    assert name == "tokens.csv" and [row["token"] for row in rows_of(text)] == tokens
+    name, text = saved(page, "tokens", "SVG")
+    assert name == "tokens.svg" and "before the chain" in words_of(text)
+
+    name, text = saved(page, "what if", "CSV")
+    assert name == "what-if.csv" and len(rows_of(text)) == len(tokens)
+    name, text = saved(page, "what if", "SVG")
+    assert name == "what-if.svg" and "choices" in words_of(text)
+
+    name, text = saved(page, "tree", "CSV")
+    assert name == "tree.csv" and [row["tokens"] for row in rows_of(text)] == ["12"]
+
+    page.page.get_by_role("button", name="Runs (1)").click()
+    name, text = saved(page, "runs", "CSV")
+    assert name == "runs.csv" and [row["tokens"] for row in rows_of(text)] == ["12"]
+    menu(page, "runs")
+    page.page.keyboard.press("Escape")  # the menu closes, the drawer stays
+    entry = page.page.get_by_role("button", name="CSV", exact=True)
+    entry.wait_for(state="hidden")
+    assert page.page.get_by_role("button", name="Save runs as…").is_visible()

@@ -1,0 +1,236 @@
+"""AdapterLab: what is turned on the cards acts in the session, and every view says with what."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import mullama_lab as ml
+from mullama_lab.engine import tiny
+from mullama_lab.engine.noise_floor import row_differences
+from mullama_lab.labs import AdapterLab
+from mullama_lab.labs._adapters_panel import CHANGED, STALE
+
+HAPPY = ml.ControlVector({1: np.random.default_rng(1).normal(size=32)}, name="happy")
+
+
+@pytest.fixture
+def session(tiny_model):
+    with tiny_model.session(n_ctx=2048, n_threads=1) as session:
+        yield session
+
+
+@pytest.fixture
+def lab(session):
+    lab = AdapterLab(session, "Hello", seed=3, max_tokens=6)
+    yield lab
+    lab.close()
+
+
+def steered(model, tokens, **what):
+    """The row after a prompt in a session of its own."""
+    with model.session(n_ctx=2048, n_threads=1) as fresh:
+        for name, value in what.items():
+            setattr(fresh, name, value)
+        return fresh.logits(tokens)
+
+
+def test_what_is_turned_acts_in_the_session(lab, session, adapter):
+    lab.adapters = {adapter: 0.8}
+    lab.adapter_cards.add(HAPPY, 0.5)
+    lab.wait()
+    assert (session.adapters, session.control) == ({adapter: 0.8}, 0.5 * HAPPY)
+    lab.adapter_cards.set("happy", 2)
+    lab.adapter_cards.toggle("adapter")
+    trace = lab.run()  # which does not begin before what was turned is in force
+    assert (session.adapters, session.control) == ({}, 2 * HAPPY)
+    assert np.array_equal(
+        trace.tokens, session.generate("Hello", lab.chain, max_tokens=6, seed=3).tokens
+    )
+    lab.set(adapters={}, control=None)
+    lab.wait()
+    assert session.steering.epoch == "" and lab.adapter_cards.in_force == ""
+
+
+def test_next_token_is_that_of_the_weights_in_force(lab, tiny_model, adapter):
+    lab.set(panels=["adapters", "samplers"])
+    lab.wait()
+    before = lab.preview
+    lab.adapters = {adapter: 1.5}
+    lab.wait()
+    row = steered(tiny_model, lab.prompt_tokens(), adapters={adapter: 1.5})
+    want = lab.chain.preview(row, model=tiny_model, history=lab.prompt_tokens(), seed=3, step=0)
+    assert np.array_equal(lab.preview.before.ids, want.before.ids)
+    assert np.allclose(lab.preview.before.probs, want.before.probs, atol=1e-5)
+    assert not np.allclose(lab.preview.before.probs, before.before.probs, atol=1e-3)
+    assert lab.next_token.view["note"] == "at the end of the prompt, with adapter × 1.5"
+    lab.adapters = {}
+    lab.wait()
+    assert np.allclose(lab.preview.before.probs, before.before.probs, atol=1e-5)
+
+
+def test_a_text_under_way_is_said_to_go_on_over_a_stale_cache(lab, session, until):
+    lab.set(max_tokens=1900)
+    run = lab.start()
+    until(lambda: len(run.trace) > 3)
+    assert lab.adapter_cards.note == ""
+    lab.adapter_cards.add(HAPPY, 0.5)
+    lab._adapters.settle()
+    assert not run.done and lab.adapter_cards.note == STALE and lab.adapter_cards.is_stale
+    lab.adapter_cards._on_request("exact", {})
+    lab._adapters.settle()
+    assert not run.done and not lab.adapter_cards.is_stale and lab.adapter_cards.note == ""
+    assert not run.trace.in_force[-1][1].stale
+    lab.adapter_cards.set("happy", 0.6)
+    lab._adapters.settle()
+    assert not run.done and lab.adapter_cards.is_stale
+    run.stop()
+    lab.wait()
+    until(lambda: lab.adapter_cards.note == CHANGED)
+    assert not lab.adapter_cards.is_stale
+    lab.set(max_tokens=4)
+    first = lab.run()
+    assert lab.adapter_cards.note == "", "this text is of these weights alone"
+    lab.adapter_cards.set("happy", -1)
+    lab.wait()
+    assert lab.adapter_cards.note.startswith("The text is by the model with control vector")
+    lab.adapter_cards.set("happy", 0.6)
+    lab.wait()
+    assert lab.adapter_cards.note == ""
+    lab.panel.select(1)
+    assert lab.adapter_cards.note == CHANGED and lab.trace is not first
+
+
+def test_a_run_by_the_model_as_it_is_and_one_by_what_is_on_are_compared(lab, session, adapter):
+    base = lab.run()
+    lab.adapters = {adapter: 1.5}
+    assert lab.adapter_cards._answer("run_both", {})[0]["ok"]
+    lab.wait()
+    _, free, bound = (past.trace for past in lab.panel.runs)
+    assert free.tokens.tolist() == base.tokens.tolist()
+    assert (free.setting.adapters, bound.setting.adapters) == ({}, {adapter: 1.5})
+    assert lab.panel.compared == [2, 3] and session.adapters == {adapter: 1.5}
+    assert lab.compare(2, 3).b.differs == ("with adapter adapter 1.5",)
+
+
+def test_what_a_cell_puts_in_force_is_on_cards(lab, session, adapter):
+    session.adapters, session.control = {adapter: 0.3}, HAPPY
+    session.generate("Hello", max_tokens=1)
+    lab.wait()
+    assert [(one["name"], one["scale"]) for one in lab.adapter_cards.cards] == [
+        ("adapter", 0.3), ("happy", 1.0),
+    ]  # fmt: skip
+    assert lab.adapters == {adapter: 0.3} and lab.control == HAPPY
+
+
+def test_a_session_that_is_given_keeps_what_is_in_force(session, adapter):
+    session.adapters = {adapter: -1.0}
+    lab = AdapterLab(session)
+    lab.wait()
+    assert session.adapters == lab.adapters == {adapter: -1.0}
+    lab.close()
+    assert session.adapters == {adapter: -1.0}
+
+
+def test_another_model_takes_what_fits_it(adapter, tiny_path, tmp_path):
+    other = tiny.write(tmp_path / "other.gguf", architecture="gemma3")
+    with ml.Model.load(tiny_path) as model:
+        lab = AdapterLab(model, "Hello")
+        lab.adapters = {adapter: 0.5}
+        lab.adapter_cards.add(HAPPY)
+        lab.load(other, n_ctx=64)
+        lab.wait()
+        card, happy = lab.adapter_cards.cards
+        assert not card["on"] and "it is for llama" in card["note"]
+        assert lab.session.adapters == {} and lab.session.control == HAPPY and happy["on"]
+        assert (
+            "it is for llama"
+            in lab.adapter_cards._answer("toggle", {"key": card["key"], "on": True})[0]["error"]
+        )
+        lab.load(tiny_path, n_ctx=64)
+        assert [one["note"] for one in lab.adapter_cards.cards] == ["", ""]
+        lab.close()
+
+
+def test_a_lab_that_is_taken_up_again_has_its_cards(lab, tiny_model, adapter, tmp_path):
+    lab.adapters = {adapter: 0.5}
+    lab.control = HAPPY
+    path = lab.save(tmp_path / "steered.lab")
+    again = AdapterLab.reopen(path, tiny_model)
+    again.wait()
+    assert (again.adapters, again.control) == ({adapter: 0.5}, HAPPY)
+    assert again.session.steering == lab.session.steering
+    again.close()
+
+
+def test_an_adapter_for_another_model_is_refused_in_place(lab, tmp_path):
+    pair = np.ones((2, 8), np.float32), np.ones((8, 2), np.float32)
+    path = tiny.write_adapter(tmp_path / "wide.gguf", {"blk.0.attn_q.weight": pair})
+    reply = lab.adapter_cards._answer("add", {"path": str(path)})[0]
+    assert "does not fit this model" in reply["error"] and lab.adapter_cards.cards == []
+
+
+def test_a_file_that_was_altered_is_said_and_what_was_in_force_stays(
+    lab, session, adapter, tmp_path
+):
+    pair = np.ones((2, 32), np.float32), np.ones((64, 2), np.float32)
+    path = tiny.write_adapter(tmp_path / "new.gguf", {"blk.0.attn_q.weight": pair})
+    lab.adapters = {adapter: 0.5}
+    lab.adapter_cards.add(path)
+    lab.wait()
+    assert len(session.adapters) == 2
+    path.write_bytes(adapter.path.read_bytes())
+    lab.adapter_cards.set("new", 0.7)
+    lab.wait()
+    assert len(session.adapters) == 2, "llama.cpp has read it"
+
+
+def test_its_code_makes_it_again(lab, session, adapter, tiny_path, tmp_path):
+    HAPPY.save(tmp_path / "happy.gguf")
+    lab.adapters = {adapter: 0.5}
+    lab.adapter_cards.add(tmp_path / "happy.gguf", -0.4)
+    lab.wait()
+    made: dict = {}
+    exec(lab.to_code(), made)
+    again = made["bench"]
+    again.wait()
+    assert again.session.steering == session.steering
+    assert (again.adapters, again.control) == (lab.adapters, lab.control)
+    assert again.panels == ["adapters"]
+    again.close()
+    made["session"].close()
+    made["model"].close()
+
+
+def test_the_dial_shows_what_the_chosen_card_does_beside_the_others(lab, session, adapter):
+    lab.adapters = {adapter: 0.5}
+    key = lab.adapter_cards.add(HAPPY, -1)
+    lab.wait()
+    assert (lab.dial.name, lab.dial.strength) == ("happy", -1)
+    with_both, without = session.logits("Hello"), None
+    lab.adapter_cards.toggle("happy")
+    lab.wait()
+    without = session.logits("Hello")
+    kl = row_differences(without, with_both)["kl"]
+    assert lab.dial.kl == pytest.approx(kl, rel=1e-3), "also what a card would do that is off"
+    lab.dial.strength = 2
+    lab.wait()
+    assert [card["scale"] for card in lab.adapter_cards.cards if card["key"] == key] == [2]
+    lab.adapter_cards.chosen = lab.adapter_cards.cards[0]["key"]
+    lab.wait()
+    assert (lab.dial.name, lab.dial.strength) == ("adapter", 0.5)
+    lab.adapter_cards.remove(0)
+    lab.adapter_cards.remove(0)
+    lab.wait()
+    assert lab.dial.name == "" and lab.dial.shown == {}
+
+
+def test_a_hidden_panel_computes_nothing_and_catches_up(session):
+    lab = ml.Workbench(session, "Hello")
+    lab.control = HAPPY
+    lab.wait()
+    assert session.control == HAPPY and lab.dial.shown == {}
+    lab.panels = ["adapters"]
+    lab.wait()
+    assert lab.dial.name == "happy" and lab.dial.kl > 0
+    lab.close()

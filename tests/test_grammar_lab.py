@@ -1,0 +1,157 @@
+"""GrammarLab: the grammar bench and the chain's Constrain are one, and runs keep to it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import mullama_lab as ml
+from mullama_lab.engine import tiny
+from mullama_lab.labs import GrammarLab
+from mullama_lab.studies.grammar_tax import grammar_tax
+from mullama_lab.widgets import TokenStrip
+
+LETTERS = "root ::= [a-c]+"
+
+
+@pytest.fixture
+def lab(tiny_model):
+    with tiny_model.session() as session:
+        lab = GrammarLab(session, "Hello", seed=3, max_tokens=6)
+        yield lab
+        lab.close()
+
+
+def grammars(lab):
+    return [stage.grammar for stage in lab.chain if isinstance(stage, ml.Constrain)]
+
+
+def test_the_bench_turns_the_chain(lab):
+    lab.grammar_bench.grammar = LETTERS
+    assert grammars(lab) == [] and lab.grammar_bench.constrains == "off"
+    lab.constrain()
+    assert isinstance(lab.chain[0], ml.Constrain) and lab.grammar_bench.constrains == "on"
+    trace = lab.run()
+    assert set(trace.text) <= set("abc")
+    lab.grammar_bench.text = "[d-f]+"
+    assert grammars(lab) == [ml.Grammar.gbnf("root ::= [d-f]+")]
+    lab.constrain(False)
+    assert grammars(lab) == [] and lab.grammar_bench.constrains == "off"
+    lab.constrain()
+    assert grammars(lab) == [ml.Grammar.gbnf("root ::= [d-f]+")]
+    assert [card["stage"] for card in lab.editor.cards].count("Constrain") == 1
+
+
+def test_the_chain_turns_the_bench(lab):
+    lab.chain = ml.Constrain(ml.Grammar.gbnf(LETTERS)) | ml.Temperature(0.5)
+    assert lab.grammar_bench.grammar == ml.Grammar.gbnf(LETTERS)
+    lab.editor.set("Constrain", grammar="[x-z]+")
+    assert lab.grammar_bench.text == "[x-z]+"
+    lab.editor.toggle("Constrain")
+    assert lab.grammar_bench.constrains == "off"
+    assert lab.grammar_bench.grammar == ml.Grammar.gbnf("root ::= [x-z]+")
+
+
+def test_a_grammar_that_the_model_cannot_carry_out_changes_no_chain(lab):
+    lab.grammar_bench.grammar = LETTERS
+    lab.constrain()
+    lab.grammar_bench.text = "root ::= <no-such-token>"
+    assert "no token" in lab.grammar_bench.problem["message"]
+    assert grammars(lab) == [ml.Grammar.gbnf(LETTERS)]
+
+
+def test_a_run_without_and_one_with_it_are_compared(lab):
+    lab.grammar_bench.grammar = LETTERS
+    lab._grammar.run_both()
+    lab.wait()
+    free, bound = (past.trace for past in lab.panel.runs)
+    assert set(bound.text) <= set("abc") and not set(free.text) <= set("abc")
+    assert free.seed == bound.seed == 3
+    assert lab.panel.compared == [past.number for past in lab.panel.runs]
+    assert grammars(lab) == [], "the chain stays as it is"
+
+
+def test_the_row_is_that_after_the_prompt_and_the_text(lab, tiny_model):
+    lab.grammar_bench.grammar = LETTERS
+    lab.grammar_bench.sample = "ab"
+    lab.wait()
+    walk = lab.grammar_bench.walk
+    row = lab.session.logits([*lab.prompt_tokens(), *walk.tokens])
+    best = walk.likeliest(row, 12)
+    assert [one["token"] for one in lab.grammar_bench.shown["allowed"]] == [t.token for t in best]
+
+
+def test_a_hidden_panel_computes_nothing_and_catches_up(tiny_model):
+    with tiny_model.session() as session:
+        lab = ml.Workbench(session, "Hello")
+        assert lab.grammar_bench.walk is None
+        lab.panels = ["samplers", "grammar"]
+        assert lab.grammar_bench.walk is not None
+        lab.close()
+
+
+def test_its_code_makes_it_again(lab, tiny_model):
+    lab.grammar_bench.grammar = LETTERS
+    lab.constrain()
+    assert "ml.Constrain(ml.Grammar.gbnf(" in lab.to_code()
+    assert "panels=['grammar']" in lab.to_code()
+
+
+def costs_shown(strip):
+    """nats at least and at most, and the logprob of what was wanted, as the browser gets them."""
+    _, buffers = strip._on_request("costs", {})
+    return [np.frombuffer(column, "<f4") for column in buffers[:3]], buffers[4]
+
+
+def test_the_strip_is_given_what_the_study_finds_once_a_run_has_ended(lab):
+    lab.run()
+    lab.wait()
+    assert not lab.strip.priced, "no grammar was in force"
+    free = lab.trace
+    lab.grammar_bench.grammar = LETTERS
+    lab.constrain()
+    trace = lab.run()
+    lab.wait()
+    found = grammar_tax(trace, on=lab.session.model)
+    (nats, high, wanted_logprob), wanted = costs_shown(lab.strip)
+    assert lab.strip.priced and found.total > 0 and not TokenStrip(trace).priced
+    for sent, column in ((nats, found.nats), (high, found.nats_high)):
+        assert np.array_equal(sent, column.astype("<f4"))
+    assert np.array_equal(wanted_logprob, found.wanted_logprob.astype("<f4"), equal_nan=True)
+    assert wanted == b"".join(trace.piece(t) for t in found.wanted.tolist() if t >= 0)
+    lab._show(free)
+    lab.wait()
+    assert not lab.strip.priced
+    lab._show(trace)
+    lab.wait()
+    assert lab.strip.priced
+
+
+def test_where_too_little_of_the_rows_was_kept_there_are_bounds(tmp_path):
+    path = tiny.write(tmp_path / "large.gguf", n_vocab=9000)
+    with ml.Model.load(path) as model, model.session() as session:
+        words = [model.piece(token).decode() for token in range(259, 9000, 15)]
+        lab = GrammarLab(session, "Hello", seed=2, max_tokens=6)
+        lab.grammar_bench.grammar = ml.Grammar.choice(words).many()
+        lab.constrain()
+        lab.run()
+        lab.wait()
+        (nats, high, _), _ = costs_shown(lab.strip)
+        assert lab.strip.priced and (nats < high).any()
+        lab.close()
+
+
+def test_what_runs_under_a_grammar_write_counts_among_the_texts_tried(lab):
+    lab.grammar_bench.grammar = 'root ::= [a-c] | "x"'
+    lab.run()
+    lab.wait()
+    assert lab.grammar_bench.tried == {}, "a run without the grammar is none of its texts"
+    lab.constrain()
+    trace = lab.run()
+    lab.wait()
+    used = lab.grammar_bench.grammar.coverage([trace.text]).unused
+    tried = lab.grammar_bench.tried
+    assert (tried["n_texts"], tried["n_used"]) == (1, 1)
+    assert [one["text"] for one in tried["unused"]] == [
+        f"root ::= {use.alternative}" for use in used
+    ]

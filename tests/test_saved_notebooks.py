@@ -1,0 +1,75 @@
+"""What a notebook that was saved with views holds of them, and what an export makes of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbconvert import HTMLExporter
+
+import mullama_lab as ml
+from mullama_lab import widgets
+from mullama_lab.widgets._view import LIVE_OR_STILL
+
+NOTEBOOKS = sorted((Path(__file__).resolve().parents[1] / "notebooks").glob("*.ipynb"))
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def saved_size(shown) -> int:
+    """Bytes of an output in a notebook's file."""
+    data, _ = shown._repr_mimebundle_()
+    return len(json.dumps(data, ensure_ascii=False, indent=1).encode())
+
+
+def saved_views(book: nbformat.NotebookNode) -> list[dict]:
+    """The outputs of views, as a notebook that JupyterLab saved has them."""
+    outputs = [output for cell in book.cells for output in cell.get("outputs", [])]
+    views = [output.data for output in outputs if LIVE_OR_STILL in output.get("data", {})]
+    for data in views:
+        data[WIDGET] = {"version_major": 2, "version_minor": 0, "model_id": uuid.uuid4().hex}
+    return views
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_an_export_shows_the_static_form_of_each_view_and_asks_for_no_widget(path):
+    book = nbformat.read(path, as_version=4)
+    views = saved_views(book)
+    page, _ = HTMLExporter().from_notebook_node(book)
+    assert views
+    for data in views:
+        assert data["text/html"] in page
+        assert data[WIDGET]["model_id"] not in page
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_each_view_of_a_tutorial_takes_at_most_60_kb(path):
+    for data in saved_views(nbformat.read(path, as_version=4)):
+        assert len(json.dumps(data, ensure_ascii=False, indent=1).encode()) <= 60_000
+
+
+def test_a_view_of_a_long_trace_and_each_lab_after_runs_take_at_most_60_kb(smollm2):
+    with smollm2.session(n_ctx=1024) as session:
+        trace = session.generate("Once upon a time", max_tokens=512, seed=7)
+        row = session.logits("The capital of France is")
+    preview = widgets.NextToken()
+    preview.show(ml.Chain.default().preview(row, model=smollm2, seed=7))
+    sampler_lab = ml.labs.SamplerLab(smollm2, prompt="Once upon a time", max_tokens=128)
+    for _ in range(3):
+        sampler_lab.run()
+    branch_lab = ml.labs.BranchLab(smollm2, prompt="The capital of France is", max_tokens=128)
+    branch_lab.run()
+    for shown in (widgets.TokenStrip(trace), preview, sampler_lab, branch_lab):
+        assert 1000 < saved_size(shown) <= 60_000, type(shown).__name__
+    sampler_lab.close()
+    branch_lab.close()
+
+
+def test_the_lab_of_the_tour_writes_a_text_long_enough_to_be_stopped():
+    (tour,) = [path for path in NOTEBOOKS if path.stem == "00_tour"]
+    cells = nbformat.read(tour, as_version=4).cells
+    (made,) = [cell.source for cell in cells if "lab = ml.labs." in cell.source]
+    assert int(re.search(r"max_tokens=(\d+)", made)[1]) >= 200

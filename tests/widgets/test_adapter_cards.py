@@ -1,0 +1,160 @@
+"""AdapterCards: what the cards that are on make together; what is refused changes nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import mullama_lab as ml
+from mullama_lab.engine.steering.steering import Steering, Weights
+from mullama_lab.errors import ModelFileError
+from mullama_lab.widgets import AdapterCards
+
+
+def vector(name, *numbers, architecture=""):
+    return ml.ControlVector({1: numbers}, name=name, architecture=architecture)
+
+
+HAPPY, SAD = vector("happy", 1.0, 0.5), vector("sad", 0.0, -2.0)
+
+
+@pytest.fixture
+def cards(adapter):
+    cards = AdapterCards()
+    cards.add(adapter, 0.5)
+    cards.add(HAPPY, 0.8)
+    cards.add(SAD, -1)
+    return cards
+
+
+def ask(cards, op, **args):
+    return cards._answer(op, args)[0]
+
+
+def test_a_vector_of_the_library_is_added_by_its_name(tmp_path, monkeypatch):
+    cards = AdapterCards()
+    ask(cards, "add", path="poetic")
+    assert [one["name"] for one in cards.cards] == ["poetic"]
+    assert cards.control == ml.ControlVector.named("poetic")
+    monkeypatch.chdir(tmp_path)
+    HAPPY.save(tmp_path / "formal")
+    cards = AdapterCards()
+    cards.add("formal")
+    assert cards.control == HAPPY, "a file of that name comes first"
+
+
+def test_what_is_on_acts_together(cards, adapter):
+    assert cards.adapters == {adapter: 0.5}
+    assert cards.control == 0.8 * HAPPY - SAD
+    cards.toggle("sad")
+    cards.toggle(0)
+    assert cards.steering == Steering({}, 0.8 * HAPPY)
+    assert cards.in_force == "happy × 0.8"
+    cards.set("happy", 0)
+    assert cards.in_force == "" and cards.steering.epoch == ""
+    cards.set("happy", 1)
+    assert cards.control is HAPPY, "the vector itself, so its code is short"
+    cards.remove("happy")
+    assert cards.control is None and [one["name"] for one in cards.cards] == ["adapter", "sad"]
+
+
+def test_what_is_set_switches_the_others_off(cards, adapter):
+    keys = [card["key"] for card in cards.cards]
+    cards.control = SAD
+    cards.adapters = {}
+    assert [card["on"] for card in cards.cards] == [False, False, True]
+    assert [card["key"] for card in cards.cards] == keys, "those that had one keep their cards"
+    cards.adapters = {adapter: -2.0}
+    cards.control = HAPPY + SAD
+    assert [card["scale"] for card in cards.cards] == [-2.0, 0.8, 1.0, 1.0]
+    assert cards.steering == Steering({adapter: -2.0}, HAPPY + SAD)
+    cards.take(Steering({adapter: -2.0}, SAD + HAPPY))
+    assert len(cards.cards) == 4, "it is what they say already"
+
+
+def test_a_card_says_what_it_is(cards, adapter):
+    lora, happy, _ = cards.cards
+    assert lora["about"].startswith("LoRA, rank 2, alpha 4 · 1 weight of 1 layer (0) · 192 numbers")
+    assert happy["about"] == "control vector · 1 layer (1) · 2 numbers each · length 1.12"
+    assert (lora["kind"], happy["kind"]) == ("LoRA", "vector")
+
+
+def test_a_file_is_added_by_its_path(cards, adapter, tmp_path):
+    path = tmp_path / "new.gguf"
+    vector("calm", 3.0, 4.0).save(path)
+    key = ask(cards, "add", path=f" {path} ")["key"]
+    assert cards.chosen == key and cards.cards[-1]["name"] == "calm"
+    assert "has a card already" in ask(cards, "add", path=str(path))["error"]
+    ask(cards, "remove", key=cards.cards[0]["key"])
+    assert ask(cards, "add", path=str(adapter.path))["ok"]
+    assert cards.cards[-1]["kind"] == "LoRA"
+    with pytest.raises(ModelFileError, match="does not exist"):
+        cards.add(tmp_path / "nothing.gguf")
+
+
+@pytest.mark.parametrize(
+    "op, args",
+    [
+        ("set", {"key": "card1", "value": "much", "seq": 1}),
+        ("set", {"key": "card1", "value": True, "seq": 1}),
+        ("set", {"key": "card1", "value": float("nan"), "seq": 1}),
+        ("set", {"key": "card1", "value": 1e300, "seq": 1}),
+        ("set", {"key": "card1", "value": 1, "seq": -1}),
+        ("set", {"key": "card9", "value": 1, "seq": 1}),
+        ("set", {"key": "card3", "value": 3e38, "seq": 1}),
+        ("toggle", {"key": "card1", "on": 1}),
+        ("remove", {"key": None}),
+        ("add", {"path": "  "}),
+        ("add", {"path": "x" * 5000}),
+        ("add", {"path": "/dev/null"}),
+        ("add", {"path": 7}),
+        ("run_both", {}),
+        ("nonsense", {}),
+    ],
+)
+def test_bad_requests_are_answered_and_change_nothing(cards, op, args):
+    cards.set("happy", 2)
+    before = (cards.cards, cards.steering, cards.in_force)
+    assert ask(cards, op, **args)["error"]
+    assert (cards.cards, cards.steering, cards.in_force) == before
+
+
+def test_vectors_of_different_models_are_not_added(cards):
+    with pytest.raises(ValueError, match="different models"):
+        cards.add(vector("wide", 1.0, 2.0, 3.0))
+    assert len(cards.cards) == 3
+
+
+def test_what_does_not_fit_is_refused_or_switched_off(cards, adapter, tiny_model):
+    cards.must_fit_with(lambda steering: Weights.of(steering, tiny_model))
+    with pytest.raises(ValueError, match="2 numbers a layer"):
+        cards.set("happy", 0.1)
+    assert cards.cards[1]["scale"] == 0.8
+    cards.fit()
+    assert [card["on"] for card in cards.cards] == [True, False, False]
+    assert "2 numbers a layer" in cards.cards[1]["note"]
+    assert cards.steering == Steering({adapter: 0.5})
+    good = ml.ControlVector({1: np.ones(32)}, name="good")
+    cards.add(good)
+    assert cards.control == good
+
+
+def test_its_code_has_the_same_act(tiny_model, adapter, tmp_path):
+    path = tmp_path / "v.gguf"
+    ml.ControlVector({1: np.ones(32)}).save(path)
+    loaded = ml.ControlVector.load(path)
+    cards = AdapterCards()
+    cards.add(adapter, -0.5)
+    cards.add(loaded, 0.7)
+    with tiny_model.session(n_ctx=64) as session:
+        exec(cards.to_code(), {"ml": ml, "session": session})
+        assert session.steering == cards.steering
+    cards.control = ml.ControlVector({1: np.zeros(32) + 2}, name="mine")
+    assert "# save this control vector first: vector.save('vector-" in cards.to_code()
+    assert AdapterCards().to_code() == ""
+
+
+def test_its_static_form_says_what_is_shown(cards):
+    html = cards._repr_mimebundle_()[0]["text/html"]
+    assert "happy" in html and "In force: adapter × 0.5" in html and "<script" not in html
+    assert "happy    0.8  on  control vector" in cards._plain_text()

@@ -1,0 +1,185 @@
+/**
+ * LoRA adapters and control vectors as lines: on or off, how strongly, and what the chosen one is. State lives in
+ * the model: `cards`, `slider`, `chosen`, `in_force`, `note`, `is_stale`, `problem`, `names`, `runs_both`. Every
+ * change but of what is chosen is a request; a refused one leaves its message where it was asked for.
+ */
+import { announcer, button, h, icon, keyHelp, keys, mount } from "./shared/dom.js";
+import { connect, goneNote, watch } from "./shared/kernel.js";
+import { kernelNumber } from "./shared/number.js";
+import { switchBox } from "./shared/switch.js";
+
+const HELP = [
+  ["Space", "on a switch: what it stands for off, on"],
+  ["← →", "on a slider: weaker, stronger"],
+  ["Enter", "in the field of a path or a name: add that"],
+  ["?", "these keys"],
+];
+const NONE = "Nothing is loaded. Add a LoRA adapter or a control vector: a GGUF file, or one from Python.";
+
+/** What acts, as a line. */
+export const inForceText = (words) => `In force: ${words || "the model as it is"}.`;
+
+/** What may be typed to add one; the first of some names is an example. */
+export const addHint = (names) =>
+  `Path of a GGUF file: a LoRA adapter or a control vector${names.length ? `; or a name, as ${names[0]}` : ""}`;
+
+let count = 0; // of fields, whose lists of names have ids of their own
+
+/** What stands under a card: why it cannot act, or what it is. */
+export const aboutCard = ({ note, about }) => (note ? `${about}. Off: ${note}` : about);
+
+/** A card as a line; what it is unfolds where it is looked at. */
+function cardLine(card, [low, high], { ask, act, held, look, remove }) {
+  const { key, name } = card;
+  const toggle = switchBox((on) => act("toggle", { key, on }), { "aria-label": `${name}, on or off` });
+  const kind = h("span", { class: "mll-quiet" }, card.kind);
+  const title = { type: "button", class: "mll-ac-name", title: `${name}: what it is`, on: { click: () => look(key) } };
+  const label = h("button", title, h("bdi", {}, name));
+  const scale = kernelNumber({
+    name: "scale",
+    label: "scale",
+    title: name,
+    help: "How strongly it acts: 1 as it was made, 0 not at all, below 0 the other way. The box takes more.",
+    ...{ low, high, step: 0.01, value: card.scale },
+    held: () => held(key)?.scale,
+    send: (value, seq) => ask("set", { key, value, seq }),
+  });
+  const cross = icon("✕", `Remove ${name}`, () => remove(key));
+  const about = h("p", { class: "mll-quiet mll-ac-about", hidden: true });
+  const line = h("div", { class: "mll-ac-line" }, toggle.node, label, kind, scale.node, cross);
+  const node = h("li", { class: "mll-ac-card", "data-key": key, on: { focusin: () => look(key) } }, line, about);
+  return {
+    node,
+    focus: () => label.focus(),
+    slow: () => scale.slow,
+    update(next, isChosen) {
+      toggle.show(next.on);
+      scale.show(next.scale);
+      node.toggleAttribute("data-off", !next.on);
+      node.toggleAttribute("data-chosen", isChosen);
+      label.setAttribute("aria-expanded", String(isChosen));
+      about.hidden = !isChosen;
+      about.textContent = aboutCard(next);
+    },
+  };
+}
+
+const EXACT = "Have the weights in force compute anew what the text under way has so far, and go on";
+const BOTH = "Run the prompt by the model as it is and by what is on, with the same seed, and compare the two";
+
+function elements(model, { addFile, runBoth, exact }) {
+  const voice = announcer();
+  const problem = h("p", { class: "mll-problem", role: "alert" });
+  const wrong = h("p", { class: "mll-problem", role: "alert" });
+  const path = h("input", {
+    type: "text",
+    class: "mll-field mll-code",
+    maxlength: 4096,
+    spellcheck: "false",
+    autocomplete: "off",
+    list: `mll-ac-names-${++count}`,
+    "aria-label": "Path of a file, or name of a vector, to add",
+    on: {
+      keydown: (event) => event.key === "Enter" && addFile(),
+      input: () => (wrong.textContent = ""),
+    },
+  });
+  const names = h("datalist", { id: path.getAttribute("list") });
+  const add = button("Add", "Add what is in this file, or the vector of this name, at scale 1", addFile);
+  const list = h("ul", { class: "mll-ac-list", "aria-label": "Adapters and control vectors" });
+  const empty = h("p", { class: "mll-quiet mll-ac-empty" }, NONE);
+  const slow = h("span", { class: "mll-quiet" });
+  const help = keyHelp(HELP);
+  const both = button("Run both", BOTH, runBoth, { hidden: !model.get("runs_both") });
+  const title = h("h3", { class: "mll-title" }, "Adapters");
+  const head = h("header", { class: "mll-ac-bar" }, title, slow, both, help.button);
+  const inForce = h("p", { class: "mll-ac-force", role: "status" });
+  const said = h("span", { role: "status" });
+  const anew = button("Decode anew", EXACT, exact);
+  const note = h("p", { class: "mll-quiet mll-ac-note" }, said, " ", anew);
+  const body = h("div", { class: "mll-ac-scroll mll-live" }, list, empty);
+  const foot = h("div", { class: "mll-ac-bar mll-live" }, path, names, add);
+  const gone = goneNote(model);
+  const all = [head, gone, body, problem, inForce, note, foot, wrong, help.node, voice.node];
+  const root = h("section", { class: "mll mll-ac", "aria-label": "Adapters and control vectors" }, all);
+  return { root, voice, problem, wrong, path, names, list, empty, slow, help, inForce, note, said, anew, gone };
+}
+
+function render({ model, el }) {
+  const get = (name) => model.get(name);
+  const views = new Map();
+  const link = connect(model, { onAlive: (alive) => setAlive(alive) });
+  const tell = (op) => () => attempt(op, {});
+  const parts = elements(model, { addFile, runBoth: tell("run_both"), exact: tell("exact") });
+  const { root, list, voice } = parts;
+  const held = (key) => get("cards").find((card) => card.key === key);
+
+  /** Ask for something; why it was refused stands in `place`. */
+  function attempt(op, args, place = parts.problem) {
+    place.textContent = "";
+    return link.ask(op, args, { patience: 20000 }).catch((error) => {
+      place.textContent = error.message;
+      draw();
+    });
+  }
+  function look(key) {
+    if (get("chosen") === key || !held(key)) return;
+    model.set("chosen", key);
+    model.save_changes();
+  }
+  async function addFile() {
+    const reply = await attempt("add", { path: parts.path.value }, parts.wrong);
+    parts.path.setAttribute("aria-invalid", String(!reply));
+    if (!reply) return;
+    parts.path.value = "";
+    voice.say(`${held(reply.key)?.name ?? "The file"} added`);
+  }
+  async function remove(key) {
+    const { name } = held(key);
+    if (!(await attempt("remove", { key }))) return;
+    (views.get(get("chosen"))?.focus ?? (() => parts.path.focus()))();
+    voice.say(`${name} removed`);
+  }
+  const tools = { ask: link.ask, act: attempt, held, look, remove };
+
+  function draw() {
+    const cards = get("cards");
+    for (const [key, view] of views) {
+      if (held(key)) continue;
+      view.node.remove();
+      views.delete(key);
+    }
+    cards.forEach((card, i) => {
+      if (!views.has(card.key)) views.set(card.key, cardLine(card, get("slider"), tools));
+      const view = views.get(card.key);
+      if (list.children[i] !== view.node) list.insertBefore(view.node, list.children[i] ?? null);
+      view.update(card, card.key === get("chosen"));
+    });
+    parts.empty.hidden = cards.length > 0;
+    const isSlow = [...views.values()].some((view) => view.slow());
+    parts.slow.textContent = isSlow ? "the kernel is far: sliders act when released" : "";
+    parts.inForce.textContent = inForceText(get("in_force"));
+    parts.said.textContent = get("note");
+    parts.note.hidden = !get("note");
+    parts.anew.hidden = !get("is_stale");
+    const names = get("names");
+    parts.path.placeholder = addHint(names);
+    parts.names.replaceChildren(...names.map((value) => h("option", { value })));
+    if (get("problem")) parts.problem.textContent = get("problem");
+  }
+  function setAlive(alive) {
+    root.toggleAttribute("data-gone", !alive);
+    parts.gone.hidden = alive;
+    for (const node of root.querySelectorAll("button, input")) node.disabled = !alive;
+    if (alive) draw();
+  }
+  const unbind = keys(root, { ...parts.help.keys });
+  const traits = ["cards", "chosen", "in_force", "note", "is_stale", "problem", "names"];
+  const unwatch = watch(model, Object.fromEntries(traits.map((name) => [name, draw])));
+  draw();
+  const unmount = mount(el, root);
+  link.ping();
+  return () => [unwatch, unbind, voice.close, link.close, unmount].forEach((act) => act());
+}
+
+export default { render };

@@ -1,0 +1,19 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { aboutCard, addHint, inForceText } from "../adapter_cards.js";
+
+test("what acts is a line, also where nothing does", () => {
+  assert.equal(inForceText("happy × 0.8, style × −0.3"), "In force: happy × 0.8, style × −0.3.");
+  assert.equal(inForceText(""), "In force: the model as it is.");
+});
+
+test("a card says what it is, and why it cannot act", () => {
+  const about = "control vector · layer 1";
+  assert.equal(aboutCard({ note: "", about }), about);
+  assert.equal(aboutCard({ note: "it is for gemma3.", about }), `${about}. Off: it is for gemma3.`);
+});
+
+test("a field says what it takes: a path, and a name where there are some", () => {
+  assert.equal(addHint([]), "Path of a GGUF file: a LoRA adapter or a control vector");
+  assert.match(addHint(["certain", "happy"]), /; or a name, as certain$/);
+});

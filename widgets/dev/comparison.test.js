@@ -1,0 +1,103 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { alikeText, differsText, exactText, nats, noiseText, partingText, ticked } from "../shared/comparison.js";
+
+test("a fifth tick lets the oldest go", () => {
+  assert.deepEqual(ticked([], 1), [1]);
+  assert.deepEqual(ticked([1, 2, 3], 4), [1, 2, 3, 4]);
+  assert.deepEqual(ticked([1, 2, 3, 4], 5), [2, 3, 4, 5]);
+  assert.deepEqual(ticked([1, 2], 1), [2]);
+});
+
+const side = (label, first, kl = null, kl_after = null) => ({ label, first, kl, kl_after, token: "x" });
+const exact = (x) => ({ nats: x, infinite: false, exact: true });
+
+test("a divergence says when it is infinite, a bound, or not known", () => {
+  assert.equal(nats(exact(0.3125)), "0.313 nats");
+  assert.equal(nats({ ...exact(0.3125), exact: false }), "≥ 0.313 nats");
+  assert.equal(nats({ nats: null, infinite: true, exact: true }), "∞");
+  assert.equal(nats(null), "n/a");
+});
+
+const sides = (same_prompt, floor, kl, noise = null, kl_after = exact(0.25), noise_after = null) => ({
+  floor,
+  sides: [side("run 1", null), { ...side("run 2", 11, kl, kl_after), noise, noise_after, same_prompt }],
+});
+const parting = (...args) => partingText(sides(...args), sides(...args).sides[1]);
+
+test("where two part, it is said in words how far apart the chances are", () => {
+  const there = "run 2 parts from run 1 at step 11. There ";
+  assert.equal(
+    parting(true, null, exact(0)),
+    `${there}the model's chances are the same; after the chain they differ clearly.`,
+  );
+  assert.equal(
+    parting(true, null, exact(0), null, exact(0)),
+    `${there}the model's chances are the same; after the chain they are the same, so only the draw differs.`,
+  );
+  for (const [kl, words] of [
+    [0.003, "hardly differ"],
+    [0.05, "differ a little"],
+    [0.5, "differ clearly"],
+    [2, "differ strongly"],
+  ])
+    assert.ok(parting(false, null, exact(kl)).startsWith(`${there}the model's chances ${words};`));
+  assert.equal(parting(true, null, null), `${there}after the chain they differ clearly.`);
+  assert.equal(parting(true, null, null, null, null), `${there}how far apart the chances are is not known.`);
+  const bound = (x) => ({ ...exact(x), exact: false });
+  assert.match(parting(true, null, bound(0), null, bound(0)), /the same as far as they were kept\.$/);
+  assert.match(parting(true, null, bound(0.5)), /chances differ clearly or more;/);
+  assert.equal(/KL|nats/.test(parting(true, null, exact(0.5))), false);
+});
+
+test("prompts that differ leave more than the draw to differ", () => {
+  assert.equal(parting(false, null, exact(0), null, exact(0)).includes("only the draw"), false);
+});
+
+test("a token that was given is not called a draw", () => {
+  const c = sides(true, null, exact(0), null, exact(0));
+  const given = { ...c.sides[1], given: true };
+  assert.match(partingText(c, given), /after the chain they are the same, but a token was given, not drawn\.$/);
+});
+
+test("chances are the same but for rounding only where that was measured", () => {
+  assert.match(parting(true, null, exact(2e-5)), /chances hardly differ;/);
+  assert.match(
+    parting(true, 0.01, exact(2e-5), true, exact(3e-5), true),
+    /but for rounding; after the chain they are the same but for rounding, so only the draw differs/,
+  );
+  const never = { nats: null, infinite: true, exact: true };
+  const said = parting(true, null, exact(0.5), false, never);
+  assert.match(said, /they differ: run 2 excludes a token that run 1 could draw/);
+});
+
+test("the exact term, its unit and what the words mean are there for who asks", () => {
+  const c = sides(true, 0.0123, exact(0.5), false);
+  const figures = exactText(c, c.sides[1]);
+  assert.match(figures, /KL\(run 1 ‖ run 2\) at step 11: 0.500 nats before the chain, 0.250 nats after/);
+  assert.match(figures, /Rounding makes up to 0.012 nats with this model/);
+});
+
+test("the view says that noise was measured, or how to measure it, only where a difference may be noise", () => {
+  assert.match(noiseText(sides(true, 0.0123, exact(0.001), true))[0], /but for rounding, which was measured/);
+  assert.deepEqual(noiseText(sides(true, 0.0123, exact(0.5), false)), []);
+  const unknown = sides(true, null, exact(0.001));
+  assert.equal(noiseText({ ...unknown, may_be_noise: true })[1], "ml.studies.noise.noise(model)");
+  assert.deepEqual(noiseText({ ...unknown, may_be_noise: false }), []);
+});
+
+test("what two were asked for that differs is said from the first to the other", () => {
+  const c = sides(true, null, null);
+  const said = (...differs) => differsText(c.sides, { ...c.sides[1], differs });
+  assert.equal(said("seed 3 → 4", "with a grammar"), "run 1 → run 2: seed 3 → 4, with a grammar");
+  assert.equal(said(), "run 1 → run 2: the same settings");
+});
+
+test("what is alike is said in words", () => {
+  const c = (first, shared, ...tokens) => ({ first, shared, sides: tokens.map((token) => ({ token })) });
+  assert.equal(alikeText(c(0, 0, "a", "b")), "the first token differs");
+  assert.equal(alikeText(c(1, 1, "a", "b")), "1 token alike, then step 1 differs");
+  assert.equal(alikeText(c(null, 3, "a", "")), "3 tokens alike, then one goes on");
+  assert.equal(alikeText(c(null, 3, "", "")), "the same 3 tokens");
+});

@@ -1,0 +1,55 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { kindOf, marked, placeIn, spansOf } from "../grammar_bench_code.js";
+import { triedText } from "../grammar_bench_tried.js";
+
+const text = 'root ::= "a" word* # all\nword ::= [a-z]+ | <think>';
+
+test("what is typed is known by its beginning", () => {
+  assert.equal(kindOf('"yes" | "no"'), "GBNF");
+  assert.equal(kindOf(' {"type": "object"}'), "JSON Schema");
+  assert.equal(kindOf("/[a-z]+/"), "regular expression");
+  assert.equal(kindOf("/"), "GBNF");
+});
+
+test("spans are the whole text, each of its kind", () => {
+  const spans = spansOf(text);
+  assert.equal(spans.map((span) => span.text).join(""), text);
+  const of = (kind) => spans.filter((span) => span.kind === kind).map((span) => span.text);
+  assert.deepEqual(of("rule"), ["root", "word"]);
+  assert.deepEqual(of("string"), ['"a"']);
+  assert.deepEqual(of("set"), ["[a-z]"]);
+  assert.deepEqual(of("token"), ["<think>"]);
+  assert.deepEqual(of("comment"), ["# all"]);
+  for (const broken of ['root ::= "a', "root ::= [a", "root ::= <a", '{"a', "", "\n\n"])
+    assert.equal(spansOf(broken).map((span) => span.text).join(""), broken);
+});
+
+test("keys of a schema differ from its texts", () => {
+  const spans = spansOf('{"type": "object"}');
+  assert.deepEqual(
+    spans.filter((span) => /"/.test(span.text)).map((span) => [span.kind, span.text]),
+    [
+      ["rule", '"type"'],
+      ["string", '"object"'],
+    ],
+  );
+});
+
+test("a place is marked with the word that stands there", () => {
+  const place = placeIn(text, 2, 17);
+  assert.equal(text.slice(place, place + 1), "|");
+  const wrong = marked(spansOf(text), placeIn(text, 1, 14)).filter((span) => span.wrong);
+  assert.deepEqual(wrong.map((span) => span.text), ["word"]);
+  assert.equal(placeIn("ab", 7, 3), 2, "no further than the end");
+  assert.equal(marked(spansOf(text), -1).some((span) => span.wrong), false);
+});
+
+test("what texts use of a grammar is said in a sentence", () => {
+  assert.equal(triedText({}), "");
+  const some = { n_tried: 1, n_texts: 1, n_unread: 0, n_used: 1, n_alternatives: 2 };
+  assert.equal(triedText(some), "1 text tried: 1 of 2 alternatives used");
+  const cut = { ...some, n_tried: 4, n_texts: 3, n_unread: 1 };
+  assert.equal(triedText(cut), "3 of 4 texts tried: 1 of 2 alternatives used · 1 text too long to be read");
+  assert.match(triedText({ problem: "why" }), /not known: why$/);
+});

@@ -1,0 +1,100 @@
+/**
+ * One adapter or control vector: its strength as a slider, and the next token without it and with it, beside each
+ * other. State lives in the model: `name`, `about`, `slider`, `strength`, `shown`, `problem`.
+ */
+import { announcer, glyphs, h, mount } from "./shared/dom.js";
+import { connect, goneNote, watch } from "./shared/kernel.js";
+import { kernelNumber } from "./shared/number.js";
+import { number, percent, plainParts } from "./shared/text.js";
+import { pieceParts, unhex } from "./shared/tokens.js";
+
+const NONE = "Nothing to show yet: add an adapter or a control vector.";
+const NOISE = { true: " (within noise)", false: " (more than noise)", null: "" };
+
+/** What it does to the next token, in a line. */
+export function effectText({ kl, noise, changed, tops }) {
+  const [before, after] = tops.map((piece) => plainParts(pieceParts(unhex(piece))));
+  const likeliest = changed
+    ? `“${before}” was the likeliest token, now “${after}”`
+    : `“${before}” stays the likeliest`;
+  return `KL ${number(kl)} nats${NOISE[noise]}: ${likeliest}`;
+}
+
+/** A strength as the head of a column. */
+export const strengthText = (strength) => `at ${String(strength).replace("-", "−")}`;
+
+/** A share with its bar under it. */
+function share(p, isTop) {
+  const bar = h("span", { class: "mll-dl-bar", style: { transform: `scaleX(${p.toFixed(4)})` } });
+  return h("td", { "data-top": isTop }, bar, h("span", { class: "mll-dl-figure" }, percent(p), isTop ? " ◆" : ""));
+}
+
+/** The rows of a table of both distributions; a diamond marks the likeliest token of each. */
+function tableOf({ rows, strength }) {
+  const most = [2, 3].map((k) => Math.max(...rows.map((row) => row[k])));
+  const line = ([piece, id, p, q]) => {
+    const token = h("th", { scope: "row", dir: "auto", title: `id ${id}` }, glyphs(pieceParts(unhex(piece))));
+    return h("tr", {}, token, share(p, p === most[0]), share(q, q === most[1]));
+  };
+  const heads = ["token", strengthText(0), strengthText(strength)];
+  const head = heads.map((text) => h("th", { scope: "col" }, text));
+  return [h("thead", {}, h("tr", {}, head)), h("tbody", {}, rows.map(line))];
+}
+
+function render({ model, el }) {
+  const get = (name) => model.get(name);
+  const link = connect(model, { onAlive: (alive) => setAlive(alive) });
+  const voice = announcer();
+  const name = h("bdi");
+  const title = h("h3", { class: "mll-title" }, "Next token without and with ", name);
+  const about = h("span", { class: "mll-quiet mll-dl-about" });
+  const [low, high] = get("slider");
+  const lever = kernelNumber({
+    name: "strength",
+    label: "strength",
+    title: "Dial",
+    help: "How strongly it acts: 1 as it was made, 0 not at all, below 0 the other way. The box takes more.",
+    ...{ low, high, step: 0.01, value: get("strength") },
+    held: () => get("strength"),
+    send: (value, seq) => link.ask("set", { value, seq }),
+  });
+  const turn = h("div", { class: "mll-dl-lever mll-live" }, lever.node);
+  const effect = h("p", { class: "mll-dl-effect mll-figures" });
+  const table = h("table", { "aria-label": "Probability of the next token" });
+  const bars = h("p", { class: "mll-quiet" }, "before the chain, at the end of the prompt; bars 0% to 100%");
+  const problem = h("p", { class: "mll-problem", role: "alert" });
+  const gone = goneNote(model);
+  const scroll = h("div", { class: "mll-dl-scroll mll-live" }, table);
+  const head = h("header", { class: "mll-dl-bar-line" }, title, about);
+  const all = [head, gone, turn, effect, scroll, bars, problem, voice.node];
+  const root = h("section", { class: "mll mll-dl", "aria-label": "Dial" }, all);
+
+  function draw() {
+    const shown = get("shown");
+    const some = Boolean(shown.rows);
+    name.textContent = get("name") || "an adapter";
+    about.textContent = about.title = get("about");
+    lever.show(get("strength"));
+    turn.hidden = !get("name");
+    problem.textContent = get("problem");
+    root.toggleAttribute("data-stale", Boolean(get("problem")));
+    scroll.hidden = bars.hidden = !some;
+    const said = some ? effectText(shown) : get("problem") ? "" : NONE;
+    if (effect.textContent !== said) voice.say(said);
+    effect.textContent = said;
+    table.replaceChildren(...(some ? tableOf(shown) : []));
+  }
+  function setAlive(alive) {
+    root.toggleAttribute("data-gone", !alive);
+    gone.hidden = alive;
+    lever.disable(!alive);
+  }
+  const traits = ["name", "about", "strength", "shown", "problem"];
+  const unwatch = watch(model, Object.fromEntries(traits.map((trait) => [trait, draw])));
+  draw();
+  const unmount = mount(el, root);
+  link.ping();
+  return () => [unwatch, voice.close, link.close, unmount].forEach((act) => act());
+}
+
+export default { render };

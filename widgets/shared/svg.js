@@ -1,0 +1,65 @@
+/** Pictures as SVG text: boxes and words in pixels. A view's picture is a function of its values and a palette. */
+import { colours } from "./colours.js";
+
+export const MONO = "ui-monospace, Menlo, Consolas, monospace";
+export const EDGE = 12; // pixels around a picture
+const LINE = 16; // of the lines above it
+const CHARACTER = 6; // pixels that one of them takes
+
+const escaped = (text) => String(text).replace(/[&<>\u0022]/g, (sign) => `&#${sign.charCodeAt(0)};`);
+const value = (x) => (typeof x === "number" ? Number(x.toFixed(2)) : escaped(x));
+const tag = (name, attributes, inside = "") => {
+  const given = Object.entries(attributes).filter(([, x]) => x !== null);
+  return `<${name}${given.map(([key, x]) => ` ${key}="${value(x)}"`).join("")}>${inside}</${name}>`;
+};
+
+export const box = (x, y, width, height, more) => tag("rect", { x, y, width, height, ...more });
+export const words = (x, y, text, more = {}) => tag("text", { x, y, ...more }, escaped(text));
+/** Words of a token: its spaces are faint dots, as on the page. */
+export function tokenWords(x, y, text, more = {}) {
+  const dot = tag("tspan", { "fill-opacity": 0.4 }, "·");
+  return tag("text", { x, y, ...more }, escaped(text).replaceAll(" ", dot));
+}
+
+/** The variables `--mll-<name>` of a node as {name: "#rrggbb"}. */
+export function palette(node, names) {
+  const hex = (rgb) => `#${rgb.map((x) => x.toString(16).padStart(2, "0")).join("")}`;
+  const found = colours(
+    node,
+    names.map((name) => `--mll-${name}`),
+  );
+  return Object.fromEntries(names.map((name, k) => [name, hex(found[k])]));
+}
+
+/** A text in lines of at most so many characters, broken between words. */
+export function wrapped(text, most) {
+  const lines = [""];
+  for (const word of text.split(" ")) {
+    const now = lines.at(-1);
+    if (now && now.length + 1 + word.length > most) lines.push(word);
+    else lines[lines.length - 1] = now ? `${now} ${word}` : word;
+  }
+  return lines;
+}
+
+/** The beginning of a text, with an ellipsis where it is cut. */
+export const beginning = (text, most) => {
+  const all = [...text];
+  return all.length > most ? `${all.slice(0, most - 1).join("")}…` : text;
+};
+
+/** What a picture shows, in lines above it: their markup, and where the picture begins. */
+export function heading(texts, width, { ink }) {
+  const lines = texts.filter(Boolean).flatMap((text) => wrapped(text, Math.floor((width - 2 * EDGE) / CHARACTER)));
+  const parts = lines.map((line, k) => words(EDGE, EDGE + (k + 0.75) * LINE, line, { fill: ink }));
+  return { parts, bottom: EDGE + lines.length * LINE + 8 };
+}
+
+/** Parts on a sheet of paper; needs `paper` and `ink` of the palette. */
+export function svg(width, height, parts, { paper, ink }) {
+  const more = { viewBox: `0 0 ${Math.ceil(width)} ${Math.ceil(height)}`, fill: ink };
+  const font = { "font-family": "system-ui, sans-serif", "font-size": 11 };
+  const size = { xmlns: "http://www.w3.org/2000/svg", width: Math.ceil(width), height: Math.ceil(height) };
+  const sheet = box(0, 0, Math.ceil(width), Math.ceil(height), { fill: paper });
+  return `${tag("svg", { ...size, ...more, ...font }, [sheet, ...parts].join("\n"))}\n`;
+}
