@@ -193,6 +193,7 @@ def test_a_stage_is_one_line_and_those_without_effect_are_one_together(notebook)
     fold = page.view.locator(".mll-ce-fold")
     assert fold.inner_text() == "5 stages have no effect"
     fold.press("Enter")
+    shown.nth(8).wait_for()
     assert shown.count() == 9
     slider = card(page, "Penalties").locator("input[type=range]").first
     slider.focus()
@@ -200,6 +201,7 @@ def test_a_stage_is_one_line_and_those_without_effect_are_one_together(notebook)
         page.page.keyboard.press("ArrowRight")
     page.view.locator(".mll-ce-code:not(:has-text('Penalties()'))").wait_for()
     fold.click()
+    shown.nth(5).wait_for(state="detached")
     assert shown.count() == 5 and card(page, "Penalties").is_visible()
     slider.focus()
     for _ in range(3):

@@ -62,6 +62,7 @@ def test_the_list_says_who_ranks_where_and_what_moved(board):
     assert "the 23 best of 100 documents" in status and "against another index" in status
     assert board.rows.count() == 10
     board.view.get_by_role("button", name="Show 10 more").click()
+    board.rows.nth(19).wait_for()
     assert board.rows.count() == 20
     board.picture("rank-board")
 

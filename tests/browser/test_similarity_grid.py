@@ -152,7 +152,9 @@ def test_the_text_has_the_numbers_of_what_matched(grid):
 
 def test_the_table_has_what_the_picture_has(grid):
     grid.view.get_by_text("Show as table").click()
-    rows = grid.view.locator(".mll-table tbody tr").all_inner_texts()
+    lines = grid.view.locator(".mll-table tbody tr")
+    lines.first.wait_for()
+    rows = lines.all_inner_texts()
     assert rows[1].split("\t") == ["1", "move", "0.800", "the", "1"]
     assert rows[-1].split("\t")[1:3] == ["score", "3.000"]
     grid.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
