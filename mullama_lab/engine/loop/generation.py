@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mullama_lab.engine.leaving import usable_in_forks
 from mullama_lab.engine.loop.drawing import Draw, Drawing, Learnt
@@ -48,6 +48,18 @@ class Limits:
         return cls(token_limit(max_tokens), Stops.of(model, stop))
 
 
+class Due(NamedTuple):
+    """Weights that compute a text from the row of a step on.
+
+    Attributes:
+        chains: those that draw from it on; None are those in force.
+    """
+
+    step: int
+    weights: Weights
+    chains: Schedule | None = None
+
+
 class Generation(Lane[Trace]):
     """One text being generated.
 
@@ -58,7 +70,7 @@ class Generation(Lane[Trace]):
         trace: its prompt is what the text begins with, and its steps, if it has some.
         weights: of its own, each with the step from which on they compute it; none is those of
             the session.
-        chains: may be set to others on the way, to those that `must_fit` takes.
+        chains: may become others on the way, those that `must_fit` takes.
 
     Attributes:
         turn: held while a token is drawn; who holds it finds the text and the chains together.
@@ -88,7 +100,8 @@ class Generation(Lane[Trace]):
         self.n_steps = len(trace)  # also the one whose record is under way
         self.stops = StopSearch(limits.stops)
         self.learnt: Learnt = Chain(), ()  # what stages know of the text before
-        self._later = deque(weights[1:])
+        self._later = deque(Due(*one) for one in weights[1:])
+        self._changing = usable_in_forks(threading.Lock())  # the chains, and what is due
         self._began = 0
         self._n_had = 0  # positions of its prompt that the cache had
         self._records_aside = True
@@ -130,6 +143,39 @@ class Generation(Lane[Trace]):
             sampler.allowed  # noqa: B018, which raises where there is nothing to go on from
 
     @property
+    def wanted(self) -> tuple[Schedule, Steering]:
+        """The chains that were set last, and what acts on the weights of the next row."""
+        with self._changing:
+            if (due := self._due) is not None:
+                return due.chains or self.chains, due.weights.steering
+            own = self.own
+            return self.chains, own.steering if own else self.trace.in_force[-1][1].steering
+
+    def change(self, chains: Schedule, weights: Weights | None = None) -> None:
+        """Have others draw from the next token on.
+
+        Args:
+            chains: that `must_fit`; with `masks_to_be` only in its `turn`.
+            weights: others that compute it. A row may be under way: then both begin with the next
+                one, but for what masks rows, which has to know of every token from now on.
+        """
+        acting = self.wanted[1]
+        waits = weights is not None and weights.steering != acting and not self.masks_to_be(chains)
+        with self._changing:
+            due = self._due
+            if weights is not None:
+                self._later = deque([Due(0, weights, chains if waits else None)])
+            elif due is not None:
+                self._later = deque([due._replace(chains=None), *list(self._later)[1:]])
+            if not waits:
+                self.chains = chains
+
+    @property
+    def _due(self) -> Due | None:
+        later = self._later
+        return later[0] if later and later[0].step <= self.n_steps else None
+
+    @property
     def determined(self) -> list[int]:
         """The tokens before the next that is drawn."""
         return self.text.tokens
@@ -149,8 +195,12 @@ class Generation(Lane[Trace]):
         self._tell_progress()
 
     def due_weights(self) -> Weights | None:
-        is_due = self._later and self._later[0][0] <= self.n_steps
-        return self._later.popleft()[1] if is_due else None
+        with self._changing:
+            if (due := self._due) is None:
+                return None
+            self._later.popleft()
+            self.chains = due.chains or self.chains
+            return due.weights
 
     def change_weights(self, steering: Steering, epoch: str) -> None:
         super().change_weights(steering, epoch)

@@ -1,4 +1,4 @@
-"""Run: a generation in flight. Watch it, change its chain, stop it. Runs: several in one batch."""
+"""Run: a generation in flight. Watch it, change it, stop it. Runs: several in one batch."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from mullama_lab.engine.loop.news import (
     must_be_callable,
     until_or_stopped,
 )
-from mullama_lab.engine.options import MAX_STEP, listed, whole
+from mullama_lab.engine.options import MAX_STEP, instance, listed, whole
+from mullama_lab.engine.setting import Setting
 from mullama_lab.engine.stages import Chain, Constrain, Stage
 from mullama_lab.engine.stages.schedule import Schedule, StageName
+from mullama_lab.engine.steering.steering import Weights
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.step import Step
 from mullama_lab.engine.work import Together, as_ended
@@ -68,7 +70,7 @@ class Run(Awaitable[Trace]):
             ValueError: the new chain does not fit the model; the run goes on with the old one.
             GrammarBroken: so it does where the text so far cannot be met by a grammar in the new.
         """
-        return self._lane.chains.at(len(self.trace))
+        return self._lane.wanted[0].at(len(self.trace))
 
     @chain.setter
     def chain(self, chain: Chain | Stage) -> None:
@@ -100,6 +102,33 @@ class Run(Awaitable[Trace]):
     @grammar.setter
     def grammar(self, grammar: Grammar | Constrain | None) -> None:
         _change([self], [_to_grammar(grammar)])
+
+    @property
+    def setting(self) -> Setting:
+        """The Setting in force: the chain, and what acts on the weights.
+
+        Setting it has both decide the next token whose row is not under way yet, and those after
+        it; other texts stay as they are:
+
+            run = session.start("Once upon a time", chain)
+            run.setting = replace(run.setting, control=0.8 * happy)
+
+        The text goes on over what other weights computed of it, which `trace.stale` says, and
+        `trace.settings` from which step on. What is set in the session plays no part in this text
+        any more.
+
+        Raises:
+            ModelFileError, ModelLoadError: an adapter does not fit the model, or is gone; the run
+                goes on as it was.
+            ValueError, GrammarBroken: so it does where the vector or the chain does not fit.
+            TypeError: it is no Setting.
+        """
+        chains, acting = self._lane.wanted
+        return Setting(chains.at(len(self.trace)), acting.adapters, acting.control)
+
+    @setting.setter
+    def setting(self, setting: Setting) -> None:
+        _set([self], [setting])
 
     @property
     def started(self) -> bool:
@@ -287,7 +316,8 @@ class Runs(Sequence[Run], Awaitable[list[Trace]]):
     """Generations in flight side by side, made by `session.start_many`; a sequence of Runs.
 
     `await runs` gives their traces. `runs.chain = chain` changes the chain of all,
-    `runs[3].chain = chain` that of one; `runs.grammar = grammar` likewise.
+    `runs[3].chain = chain` that of one; `runs.grammar = grammar` and `runs.setting = setting`
+    likewise.
     """
 
     def __init__(self, runs: Sequence[Run]) -> None:
@@ -323,6 +353,18 @@ class Runs(Sequence[Run], Awaitable[list[Trace]]):
         one = grammar is None or isinstance(grammar, (Grammar, Constrain))
         grammars: list[Any] = [grammar] * len(self) if one else self._each("grammars", grammar)
         _change(self._runs, [_to_grammar(new) for new in grammars])
+
+    @property
+    def setting(self) -> tuple[Setting, ...]:
+        """The Settings in force. Setting one, or one for each, is what `Run.setting` says; the
+        errors are the same, and then none is changed.
+        """
+        return tuple(run.setting for run in self._runs)
+
+    @setting.setter
+    def setting(self, setting: Setting | Iterable[Setting]) -> None:
+        one = isinstance(setting, Setting)
+        _set(self._runs, [setting] * len(self) if one else self._each("settings", setting))
 
     def _each(self, what: str, values: Any) -> list[Any]:
         """A value for each run."""
@@ -380,18 +422,33 @@ class Runs(Sequence[Run], Awaitable[list[Trace]]):
         return f"<Runs: {self.progress[0]} of {len(self)} ended>"
 
 
-def _change(runs: Sequence[Run], changes: Sequence[Change]) -> None:
-    """Have other chains draw from the next token on, in all of some runs or in none."""
+def _set(runs: Sequence[Run], settings: Sequence[Any]) -> None:
+    """Have Settings decide the next token, in all of some runs or in none."""
+    given = [instance("setting", one, Setting) for one in settings]
+    weights = [
+        Weights.of(one.steering, run._lane.model) for run, one in zip(runs, given, strict=True)
+    ]
+    _change(runs, [_to_chain(one.chain) for one in given], weights)
+
+
+def _change(
+    runs: Sequence[Run], changes: Sequence[Change], weights: Sequence[Weights] | None = None
+) -> None:
+    """Have other chains draw from the next token on, in all of some runs or in none.
+
+    Args:
+        weights: those that compute each from there on; None are those that do.
+    """
     lanes = [run._lane for run in runs]
-    wanted = [change(lane.chains) for lane, change in zip(lanes, changes, strict=True)]
+    wanted = [change(lane.wanted[0]) for lane, change in zip(lanes, changes, strict=True)]
     with ExitStack() as turns:
         for lane, chains in zip(lanes, wanted, strict=True):
             if lane.masks_to_be(chains):
                 turns.enter_context(lane.turn)
         for lane, chains in zip(lanes, wanted, strict=True):
             lane.must_fit(chains)
-        for lane, chains in zip(lanes, wanted, strict=True):
-            lane.chains = chains
+        for lane, chains, own in zip(lanes, wanted, weights or [None] * len(lanes), strict=True):
+            lane.change(chains, own)
 
 
 def _to_chain(chain: Chain | Stage | Iterable[Stage] | None) -> Change:

@@ -297,22 +297,29 @@ class Scheduler:
         Weights take turns, and those in force come first, so that one turn changes them once less.
         """
         cache = self.cache
+        lanes = {lane.sequence: lane for lane in self.active}
+        for portion in portions:
+            self._put_due_in_force(lanes[portion.sequence])
         if all(lane.own is None for lane in self.active):
             groups = [(cache.weights, portions)]
         else:
-            lanes = {lane.sequence: lane for lane in self.active}
             by_epoch: dict[str, tuple[Weights, list[Portion]]] = {}
             for portion in portions:
-                lane = lanes[portion.sequence]
-                if weights := lane.due_weights():
-                    lane.own = weights
-                    self._change(lane, weights)
-                weights = lane.weights_in(cache)
+                weights = lanes[portion.sequence].weights_in(cache)
                 by_epoch.setdefault(weights.epoch, (weights, []))[1].append(portion)
             groups = sorted(by_epoch.values(), key=lambda one: not cache.is_in_force(one[0]))
         for weights, some in groups:
             for batch in cache.batches(some):
                 yield weights, batch
+
+    def _put_due_in_force(self, lane: Lane[Any]) -> None:
+        """Have the weights that a lane is to have from now on compute it."""
+        if (weights := lane.due_weights()) is None:
+            return
+        changes = weights.epoch != lane.weights_in(self.cache).epoch
+        lane.own = weights
+        if changes:
+            self._change(lane, weights)
 
     def _lengths(self, *, foreseen: bool) -> dict[int, int]:
         """How many tokens each sequence has in a batch, with what its lane foresees or without."""

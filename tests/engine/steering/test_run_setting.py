@@ -1,0 +1,252 @@
+"""The Setting of a run, set to another while it writes: its chain and its weights alone change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mullama_lab as ml
+from mullama_lab.engine import tiny
+from mullama_lab.errors import GrammarBroken, ModelFileError
+from mullama_lab.studies.fate import fate
+from mullama_lab.studies.replay import replay
+
+PROMPT = list(range(5, 45))
+CHAIN = ml.Mask(ban=[tiny.EOS]) | ml.Temperature(0.9)
+COLD = ml.Mask(ban=[tiny.EOS]) | ml.Temperature(0.3)
+HOW = {"seed": 5, "max_tokens": 24}
+LIKE = ("token", "logprob", "logprob_after", "top_logprobs", "logsumexp", "n_kept", "stale")
+
+
+def vector(seed=0, size=3.0):
+    return ml.ControlVector({1: size * np.random.default_rng(seed).normal(size=32)})
+
+
+@pytest.fixture
+def session(tiny_model):
+    """One whose results depend on nothing else that happens in it."""
+    with tiny_model.session(n_ctx=1024, n_seq_max=4, n_threads=1, reproducible=True) as session:
+        yield session
+
+
+@pytest.fixture
+def settings(adapters):
+    a, b = adapters
+    return ml.Setting(CHAIN, {a: 2.0}), ml.Setting(COLD, {b: -1.0}, vector())
+
+
+def changed_at(session, step, change):
+    """Have the next run changed when it has so many steps."""
+
+    def follow(run):
+        run.on_step(lambda _: change(run) if len(run.trace) == step else None)
+
+    undo = session.on_start(lambda run: (undo(), follow(run)))
+
+
+def must_be_equal(one, other):
+    assert one.settings == other.settings
+    for name in LIKE:
+        assert np.array_equal(getattr(one, name), getattr(other, name)), name
+
+
+def must_come_again(session, trace):
+    """The same generation, asked for as a whole, is the same bit for bit."""
+    how = {"seed": trace.seed, "max_tokens": len(trace)}
+    must_be_equal(session.generate(PROMPT, dict(trace.settings), **how), trace)
+
+
+def test_chain_and_weights_are_others_from_one_token_on(session, settings):
+    one, other = settings
+    base = session.generate(PROMPT, one, **HOW)
+    changed_at(session, 6, lambda run: setattr(run, "setting", other))
+    trace = session.generate(PROMPT, one, **HOW)
+    (first, before), (then, after) = trace.settings
+    assert (first, before, after) == (0, one, other) and then in (6, 7)
+    assert trace.stale.tolist() == [step >= then for step in range(len(trace))]
+    assert trace.tokens[:then].tolist() == base.tokens[:then].tolist()
+    assert trace.logsumexp[then] != base.logsumexp[then]
+    must_come_again(session, trace)
+
+
+def test_replays_and_fates_agree_with_what_was_drawn(session, settings):
+    one, other = settings
+    changed_at(session, 6, lambda run: setattr(run, "setting", other))
+    trace = session.generate(PROMPT, one, **HOW)
+    for on in (session, session.model):
+        assert replay(trace, on=on).n_changed == 0
+        for step, token in enumerate(trace.tokens.tolist()):
+            assert fate(trace, step, token, on=on).choice == token
+    there = replay(trace, dict(trace.settings), on=session.model)
+    assert there.n_changed == 0 and set(there.sources) == {"kept"}
+
+
+def test_what_runs_beside_it_and_the_session_stay_as_they_are(session, settings, until):
+    one, other = settings
+    alone = session.generate(PROMPT, one, seed=5, max_tokens=60)
+    session.control = vector(7)
+    runs = session.start_many(PROMPT, [one, one], seeds=5, max_tokens=60)
+    until(lambda: len(runs[0].trace) > 3)
+    runs[0].setting = other
+    assert runs.setting == (other, one)
+    session.control, session.adapters = None, {next(iter(one.adapters)): 9.0}
+    turned, kept = runs.wait()
+    must_be_equal(kept, alone)
+    assert [each for _, each in turned.settings] == [one, other]
+    assert session.steering == ml.Setting(None, session.adapters).steering
+
+
+def test_a_run_by_what_is_in_force_in_the_session_says_so_and_has_its_own_then(session, until):
+    session.control = vector(7)
+    run = session.start(PROMPT, CHAIN, seed=5, max_tokens=200)
+    until(lambda: len(run.trace) > 3)
+    assert run.setting == ml.Setting(CHAIN, control=vector(7))
+    run.setting = replace(run.setting, control=vector(8))
+    session.control = None
+    trace = run.wait()
+    assert trace.settings[1][1] == run.setting == ml.Setting(CHAIN, control=vector(8))
+    assert len(trace.settings) == 2
+    must_come_again(session, trace)
+
+
+def test_the_same_weights_leave_nothing_stale(session, settings):
+    one, _ = settings
+    cold = replace(one, chain=COLD)
+    changed_at(session, 6, lambda run: setattr(run, "setting", cold))
+    trace = session.generate(PROMPT, one, **HOW)
+    assert [each for _, each in trace.settings] == [one, cold] and not trace.stale.any()
+
+
+def test_one_that_waits_for_its_turn_begins_with_it(session, settings):
+    one, other = settings
+    want = session.generate(PROMPT, other, **HOW)
+    undo = session.on_start(lambda run: setattr(run, "setting", other))
+    trace = session.generate(PROMPT, one, **HOW)
+    undo()
+    must_be_equal(trace, want)
+    assert trace.settings == [(0, other)] and not trace.stale.any()
+
+
+def test_what_is_set_last_holds(session, settings):
+    one, other = settings
+    seen = []
+
+    def change(run):
+        run.setting = other
+        run.chain = hot = replace(one).chain | ml.TopK(3)
+        run.setting = replace(run.setting, control=None)
+        seen.append((run.setting, run.chain, hot))
+
+    changed_at(session, 6, change)
+    trace = session.generate(PROMPT, one, **HOW)
+    [(setting, chain, hot)] = seen
+    assert setting == ml.Setting(hot, other.adapters) and chain == hot
+    assert trace.settings[-1][1] == setting
+    must_come_again(session, trace)
+
+
+def test_a_chain_alone_leaves_the_weights(session, settings):
+    one, other = settings
+
+    def change(run):
+        run.setting = other
+        run.chain = CHAIN
+
+    changed_at(session, 6, change)
+    trace = session.generate(PROMPT, one, **HOW)
+    assert trace.settings[-1][1] == replace(other, chain=CHAIN)
+    assert trace.chains == [(0, CHAIN)]
+
+
+def test_what_does_not_fit_is_refused_and_the_run_goes_on(session, settings, adapters, tmp_path):
+    one, other = settings
+    path = tmp_path / "gone.gguf"
+    pair = (np.full((2, 32), 0.5, "f4"), np.full((64, 2), 0.5, "f4"))
+    gone = ml.LoraAdapter.load(tiny.write_adapter(path, {"blk.0.attn_q.weight": pair}))
+    Path(path).unlink()
+    wide = tiny.write_adapter(
+        tmp_path / "wide.gguf", {"blk.0.attn_q.weight": (np.ones((2, 31), "f4"), pair[1])}
+    )
+    only_x = ml.Grammar.gbnf('root ::= "x"*')
+    wrong = [
+        (replace(one, adapters={gone: 1.0}), ModelFileError),
+        (replace(one, adapters={ml.LoraAdapter.load(wide): 1.0}), ModelFileError),
+        (replace(one, control=ml.ControlVector({1: np.ones(31)})), ValueError),
+        (replace(other, chain=ml.Constrain(only_x) | COLD), GrammarBroken),
+        (replace(other, chain=ml.Mask(allow=[10**6])), ValueError),
+        (COLD, TypeError),
+        (None, TypeError),
+    ]
+    refused = []
+
+    def change(run):
+        for setting, error in wrong:
+            with pytest.raises(error):
+                run.setting = setting
+            refused.append(run.setting)
+
+    changed_at(session, 6, change)
+    trace = session.generate(PROMPT, one, **HOW)
+    assert refused == [one] * len(wrong)
+    must_be_equal(trace, session.generate(PROMPT, one, **HOW))
+
+
+def test_of_several_all_are_changed_or_none(session, settings, until):
+    one, other = settings
+    runs = session.start_many(PROMPT, one, seeds=range(3), max_tokens=100)
+    until(lambda: all(len(run.trace) > 3 for run in runs))
+    wide = replace(other, control=ml.ControlVector({1: np.ones(31)}))
+    with pytest.raises(ValueError, match="31 numbers"):
+        runs.setting = [other, one, wide]
+    with pytest.raises(ValueError, match="2 settings for 3 runs"):
+        runs.setting = [one, other]
+    assert runs.setting == (one,) * 3
+    runs.setting = other
+    for trace in runs.wait():
+        assert [each for _, each in trace.settings] == [one, other]
+
+
+def test_a_grammar_holds_at_once(session, settings):
+    one, other = settings
+    letters = ml.Grammar.gbnf("root ::= [a-z]*")
+    begun = replace(one, chain=ml.Constrain(letters) | CHAIN)
+    ends = replace(other, chain=ml.Constrain(ml.Grammar.gbnf("root ::= [a-z]* [0-9]*")) | CHAIN)
+    changed_at(session, 6, lambda run: setattr(run, "setting", ends))
+    trace = session.generate(PROMPT, begun, **HOW)
+    assert trace.finish_reason == "length" and trace.settings[-1][1] == ends
+    must_come_again(session, trace)
+
+
+def test_a_branch_is_changed_too(session, settings):
+    one, other = settings
+    parent = session.generate(PROMPT, one, **HOW)
+    token = int(parent.top_ids[3][1])
+    changed_at(session, 8, lambda run: setattr(run, "setting", other))
+    trace = session.branch(parent, 3, token, max_tokens=12)
+    assert [each for _, each in trace.settings] == [one, other]
+    assert trace.settings[1][0] in (8, 9) and replay(trace, on=session).n_changed == 0
+
+
+def test_it_is_turned_on_and_on_however_that_meets_a_token(tiny_model, settings):
+    """Also where forced tokens are decoded ahead, and where several share a batch."""
+    one, other = settings
+    dates = ml.Grammar.gbnf('root ::= ([a-z] "-------")*')
+    forced = [replace(each, chain=ml.Constrain(dates) | each.chain) for each in (one, other)]
+    with tiny_model.session(n_ctx=1024, n_threads=1, n_seq_max=4) as session:
+        for seed in range(4):
+            runs = session.start_many(PROMPT, [one, forced[0]], seeds=seed, max_tokens=60)
+            turns = 0
+            while not runs.done:
+                turns += 1
+                runs.setting = [(one, other)[turns % 2], forced[turns % 2]]
+                runs[0].chain = (CHAIN, COLD)[turns % 2]
+            for trace in runs.wait():
+                assert trace.finish_reason == "length" and turns > 2
+                assert replay(trace, on=session.model).n_changed == 0
+        session.reset()
+        fresh = session.logits(PROMPT)
+    with tiny_model.session(n_ctx=1024, n_threads=1, n_seq_max=4) as session:
+        assert np.array_equal(session.logits(PROMPT), fresh)
