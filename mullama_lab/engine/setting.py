@@ -141,6 +141,21 @@ def setting_or_chain(value: Any) -> Setting | Chain:
     return value if isinstance(value, Setting) else Chain.of(value)
 
 
+def chain_for_row(value: Any) -> Chain:
+    """What a caller may pass as the chain for a row of logits that is there.
+
+    Raises:
+        TypeError: it is no chain; or a Setting, whose weights cannot compute that row any more.
+    """
+    if isinstance(value, Setting):
+        raise TypeError(
+            "the row is computed already, so the adapters and the vector of a Setting play no "
+            "part: give its chain, setting.chain, and a row that was computed with them "
+            "(session.steer(setting), then session.logits(prompt))."
+        )
+    return Chain.of(value)
+
+
 def between_steerings(before: Steering, after: Steering) -> list[str]:
     """What acts on the weights otherwise, in words.
 

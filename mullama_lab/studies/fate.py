@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.rows.tail import Uncovered, log_total
 from mullama_lab.engine.session import Session
-from mullama_lab.engine.setting import Setting
+from mullama_lab.engine.setting import Setting, chain_for_row
 from mullama_lab.engine.stages import Chain, Stage, State
 from mullama_lab.engine.stages.chain_sampler import ChainSampler
 from mullama_lab.engine.stages.moment import Moment, moment_of_row
@@ -295,13 +295,14 @@ def fate_in_row(
     """As `fate`, for a row of logits of shape (n_vocab,), such as `session.logits(prompt)`.
 
     Raises:
+        TypeError: the chain is a Setting, whose weights play no part in a row that is there.
         ValueError: no such token; the chain does not fit the model; or a row, history, seed or
             step that `chain.preview` refuses.
     """
     moment = moment_of_row(
         row,
         model,
-        chain=Chain.of(chain),
+        chain=chain_for_row(chain),
         history=history,
         seed=seed,
         step=step,

@@ -23,6 +23,7 @@ from mullama_lab.engine.noise_floor import jensen_shannon
 from mullama_lab.engine.options import listed, whole
 from mullama_lab.engine.rows.tail import Uncovered, log_total
 from mullama_lab.engine.session import Session
+from mullama_lab.engine.setting import SettingOrChain, chain_for_row
 from mullama_lab.engine.stages import Chain, Stage
 from mullama_lab.engine.stages.chain_sampler import check
 from mullama_lab.engine.stages.moment import Moment, moment_of_row
@@ -125,7 +126,7 @@ class Orders:
 
 def orders(
     trace: Trace,
-    chain: Chain | Stage | None = None,
+    chain: SettingOrChain = None,
     *,
     on: Model | Session,
     permutations: Iterable[Order] | None = None,
@@ -134,7 +135,9 @@ def orders(
 
     Args:
         chain: None is the chain that was in force at each step; where it changed on the way, the
-            chains must have the same kinds of stages in the same places.
+            chains must have the same kinds of stages in the same places. It may be a Setting, or
+            a dict of those by steps: where its weights are others than the trace's, the rows are
+            decoded with them.
         on: the Model of the trace, or a Session of it, which can decode rows again.
         permutations: the orders to compare, each all places of the chain's stages in some order,
             such as (1, 0, 2). None is every order of the stages that act at their settings; the
@@ -182,10 +185,11 @@ def orders_in_row(
     """As `orders`, on one row of logits of shape (n_vocab,), such as `session.logits(prompt)`.
 
     Raises:
+        TypeError: the chain is a Setting, whose weights play no part in a row that is there.
         ValueError: a permutation leaves out a stage; there are more than 120 orders; the chain
             does not fit the model; or a row, history, seed or step that `chain.preview` refuses.
     """
-    chain = Chain.of(chain)
+    chain = chain_for_row(chain)
     check(chain, model)
     comparison = _Comparison(Schedule.of(chain), permutations)
     comparison.add(moment_of_row(row, model, chain=chain, history=history, seed=seed, step=step))

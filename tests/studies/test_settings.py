@@ -11,8 +11,9 @@ import mullama_lab as ml
 from mullama_lab.engine import tiny
 from mullama_lab.engine.trace_rows import TraceRows
 from mullama_lab.studies.explore import explore
-from mullama_lab.studies.fate import fate
+from mullama_lab.studies.fate import fate, fate_in_row
 from mullama_lab.studies.flips import flip_map
+from mullama_lab.studies.order import orders, orders_in_row
 from mullama_lab.studies.replay import replay
 from mullama_lab.studies.seeds import seed_fan
 from mullama_lab.studies.sweeps import grid, sweep
@@ -124,6 +125,40 @@ def test_fates_and_flips_under_another_setting(session, trace, setting):
     chosen = replay(trace, base, on=session)
     kept = (flips.low <= 0.9) & (flips.high >= 0.9)
     assert kept.tolist() == (~chosen.differs).tolist()
+
+
+def test_orders_under_another_setting_are_those_on_its_rows(session, trace):
+    chain = ml.TopP(0.6) | ml.Temperature(2.0)
+    there = orders(trace, ml.Setting(chain), on=session)
+    assert there.n_rows == len(trace) and len(there) == 2
+    rows = []
+    TraceRows(trace, session, [(0, ml.Setting().steering)]).decode(
+        range(len(trace)), lambda moment: rows.append(moment.logits.copy())
+    )
+    each = [orders_in_row(row, chain, model=session.model).worst[0, 1] for row in rows]
+    assert there.distances[0, 1] == pytest.approx(np.mean(each), abs=2e-3)
+    assert there.worst[0, 1] != orders(trace, chain, on=session).worst[0, 1]
+    with pytest.raises(ValueError, match="other weights .*Pass a session"):
+        orders(trace, ml.Setting(chain), on=session.model)
+
+
+def test_orders_by_the_weights_of_the_trace_need_no_decode(session, trace, setting):
+    n = session.n_decoded
+    own = replace(setting, chain=ml.TopP(0.6) | ml.Temperature(2.0))
+    assert np.array_equal(
+        orders(trace, own, on=session).distances, orders(trace, own.chain, on=session).distances
+    )
+    assert session.n_decoded == n
+
+
+def test_of_a_row_that_is_there_a_setting_is_refused_with_a_way_out(session, setting):
+    row = session.logits(PROMPT)
+    for ask in (
+        lambda: orders_in_row(row, setting, model=session.model),
+        lambda: fate_in_row(row, 5, setting, model=session.model),
+    ):
+        with pytest.raises(TypeError, match=r"setting\.chain"):
+            ask()
 
 
 def test_a_grid_of_settings_and_a_sweep_over_it(session, adapter, setting):
