@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from numbers import Real
 from pathlib import Path
@@ -31,6 +31,7 @@ from mullama_lab.glyphs import brief, one_line, visible
 KIND = "controlvector"  # general.architecture of its files
 MODEL_KEY = "mullama_lab.model"
 LAYER_MOST = 1 << 16
+MOST_NAME = 120  # characters of a name that arithmetic makes
 _DIRECTION = re.compile(r"direction\.(\d{1,5})")
 
 
@@ -47,7 +48,7 @@ class ControlVector:
     Args:
         directions: {layer: numbers}, layers from 1 on, each of shape (n_embd,).
         architecture: the kind of model it was made for, such as "llama"; "" where nobody knows.
-        name: what to call it.
+        name: what to call it; what arithmetic makes of it is named so too: "0.5 * happy".
         model: the fingerprint of the model it was learnt on, which alone takes it then; "" where
             nobody knows. `ControlVector(vector.directions)` is the same without it.
 
@@ -206,12 +207,12 @@ class ControlVector:
         if not rows:
             here = f"{min(self._rows)} to {max(self._rows)}"
             raise ValueError(f"it has no layer from {first} to {last}; it has some from {here}.")
-        return self._made(rows, f"{self._factor}.layers({first}, {last})")
+        return self._made(rows, lambda me: f"{_factor(me)}.layers({first}, {last})")
 
     def normalize(self) -> ControlVector:
         """The same directions, each of length 1; zeros stay zeros."""
         rows = {layer: row / (_norm(row) or 1.0) for layer, row in self._rows.items()}
-        return self._made(rows, f"{self._factor}.normalize()")
+        return self._made(rows, lambda me: f"{_factor(me)}.normalize()")
 
     def __add__(self, other: object) -> ControlVector:
         return self._with(other, 1.0, "+")
@@ -222,7 +223,7 @@ class ControlVector:
     def __mul__(self, factor: object) -> ControlVector:
         if not _is_number(factor):
             return NotImplemented
-        return self._scaled(_finite(factor), f"{factor} * {self._factor}")
+        return self._scaled(_finite(factor), lambda me: f"{factor} * {_factor(me)}")
 
     __rmul__ = __mul__
 
@@ -234,10 +235,10 @@ class ControlVector:
             raise ZeroDivisionError("a control vector was divided by zero.")
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             rows = {layer: row / np.float32(number) for layer, row in self._rows.items()}
-        return self._made(rows, f"{self._factor} / {divisor}")
+        return self._made(rows, lambda me: f"{_factor(me)} / {divisor}")
 
     def __neg__(self) -> ControlVector:
-        return self._scaled(-1.0, f"-{self._factor}")
+        return self._scaled(-1.0, lambda me: f"-{_factor(me)}")
 
     def __pos__(self) -> ControlVector:
         return self
@@ -265,19 +266,13 @@ class ControlVector:
     # Inside.
 
     @property
-    def _factor(self) -> str:
-        """Its code as a factor of other code."""
-        is_sum = re.search(r" [+*/-] |^-", self._code)
-        return f"({self._code})" if is_sum else self._code
-
-    @property
     def _about(self) -> str:
         return f"a vector of {self.n_embd} numbers a layer for {self.architecture or 'any model'}"
 
-    def _scaled(self, factor: float, code: str) -> ControlVector:
+    def _scaled(self, factor: float, say: Callable[[str], str]) -> ControlVector:
         with np.errstate(over="ignore", invalid="ignore"):  # what is too large is refused
             rows = {layer: row * np.float32(factor) for layer, row in self._rows.items()}
-        return self._made(rows, code)
+        return self._made(rows, say)
 
     def _with(self, other: object, sign: float, operator: str) -> ControlVector:
         if not isinstance(other, ControlVector):
@@ -294,26 +289,31 @@ class ControlVector:
             for layer in {*self._rows, *other._rows}:
                 theirs = np.float32(sign) * other._rows.get(layer, zeros)
                 rows[layer] = self._rows.get(layer, zeros) + theirs
-        right = other._code if operator == "+" else other._term
-        code = f"{self._code} {operator} {right}" if self._code and other._code else ""
-        return self._made(rows, code, other)
-
-    @property
-    def _term(self) -> str:
-        """Its code as what is taken away from other code."""
-        return f"({self._code})" if re.search(r" [+-] ", self._code) else self._code
+        if operator == "-":
+            return self._made(rows, lambda me, its: f"{me} - {_term(its)}", other)
+        return self._made(rows, lambda me, its: f"{me} + {its}", other)
 
     def _made(
-        self, rows: Mapping[int, ArrayLike], code: str, other: ControlVector | None = None
+        self,
+        rows: Mapping[int, ArrayLike],
+        say: Callable[..., str],
+        other: ControlVector | None = None,
     ) -> ControlVector:
-        """What arithmetic gives; numbers that float32 cannot hold are refused."""
-        other = other or self
+        """What arithmetic gives; numbers that float32 cannot hold are refused.
+
+        Args:
+            say: what it is called, of what its operands are called: in code, and by name.
+        """
+        parts = (self,) if other is None else (self, other)
+        codes, names = [one._code for one in parts], [one.name for one in parts]
+        name = say(*names) if all(names) else ""
         made = ControlVector(
             rows,
-            architecture=self.architecture or other.architecture,
-            model=self.model or other.model,
+            architecture=next(filter(None, (one.architecture for one in parts)), ""),
+            name=name if len(name) <= MOST_NAME else "",
+            model=next(filter(None, (one.model for one in parts)), ""),
         )
-        made._code = code if self._code else ""
+        made._code = say(*codes) if all(codes) else ""
         return made
 
 
@@ -325,6 +325,16 @@ def ggml_name(architecture: str) -> str:
     """
     bare = architecture.removesuffix("_text").replace("_", "")
     return "llama" if bare in ("mistral", "mixtral") else bare
+
+
+def _factor(text: str) -> str:
+    """What a vector is called, as a factor."""
+    return f"({text})" if re.search(r" [+*/-] |^-", text) else text
+
+
+def _term(text: str) -> str:
+    """What a vector is called, as what is taken away."""
+    return f"({text})" if re.search(r" [+-] ", text) else text
 
 
 def _unpickled(

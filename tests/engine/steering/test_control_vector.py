@@ -83,6 +83,30 @@ def test_it_prints_as_code_that_gives_its_equal(tmp_path):
     assert repr(vector(0) + a).startswith("<ControlVector of llama")
 
 
+def test_arithmetic_is_called_after_what_it_is_made_of(tmp_path):
+    happy, sad = vector(0, name="happy"), vector(1, name="sad")
+    for made, name in (
+        (0.5 * happy, "0.5 * happy"),
+        (2 * (0.5 * happy), "2 * (0.5 * happy)"),
+        (-happy / 3, "(-happy) / 3"),
+        (happy - (sad - happy), "happy - (sad - happy)"),
+        (0.5 * (happy + sad), "0.5 * (happy + sad)"),
+        (happy.layers(1, 2).normalize(), "happy.layers(1, 2).normalize()"),
+        (+happy, "happy"),
+        (0.5 * vector(1), ""),
+        (happy + vector(1), ""),
+    ):
+        assert made.name == name
+    assert 0.5 * happy == happy * 0.5 == happy / 2, "however they are called"
+    (0.5 * happy).save(tmp_path / "v.gguf")
+    assert ml.ControlVector.load(tmp_path / "v.gguf").name == "0.5 * happy"
+    assert repr(0.5 * happy) == "<ControlVector '0.5 * happy' of llama: 3 layers of 8 numbers>"
+    assert (0.5 * ml.ControlVector.named("happy")).name == "0.5 * happy"
+    for _ in range(100):
+        happy = happy + 0.25 * sad
+    assert happy.name == "", "rather than the story of a loop"
+
+
 def test_a_file_gives_the_same_again(tmp_path):
     a = vector(0, layers=(1, 5), name="happy")
     a.save(tmp_path / "a.gguf")
