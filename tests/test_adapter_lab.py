@@ -113,6 +113,76 @@ def test_a_run_by_the_model_as_it_is_and_one_by_what_is_on_are_compared(lab, ses
     assert lab.compare(2, 3).b.differs == ("with adapter adapter 1.5",)
 
 
+def restored(lab, number):
+    """The reply to the button that brings a run back, once what it asked for is done."""
+    reply = lab.panel._answer("restore", {"number": number})[0]
+    lab.wait()
+    return reply
+
+
+def on_cards(lab):
+    return [(one["name"], one["scale"], one["on"]) for one in lab.adapter_cards.cards]
+
+
+def test_a_past_run_comes_back_with_what_acted_on_the_weights(lab, session, adapter):
+    lab.adapters = {adapter: 0.8}
+    sad = lab.adapter_cards.add(ml.ControlVector({1: np.ones(32)}, name="sad"), -0.3)
+    lab.adapter_cards.add(HAPPY, 0.5)
+    first, cards = lab.run(), on_cards(lab)
+    lab.set(adapters={}, control=None, chain=ml.Greedy(), seed=9)
+    bare = lab.run()
+    lab.adapter_cards.set("happy", 2)
+    lab.adapter_cards.remove(sad)
+
+    reply = restored(lab, 1)
+    assert reply["said"].startswith("The chain, adapters, control vector, seed, prompt")
+    assert sorted(on_cards(lab)) == sorted(cards), "also the card that was taken away"
+    assert session.steering == lab.adapter_cards.steering == first.setting.steering
+    assert lab.run().tokens.tolist() == first.tokens.tolist()
+
+    assert restored(lab, 2)["said"].endswith("of run 2 are in force again, and the model as it is.")
+    assert session.steering.epoch == "" and not any(on for _, _, on in on_cards(lab))
+    assert lab.run().tokens.tolist() == bare.tokens.tolist()
+
+
+def test_of_a_run_that_was_turned_on_the_way_its_end_comes_back(lab, session, until):
+    lab.set(max_tokens=1900)
+    lab.adapter_cards.add(HAPPY, 0.5)
+    run = lab.start()
+    until(lambda: len(run.trace) > 3)
+    lab.adapter_cards.set("happy", 0.7)
+    lab._adapters.settle()
+    until(lambda: len(run.trace.settings) > 1)
+    run.stop()
+    lab.wait()
+    lab.control = None
+    restored(lab, 1)
+    assert on_cards(lab) == [("happy", 0.7, True)] and session.control == 0.7 * HAPPY
+
+
+def test_runs_of_a_saved_lab_come_back_and_what_is_gone_is_said(lab, adapter, tmp_path):
+    style = tmp_path / "style.gguf"
+    style.write_bytes(adapter.path.read_bytes())
+    lab.control = 0.5 * HAPPY
+    assert [name for name, _, _ in on_cards(lab)] == ["0.5 * happy"]
+    lab.run()
+    lab.adapters = {ml.LoraAdapter.load(style): 0.8}
+    lab.run()
+    lab.set(adapters={}, control=None, seed=9)
+    path = lab.save(tmp_path / "steered.lab")
+    style.unlink()
+    with ml.Model.load(lab.session.model.path) as model:
+        again = AdapterLab.reopen(path, model)
+        assert restored(again, 1)["ok"] and on_cards(again) == [("0.5 * happy", 1.0, True)]
+        assert again.session.control == 0.5 * HAPPY
+        again.set(seed=9)
+        reply = restored(again, 2)
+        assert "run 2 is in force again, but for what acted on the weights" in reply["error"]
+        assert "style.gguf" in reply["error"] and again.panel.seed == 3
+        assert again.session.adapters == {} and again.session.control == 0.5 * HAPPY
+        again.close()
+
+
 def test_what_a_cell_puts_in_force_is_on_cards(lab, session, adapter):
     session.adapters, session.control = {adapter: 0.3}, HAPPY
     session.generate("Hello", max_tokens=1)

@@ -81,7 +81,8 @@ export function historyView({ select, restore, choose }) {
     const on = { click: () => select(run.number), focus: () => (at = run.number) };
     const chosen = String(run.number === shown);
     const attributes = { tabindex: -1, "data-run": run.number, "aria-selected": chosen, on };
-    const brings = `Settings of run ${run.number} again: chain, seed, prompt, max tokens and stop strings (r)`;
+    const what = "chain, adapters, seed, prompt, max tokens and stop strings";
+    const brings = `Settings of run ${run.number} again: ${what} (r)`;
     const back = icon("↺", brings, () => restore(run.number), { tabindex: -1 });
     return h("tr", attributes, h("td", {}, tickBox(run, ticks)), h("td", {}, back), CELLS.map(cell));
   }

@@ -106,6 +106,15 @@ class AdaptersPanel(Panel):
         runs = [desk.start(Setting(chain)), desk.start(Setting(chain, on.adapters, on.control))]
         self._both.submit(lambda: desk.compare(runs, self._both.is_current))
 
+    def bring_back(self, steering: Steering) -> None:
+        """Have what acted before act again, on the cards and in the session.
+
+        Raises:
+            ModelFileError, ModelLoadError, ValueError: it does not fit the model, or is gone.
+        """
+        self.cards.take(steering)
+        self._asked()
+
     def decode_anew(self) -> None:
         """Have the weights in force compute what a text that is under way has so far."""
         self._weights.submit(weakly(self._make_exact))

@@ -29,7 +29,7 @@ from mullama_lab.engine.steering.lora import LoraAdapter
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
 from mullama_lab.engine.tree.nodes import Branch, Node
-from mullama_lab.errors import SessionFileError
+from mullama_lab.errors import MullamaError, SessionError, SessionFileError
 from mullama_lab.glyphs import brief
 from mullama_lab.labs._adapters_panel import AdaptersPanel
 from mullama_lab.labs._costs import Costs
@@ -58,6 +58,7 @@ from mullama_lab.widgets._history import History
 from mullama_lab.widgets._kept import Shelf, weakly
 from mullama_lab.widgets._loading import Opened
 from mullama_lab.widgets._offers import known_as
+from mullama_lab.widgets._runs import PastRun
 from mullama_lab.widgets._session_code import session_code
 from mullama_lab.widgets._view import View
 from mullama_lab.widgets.panel_bar import panel_keys
@@ -177,7 +178,7 @@ class Workbench(Lab):
             self.panel.on_run(lambda _: self.start()),
             self.panel.on_stop(lambda _: self._stop_all()),
             self.panel.on_select(lambda past: self._show(past.trace)),
-            self.panel.on_restore(lambda past: setattr(self, "chain", past.chain)),
+            self.panel.on_restore(self._restored),
             self.next_token.on_bias(self.editor.bias),
             self.strip.on_bias(self.editor.bias),
             self.strip.on_pick(self._picked),
@@ -658,6 +659,16 @@ class Workbench(Lab):
         self._seen[self.panel.chat] = run.trace
         self.strip.follow(run)
         self.panel.follow(run)
+
+    def _restored(self, past: PastRun) -> None:
+        """The settings of a past run are in force again, but for its chain and its weights."""
+        self.chain = past.chain
+        try:
+            self._adapters.bring_back(past.steering)
+        except (MullamaError, ValueError) as error:
+            raise SessionError(
+                f"run {past.number} is in force again, but for what acted on the weights: {error}"
+            ) from error
 
     def _show_path(self, node: Node, trace: Trace) -> None:
         self.panel.show(trace)

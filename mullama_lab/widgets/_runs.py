@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine.stages import Chain
 from mullama_lab.engine.stages.named_tokens import Spelling, named_in_brief
+from mullama_lab.engine.steering.steering import Steering
 from mullama_lab.engine.trace import Trace
 from mullama_lab.glyphs import visible_piece
 from mullama_lab.widgets._endings import ending
@@ -111,6 +112,11 @@ class PastRun:
         return self.trace.chain
 
     @property
+    def steering(self) -> Steering:
+        """What acted on the weights at its end."""
+        return self.trace.in_force[-1][1].steering
+
+    @property
     def label(self) -> str:
         return f"run {self.number}"
 
@@ -155,17 +161,24 @@ def branch_text(branch: Mapping[str, Any] | None) -> str:
     return f"{run} at step {branch['step']}: {branch['token']}" if branch["token"] else f"{run}, on"
 
 
-def brought_back(run: PastRun) -> str:
-    """What of a run is in force again, in a sentence."""
+def brought_back(run: PastRun, others: Iterable[PastRun] = ()) -> str:
+    """What of a run is in force again, in a sentence.
+
+    Args:
+        others: where something acted on the weights of one of these, it is said that nothing does.
+    """
     asked = run.asked
     ends = run.ends is not None
     known = {
-        "chain": True, "seed": run.seed is not None, "prompt": asked is not None,
-        "max tokens": ends, "stop strings": ends,
+        "chain": True, "adapters": bool(run.steering.acting),
+        "control vector": run.steering.acts is not None, "seed": run.seed is not None,
+        "prompt": asked is not None, "max tokens": ends, "stop strings": ends,
     }  # fmt: skip
     back = [name for name, is_known in known.items() if is_known]
     are = "are" if len(back) > 1 else "is"
-    said = f"The {_and(back)} of run {run.number} {are} in force again."
+    is_bare = not run.steering.epoch and any(one.steering.epoch for one in others)
+    model = ", and the model as it is" if is_bare else ""
+    said = f"The {_and(back)} of run {run.number} {are} in force again{model}."
     if ends:
         return said
     away = "max tokens and stop strings" if asked else "prompt, max tokens and stop strings"

@@ -135,7 +135,10 @@ class RunPanel(View):
         return self._listen("select", callback)
 
     def on_restore(self, callback: Callable[[PastRun], Any]) -> Undo:
-        """Call `callback(past_run)` when a run's settings are in force again, but for its chain."""
+        """Call `callback(past_run)` when a run's settings are in force again.
+
+        But for its `chain` and `steering`, which the callback is to put in force.
+        """
         return self._listen("restore", callback)
 
     def run(self) -> None:
@@ -245,7 +248,7 @@ class RunPanel(View):
         return past
 
     def restore(self, number: int) -> PastRun:
-        """Put the settings of a run back; `on_restore` is told, for its chain.
+        """Put the settings of a run back; `on_restore` is told, for its chain and its weights.
 
         The prompt comes back of runs that were followed and began with this panel's, and so do
         max_tokens and stop_strings, if the run ended as it would with them.
@@ -326,7 +329,7 @@ class RunPanel(View):
             return {}
         if op == "restore":
             past = self.restore(whole_number(args, "number", low=1, high=self._past.count))
-            return {"said": brought_back(past)}
+            return {"said": brought_back(past, self._past.runs)}
         if op == "stop":
             self.stop()
             return {}
