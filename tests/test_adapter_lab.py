@@ -236,8 +236,9 @@ def test_a_lab_that_is_taken_up_again_has_its_cards(lab, tiny_model, adapter, tm
 def test_an_adapter_for_another_model_is_refused_in_place(lab, tmp_path):
     pair = np.ones((2, 8), np.float32), np.ones((8, 2), np.float32)
     path = tiny.write_adapter(tmp_path / "wide.gguf", {"blk.0.attn_q.weight": pair})
-    reply = lab.adapter_cards._answer("add", {"path": str(path)})[0]
-    assert "does not fit this model" in reply["error"] and lab.adapter_cards.cards == []
+    assert lab.adapter_cards._answer("add", {"path": str(path)})[0]["ok"]
+    lab.wait()
+    assert "does not fit this model" in lab.adapter_cards.unread and lab.adapter_cards.cards == []
 
 
 def test_a_file_that_was_altered_is_said_and_what_was_in_force_stays(

@@ -1,7 +1,7 @@
 /**
  * LoRA adapters and control vectors as lines: on or off, how strongly, and what the chosen one is. State lives in
- * the model: `cards`, `slider`, `chosen`, `in_force`, `note`, `is_stale`, `problem`, `names`, `runs_both`. Every
- * change but of what is chosen is a request; a refused one leaves its message where it was asked for.
+ * the model: `cards`, `slider`, `chosen`, `in_force`, `note`, `is_stale`, `problem`, `reading`, `unread`, `names`,
+ * `runs_both`. Every change but of what is chosen is a request; why one was refused stands where it was asked for.
  */
 import { announcer, button, h, icon, keyHelp, keys, mount } from "./shared/dom.js";
 import { connect, goneNote, watch } from "./shared/kernel.js";
@@ -22,6 +22,12 @@ export const inForceText = (words) => `In force: ${words || "the model as it is"
 /** What may be typed to add one; the first of some names is an example. */
 export const addHint = (names) =>
   `Path of a GGUF file: a LoRA adapter or a control vector${names.length ? `; or a name, as ${names[0]}` : ""}`;
+
+/** What is said while a file is read. */
+export const readingText = (file) => (file ? `Reading ${file}…` : "");
+
+/** How long that has gone on, where a person would begin to wonder. */
+export const waitedText = (seconds) => (seconds >= 2 ? ` ${Math.floor(seconds)} s` : "");
 
 let count = 0; // of fields, whose lists of names have ids of their own
 
@@ -99,10 +105,14 @@ function elements(model, { addFile, runBoth, exact }) {
   const note = h("p", { class: "mll-quiet mll-ac-note" }, said, " ", anew);
   const body = h("div", { class: "mll-ac-scroll mll-live" }, list, empty);
   const foot = h("div", { class: "mll-ac-bar mll-live" }, path, names, add);
+  const reading = h("span", { role: "status" });
+  const waited = h("span", { "aria-hidden": "true" });
+  const read = h("p", { class: "mll-quiet mll-ac-reading" }, reading, waited);
   const gone = goneNote(model);
-  const all = [head, gone, body, problem, inForce, note, foot, wrong, help.node, voice.node];
+  const all = [head, gone, body, problem, inForce, note, foot, read, wrong, help.node, voice.node];
   const root = h("section", { class: "mll mll-ac", "aria-label": "Adapters and control vectors" }, all);
-  return { root, voice, problem, wrong, path, names, list, empty, slow, help, inForce, note, said, anew, gone };
+  const asked = { path, names, add, reading, waited, read, wrong };
+  return { root, voice, problem, ...asked, list, empty, slow, help, inForce, note, said, anew, gone };
 }
 
 function render({ model, el }) {
@@ -113,6 +123,9 @@ function render({ model, el }) {
   const parts = elements(model, { addFile, runBoth: tell("run_both"), exact: tell("exact") });
   const { root, list, voice } = parts;
   const held = (key) => get("cards").find((card) => card.key === key);
+  let asked = ""; // what was to be added last
+  let wasReading = false;
+  let clock = 0;
 
   /** Ask for something; why it was refused stands in `place`. */
   function attempt(op, args, place = parts.problem) {
@@ -128,11 +141,29 @@ function render({ model, el }) {
     model.save_changes();
   }
   async function addFile() {
-    const reply = await attempt("add", { path: parts.path.value }, parts.wrong);
-    parts.path.setAttribute("aria-invalid", String(!reply));
-    if (!reply) return;
-    parts.path.value = "";
-    voice.say(`${held(reply.key)?.name ?? "The file"} added`);
+    asked = parts.path.value;
+    const reply = await attempt("add", { path: asked }, parts.wrong);
+    if (!reply) parts.path.setAttribute("aria-invalid", "true");
+  }
+  /** A file is being read; it has become a card, or why it has not stands at the field. */
+  function drawReading() {
+    const file = get("reading");
+    const unread = get("unread");
+    const began = Date.now();
+    const tick = () => (parts.waited.textContent = file && waitedText((Date.now() - began) / 1000));
+    clearInterval(clock);
+    clock = file ? setInterval(tick, 500) : 0;
+    tick();
+    parts.reading.textContent = readingText(file);
+    parts.read.hidden = !file;
+    parts.add.disabled = Boolean(file) || !link.alive;
+    parts.wrong.textContent = unread;
+    parts.path.setAttribute("aria-invalid", String(Boolean(unread)));
+    if (wasReading && !file && !unread) {
+      if (parts.path.value === asked) parts.path.value = "";
+      voice.say(`${held(get("chosen"))?.name ?? "The file"} added`);
+    }
+    wasReading = Boolean(file);
   }
   async function remove(key) {
     const { name } = held(key);
@@ -171,15 +202,20 @@ function render({ model, el }) {
     root.toggleAttribute("data-gone", !alive);
     parts.gone.hidden = alive;
     for (const node of root.querySelectorAll("button, input")) node.disabled = !alive;
-    if (alive) draw();
+    if (!alive) return;
+    draw();
+    drawReading();
   }
   const unbind = keys(root, { ...parts.help.keys });
   const traits = ["cards", "chosen", "in_force", "note", "is_stale", "problem", "names"];
-  const unwatch = watch(model, Object.fromEntries(traits.map((name) => [name, draw])));
+  const acts = Object.fromEntries(traits.map((name) => [name, draw]));
+  const unwatch = watch(model, { ...acts, reading: drawReading, unread: drawReading });
   draw();
+  drawReading();
   const unmount = mount(el, root);
   link.ping();
-  return () => [unwatch, unbind, voice.close, link.close, unmount].forEach((act) => act());
+  const rest = () => clearInterval(clock);
+  return () => [rest, unwatch, unbind, voice.close, link.close, unmount].forEach((act) => act());
 }
 
 export default { render };

@@ -27,22 +27,36 @@ def once_per_model(
     """Remember what a function gives for a model, and for other values that can be dict keys.
 
     A result must not hold the model, or neither would ever be freed. One thread at a time works
-    one out.
+    one out, and what is known is given meanwhile.
     """
     known: WeakKeyDictionary[Model, dict[Any, T]] = WeakKeyDictionary()
-    lock = usable_in_forks(threading.Lock())
+    lock, at_work = usable_in_forks(threading.Lock()), usable_in_forks(threading.Lock())
+
+    def found(model: Model, key: Any) -> list[T]:
+        """The result in a list; empty where it is to be worked out."""
+        with lock:
+            results = known.setdefault(model, {})
+            if key not in results:
+                return []
+            results[key] = results.pop(key)  # the last in order
+            return [results[key]]
+
+    def keep(model: Model, key: Any, result: T) -> T:
+        with lock:
+            results = known.setdefault(model, {})
+            if len(results) >= MOST:
+                results.pop(next(iter(results)))
+            results[key] = result
+            return result
 
     @wraps(function)
     def remembered(model: Model, *values: P.args, **named: P.kwargs) -> T:
         key = values, tuple(named.items())
-        with lock:
-            results = known.setdefault(model, {})
-            if key in results:
-                results[key] = results.pop(key)  # the last in order
-            else:
-                if len(results) >= MOST:
-                    results.pop(next(iter(results)))
-                results[key] = function(model, *values, **named)
-            return results[key]
+        if result := found(model, key):
+            return result[0]
+        with at_work:
+            if result := found(model, key):  # another thread has worked it out
+                return result[0]
+            return keep(model, key, function(model, *values, **named))
 
     return remembered

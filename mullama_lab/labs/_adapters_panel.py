@@ -93,6 +93,7 @@ class AdaptersPanel(Panel):
         self._say()
 
     def settle(self) -> None:
+        self.cards.settle()
         self._both.settle()
         self._weights.settle()
         self.dial.settle()

@@ -17,6 +17,7 @@ from typing import TypeAlias
 from mullama_lab.counted import counted
 from mullama_lab.engine.gguf.file import read_header
 from mullama_lab.engine.model.card import in_words as count_in_words
+from mullama_lab.engine.model.card import size_in_words
 from mullama_lab.engine.steering.control_vector import KIND, ControlVector
 from mullama_lab.engine.steering.lora import LoraAdapter
 from mullama_lab.engine.steering.steering import LARGEST, Steering
@@ -54,12 +55,11 @@ class Lever:
             lengths = f"length {_span([round(norm, 2) for norm in norms.values()])}"
             return f"control vector · {_layers(norms)} · {what.n_embd} numbers each · {lengths}"
         layers = {int(found[1]) for found in map(_LAYER.match, what.targets) if found}
-        size = what.size_bytes
         parts = [
             f"LoRA, rank {what.rank}, alpha {what.alpha:g}",
             f"{counted(len(what.targets), 'weight')} of {_layers(layers)}",
             f"{count_in_words(what.n_params)} numbers",
-            f"{size / 1e6:.3g} MB" if size >= 1e6 else f"{size / 1e3:.3g} kB",
+            size_in_words(what.size_bytes),
             what.task_name and f"task {what.task_name}",
         ]
         return one_line(visible(" · ".join(filter(None, parts))))
@@ -77,6 +77,15 @@ def read_file(path: str | Path) -> LoraOrVector:
         return ControlVector.named(str(path))
     kind = read_header(path).metadata.get("general.architecture")
     return ControlVector.load(path) if kind == KIND else LoraAdapter.load(path)
+
+
+def file_in_words(path: str | Path) -> str:
+    """What to call a file in a line, with its size; a name of the library as it is."""
+    name = one_line(visible(Path(path).name))
+    try:
+        return f"{name}, {size_in_words(os.path.getsize(path))}"
+    except (OSError, ValueError):
+        return name
 
 
 def checked_scale(value: object) -> float:

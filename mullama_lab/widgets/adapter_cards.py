@@ -15,12 +15,14 @@ from xml.etree.ElementTree import Element
 
 import traitlets
 
+from mullama_lab.engine.latest_only import LatestOnly
 from mullama_lab.engine.steering.control_vector import ControlVector
 from mullama_lab.engine.steering.lora import LoraAdapter
 from mullama_lab.engine.steering.steering import Steering, adapters_of, control_of
 from mullama_lab.errors import MullamaError
 from mullama_lab.glyphs import brief
 from mullama_lab.widgets import _front_end, _static
+from mullama_lab.widgets._kept import CLOSED, weakly
 from mullama_lab.widgets._levers import (
     MOST_LEVERS,
     SLIDER,
@@ -29,6 +31,7 @@ from mullama_lab.widgets._levers import (
     LoraOrVector,
     changed,
     checked_scale,
+    file_in_words,
     in_words,
     place_of,
     read_file,
@@ -86,6 +89,10 @@ class AdapterCards(View):
     problem = traitlets.Unicode("", help="Why what was asked for last is not in force.").tag(
         sync=True
     )
+    reading = traitlets.Unicode("", help="The file that is read to be added; empty for none.").tag(
+        sync=True
+    )
+    unread = traitlets.Unicode("", help="Why what was to be added last has no card.").tag(sync=True)
     names = traitlets.List(traitlets.Unicode(), help="Vectors of the library that fit.").tag(
         sync=True
     )
@@ -102,6 +109,7 @@ class AdapterCards(View):
         self._sums: dict[str, dict[ControlVector, float]] = {}  # what made a vector, the newest
         self._must_fit: Callable[[Steering], object] = lambda steering: None
         self._count = 0
+        self._adding = LatestOnly("adapter", weakly(self._not_added))
         super().__init__()
 
     # From Python
@@ -143,6 +151,7 @@ class AdapterCards(View):
             weights = read_file(weights)
         if not isinstance(weights, (LoraAdapter, ControlVector)):
             raise TypeError(f"{brief(weights)} is neither a LoraAdapter nor a ControlVector.")
+        self._must_fit(steering_of([Lever("", weights)]))  # reads it; nobody waits meanwhile
         with self._lock:
             if any(one.what == weights for one in self._levers):
                 raise ValueError(f"{Lever('', weights).name} has a card already.")
@@ -194,15 +203,15 @@ class AdapterCards(View):
 
     def fit(self) -> None:
         """Switch off what no longer fits, such as an adapter for the model before."""
+        misfits = {}
+        for one in self._levers:
+            try:
+                self._must_fit(steering_of([one]))
+            except (MullamaError, ValueError) as error:
+                misfits[one.key] = what_failed(error)
         with self._lock:
-            misfits, levers = {}, []
-            for one in self._levers:
-                try:
-                    self._must_fit(steering_of([one]))
-                except (MullamaError, ValueError) as error:
-                    misfits[one.key] = what_failed(error)
-                levers.append(changed((one,), 0, on=one.on and one.key not in misfits)[0])
-            self._change(tuple(levers), misfits=misfits)
+            fitting = [replace(one, on=one.on and one.key not in misfits) for one in self._levers]
+            self._change(tuple(fitting), misfits=misfits)
 
     def take(self, steering: Steering) -> None:
         """Have the cards say what is in force; those of what is not are switched off.
@@ -232,6 +241,14 @@ class AdapterCards(View):
         """Say why what was asked for last is not in force."""
         self.problem = what_failed(error)
 
+    def settle(self) -> None:
+        """Wait until what the browser asked to add is read; for code, not callbacks."""
+        self._adding.settle()
+
+    def close(self, why: str = CLOSED) -> None:
+        self._adding.close()
+        super().close(why)
+
     def to_code(self) -> str:
         """Python that has the same act, once `ml` and `session` are there."""
         return "\n".join(in_force_code(self.steering))
@@ -257,8 +274,26 @@ class AdapterCards(View):
             path = args.get("path")
             if not isinstance(path, str) or not 0 < len(path.strip()) <= MOST_PATH:
                 raise ValueError("write the path of a GGUF file: an adapter or a control vector.")
-            return {"key": self.add(Path(path.strip()).expanduser())}
+            self._add_aside(Path(path.strip()).expanduser())
+            return {}
         return super()._on_request(op, args)
+
+    def _add_aside(self, path: Path) -> None:
+        """Add what is in a file, which may be large, on a thread of its own."""
+        with self._lock:
+            if self.reading:
+                raise ValueError(f"{self.reading} is being read. Add another when it is there.")
+            with self.hold_sync():
+                self.reading, self.unread = file_in_words(path), ""
+        self._adding.submit(lambda: self._added(path))
+
+    def _added(self, path: Path) -> None:
+        self.add(path)
+        self.reading = ""
+
+    def _not_added(self, error: Exception) -> None:
+        with self.hold_sync():
+            self.reading, self.unread = "", what_failed(error)
 
     @traitlets.validate("chosen")
     def _check_chosen(self, proposal: Any) -> str:

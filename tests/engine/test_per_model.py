@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
 
 from mullama_lab.engine import per_model
@@ -36,6 +37,29 @@ def test_the_result_that_was_asked_for_longest_ago_gives_way(tiny_model):
     for value in (*range(per_model.MOST), 0, per_model.MOST, 0, 1):
         work(tiny_model, value)
     assert done == [*range(per_model.MOST + 1), 1]
+
+
+def test_what_is_known_is_given_while_something_else_is_worked_out(tiny_model):
+    at_work, go_on, done = threading.Event(), threading.Event(), []
+
+    @per_model.once_per_model
+    def work(model, value):
+        if value == "slow":
+            at_work.set()
+            assert go_on.wait(20)
+        done.append(value)
+        return value
+
+    work(tiny_model, "known")
+    slow = [threading.Thread(target=work, args=(tiny_model, "slow")) for _ in range(2)]
+    for thread in slow:
+        thread.start()
+    assert at_work.wait(20)
+    assert work(tiny_model, "known") == "known"
+    go_on.set()
+    for thread in slow:
+        thread.join()
+    assert done == ["known", "slow"], "also where two asked for it"
 
 
 def test_a_dozen_texts_have_their_grammars_compiled_once(tiny_model, monkeypatch):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
 import mullama_lab as ml
 from mullama_lab.engine.steering.steering import Steering, Weights
 from mullama_lab.errors import ModelFileError
-from mullama_lab.widgets import AdapterCards
+from mullama_lab.widgets import AdapterCards, adapter_cards
 
 
 def vector(name, *numbers, architecture=""):
@@ -28,7 +30,9 @@ def cards(adapter):
 
 
 def ask(cards, op, **args):
-    return cards._answer(op, args)[0]
+    reply = cards._answer(op, args)[0]
+    cards.settle()
+    return reply
 
 
 def test_a_vector_of_the_library_is_added_by_its_name(tmp_path, monkeypatch):
@@ -82,12 +86,13 @@ def test_a_card_says_what_it_is(cards, adapter):
 def test_a_file_is_added_by_its_path(cards, adapter, tmp_path):
     path = tmp_path / "new.gguf"
     vector("calm", 3.0, 4.0).save(path)
-    key = ask(cards, "add", path=f" {path} ")["key"]
-    assert cards.chosen == key and cards.cards[-1]["name"] == "calm"
-    assert "has a card already" in ask(cards, "add", path=str(path))["error"]
+    assert ask(cards, "add", path=f" {path} ")["ok"]
+    assert cards.chosen == cards.cards[-1]["key"] and cards.cards[-1]["name"] == "calm"
+    assert ask(cards, "add", path=str(path))["ok"]
+    assert "has a card already" in cards.unread and len(cards.cards) == 4
     ask(cards, "remove", key=cards.cards[0]["key"])
     assert ask(cards, "add", path=str(adapter.path))["ok"]
-    assert cards.cards[-1]["kind"] == "LoRA"
+    assert cards.cards[-1]["kind"] == "LoRA" and (cards.reading, cards.unread) == ("", "")
     with pytest.raises(ModelFileError, match="does not exist"):
         cards.add(tmp_path / "nothing.gguf")
 
@@ -106,7 +111,6 @@ def test_a_file_is_added_by_its_path(cards, adapter, tmp_path):
         ("remove", {"key": None}),
         ("add", {"path": "  "}),
         ("add", {"path": "x" * 5000}),
-        ("add", {"path": "/dev/null"}),
         ("add", {"path": 7}),
         ("run_both", {}),
         ("nonsense", {}),
@@ -117,6 +121,38 @@ def test_bad_requests_are_answered_and_change_nothing(cards, op, args):
     before = (cards.cards, cards.steering, cards.in_force)
     assert ask(cards, op, **args)["error"]
     assert (cards.cards, cards.steering, cards.in_force) == before
+
+
+def test_a_file_that_holds_neither_is_said_where_it_was_asked_for(cards):
+    before = cards.cards, cards.steering
+    for path, words in (("/dev/null", "empty"), ("nothing.gguf", "does not exist")):
+        assert ask(cards, "add", path=path)["ok"]
+        assert words in cards.unread and cards.reading == ""
+    assert (cards.cards, cards.steering, cards.problem) == (*before, "")
+
+
+@pytest.mark.parametrize("slow", ["the file", "the model's reading of it"])
+def test_while_a_large_file_is_read_the_others_can_be_turned(
+    cards, adapter, tmp_path, monkeypatch, until, slow
+):
+    go_on, path = threading.Event(), tmp_path / "large.gguf"
+    vector("calm", 3.0, 4.0).save(path)
+    calm = ml.ControlVector.load(path)
+    if slow == "the file":
+        read = adapter_cards.read_file
+        monkeypatch.setattr(adapter_cards, "read_file", lambda one: go_on.wait(20) and read(one))
+    else:
+        cards.must_fit_with(lambda made: made.control != calm or go_on.wait(20))
+    assert cards._answer("add", {"path": str(path)})[0]["ok"]
+    assert cards.reading == f"large.gguf, {path.stat().st_size} bytes" and len(cards.cards) == 3
+    assert cards._answer("set", {"key": "card1", "value": 0.7, "seq": 1})[0]["ok"]
+    assert cards._answer("toggle", {"key": "card2", "on": False})[0]["ok"]
+    assert "large.gguf, " in cards._answer("add", {"path": str(path)})[0]["error"]
+    assert cards.adapters == {adapter: 0.7} and cards.control == -SAD
+    go_on.set()
+    cards.settle()
+    assert cards.reading == "" and [one["name"] for one in cards.cards][3:] == ["calm"]
+    assert cards.control == calm - SAD
 
 
 def test_vectors_of_different_models_are_not_added(cards):

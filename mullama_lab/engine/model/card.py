@@ -32,7 +32,7 @@ def model_card(model: Model) -> dict[str, str]:
         "architecture": model.architecture,
         "parameters": in_words(model.n_params),
         "layers": f"{model.n_layer} of width {model.n_embd}",
-        "weights": f"{_bytes(model.size_bytes)}, {model.file_type}",
+        "weights": f"{size_in_words(model.size_bytes)}, {model.file_type}",
         "context": f"{model.n_ctx_train} tokens{window}",
         "vocabulary": f"{model.n_vocab} tokens, {vocabulary}",
         "chat template": "yes" if model.chat_template else "no",
@@ -53,7 +53,8 @@ def in_words(number: int) -> str:
     return _scaled(number, ((10**9, " billion"), (10**6, " million"), (10**3, " thousand")), "")
 
 
-def _bytes(number: int) -> str:
+def size_in_words(number: int) -> str:
+    """A number of bytes as a person says it, to three digits."""
     return _scaled(number, ((10**9, " GB"), (10**6, " MB"), (10**3, " kB")), " bytes")
 
 
