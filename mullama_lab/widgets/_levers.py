@@ -1,13 +1,13 @@
 """Adapters and control vectors as levers: each with its scale, and whether it acts.
 
-Values only; no widget and no lock. What acts together is a `Steering`, as a session has it.
+No widget and no lock. What acts together is a `Steering`, as a session has it.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
@@ -26,6 +26,7 @@ from mullama_lab.glyphs import brief, one_line, visible
 LoraOrVector: TypeAlias = LoraAdapter | ControlVector
 
 MOST_LEVERS = 32
+MOST_SUMS = 1024
 SLIDER = (-2.0, 2.0)  # the number box takes more
 _LAYER = re.compile(r"blk\.(\d+)\.")
 
@@ -107,6 +108,29 @@ def steering_of(levers: Iterable[Lever]) -> Steering:
         if isinstance(one.what, ControlVector)
     ]
     return Steering(adapters, reduce(add, vectors) if vectors else None)
+
+
+class Sums:
+    """Which vectors, at which scales, made the vectors that levers made last."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, dict[ControlVector, float]] = {}  # by fingerprint
+
+    def note(self, made: ControlVector | None, levers: Iterable[Lever]) -> None:
+        """Note what made a vector, if there is one."""
+        if made is None:
+            return
+        on = [lever for lever in levers if lever.on]
+        self._parts.pop(made.fingerprint, None)
+        self._parts[made.fingerprint] = {
+            one.what: one.scale for one in on if isinstance(one.what, ControlVector)
+        }
+        if len(self._parts) > MOST_SUMS:
+            del self._parts[next(iter(self._parts))]
+
+    def parts_of(self, vector: ControlVector | None) -> Mapping[ControlVector, float]:
+        """What made a vector, with the scales; one that nothing made is there by itself."""
+        return {} if vector is None else self._parts.get(vector.fingerprint, {vector: 1.0})
 
 
 def steered(others: Steering, what: LoraOrVector, scale: float) -> Steering:

@@ -29,6 +29,7 @@ from mullama_lab.widgets._levers import (
     Lever,
     Levers,
     LoraOrVector,
+    Sums,
     changed,
     checked_scale,
     file_in_words,
@@ -52,7 +53,6 @@ __all__ = ["AdapterCards"]
 __dir__ = __all__.copy  # what tab completion offers
 
 MOST_PATH = 4096  # characters
-MOST_SUMS = 1024
 
 
 class AdapterCards(View):
@@ -106,7 +106,7 @@ class AdapterCards(View):
         self._lock = threading.RLock()
         self._levers: Levers = ()
         self._misfits: dict[str, str] = {}  # why a card is off, by its key
-        self._sums: dict[str, dict[ControlVector, float]] = {}  # what made a vector, the newest
+        self._sums = Sums()
         self._must_fit: Callable[[Steering], object] = lambda steering: None
         self._count = 0
         self._adding = LatestOnly("adapter", weakly(self._not_added))
@@ -221,7 +221,7 @@ class AdapterCards(View):
         with self._lock:
             levers = self._with_on(self._levers, LoraAdapter, steering.adapters)
             if steering.acts != self.steering.acts:
-                levers = self._with_on(levers, ControlVector, self._parts_of(steering.acts))
+                levers = self._with_on(levers, ControlVector, self._sums.parts_of(steering.acts))
             self._change(levers)
 
     def on_exact(self, callback: Callable[[], object]) -> Undo:
@@ -319,19 +319,6 @@ class AdapterCards(View):
         self._count += 1
         return f"card{self._count}"
 
-    def _parts_of(self, vector: ControlVector | None) -> Mapping[ControlVector, float]:
-        """What made a vector here before, with the scales; else it is one by itself."""
-        return {} if vector is None else self._sums.get(vector.fingerprint, {vector: 1.0})
-
-    def _remember_sum(self, vector: ControlVector | None, levers: Levers) -> None:
-        if vector is not None:
-            on = [one for one in levers if one.on]
-            parts = {one.what: one.scale for one in on if isinstance(one.what, ControlVector)}
-            self._sums.pop(vector.fingerprint, None)
-            self._sums[vector.fingerprint] = parts
-            while len(self._sums) > MOST_SUMS:
-                del self._sums[next(iter(self._sums))]
-
     def _with_on(
         self, levers: Levers, kind: type[LoraOrVector], wanted: Mapping[Any, float]
     ) -> Levers:
@@ -355,7 +342,7 @@ class AdapterCards(View):
         steering = steering_of(levers)
         if steering != self.steering:
             self._must_fit(steering)
-        self._remember_sum(steering.acts, levers)
+        self._sums.note(steering.acts, levers)
         keys = [one.key for one in levers]
         if misfits is not None:
             self._misfits = dict(misfits)
