@@ -56,6 +56,8 @@ class Orders:
         worst: the largest over the rows.
         n_rows: how many rows were looked at.
         problems: of an order that leaves no token: why.
+        weights: what other weights than those of the trace have otherwise, in words, where they
+            computed the rows.
     """
 
     orders: tuple[tuple[int, ...], ...]
@@ -64,6 +66,7 @@ class Orders:
     worst: NDArray[np.float64]
     n_rows: int
     problems: dict[int, str]
+    weights: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.orders)
@@ -105,6 +108,7 @@ class Orders:
         """What came of it, in a line."""
         n, kinds = len(self), len(self.groups)
         over = f"over {self.n_rows} rows" if self.n_rows > 1 else "on one row"
+        over += f" decoded {', '.join(self.weights)}" if self.weights else ""
         if kinds == 1:
             return f"all {n} orders do the same {over}"
         far = "n/a" if np.isnan(self.worst).all() else f"{np.nanmax(self.worst):.3f}"
@@ -169,7 +173,9 @@ def orders(
                 shown.update()
 
             rows.decode(unsure, visit)
-    return comparison.result()
+    other = next(filter(rows.has_other_weights, range(len(rows))), None)
+    weights = () if other is None else rows.other_weights(other)
+    return replace(comparison.result(), weights=weights)
 
 
 def orders_in_row(

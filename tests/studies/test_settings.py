@@ -131,6 +131,7 @@ def test_orders_under_another_setting_are_those_on_its_rows(session, trace):
     chain = ml.TopP(0.6) | ml.Temperature(2.0)
     there = orders(trace, ml.Setting(chain), on=session)
     assert there.n_rows == len(trace) and len(there) == 2
+    assert "over 16 rows decoded without adapter style, without control vector happy" in repr(there)
     rows = []
     TraceRows(trace, session, [(0, ml.Setting().steering)]).decode(
         range(len(trace)), lambda moment: rows.append(moment.logits.copy())
@@ -145,10 +146,9 @@ def test_orders_under_another_setting_are_those_on_its_rows(session, trace):
 def test_orders_by_the_weights_of_the_trace_need_no_decode(session, trace, setting):
     n = session.n_decoded
     own = replace(setting, chain=ml.TopP(0.6) | ml.Temperature(2.0))
-    assert np.array_equal(
-        orders(trace, own, on=session).distances, orders(trace, own.chain, on=session).distances
-    )
-    assert session.n_decoded == n
+    there = orders(trace, own, on=session)
+    assert np.array_equal(there.distances, orders(trace, own.chain, on=session).distances)
+    assert there.weights == () and session.n_decoded == n
 
 
 def test_of_a_row_that_is_there_a_setting_is_refused_with_a_way_out(session, setting):
