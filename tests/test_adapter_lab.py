@@ -101,6 +101,20 @@ def test_a_text_under_way_is_said_to_go_on_over_a_stale_cache(lab, session, unti
     assert lab.adapter_cards.note == CHANGED and lab.trace is not first
 
 
+def test_a_run_that_has_weights_of_its_own_is_stale_and_not_to_be_decoded_anew(lab, until):
+    lab.set(max_tokens=1900)
+    run = lab.start()
+    until(lambda: len(run.trace) > 3)
+    run.setting = ml.Setting(lab.chain, control=HAPPY)
+    until(lambda: len(run.trace.settings) > 1)
+    lab.adapter_cards.add(HAPPY, 0.5)
+    lab._adapters.settle()
+    assert not run.done and lab.adapter_cards.note == STALE and not lab.adapter_cards.is_stale
+    assert run.trace.settings[-1][1].control == HAPPY
+    run.stop()
+    lab.wait()
+
+
 def test_a_run_by_the_model_as_it_is_and_one_by_what_is_on_are_compared(lab, session, adapter):
     base = lab.run()
     lab.adapters = {adapter: 1.5}

@@ -197,8 +197,10 @@ class AdaptersPanel(Panel):
         desk, session = self._desk(), self._session
         if desk is not None and session is not None:
             desk.weights = self.cards.in_force
-            said = _of_text(desk.strip.trace, session.steering)
-            self.cards.say(said, is_stale=said == STALE)
+            trace, steering = desk.strip.trace, session.steering
+            said = _of_text(trace, steering)
+            is_own = trace is not None and trace.in_force[-1][1].steering != steering
+            self.cards.say(said, is_stale=said == STALE and not is_own)
 
 
 def _names_for(model: Model) -> list[str]:

@@ -123,9 +123,9 @@ class Generation(Lane[Trace]):
     def masks_to_be(self, chains: Schedule) -> list[Stage]:
         """What will say which tokens the text so far allows, and does not yet."""
         step = len(self.determined) - len(self.trace.prompt_tokens)
-        now = self.chains.at(step)
-        masks = [stage for stage in chains.at(step) if stage.masks_rows and stage not in now]
-        return [stage for stage in masks if not stage.why_inert()]
+        now, soon = self.chains.at(step), self.wanted[0].at(step)
+        masks = [stage for stage in chains.at(step) if stage.masks_rows and not stage.why_inert()]
+        return [stage for stage in masks if stage not in now or stage not in soon]
 
     def must_fit(self, chains: Schedule) -> None:
         """Refuse chains that cannot draw the next token; with `masks_to_be` only in its `turn`.
