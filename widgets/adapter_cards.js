@@ -73,6 +73,25 @@ function cardLine(card, [low, high], { ask, act, held, look, remove }) {
 const EXACT = "Have the weights in force compute anew what the text under way has so far, and go on";
 const BOTH = "Run the prompt by the model as it is and by what is on, with the same seed, and compare the two";
 
+/** The line of the file that is being read; after two seconds it says for how long. */
+function readingLine() {
+  const said = h("span", { role: "status" });
+  const waited = h("span", { "aria-hidden": "true" });
+  const node = h("p", { class: "mll-quiet mll-ac-reading", hidden: true }, said, waited);
+  let clock = 0;
+  const close = () => clearInterval(clock);
+  const show = (file) => {
+    const began = Date.now();
+    const tick = () => (waited.textContent = waitedText((Date.now() - began) / 1000));
+    close();
+    if (file) clock = setInterval(tick, 500);
+    tick();
+    said.textContent = readingText(file);
+    node.hidden = !file;
+  };
+  return { node, show, close };
+}
+
 function elements(model, { addFile, runBoth, exact }) {
   const voice = announcer();
   const problem = h("p", { class: "mll-problem", role: "alert" });
@@ -105,14 +124,12 @@ function elements(model, { addFile, runBoth, exact }) {
   const note = h("p", { class: "mll-quiet mll-ac-note" }, said, " ", anew);
   const body = h("div", { class: "mll-ac-scroll mll-live" }, list, empty);
   const foot = h("div", { class: "mll-ac-bar mll-live" }, path, names, add);
-  const reading = h("span", { role: "status" });
-  const waited = h("span", { "aria-hidden": "true" });
-  const read = h("p", { class: "mll-quiet mll-ac-reading" }, reading, waited);
+  const reading = readingLine();
   const gone = goneNote(model);
-  const all = [head, gone, body, problem, inForce, note, foot, read, wrong, help.node, voice.node];
+  const all = [head, gone, body, problem, inForce, note, foot, reading.node, wrong, help.node, voice.node];
   const root = h("section", { class: "mll mll-ac", "aria-label": "Adapters and control vectors" }, all);
-  const asked = { path, names, add, reading, waited, read, wrong };
-  return { root, voice, problem, ...asked, list, empty, slow, help, inForce, note, said, anew, gone };
+  const field = { path, names, add, reading, wrong };
+  return { root, voice, problem, ...field, list, empty, slow, help, inForce, note, said, anew, gone };
 }
 
 function render({ model, el }) {
@@ -125,7 +142,6 @@ function render({ model, el }) {
   const held = (key) => get("cards").find((card) => card.key === key);
   let asked = ""; // what was to be added last
   let wasReading = false;
-  let clock = 0;
 
   /** Ask for something; why it was refused stands in `place`. */
   function attempt(op, args, place = parts.problem) {
@@ -141,21 +157,16 @@ function render({ model, el }) {
     model.save_changes();
   }
   async function addFile() {
-    asked = parts.path.value;
-    const reply = await attempt("add", { path: asked }, parts.wrong);
+    const path = parts.path.value;
+    if (!get("reading")) asked = path; // else it is refused, and stays in the field
+    const reply = await attempt("add", { path }, parts.wrong);
     if (!reply) parts.path.setAttribute("aria-invalid", "true");
   }
   /** A file is being read; it has become a card, or why it has not stands at the field. */
   function drawReading() {
     const file = get("reading");
     const unread = get("unread");
-    const began = Date.now();
-    const tick = () => (parts.waited.textContent = file && waitedText((Date.now() - began) / 1000));
-    clearInterval(clock);
-    clock = file ? setInterval(tick, 500) : 0;
-    tick();
-    parts.reading.textContent = readingText(file);
-    parts.read.hidden = !file;
+    if (Boolean(file) !== wasReading) parts.reading.show(file);
     parts.add.disabled = Boolean(file) || !link.alive;
     parts.wrong.textContent = unread;
     parts.path.setAttribute("aria-invalid", String(Boolean(unread)));
@@ -214,8 +225,7 @@ function render({ model, el }) {
   drawReading();
   const unmount = mount(el, root);
   link.ping();
-  const rest = () => clearInterval(clock);
-  return () => [rest, unwatch, unbind, voice.close, link.close, unmount].forEach((act) => act());
+  return () => [parts.reading.close, unwatch, unbind, voice.close, link.close, unmount].forEach((act) => act());
 }
 
 export default { render };
