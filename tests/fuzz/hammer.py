@@ -23,7 +23,9 @@ from mullama_lab.engine.encoder import MultiVectorEncoder
 from mullama_lab.engine.index import MultiVectorIndex
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.session import Session
+from mullama_lab.engine.setting import Setting
 from mullama_lab.engine.stages import DRY, Chain, Mask, TopK
+from mullama_lab.engine.steering.control_vector import ControlVector
 from mullama_lab.errors import ClosedError, ContextFull, SessionError, Stopped, UnknownDocument
 from mullama_lab.studies.replay import replay
 from mullama_lab.studies.sweeps import sweep
@@ -32,6 +34,7 @@ FOLDER = Path(sys.argv[1])  # with tiny.gguf and bert.gguf
 SECONDS = 15  # for one case
 ENDLESS = Chain([Mask(ban=[2])])
 OTHER = Chain([DRY(multiplier=0.8), TopK(9), Mask(ban=[2])])
+VECTORS = [None, ControlVector({1: [0.5, -0.5] * 16})]
 PROMPTS = [[1, *range(10, 10 + n)] for n in (1, 5, 30, 60)]
 
 
@@ -100,7 +103,7 @@ def looked_at(b, chance):
         repr(each)
     for name in ("sequences", "ledger", "tokens", "n_cells", "n_decoded", "closed"):
         getattr(b.session, name)
-    for name in ("state", "error", "chain", "progress"):
+    for name in ("state", "error", "chain", "setting", "progress"):
         getattr(b.run, name)
     for each in (b.model.card(), b.encoder.card(), b.run.trace.text, b.index.ids, b.talk.messages):
         str(each)
@@ -116,6 +119,9 @@ WORK = {
     "wait": lambda b, c: b.run.wait(5),
     "read": lambda b, c: list(b.run),
     "change the chain": lambda b, c: setattr(b.run, "chain", c.choice([ENDLESS, OTHER])),
+    "change the setting": lambda b, c: setattr(
+        b.run, "setting", Setting(c.choice([ENDLESS, OTHER]), control=c.choice(VECTORS))
+    ),
     "stop": lambda b, c: b.session.stop(),
     "branch": lambda b, c: b.session.branch(b.trace, c.randrange(9), 30, ENDLESS, max_tokens=5),
     "score": lambda b, c: b.session.score(c.choice(PROMPTS)),
