@@ -11,6 +11,7 @@ from mullama_lab.engine.noise_floor import row_differences
 from mullama_lab.labs import AdapterLab
 from mullama_lab.labs._adapters_panel import CHANGED, STALE
 
+ENDLESS = ml.Mask(ban=[tiny.EOS]) | ml.Temperature(0.8)
 HAPPY = ml.ControlVector({1: np.random.default_rng(1).normal(size=32)}, name="happy")
 
 
@@ -102,7 +103,7 @@ def test_a_text_under_way_is_said_to_go_on_over_a_stale_cache(lab, session, unti
 
 
 def test_a_run_that_has_weights_of_its_own_is_stale_and_not_to_be_decoded_anew(lab, until):
-    lab.set(max_tokens=1900)
+    lab.set(max_tokens=1900, chain=ENDLESS)
     run = lab.start()
     until(lambda: len(run.trace) > 3)
     run.setting = ml.Setting(lab.chain, control=HAPPY)
@@ -160,7 +161,7 @@ def test_a_past_run_comes_back_with_what_acted_on_the_weights(lab, session, adap
 
 
 def test_of_a_run_that_was_turned_on_the_way_its_end_comes_back(lab, session, until):
-    lab.set(max_tokens=1900)
+    lab.set(max_tokens=1900, chain=ENDLESS)
     lab.adapter_cards.add(HAPPY, 0.5)
     run = lab.start()
     until(lambda: len(run.trace) > 3)

@@ -218,6 +218,7 @@ class AdapterCards(View):
 
         A vector that some of them made before is made by the same again, at the same scales.
         """
+        self._must_fit(steering)  # reads adapters that were not; nobody waits meanwhile
         with self._lock:
             levers = self._with_on(self._levers, LoraAdapter, steering.adapters)
             if steering.acts != self.steering.acts:

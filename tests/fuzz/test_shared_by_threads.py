@@ -15,21 +15,10 @@ from mullama_lab.engine import tiny
 SCRIPT = Path(__file__).with_name("hammer.py")
 WORKS = (
     *("generate", "many", "stream", "start", "start and stop", "watch", "wait", "read", "stop"),
-    *(
-        "change the chain",
-        "change the setting",
-        "branch",
-        "score",
-        "choose",
-        "logits",
-        "fork",
-        "reset",
-        "save",
-        "say",
-    ),
+    *("change the chain", "branch", "score", "choose", "logits", "fork", "reset", "save", "say"),
     *("stream of the talk", "undo", "own session", "tokenize", "detokenize", "preview", "render"),
     *("replay", "sweep", "encode", "encode and stop", "own encoder", "search", "change the index"),
-    *("save the index", "look", "close the session"),
+    *("save the index", "look", "change the setting", "close the session"),
 )
 CLOSING = ("nothing", "the session", "the model", "the encoder", "the encoder's model", "all")
 works = st.lists(st.sampled_from(WORKS), min_size=1, max_size=3)
