@@ -106,7 +106,10 @@ function elements(model, { addFile, runBoth, exact }) {
     "aria-label": "Path of a file, or name of a vector, to add",
     on: {
       keydown: (event) => event.key === "Enter" && addFile(),
-      input: () => (wrong.textContent = ""),
+      input: () => {
+        wrong.textContent = "";
+        path.removeAttribute("aria-invalid");
+      },
     },
   });
   const names = h("datalist", { id: path.getAttribute("list") });
