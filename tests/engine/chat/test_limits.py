@@ -8,6 +8,8 @@ import time
 
 import pytest
 
+from mullama_lab.engine import bounded_process
+from mullama_lab.engine.bounded_process import Ended
 from mullama_lab.engine.chat import process
 from mullama_lab.errors import ModelError
 
@@ -88,7 +90,7 @@ for name, template in json.load(open(sys.argv[1])).items():
         if outcome.kind not in ("failed", "ended"):
             raise ValueError(outcome)
     attempt(name, call)
-process.templates.close()
+process.templates.process.close()
 own = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10) - used
 its = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss << 10
 attempt("own", lambda: 1 / (own < 50 << 20))
@@ -104,38 +106,39 @@ def test_where_the_system_knows_no_limit_its_size_is_watched():
     request = {"template": HUNGRY["product"], "variables": {}}
     limits = {"seconds": 30, "bytes": 1 << 40, "most": 1}
     line = json.dumps({**request, **limits}).encode() + b"\n"
-    outcome = templates._ask(line, 30.0, 100 << 20)
-    assert outcome == ("ended", "it needed more than 100 MB of memory")
+    with pytest.raises(Ended, match="it needed more than 100 MB of memory"):
+        templates.process.ask(line, 30.0, 100 << 20)
     assert templates.render("ok", {}) == ("text", "ok")
-    templates.close()
+    templates.process.close()
 
 
 def test_a_template_whose_process_died_says_so_and_the_next_one_works():
     templates = process.TemplateProcess()
     assert templates.render("a", {}).text == "a"
-    assert templates._process is not None
-    templates._process.kill()
-    templates._process.wait()
+    child = templates.process._process
+    assert child is not None
+    child.kill()
+    child.wait()
     assert templates.render("b", {}).text == "b"
-    templates.close()
+    templates.process.close()
 
 
 def test_what_interrupts_the_wait_ends_the_template(monkeypatch):
     templates = process.TemplateProcess()
     templates.render("", {})
-    child = templates._process
+    child = templates.process._process
     assert child is not None
 
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(process, "monotonic", interrupted)
+    monkeypatch.setattr(bounded_process, "monotonic", interrupted)
     with pytest.raises(KeyboardInterrupt):
         templates.render(SLOW["loops"], {})
     assert child.poll() is not None
     monkeypatch.undo()
     assert templates.render("ok", {}).text == "ok"
-    templates.close()
+    templates.process.close()
 
 
 def test_many_threads_may_render_at_once():
@@ -150,7 +153,7 @@ def test_many_threads_may_render_at_once():
         thread.start()
     for thread in threads:
         thread.join()
-    templates.close()
+    templates.process.close()
     assert texts == {i: [str(i * n) for n in range(20)] for i in range(4)}
 
 
@@ -159,4 +162,4 @@ def test_long_messages_get_more_room():
     content = "word " * 4_000_000
     outcome = templates.render("{{ x ~ x }}", {"x": content})
     assert outcome.kind == "text" and len(outcome.text) == 2 * len(content)
-    templates.close()
+    templates.process.close()
