@@ -47,6 +47,7 @@ def between(before, after):
         (Constrain(AB) | WARM, WARM, ["without a grammar"]),
         (Constrain(AB), Constrain(Grammar.regex("a*")), ["another grammar"]),
         (Constrain(AB), Constrain(AB, stop="only"), ["other grammar stop"]),
+        (Constrain(AB), Constrain(AB, engine="llama.cpp"), ["other grammar engine"]),
         (DRY(multiplier=1), DRY(multiplier=1, breakers=("x",)), ["other DRY breakers"]),
         (LogitBias({5: 1}), LogitBias({6: 1}), ["another Logit bias"]),
         (WARM, LogitBias({5: 1}) | WARM, ["with Logit bias (favours ·a (+1))"]),

@@ -25,10 +25,9 @@ import numpy as np
 import pytest
 
 import mullama_lab as ml
-from mullama_lab.engine import native
 from mullama_lab.engine.grammar import Grammar
 from mullama_lab.engine.grammar.gbnf.reader import read_gbnf
-from mullama_lab.engine.grammar.gbnf.writer import write_gbnf
+from mullama_lab.engine.grammar.llama_sampler.matcher import llama_matcher
 from mullama_lab.engine.grammar.matching import lexemes
 from mullama_lab.engine.grammar.matching.errors import in_words
 from mullama_lab.engine.grammar.matching.lark_writer import write_for_llguidance
@@ -62,22 +61,13 @@ class BothEngines:
 
     def __init__(self, model, grammar):
         self.model, self.pieces = model, token_texts(model).pieces
-        self.guided = matcher(model, grammar)
-        text = write_gbnf(dict(grammar._rules), negations=False).encode()
-        with model._memory.in_use() as vocabulary:
-            self.llama = native.sampler("grammar", vocabulary, text, b"root")
-        self.candidates = native.Candidates(model.n_vocab)
+        self.guided, self.llama = matcher(model, grammar), llama_matcher(model, grammar)
         self.text = b""
-
-    def allowed_by_llama(self):
-        self.candidates.load(np.zeros(self.model.n_vocab, np.float32))
-        self.llama.apply(self.candidates)
-        return self.candidates.window["logit"] > -np.inf
 
     def allowed(self):
         """The tokens that both allow, after a look whether they do."""
-        guided, llama = self.guided.allowed(), self.allowed_by_llama()
-        assert self.guided.error == ""
+        guided, llama = self.guided.allowed(), self.llama.allowed()
+        assert self.guided.error == self.llama.error == ""
         differ = [
             (self.pieces[token], "llguidance" if guided[token] else "llama.cpp")
             for token in np.flatnonzero(guided != llama)
@@ -93,8 +83,7 @@ class BothEngines:
                 return
             some = chance.sample(ids, min(5, len(ids)))
             token = chance.choice([some[0], max(some, key=lambda t: len(self.pieces[t]))])
-            assert self.guided.accept(token)
-            self.llama.accept(token)
+            assert self.guided.accept(token) and self.llama.accept(token)
             self.text += self.pieces[token]
 
 

@@ -1,0 +1,1 @@
+"""llama.cpp's own grammar sampler at work, in a process of its own."""

@@ -1,0 +1,157 @@
+"""llama.cpp's own grammar sampler runs beside the kernel: what ends it does not end the kernel.
+
+That it allows the same tokens as llguidance is in `test_matcher.py`.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+
+import numpy as np
+import pytest
+
+import mullama_lab as ml
+from mullama_lab.engine import tiny
+from mullama_lab.engine.grammar.llama_sampler import matcher as module
+from mullama_lab.engine.grammar.llama_sampler.matcher import _samplers, llama_matcher
+from mullama_lab.errors import GrammarError
+
+WORDS = ml.Grammar.gbnf('root ::= "(" [a-c]{3} ("," [a-c]{3})* ")"')
+GROWING = ml.Grammar.gbnf('root ::= "a" root "b" | "a" root "c" | "d"')
+A = ord("a") + 3
+
+
+def pieces(model, allowed):
+    return {model.piece(int(token)) for token in np.flatnonzero(allowed)}
+
+
+def test_it_goes_from_token_to_token(tiny_model):
+    work = llama_matcher(tiny_model, ml.Grammar.choice(["ab", "abc"]))
+    assert pieces(tiny_model, work.allowed()) == {b"a"} and not work.is_complete
+    assert work.accept(A) and work.accept(A + 1)
+    assert work.is_complete and pieces(tiny_model, work.allowed()) == {b"c", b"</s>"}
+    assert work.accept(tiny.EOS)
+    assert not work.allowed().any() and not work.accept(A) and work.error == ""
+
+
+def test_what_it_does_not_allow_is_refused_and_nothing_comes_after(tiny_model):
+    for asked in (False, True):
+        work = llama_matcher(tiny_model, WORDS)
+        assert work.accept(ord("(") + 3)
+        if asked:
+            work.allowed()
+        assert not work.accept(ord(")") + 3)
+        assert not work.accept(A) and not work.allowed().any() and work.error == ""
+
+
+def test_texts_beside_each_other_and_more_than_it_keeps_do_not_disturb_it(tiny_model):
+    works = [llama_matcher(tiny_model, WORDS) for _ in range(40)]
+    texts = [bytes([40, *b"abcabc"[n % 3 : n % 3 + 3], 44, 97, 98]) for n in range(40)]
+    for place in range(7):
+        for work, text in zip(works, texts):
+            assert work.accept(text[place] + 3)
+    for work in works:
+        assert pieces(tiny_model, work.allowed()) == {b"a", b"b", b"c"}
+
+
+def test_a_process_that_was_ended_is_started_again_where_the_text_is(tiny_model):
+    work = llama_matcher(tiny_model, WORDS)
+    assert work.accept(ord("(") + 3) and work.accept(A)
+    process = _samplers(tiny_model)._process._process
+    assert process is not None
+    process.kill()
+    process.wait()
+    assert pieces(tiny_model, work.allowed()) == {b"a", b"b", b"c"}
+
+
+def test_a_grammar_that_grows_without_bounds_is_ended_in_time(tiny_model, monkeypatch):
+    monkeypatch.setattr(module, "SECONDS", 0.3)
+    work = llama_matcher(tiny_model, GROWING)
+    n = 0
+    while n < 100 and work.accept(A):
+        n += 1
+    assert 5 < n < 100, "each takes four times as long as the one before"
+    assert work.error == "it was not done after 0.3 seconds"
+    assert not work.allowed().any()
+    assert llama_matcher(tiny_model, WORDS).accept(ord("(") + 3)
+
+
+def test_its_memory_is_bounded(tiny_model, monkeypatch):
+    monkeypatch.setattr(module, "BYTES", 1 << 20)
+    monkeypatch.setattr(module, "SECONDS", 30.0)
+    work = llama_matcher(tiny_model, GROWING)
+    while work.accept(A):
+        pass
+    assert work.error == "it needed more than 1 MB of memory"
+
+
+def test_its_process_ends_with_the_model(tmp_path):
+    model = ml.Model.load(tiny.write(tmp_path / "m.gguf"), probe=False)
+    work = llama_matcher(model, WORDS)
+    process = _samplers(model)._process._process
+    assert process is not None and process.poll() is None
+    model.close()
+    del model, work
+    gc.collect()
+    assert process.poll() is not None
+
+
+def test_a_file_that_is_another_one_now_is_an_error(tmp_path):
+    path = tiny.write(tmp_path / "m.gguf")
+    with ml.Model.load(path, probe=False) as model:
+        tiny.write(path, pieces=["abc"])
+        with pytest.raises(GrammarError, match="the model's file is another one now"):
+            llama_matcher(model, WORDS)
+        path.unlink()
+        _samplers(model)._process.close()
+        with pytest.raises(GrammarError, match="could not load .*m.gguf"):
+            llama_matcher(model, WORDS)
+
+
+@pytest.mark.parametrize(
+    ("grammar", "said"),
+    [
+        (ml.Grammar.json_schema({"type": "integer"}), "'root' is json schema, .* llguidance alone"),
+        (ml.Grammar.regex("a") + "b", "is regex, which is not written as GBNF"),
+        (ml.Grammar.gbnf('root ::= "a" <think>'), "'root' names a token, '<think>'"),
+        (ml.Grammar.gbnf("root ::= x\nx ::= !<[7]>"), "'x' names a token, '7'"),
+    ],
+)
+def test_what_it_does_not_read_is_refused(tiny_model, grammar, said):
+    with pytest.raises(GrammarError, match=said):
+        llama_matcher(tiny_model, grammar)
+
+
+def test_nothing_that_is_a_grammar_ends_the_kernel(attempts, tmp_path):
+    """Lines of rules that it follows by calling itself, rules that double, and wide ones."""
+    chain = "\n".join(f"r{n} ::= r{n + 1}" for n in range(19_000))
+    double = "\n".join(f"r{n} ::= r{n + 1} r{n + 1}" for n in range(40))
+    grammars = {
+        "chain": f'root ::= r0\n{chain}\nr19000 ::= "a"',
+        "double": f'root ::= r0\n{double}\nr40 ::= "a"?',
+        "wide": f"root ::= {' | '.join(f'[a-c]* x{n}' for n in range(300))}\n"
+        + "\n".join(f'x{n} ::= "{n}"' for n in range(300)),
+        "growing": 'root ::= "a" root "b" | "a" root "c" | "d"',
+        "twice": 'root ::= x{0,60} "b"\nx ::= "a" | "a"*',
+    }
+    (tmp_path / "grammars.json").write_text(json.dumps(grammars))
+    tiny.write(tmp_path / "m.gguf", pieces=["a" * 64 + "!", "a" * 200])
+    script = """
+import json, sys
+import mullama_lab as ml
+from mullama_lab.engine.grammar.llama_sampler import matcher
+
+matcher.SECONDS = 0.5
+model = ml.Model.load(sys.argv[2], probe=False)
+for name, text in json.load(open(sys.argv[1])).items():
+    def call():
+        work = matcher.llama_matcher(model, ml.Grammar.gbnf(text))
+        for _ in range(12):
+            if work.accept(ord("a") + 3):
+                work.allowed()
+    attempt(name, call)
+"""
+    outcomes = attempts(script, tmp_path / "grammars.json", tmp_path / "m.gguf")
+    assert set(outcomes) == set(grammars)
+    assert set(outcomes.values()) <= {"fine", "GrammarError"}
