@@ -11,6 +11,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache, reduce
 from operator import or_
 from typing import Any
@@ -33,10 +34,11 @@ def schema_of(kind: Any) -> dict[str, Any]:
     """The JSON Schema of a type; objects have no other properties than those of their class.
 
     Raises:
-        TypeError: pydantic makes no schema of it.
-        ModuleNotFoundError: pydantic is not installed.
+        TypeError: pydantic makes no schema of it, or does not read its values back.
+        ModuleNotFoundError: pydantic is not installed, or what it needs for a part of the type.
     """
     schema = _schema_of_adapter(kind, _adapter(kind))
+    _must_read_enums(_adapter(kind).core_schema)
     for _, one in subschemas(schema):
         if isinstance(one, dict):
             _fit(one, schema)
@@ -114,17 +116,71 @@ def _adapter(kind: Any) -> Any:
             f"{brief(kind)} holds itself: write it with TypedDict of typing_extensions, which "
             "pydantic asks for before Python 3.12."
         ) from None
+    except ImportError as error:  # as of EmailStr
+        place = _place_that_fails(kind, set()) or name_of(kind)
+        raise ModuleNotFoundError(f"{place}: {_first_line(error)}", name=error.name) from None
     except (PydanticUserError, SchemaError, NameError) as error:
         raise TypeError(f"pydantic makes nothing of {brief(kind)}: {_first_line(error)}") from None
 
 
+def _place_that_fails(kind: Any, seen: set[int]) -> str:
+    """Which field of a type pydantic lacks a package for, as `Person.email`; empty if none."""
+    from pydantic import TypeAdapter
+
+    seen.add(id(kind))
+    fields: dict[str, Any] = {}
+    with suppress(TypeError, NameError):  # no class and no function
+        fields = typing.get_type_hints(kind, include_extras=True)
+    parts = [(f"{name_of(kind)}.{name}", hint) for name, hint in fields.items()]
+    parts += [("", argument) for argument in _arguments(kind) if _is_type(argument)]
+    found = ""
+    for place, part in parts:
+        try:
+            TypeAdapter(part)
+        except ImportError:
+            inner = "" if id(part) in seen else _place_that_fails(part, seen)
+            if inner or not _arguments(part):  # else it may be a list of what holds it
+                return inner or place
+            found = found or place
+        except Exception:  # the whole type has another one to tell
+            continue
+    return found
+
+
 def _schema_of_adapter(kind: Any, adapter: Any) -> dict[str, Any]:
     from pydantic.errors import PydanticUserError
+    from pydantic_core import PydanticSerializationError
 
     try:
         return json.loads(json.dumps(adapter.json_schema()))
-    except (PydanticUserError, NameError) as error:
+    except (PydanticUserError, PydanticSerializationError, NameError) as error:
         raise TypeError(f"{brief(kind)} has no JSON Schema: {_first_line(error)}") from None
+
+
+def _must_read_enums(schema: Any) -> None:
+    """Refuse an Enum whose values pydantic writes as JSON but does not read back, as tuples."""
+    if isinstance(schema, Mapping):
+        if schema.get("type") == "enum":
+            _must_read_enum(schema["cls"])
+        for part in schema.values():
+            _must_read_enums(part)
+    elif isinstance(schema, (list, tuple)):
+        for part in schema:
+            _must_read_enums(part)
+
+
+def _must_read_enum(kind: Any) -> None:
+    from pydantic import ValidationError
+
+    adapter = _adapter(kind)
+    for member in kind:
+        with suppress(ValidationError):
+            if adapter.validate_json(adapter.dump_json(member)) is member:
+                continue
+        raise TypeError(
+            f"{name_of(kind)}.{member.name} is {brief(member.value)}, which pydantic does not read "
+            "back from JSON. Give it a text, a number or a list for a value."
+        )
 
 
 def _first_line(error: Exception) -> str:

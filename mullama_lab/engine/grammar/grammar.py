@@ -195,9 +195,11 @@ class Grammar:
                 `dict[str, int] | None`.
 
         Raises:
-            TypeError: it has no JSON Schema.
+            TypeError: it has no JSON Schema; or an Enum in it has a value that is not read back
+                from JSON, as a tuple.
             GrammarError: its JSON Schema is not carried out, with the keyword and its path.
-            ModuleNotFoundError: pydantic is not installed.
+            ModuleNotFoundError: pydantic is not installed, or what it needs for a field, as
+                email-validator for EmailStr; it names both.
         """
         rules, read = {"root": class_part(kind)}, partial(value_of, kind)
         return cls._of(rules, f"Grammar.of({name_of(kind)})", read=read)

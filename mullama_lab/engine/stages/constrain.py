@@ -30,7 +30,7 @@ from mullama_lab.engine.rows.tail import CLOSED, Tail
 from mullama_lab.engine.stages.setting import TextRule, text_setting
 from mullama_lab.engine.stages.stage import Known, Stage, must_have_vocabulary
 from mullama_lab.engine.stages.stage_sampler import Start
-from mullama_lab.errors import GrammarBroken
+from mullama_lab.errors import GrammarBroken, NoCandidates
 from mullama_lab.glyphs import brief, visible, visible_piece
 
 if TYPE_CHECKING:
@@ -276,6 +276,12 @@ class ConstrainSampler:
         window, is_sorted = candidates.window, bool(candidates.fields.sorted)
         ids = window["id"].copy()
         places = np.flatnonzero(self.allowed[ids])
+        is_over = self.has_begun and not self.allowed.any() and self._matcher.is_complete
+        if is_over:
+            raise NoCandidates(
+                f"{self._stage.in_brief()}: the text is complete, and no token of "
+                f"{self.model.name} goes on with it or ends it. A generation ends there."
+            )
         candidates.load_some(ids[places], window["logit"][places])  # quicker than record by record
         candidates.fields.sorted = is_sorted
         if len(places) and candidates.window["logit"].max() == -np.inf:

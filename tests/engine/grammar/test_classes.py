@@ -248,6 +248,77 @@ def test_without_pydantic_it_is_said_what_to_install(monkeypatch):
         Grammar.of(Point)
 
 
+class Mail:
+    """A type for which pydantic needs a package that is not there, as it may be with EmailStr."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source, handler):
+        raise ImportError("mail-validator is not installed, run `pip install mail-validator`")
+
+
+@dataclass
+class Person:
+    friends: list[Person]
+    name: str
+    mail: Mail
+
+
+class Team(typing.TypedDict):
+    people: dict[str, list[Person]]
+
+
+def write_to(address: Mail) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("kind", "place"),
+    [
+        (Person, "Person.mail"),
+        (Team, "Person.mail"),
+        (write_to, "write_to.address"),
+        (Mail, "Mail"),
+        (list[Mail], r"list\[.*Mail\]"),
+    ],
+)
+def test_a_package_that_pydantic_lacks_for_a_field_is_named_with_it(kind, place):
+    with pytest.raises(ModuleNotFoundError, match=f"{place}: mail-validator is not installed, run"):
+        Grammar.of(kind)
+
+
+class Size(enum.Enum):
+    SMALL = (1, 2)
+    LARGE = "large"
+
+
+class Ways(enum.Enum):
+    PAIR = (1, 2)
+    NAMES = ["a", "b"]
+    NUMBER = 1.5
+    NOTHING = None
+
+    @classmethod
+    def _missing_(cls, value):
+        return cls.PAIR if value == [1, 2] else None
+
+
+@dataclass
+class Shirt:
+    sizes: dict[str, list[Size | None]]
+
+
+def test_an_enum_is_read_back_or_refused():
+    for kind in (Size, Shirt):
+        with pytest.raises(
+            TypeError, match=r"Size.SMALL is \(1, 2\), which pydantic does not read"
+        ):
+            Grammar.of(kind)
+    grammar = Grammar.of(Ways)
+    assert {grammar.parse(text) for text in grammar.examples(9)} == set(Ways)
+    odd = enum.Enum("Odd", {"A": object()})
+    with pytest.raises(TypeError, match="has no JSON Schema: Unable to serialize"):
+        Grammar.of(odd)
+
+
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
 SHORT = {**SCHEMA, "additionalProperties": False}
 

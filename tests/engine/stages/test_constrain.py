@@ -372,6 +372,15 @@ def test_a_text_of_a_model_without_an_end_ends_where_it_can_only_end(endless, fa
     assert (len(empty), empty.finish_reason) == (0, "complete")
 
 
+def test_a_preview_after_the_end_of_a_model_without_one_says_so(endless):
+    trace = endless.generate("abc", ml.Temperature(9), grammar=SHORT, max_tokens=9, seed=1)
+    history = [*trace.history(len(trace) - 1), int(trace.tokens[-1])]
+    row, where = endless.logits(history), {"history": history, "step": len(trace)}
+    for chain in (ml.Constrain(SHORT) | ml.TopK(5), ml.TopK(5) | ml.Constrain(SHORT)):
+        with pytest.raises(NoCandidates, match=r"the text is complete, and no token of .* ends it"):
+            chain.preview(row, model=endless.model, **where)
+
+
 def test_a_text_of_a_model_without_an_end_goes_on_where_it_may(endless):
     letters = ml.Grammar.gbnf("root ::= [a-z ]+")
     trace = endless.generate("abc", grammar=letters, max_tokens=9, seed=1)
