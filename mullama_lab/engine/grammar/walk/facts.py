@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 from mullama_lab.counted import counted
 from mullama_lab.engine.grammar.walk.standing import Expected, Frame, joined
@@ -89,6 +89,16 @@ class Refusal:
     stacks: tuple[tuple[Frame, ...], ...]
     rest: str
     token: int = -1
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain values, and what it says."""
+        return {
+            **asdict(self),
+            "place": self.place._asdict(),
+            "expected": [one.to_dict() for one in self.expected],
+            "stacks": [[frame._asdict() for frame in stack] for stack in self.stacks],
+            "message": str(self),
+        }
 
     def __str__(self) -> str:
         rules = [frame.rule for frame in self.stacks[0]] if self.stacks else []

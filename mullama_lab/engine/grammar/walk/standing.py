@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from mullama_lab.engine.grammar.gbnf.writer import right_side
 from mullama_lab.engine.grammar.matching.byte_matcher import BYTES
@@ -46,6 +46,10 @@ class Expected(NamedTuple):
     kind: str
     rule: str = ""
     stack: tuple[Frame, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return {**self._asdict(), "stack": [frame._asdict() for frame in self.stack]}
 
 
 class Portion(NamedTuple):

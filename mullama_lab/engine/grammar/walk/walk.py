@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from contextlib import suppress
 from functools import cached_property
-from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +24,8 @@ from mullama_lab.engine.grammar.walk.facts import (
     WalkStep,
     expected_in_words,
 )
-from mullama_lab.engine.grammar.walk.reading import Reading, TooMuch
+from mullama_lab.engine.grammar.walk.followed import FollowedText
+from mullama_lab.engine.grammar.walk.reading import TooMuch
 from mullama_lab.engine.grammar.walk.standing import (
     Expected,
     Frame,
@@ -87,9 +87,7 @@ class GrammarWalk:
         nodes = [n for body in reached(rules, "root").values() for n in walk(body)]
         self._has_parts = any(isinstance(node, Part) for node in nodes)
         self._named = {n.name: token_id(model, n) for n in nodes if isinstance(n, Token)}
-        self._spots = Spots(rules)
-        self._charts: Reading | None = None
-        self._read: list[tuple[int, int]] = []  # each token in the charts, and its place there
+        self._followed = FollowedText(Spots(rules), self._pieces, self._is_token)
         self.reset()
 
     def _is_token(self, named: Token, token: int | str) -> bool:
@@ -217,29 +215,17 @@ class GrammarWalk:
         if self._has_parts or self._named:
             return False
         try:
-            charts = self._reading()
-            before = charts.place
-            charts.take(data[: n + 1])
-            is_alive = charts.is_alive
-            charts.back_to(before)
+            with self._followed.and_more(self._read_tokens, data[: n + 1]) as (reading, _):
+                return n < len(data) and reading.is_alive
         except TooMuch:
             return False
-        return n < len(data) and is_alive
 
     # The rules.
 
-    def _reading(self) -> Reading:
-        """The charts of the text so far; `TooMuch` if they are."""
-        if self._charts is None:
-            self._charts = Reading(self._spots, self._is_token)
-        tokens = [token for token in self._tokens if not self.model.is_eog(token)]
-        alike = list(takewhile(lambda pair: pair[0][0] == pair[1], zip(self._read, tokens)))
-        del self._read[len(alike) :]
-        self._charts.back_to(self._read[-1][1] if alike else 0)
-        for token in tokens[len(alike) :]:
-            self._charts.take(self._pieces[token], token)
-            self._read.append((token, self._charts.place))
-        return self._charts
+    @property
+    def _read_tokens(self) -> list[int]:
+        """The tokens so far that are text."""
+        return self._tokens[: len(self._tokens) - self._is_ended]
 
     def _standing_after(self, more: bytes) -> tuple[list[Expected], list[tuple[Frame, ...]]]:
         """What is expected after some more bytes, and the stacks of rules there."""
@@ -248,12 +234,8 @@ class GrammarWalk:
         allowed = there.allowed_bytes()
         told = (allowed, there.is_complete) if self._has_parts else (None, None)
         try:
-            charts = self._reading()
-            before = charts.place
-            charts.take(more)
-            found = expected(charts, *told), stacks(charts)
-            charts.back_to(before)
-            return found
+            with self._followed.and_more(self._read_tokens, more) as (reading, _):
+                return expected(reading, *told), stacks(reading)
         except TooMuch:
             return [Expected(in_words(allowed), "text")], []
 
@@ -278,7 +260,7 @@ class GrammarWalk:
     def portions(self) -> tuple[Portion, ...]:
         """The bytes of the text with the rule that took each; on one way, where there are more."""
         try:
-            return tuple(portions(self._reading(), 0))
+            return tuple(portions(self._followed.reading(self._read_tokens), 0))
         except TooMuch:
             return ()
 
@@ -389,17 +371,15 @@ class GrammarWalk:
         piece = self._pieces[token]
         parts: list[Portion] = []
         if not self.model.is_eog(token):
-            try:
-                charts = self._reading()
-                before, start = charts.place, charts.starts[-1]
-                charts.take(piece, token)
+            with (
+                suppress(TooMuch),
+                self._followed.and_more(self._read_tokens, piece, token) as (reading, before),
+            ):
+                start = reading.starts[before]
                 parts = [
                     p._replace(start=p.start - start, end=p.end - start)
-                    for p in portions(charts, before)
+                    for p in portions(reading, before)
                 ]
-                charts.back_to(before)
-            except TooMuch:
-                parts = []
         shown = tuple((visible_piece(piece[p.start : p.end]), p.rule) for p in parts)
         return AllowedToken(token, visible_piece(self.model.piece(token)), logprob, shown)
 
@@ -432,14 +412,14 @@ class GrammarWalk:
             "place": self.place._asdict(),
             "steps": [{**one._asdict(), "rules": list(one.rules)} for one in self.steps],
             "portions": [one._asdict() for one in self.portions],
-            "expected": [_plain(one) for one in self.expected],
+            "expected": [one.to_dict() for one in self.expected],
             "stacks": [[frame._asdict() for frame in stack] for stack in self.stacks],
             "n_allowed": self.n_allowed,
             "forced": {"text": self.forced.text, "tokens": list(self.forced.tokens)},
             "is_complete": self.is_complete,
             "can_only_end": self.can_only_end,
             "is_ended": self.is_ended,
-            "refusal": None if self.refusal is None else _plain_refusal(self.refusal),
+            "refusal": None if self.refusal is None else self.refusal.to_dict(),
         }
 
     def to_pandas(self) -> pandas.DataFrame:
@@ -460,17 +440,3 @@ class GrammarWalk:
             now = f"{'complete, ' * self.is_complete}expected {expected_in_words(self.expected)}"
         taken = counted(len(self._tokens), "token")
         return f"<GrammarWalk: {taken}, {visible(self.text[-60:])!r}; {now}>"
-
-
-def _plain(one: Expected) -> dict[str, Any]:
-    return {**one._asdict(), "stack": [frame._asdict() for frame in one.stack]}
-
-
-def _plain_refusal(refusal: Refusal) -> dict[str, Any]:
-    return {
-        **asdict(refusal),
-        "place": refusal.place._asdict(),
-        "expected": [_plain(one) for one in refusal.expected],
-        "stacks": [[frame._asdict() for frame in stack] for stack in refusal.stacks],
-        "message": str(refusal),
-    }
