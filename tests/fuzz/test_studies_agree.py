@@ -77,6 +77,12 @@ STAGES = {
         st.sampled_from(GRAMMARS),
         stop=st.sampled_from([None, "complete", "only"]),
         after=st.sampled_from([None, "a", 68, Grammar.regex("[a-m ]")]),
+    )
+    | st.builds(
+        s.Constrain,
+        st.sampled_from([grammar for grammar in GRAMMARS if grammar.is_gbnf]),
+        stop=st.sampled_from([None, "complete", "only"]),
+        engine=st.just("llama.cpp"),
     ),
     s.Infill: st.just(s.Infill()),
     s.TailFree: st.builds(s.TailFree, floats(0, 1), min_keep=KEEP),

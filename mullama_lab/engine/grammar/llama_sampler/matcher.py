@@ -191,12 +191,18 @@ def gbnf_for_sampler(grammar: Grammar) -> str:
     Raises:
         GrammarError: it is no GBNF, or names tokens.
     """
-    grammar.to_gbnf()  # refuses what llama.cpp does not read
+    try:
+        grammar.to_gbnf()
+    except GrammarError as error:
+        raise GrammarError(
+            f"llama.cpp's sampler reads GBNF alone: {error} Leave out engine='llama.cpp'."
+        ) from None
     for name, body in grammar._rules.items():
         for node in walk(body):
             if isinstance(node, Token):
                 raise GrammarError(
                     f"rule {name!r} names a token, {brief(str(node.name))}, which llama.cpp's "
-                    "sampler also takes in the midst of another token, and then ends."
+                    "sampler also takes in the midst of another token, and then ends. Leave out "
+                    "engine='llama.cpp'."
                 )
     return write_gbnf(dict(grammar._rules), negations=False)
