@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -58,19 +59,26 @@ def listed(name: str, values: Any, of: str) -> list[Any]:
     if one or not isinstance(values, Iterable):
         raise TypeError(f"{name}={brief(values)}: it must be a list of {of}.")
     must_not_be_endless(name, values, of)
-    return list(values)
+    found = list(islice(values, LONGEST_LIST + 1))  # `itertools.count` has no end
+    if len(found) > LONGEST_LIST:
+        raise _too_many(name, values, of)
+    return found
 
 
 def must_not_be_endless(name: str, values: Any, of: str) -> None:
     """Refuse what has more values than anybody means, before it is gone through."""
     try:
         n = len(values)
-    except (TypeError, AttributeError):  # one that says when it ends
+    except (TypeError, AttributeError):  # one that is gone through
         return
     except OverflowError:  # a range of more than 2**63
         n = LONGEST_LIST + 1
     if n > LONGEST_LIST:
-        raise ValueError(f"{name}={brief(values)}: it has more than {LONGEST_LIST} {of}.")
+        raise _too_many(name, values, of)
+
+
+def _too_many(name: str, values: object, of: str) -> ValueError:
+    return ValueError(f"{name}={brief(values)}: it has more than {LONGEST_LIST} {of}.")
 
 
 def utf8(what: str, text: str) -> bytes:
@@ -142,10 +150,11 @@ def threads(n_threads: Any) -> int:
 
 
 def one_of(name: str, value: Any, known: Iterable[str]) -> str:
-    """One of some names."""
-    if not isinstance(value, str) or value not in known:
-        raise ValueError(f"{name}={brief(value)}: it must be one of {', '.join(known)}.")
-    return value
+    """One of some names, as it is known, where the value may be of a class of texts."""
+    names = list(known)
+    if not isinstance(value, str) or value not in names:
+        raise ValueError(f"{name}={brief(value)}: it must be one of {', '.join(names)}.")
+    return names[names.index(value)]
 
 
 def kv_types(value: Any) -> tuple[str, str]:

@@ -23,7 +23,9 @@ def with_names(rules: Rules, names: Mapping[str, str]) -> Rules:
     for old, new in names.items():
         if old not in rules:
             raise GrammarError(f"there is no rule {brief(old)} to rename.")
-        if not isinstance(new, str) or not is_name(new) or new == "root":
+        if new == "root":
+            raise GrammarError(f"{brief(old)} cannot be named 'root': all of a text is that.")
+        if not isinstance(new, str) or not is_name(new):
             raise GrammarError(f"{brief(new)} is no name for a rule: letters, digits and '-'.")
     kept = [name for name in rules if name not in names]
     if len({*kept, *names.values()}) < len(rules):

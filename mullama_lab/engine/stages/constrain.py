@@ -124,11 +124,11 @@ class Constrain(Stage):
                 ".json_schema(dict), .regex(text) and .choice(texts) make one."
             )
         if self.stop is not None:
-            one_of("Constrain.stop", self.stop, STOPS)
+            object.__setattr__(self, "stop", one_of("Constrain.stop", self.stop, STOPS))
         if self.after is not None:
             object.__setattr__(self, "after", marker_given(self.after))
         object.__setattr__(self, "fast_forward", flag("fast_forward", self.fast_forward))
-        one_of("Constrain.engine", self.engine, ENGINES)
+        object.__setattr__(self, "engine", one_of("Constrain.engine", self.engine, ENGINES))
         if self.engine == LLAMA_CPP:
             self._must_suit_llama_cpp()
 

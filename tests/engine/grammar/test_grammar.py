@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 import mullama_lab as ml
+from mullama_lab.engine import options
 from mullama_lab.engine.grammar import Grammar
 from mullama_lab.errors import GrammarError
 
@@ -147,6 +148,8 @@ def test_names_are_given_and_changed():
             letter.rename(names)
     with pytest.raises(GrammarError, match="same name"):
         Grammar.gbnf("root ::= x y\nx ::= y\ny ::= [a]").rename({"x": "y"})
+    with pytest.raises(GrammarError, match="'letter' cannot be named 'root': all of a text is"):
+        letter.rename({"letter": "root"})
 
 
 def test_rules_are_overridden_and_extended(json_grammar):
@@ -209,6 +212,12 @@ def test_a_file_is_read(tmp_path):
 def test_a_choice_of_what_cannot_be_written_is_refused(texts):
     with pytest.raises(ValueError, match=r"choice|NUL|surrogate"):
         Grammar.choice(texts)
+
+
+def test_a_choice_of_texts_without_end_is_refused(monkeypatch):
+    monkeypatch.setattr(options, "LONGEST_LIST", 1000)
+    with pytest.raises(ValueError, match="more than 1000 texts"):
+        Grammar.choice(str(n) for n in itertools.count())
 
 
 @pytest.mark.parametrize("texts", ["ab", 5, [5], None])

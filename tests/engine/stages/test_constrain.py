@@ -467,6 +467,7 @@ def test_a_stop_is_a_setting_like_another():
     assert ml.Chain.from_dict(json.loads(json.dumps(chain.to_dict()))) == chain
     assert eval(chain_code(chain), {"ml": ml}) == chain
     assert repr(chain[0]).endswith(", stop='only')")
+    assert repr(ml.Constrain(ANSWER, stop=np.str_("only"))) == repr(chain[0])
     assert ml.Constrain(stop="complete").why_inert() == ""
     with pytest.raises(ValueError, match="must be one of complete, only"):
         ml.Constrain(ANSWER, stop="soon")
