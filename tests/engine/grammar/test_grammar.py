@@ -309,6 +309,26 @@ def test_a_regular_expression_that_cannot_be_read_is_refused(text):
         Grammar.regex(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "column", "said"),
+    [
+        ("a\\", 2, "nothing is after this backslash"),
+        ("a\\\\\\", 4, "nothing is after this backslash"),
+        ("(?x)a # b\nc", 1, "not for several lines here"),
+        ("\\\\(?ix-s:a\n)", 3, "not for several lines here"),
+    ],
+)
+def test_what_llguidance_would_lose_of_a_regular_expression_is_refused(text, column, said):
+    with pytest.raises(GrammarError, match=f"line 1, column {column}: .*{said}"):
+        Grammar.regex(text)
+
+
+def test_what_it_would_not_lose_is_none_of_that():
+    assert Grammar.regex("a\\\\").examples(2) == ["a\\"]
+    assert Grammar.regex("(?x)a b").examples(2) == ["ab"]
+    assert set(Grammar.regex("\\(?x:\n").examples(9)) == {"x:\n", "(x:\n"}
+
+
 @pytest.mark.parametrize("make", [Grammar.regex, Grammar.lark])
 def test_nul_and_halves_of_characters_are_refused(make):
     for sign in "\0\ud800\udfff":

@@ -53,6 +53,9 @@ REFUSED = [
     # Values that a keyword does not take.
     ({"type": "strin"}, "'type' at # is 'strin'"),
     ({"properties": 5}, "'properties' at # is 5"),
+    ({"$schema": 5}, "'[$]schema' at # is 5"),
+    ({"pattern": "a\\"}, "'pattern' at # is .*something after each backslash"),
+    ({"patternProperties": {"a\\": {}}}, "'patternProperties' at # .*after each backslash"),
     ({"properties": {"a": 5}}, "the schema at #/properties/a is 5"),
     ({**INTEGER, "minLength": "3"}, "'minLength' at # is '3'"),
     ({"items": {"maxItems": -1}}, "'maxItems' at #/items is -1"),

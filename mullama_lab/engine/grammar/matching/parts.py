@@ -8,6 +8,7 @@ from mullama_lab.engine.grammar.deep_stack import on_deep_stack
 from mullama_lab.engine.grammar.matching.errors import in_words
 from mullama_lab.engine.grammar.nodes import Part
 from mullama_lab.engine.grammar.schema.check import said_of_schema
+from mullama_lab.engine.grammar.schema.values import ends_in_escape
 from mullama_lab.engine.grammar.text_places import error_at
 from mullama_lab.errors import GrammarError
 from mullama_lab.glyphs import brief
@@ -15,6 +16,7 @@ from mullama_lab.glyphs import brief
 _NAMES = {"json_schema": "JSON Schema", "regex": "regular expression", "lark": "Lark grammar"}
 _PLACE = re.compile(r"(?:at )?(\d+)\((\d+)\): (.*)", re.S)
 LONGEST_PART = 300_000  # characters
+_VERBOSE = re.compile(r"(?:^|[^\\])(?:\\\\)*(?P<flag>\(\?[a-zA-Z]*x[a-zA-Z-]*[:)])")
 _SHOWN = re.compile(r"\n\s*\d+ \| .*", re.S)  # the lines that llguidance quotes
 
 
@@ -32,6 +34,8 @@ def checked_part(part: Part) -> Part:
     for sign, what in (("\0", "a NUL"), *((c, "half of a character") for c in _halves(text))):
         if sign in text:
             raise error_at(text, text.index(sign), f"{what} is in no text.")
+    if part.kind == "regex":
+        _must_survive_lark(text)
     if part.kind == "json_schema":
         if said := said_of_schema(text):
             raise GrammarError(f"no JSON Schema that can be carried out: {said}")
@@ -46,6 +50,16 @@ def checked_part(part: Part) -> Part:
                 raise error_at(text, min(start + column - 1, len(text)), f"{said}.")
         raise GrammarError(f"no {_NAMES[part.kind]} that llguidance takes: {said}.")
     return part
+
+
+def _must_survive_lark(expression: str) -> None:
+    """Refuse what llguidance loses of a regular expression when it makes Lark of it."""
+    if ends_in_escape(expression):
+        raise error_at(expression, len(expression) - 1, "nothing is after this backslash.")
+    if "\n" in expression and (flag := _VERBOSE.search(expression)):
+        raise error_at(
+            expression, flag.start("flag"), "(?x) is not for several lines here. Write it in one."
+        )
 
 
 def _halves(text: str) -> set[str]:

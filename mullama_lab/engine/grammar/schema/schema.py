@@ -147,7 +147,7 @@ def draft_of(whole: Any) -> str:
     name = whole.get("$schema") if isinstance(whole, dict) else None
     if name is None:
         return "2020-12"
-    if found := DRAFTS.get(name.rstrip("#")):
+    if isinstance(name, str) and (found := DRAFTS.get(name.rstrip("#"))):
         return found
     raise GrammarError(
         f"'$schema' at # is {brief(name)}, and must be one of {', '.join(DRAFTS)}. Nothing is "

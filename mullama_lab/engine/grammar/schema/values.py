@@ -27,6 +27,18 @@ def is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+def ends_in_escape(expression: str) -> bool:
+    """Whether a regular expression ends with a backslash that nothing is after.
+
+    llguidance passes over it.
+    """
+    return (len(expression) - len(expression.rstrip("\\"))) % 2 == 1
+
+
+def _is_expression(value: Any) -> bool:
+    return isinstance(value, str) and not ends_in_escape(value)
+
+
 def _is_list(value: Any, least: int = 0) -> bool:
     return isinstance(value, list) and len(value) >= least
 
@@ -47,14 +59,19 @@ _LIMIT = Takes(
 )
 
 TAKES: dict[str, Takes] = {
-    **dict.fromkeys(("$ref", "pattern", "$anchor", "$schema", "$id", "id"), _TEXT),
+    **dict.fromkeys(("$ref", "$anchor", "$schema", "$id", "id"), _TEXT),
     **dict.fromkeys(("minimum", "maximum"), _NUMBER),
     **dict.fromkeys(("exclusiveMinimum", "exclusiveMaximum"), _LIMIT),
     **dict.fromkeys(("minItems", "maxItems", "minLength", "maxLength"), _COUNT),
     **dict.fromkeys(("minProperties", "maxProperties"), _COUNT),
     **dict.fromkeys(("additionalItems", "additionalProperties"), _SCHEMA),
     **dict.fromkeys(("anyOf", "oneOf", "allOf", "prefixItems"), _SCHEMAS),
-    **dict.fromkeys(("properties", "patternProperties", "$defs", "definitions"), _NAMED),
+    **dict.fromkeys(("properties", "$defs", "definitions"), _NAMED),
+    "pattern": Takes("a text, with something after each backslash", _is_expression),
+    "patternProperties": Takes(
+        "a dict of schemas by regular expressions, with something after each backslash",
+        lambda value: isinstance(value, dict) and all(map(_is_expression, value)),
+    ),
     "items": Takes(
         "a schema, or a list of schemas", lambda value: isinstance(value, (dict, bool, list))
     ),
