@@ -119,7 +119,7 @@ def _adapter(kind: Any) -> Any:
     except ImportError as error:  # as of EmailStr
         place = _place_that_fails(kind, set()) or name_of(kind)
         raise ModuleNotFoundError(f"{place}: {_first_line(error)}", name=error.name) from None
-    except (PydanticUserError, SchemaError, NameError) as error:
+    except (PydanticUserError, SchemaError, NameError, AssertionError) as error:
         raise TypeError(f"pydantic makes nothing of {brief(kind)}: {_first_line(error)}") from None
 
 

@@ -227,7 +227,8 @@ class Keyed(pydantic.BaseModel):
 
 def test_a_type_without_a_schema_is_refused():
     looks_around = typing.Annotated[str, pydantic.Field(pattern="(?=a)b")]
-    for kind in (Odd, 5, "NoSuchClass", print, [int], None.__class__.__call__, looks_around):
+    nothing = typing.Literal[()]
+    for kind in (Odd, 5, "NoSuch", print, [int], None.__class__.__call__, looks_around, nothing):
         with pytest.raises(TypeError):
             Grammar.of(kind)
     with pytest.raises(GrammarError, match="Schema of Keyed: 'propertyNames' at #/properties/by_c"):

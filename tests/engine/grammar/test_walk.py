@@ -236,6 +236,11 @@ def test_wrong_arguments_are_refused(pieces_model):
     walk = GrammarWalk(Grammar.choice(["a"]), pieces_model)
     with pytest.raises(ValueError, match="surrogate"):
         walk.feed("\ud800")
+    for wrong in (b"a", 5, None):
+        with pytest.raises(TypeError, match="it must be a list of tokens"):
+            walk.feed(wrong)
+    with pytest.raises(TypeError, match="'a' is no bytes; `feed` takes texts"):
+        walk.feed_bytes("a")
     with pytest.raises(ValueError, match="is not one token"):
         walk.step("no token at all")
 

@@ -35,7 +35,7 @@ from mullama_lab.engine.grammar.walk.standing import (
     portions,
     stacks,
 )
-from mullama_lab.engine.options import utf8, whole
+from mullama_lab.engine.options import listed, utf8, whole
 from mullama_lab.engine.vocabulary.one_token import one_token
 from mullama_lab.engine.words.token_texts import token_texts
 from mullama_lab.glyphs import brief, one_line, visible, visible_piece
@@ -102,9 +102,10 @@ class GrammarWalk:
 
         Raises:
             ValueError: the text has a lone surrogate; or no token of the model is a part of it.
+            TypeError: it is neither; for bytes there is `feed_bytes`.
         """
         if not isinstance(text, str):
-            return all(self.step(token) for token in text)
+            return all(self.step(token) for token in listed("the text", text, "tokens"))
         utf8("the text", text)
         names = [name for name in self._named if isinstance(name, str)]
         self._move()
@@ -115,6 +116,8 @@ class GrammarWalk:
 
     def feed_bytes(self, data: bytes) -> bool:
         """Go on with bytes, of which the last may begin a character; see `feed`."""
+        if not isinstance(data, bytes):
+            raise TypeError(f"{brief(data)} is no bytes; `feed` takes texts and tokens.")
         self._move()
         return self._feed(data)
 
