@@ -133,8 +133,8 @@ class Constrain(Stage):
             self._must_suit_llama_cpp()
 
     def _must_suit_llama_cpp(self) -> None:
-        for name in ("after", "fast_forward"):
-            if getattr(self, name):
+        for name, is_used in ("after", self.after is not None), ("fast_forward", self.fast_forward):
+            if is_used:
                 raise ValueError(
                     f"Constrain({name}=..., engine='llama.cpp'): llama.cpp's sampler knows no "
                     f"{name}. Leave out one of the two."
@@ -276,8 +276,7 @@ class ConstrainSampler:
         window, is_sorted = candidates.window, bool(candidates.fields.sorted)
         ids = window["id"].copy()
         places = np.flatnonzero(self.allowed[ids])
-        is_over = self.has_begun and not self.allowed.any() and self._matcher.is_complete
-        if is_over:
+        if not len(places) and self._is_over():
             raise NoCandidates(
                 f"{self._stage.in_brief()}: the text is complete, and no token of "
                 f"{self.model.name} goes on with it or ends it. A generation ends there."
@@ -286,6 +285,10 @@ class ConstrainSampler:
         candidates.fields.sorted = is_sorted
         if len(places) and candidates.window["logit"].max() == -np.inf:
             candidates.fields.size = 0  # another stage has masked all that the grammar allows
+
+    def _is_over(self) -> bool:
+        """Whether nothing may come any more, and the text is complete."""
+        return self.has_begun and not self.allowed.any() and self._matcher.is_complete
 
     def accept(self, token: int) -> None:
         self._allowed = None

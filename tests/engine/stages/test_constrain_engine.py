@@ -105,6 +105,7 @@ def test_it_is_a_setting_like_another():
     [
         ({"engine": "xgrammar"}, ValueError, "must be one of llguidance, llama.cpp"),
         ({"after": "</think>"}, ValueError, "llama.cpp's sampler knows no after"),
+        ({"after": 0}, ValueError, "llama.cpp's sampler knows no after"),
         ({"fast_forward": True}, ValueError, "llama.cpp's sampler knows no fast_forward"),
         ({"grammar": ml.Grammar.regex("a")}, GrammarError, "llguidance alone reads it"),
     ],
