@@ -44,20 +44,25 @@ class BoundedProcess:
         self._replies: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         _made.add(self)
 
-    def ask(self, line: bytes, seconds: float, most_bytes: int, *, to_start: float = 0.0) -> bytes:
+    @property
+    def is_running(self) -> bool:
+        """Whether it need not be started for the next line."""
+        process = self._process
+        return process is not None and process.poll() is None
+
+    def ask(self, line: bytes, seconds: float, most_bytes: int) -> bytes:
         """What it answers to a line.
 
         Args:
-            seconds: that it may take.
+            seconds: that it may take, to start too if it has to be started.
             most_bytes: of memory that it may have.
-            to_start: seconds that it may take besides where it has to be started first.
 
         Raises:
             Ended: it took more, ended, or could not be started. The next line starts it again.
         """
         with self._lock:
             try:
-                return self._ask(line, seconds, most_bytes, to_start)
+                return self._ask(line, seconds, most_bytes)
             except OSError as error:
                 self.close()
                 raise Ended(f"its process could not be used: {error}") from None
@@ -76,14 +81,13 @@ class BoundedProcess:
                     with suppress(OSError):
                         pipe.close()
 
-    def _ask(self, line: bytes, seconds: float, most_bytes: int, to_start: float) -> bytes:
-        is_new = self._process is None or self._process.poll() is not None
-        process = self._start() if is_new else self._process
+    def _ask(self, line: bytes, seconds: float, most_bytes: int) -> bytes:
+        process = self._process if self.is_running else self._start()
         assert process is not None and process.stdin is not None
         with suppress(BrokenPipeError):  # it has ended; there is no reply then
             process.stdin.write(line)
             process.stdin.flush()
-        end = monotonic() + seconds + (to_start if is_new else 0.0)
+        end = monotonic() + seconds
         its_size = None
         while True:
             with suppress(queue.Empty):

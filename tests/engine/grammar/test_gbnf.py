@@ -191,3 +191,13 @@ def test_repetitions_in_a_row_are_few_so_that_no_tree_is_too_deep():
     deep = Grammar.gbnf("root ::= " + '("b" | "a" ' * 50 + '"c"' + "*?" + ")*?" * 50)
     assert pickle.loads(pickle.dumps(deep)) == deep == Grammar.from_dict(deep.to_dict())
     assert len(deep.examples(2)) == 2
+
+
+@pytest.mark.parametrize("n", range(1, 9))
+def test_repetitions_in_groups_are_written_so_that_they_are_read_back(n, llama_reads):
+    text = "root ::= " + "(" * n + '"a"' + "{1,2}?)" * n + "{0,2}"
+    if n > 6:
+        text = "root ::= " + "(" * 25 * (n - 6) + '"a"' + "?{0,1})" * 25 * (n - 6)
+    grammar = Grammar.gbnf(text)
+    assert Grammar.gbnf(grammar.to_gbnf()) == grammar == Grammar.from_dict(grammar.to_dict())
+    assert llama_reads(grammar.to_gbnf())

@@ -90,7 +90,7 @@ def test_it_goes_wherever_a_stage_goes(trace, session, tmp_path):
         other.generate(PROMPT, chain, max_tokens=6, seed=3)
         other.save(tmp_path / "saved")
         with ml.Session.load(tmp_path / "saved", session.model) as back:
-            assert back.last_trace.chain_at(0) == chain
+            assert back.last_trace is not None and back.last_trace.chain_at(0) == chain
 
 
 def test_it_is_a_setting_like_another():
@@ -118,7 +118,7 @@ def test_what_it_cannot_do_is_refused(settings, error, said):
 def test_a_text_that_is_too_much_for_it_is_an_error_and_the_session_lives(session, monkeypatch):
     monkeypatch.setattr(matcher, "SECONDS", 0.3)
     growing = ml.Grammar.gbnf('root ::= "a" root "b" | "a" root "c" | "d"')
-    chain = ml.Constrain(growing, engine="llama.cpp") | ml.Mask(allow=[ord("a") + 3])
+    chain = ml.Constrain(growing, engine="llama.cpp") | ml.Mask(allow=(ord("a") + 3,))
     with pytest.raises(GrammarBroken, match="llama.cpp cannot go on: it was not done after 0.3 s"):
         session.generate(PROMPT, chain, max_tokens=100)
     assert session.generate(PROMPT, LLAMA | AFTER, max_tokens=16, seed=3).text.startswith("(")

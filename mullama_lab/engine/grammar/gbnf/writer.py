@@ -6,6 +6,7 @@ from collections.abc import Container, Mapping
 
 from mullama_lab.engine.grammar import charset
 from mullama_lab.engine.grammar.charset import Ranges
+from mullama_lab.engine.grammar.gbnf.reader import MOST_SIGNS
 from mullama_lab.engine.grammar.nodes import (
     NOTHING,
     Chars,
@@ -73,10 +74,12 @@ class _Writer:
             name = node.name if isinstance(node.name, str) else f"<[{node.name}]>"
             return f"!{name}" if node.negated else name
         if isinstance(node, Repeat):
-            item = self.item(node.item)
-            if node.high is None and self.is_refused(node.item):
+            item, times = self.item(node.item), _times(node.low, node.high)
+            n_signs = _n_signs(node.item)
+            is_full = bool(times and n_signs) and n_signs % MOST_SIGNS == 0
+            if is_full or (node.high is None and self.is_refused(node.item)):
                 item = f"({item})"
-            return item + _times(node.low, node.high)
+            return item + times
         assert not isinstance(node, (Part, Lexeme))
         return f"({self.alternatives(node)})"
 
@@ -94,6 +97,15 @@ class _Writer:
         if self.negations and is_shorter:
             return f"[^{_members(others)}]"
         return f"[{_members(ranges)}]"
+
+
+def _n_signs(node: Node) -> int:
+    """How many repetitions a node is, one right inside the other."""
+    n = 0
+    while isinstance(node, Repeat):
+        n += bool(_times(node.low, node.high))
+        node = node.item
+    return n
 
 
 def _times(low: int, high: int | None) -> str:

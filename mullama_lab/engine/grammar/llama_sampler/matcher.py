@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
 
 SECONDS = 10.0  # for the tokens that may come after a text
-SECONDS_TO_START = 60.0  # and to read the vocabulary, on a slow machine
+SECONDS_TO_START = 60.0  # to read the vocabulary, on a slow machine
 BYTES = 1 << 30
 
 _START = (  # without a debugger where it aborts, and without a GPU
@@ -134,13 +134,24 @@ class Samplers:
         return np.unpackbits(bits, count=self.n_vocab, bitorder="little").view(np.bool_)
 
     def _ask(self, text: str, tokens: Sequence[int], *, mask: bool) -> dict[str, Any]:
-        request = {"grammar": text, "tokens": list(tokens), "mask": mask, "seconds": SECONDS}
-        line = json.dumps(request).encode() + b"\n"
-        reply = json.loads(self._process.ask(line, SECONDS, BYTES, to_start=SECONDS_TO_START))
+        if not self._process.is_running:
+            self._must_have_same_tokens()
+        return self._reply({"grammar": text, "tokens": list(tokens), "mask": mask}, SECONDS)
+
+    def _must_have_same_tokens(self) -> None:
+        """Start the process, which reads the vocabulary before it answers."""
+        try:
+            if self._reply({}, SECONDS_TO_START)["n_vocab"] != self.n_vocab:
+                raise Ended("the model's file is another one now")
+        except Ended:
+            self._process.close()
+            raise
+
+    def _reply(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
+        line = json.dumps({**request, "seconds": seconds}).encode() + b"\n"
+        reply = json.loads(self._process.ask(line, seconds, BYTES))
         if "failed" in reply:
             raise Ended(reply["failed"])
-        if reply["n_vocab"] != self.n_vocab:
-            raise Ended("the model's file is another one now")
         return reply
 
 

@@ -1,6 +1,7 @@
 """llama.cpp's grammar samplers, one request a line: the program of the process they run in.
 
 A request is a grammar and the tokens of a text; nothing but speed depends on the requests before.
+One without them is answered when the vocabulary is read.
 """
 
 from __future__ import annotations
@@ -27,14 +28,17 @@ class Samplers:
 
     Args:
         path: of the model's file.
+
+    Attributes:
+        n_vocab: how many tokens it has.
     """
 
     def __init__(self, path: Path) -> None:
         options: dict[str, Any] = {"n_gpu_layers": 0, "mmap": False, "mlock": False}
         model, _ = native_model.load_model(path, vocab_only=True, progress=None, **options)
         self._vocabulary = native_model.get_vocabulary(model)
-        self._n_vocab = native_model.facts(model, vocab_only=True)["n_vocab"]
-        self._candidates = native.Candidates(self._n_vocab)
+        self.n_vocab = native_model.facts(model, vocab_only=True)["n_vocab"]
+        self._candidates = native.Candidates(self.n_vocab)
         self._known: dict[tuple[str, tuple[int, ...]], native.NativeSampler] = {}
 
     def answer(self, grammar: str, tokens: tuple[int, ...], *, mask: bool) -> dict[str, Any]:
@@ -51,14 +55,15 @@ class Samplers:
             sampler = native.sampler("grammar", self._vocabulary, grammar.encode(), b"root")
         for n, token in enumerate(tokens[done:], done):
             if not self._allows(sampler, token):  # to accept it would end the process
-                return {"n_vocab": self._n_vocab, "taken": n}
+                return {"taken": n}
             sampler.accept(token)
-        found: dict[str, Any] = {"n_vocab": self._n_vocab, "taken": len(tokens)}
+        found: dict[str, Any] = {"taken": len(tokens)}
         if mask:
-            self._candidates.load(np.zeros(self._n_vocab, np.float32))
+            self._candidates.load(np.zeros(self.n_vocab, np.float32))
             sampler.apply(self._candidates)
             allowed = self._candidates.window["logit"] > -np.inf
-            found["mask"] = base64.b64encode(np.packbits(allowed, bitorder="little")).decode()
+            bits = np.packbits(allowed, bitorder="little").tobytes()
+            found["mask"] = base64.b64encode(bits).decode()
         self._known[grammar, tokens] = sampler
         if len(self._known) > MOST_KNOWN:
             self._known.pop(next(iter(self._known)))
@@ -82,8 +87,10 @@ def main(path: str) -> None:
             faulthandler.dump_traceback_later(2 * request["seconds"], exit=True, file=nowhere)
             try:
                 samplers = samplers or Samplers(Path(path))
-                tokens = tuple(request["tokens"])
-                reply = samplers.answer(request["grammar"], tokens, mask=request["mask"])
+                reply: dict[str, Any] = {"n_vocab": samplers.n_vocab}
+                if "grammar" in request:
+                    tokens = tuple(request["tokens"])
+                    reply = samplers.answer(request["grammar"], tokens, mask=request["mask"])
             except (MullamaError, ValueError) as error:
                 reply = {"failed": str(error).rstrip(".")}
             faulthandler.cancel_dump_traceback_later()
