@@ -25,6 +25,7 @@ from mullama_lab.widgets._what_differs import MOST, what_differs
 
 WARM, HOT = TopK(200) | Temperature(0.8), TopK(200) | Temperature(1.2)
 AB = Grammar.regex("[ab]*")
+YES = Grammar.choice(["yes"])
 
 
 def between(before, after):
@@ -47,7 +48,7 @@ def between(before, after):
         (Constrain(AB) | WARM, WARM, ["without a grammar"]),
         (Constrain(AB), Constrain(Grammar.regex("a*")), ["another grammar"]),
         (Constrain(AB), Constrain(AB, stop="only"), ["other grammar stop"]),
-        (Constrain(AB), Constrain(AB, engine="llama.cpp"), ["other grammar engine"]),
+        (Constrain(YES), Constrain(YES, engine="llama.cpp"), ["other grammar engine"]),
         (DRY(multiplier=1), DRY(multiplier=1, breakers=("x",)), ["other DRY breakers"]),
         (LogitBias({5: 1}), LogitBias({6: 1}), ["another Logit bias"]),
         (WARM, LogitBias({5: 1}) | WARM, ["with Logit bias (favours ·a (+1))"]),
