@@ -1,14 +1,14 @@
 """NoiseFloor: how far apart two computations of the same thing may be, and what is no effect then.
 
 llama.cpp adds in another order for another size of batch, so the same tokens have slightly
-different logits. `studies/noise.py` measures by how much. A view asks here whether a difference
-that it is about to show is more than that.
+different logits. `studies/noise.py` measures by how much; a study that has a text decoded may look
+at that alone. A view asks here whether a difference that it is about to show is more than that.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 ROUNDING = 4 * float(np.finfo(np.float32).eps)  # of a logit, as a part of it
 MEASURES = ("logit", "logprob", "kl", "js")
 LIKELY = 1e-3  # probability from which a token's log-probability counts
+MARGIN = 3.0  # between the largest difference of logits seen and the floor
+POWER = {"kl": 2}  # of it for a measure that is not proportional: a divergence grows as a square
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class NoiseFloor:
         return "within noise" if self.within(difference, measure) else ""
 
 
-def row_differences(a: NDArray[np.float32], b: NDArray[np.float32]) -> dict[str, float]:
+def row_differences(a: NDArray[np.floating[Any]], b: NDArray[np.floating[Any]]) -> dict[str, float]:
     """How far apart two rows of logits are, by each measure: the largest over their tokens.
 
     Tokens that both rows mask count nothing; one that only one of them masks is infinitely far.
@@ -90,6 +92,22 @@ def row_differences(a: NDArray[np.float32], b: NDArray[np.float32]) -> dict[str,
         "kl": divergence(p, q),
         "js": jensen_shannon(np.exp(p), np.exp(q)),
     }
+
+
+def floor_above(seen: Sequence[Mapping[str, float]], largest: float) -> NoiseFloor:
+    """The floor above differences of rows that mean nothing, at least one.
+
+    Args:
+        seen: each as `row_differences` gives it.
+        largest: of the logits of the rows, of either sign; a float32 is rounded to a part of it.
+
+    >>> floor_above([{"logit": 0.01, "logprob": 0.004, "kl": 2e-6, "js": 0.001}], 20.0)
+    NoiseFloor(logit=0.03, logprob=0.012, kl=1.8e-05, js=0.003)
+    """
+    rounding = ROUNDING * largest
+    most = {name: max(one[name] for one in seen) for name in MEASURES}
+    above = {name: MARGIN ** POWER.get(name, 1) * most[name] for name in MEASURES}
+    return NoiseFloor(**{name: max(rounding, above[name]) for name in MEASURES})
 
 
 def jensen_shannon(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
@@ -145,6 +163,9 @@ def floor_of(model_ids: Iterable[str]) -> NoiseFloor | None:
         if model_id not in _measured:
             return None
         known.append(_measured[model_id])
-    if not known:
-        return None
-    return NoiseFloor(**{name: max(getattr(f, name) for f in known) for name in MEASURES})
+    return highest(known) if known else None
+
+
+def highest(floors: Sequence[NoiseFloor]) -> NoiseFloor:
+    """The largest of some floors, at least one, by each measure."""
+    return NoiseFloor(**{name: max(getattr(one, name) for one in floors) for name in MEASURES})

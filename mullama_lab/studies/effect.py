@@ -8,36 +8,47 @@ by what acts on the weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from mullama_lab.counted import counted
 from mullama_lab.engine.loop.spread import Prompt
-from mullama_lab.engine.native import Logits
-from mullama_lab.engine.noise_floor import NoiseFloor, divergence, known_floor, log_softmax
+from mullama_lab.engine.noise_floor import NoiseFloor, divergence
 from mullama_lab.engine.options import MAX_SEED, instance, listed, whole
 from mullama_lab.engine.session import Session
-from mullama_lab.engine.session.scoring import split
 from mullama_lab.engine.setting import Setting
 from mullama_lab.engine.stages import Chain, Stage
 from mullama_lab.engine.steering.control_vector import ControlVector
 from mullama_lab.engine.steering.lora import LoraAdapter
+from mullama_lab.engine.steering.steering import Steering
 from mullama_lab.engine.trace import Trace
-from mullama_lab.glyphs import piece_label
+from mullama_lab.engine.trace.divergence import divergence_from_row
+from mullama_lab.glyphs import brief, piece_label
+from mullama_lab.studies._given_text import GivenText, Seen
 from mullama_lab.studies._together import Bar, wait_for
 
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["Effect", "Steered", "Strengths", "effect", "staleness", "steered", "strengths"]
+__all__ = [
+    "Effect",
+    "Steered",
+    "Strengths",
+    "effect",
+    "effect_in",
+    "staleness",
+    "staleness_in",
+    "steered",
+    "strengths",
+]
 __dir__ = __all__.copy  # what tab completion offers
 
 Lever: TypeAlias = ControlVector | LoraAdapter
+Span: TypeAlias = tuple[tuple[int, int], Setting]  # steps from one to before another
 BREAKS = 4.0  # times the perplexity of the plain text, from which a text is called broken
 
 
@@ -52,7 +63,9 @@ class Effect:
             from what `base` says.
         base_logprob, logprob: nats, float64: how likely each finds the token.
         base_best, best: the likeliest token of each, int32.
-        floor: the noise that was measured for the model; None before `studies.noise`.
+        floor: the noise: what `studies.noise` measured for the model; where it did not, or adapters
+            act, it is that of this text, whose last rows are decoded one by one too, as those of a
+            generation are. None of a text of one token, in which there is nothing to measure.
     """
 
     base: Setting
@@ -80,6 +93,17 @@ class Effect:
         return float(self.logprob.sum() - self.base_logprob.sum())
 
     @property
+    def mean(self) -> float:
+        """The divergence of a token on average, in nats, where it is known."""
+        known = self.kl[np.isfinite(self.kl)]
+        return float(known.mean()) if len(known) else float("nan")
+
+    @property
+    def most(self) -> float:
+        """The largest divergence of a token, in nats, of those that are known."""
+        return float(self.kl[np.isfinite(self.kl)].max(initial=0.0))
+
+    @property
     def labels(self) -> list[str]:
         """The tokens of the text, for people."""
         return self._labels(self.tokens)
@@ -102,11 +126,11 @@ class Effect:
 
     def summary(self) -> str:
         """What it comes to, in a line."""
-        most = int(self.kl.argmax())
+        most = int(np.nan_to_num(self.kl, nan=-1.0).argmax())
         floor = "" if self.floor is None else f" (noise up to {self.floor.kl:.2g})"
         flips = counted(int(np.count_nonzero(self.flips)), "likeliest token")
         return (
-            f"KL {self.kl.mean():.3g} nats a token{floor}, most at step {most} "
+            f"KL {self.mean:.3g} nats a token{floor}, most at step {most} "
             f"{self.labels[most]!r} ({self.kl[most]:.3g}); {flips} of {len(self)} changed; "
             f"the text is {abs(self.gain):.3g} nats {'more' if self.gain >= 0 else 'less'} likely"
         )
@@ -146,7 +170,7 @@ def effect(
         ContextFull: the text does not fit.
     """
     changed, base = _sides(session, changed, base)
-    return _GivenText.of(session, text, given).compared(base, [changed])[0]
+    return _compared(GivenText.of(session, text, given), base, [changed])[0]
 
 
 def staleness(
@@ -176,7 +200,87 @@ def staleness(
         ValueError, ContextFull: as `effect`.
     """
     changed, base = _sides(session, changed, base)
-    return _GivenText.of(session, text, given).compared(changed, [changed], before=base)[0]
+    shown = GivenText.of(session, text, given)
+    return _compared(shown, changed, [changed], before=base)[0]
+
+
+def effect_in(trace: Trace, *, on: Session) -> Effect:
+    """How what acted on the weights changed what the model said at each token of a generation.
+
+        seen = ml.studies.effect.effect_in(session.generate("It was"), on=session)
+
+    It is compared with the model as it is. Both compute the whole text before each token: what went
+    on over a stale cache is looked at as if it had not; see `staleness_in`. Of the Effect,
+    `changed` is the Setting of the last step.
+
+    Args:
+        trace: a Trace; of one that still grows, the steps there are now.
+        on: a Session of its model. What is in force in it plays no part.
+
+    Raises:
+        ValueError: the trace has no step, or was made with another vocabulary; or as `effect`.
+        ContextFull: the text does not fit.
+    """
+    shown, base = GivenText.of_trace(trace, on), Setting()
+    n = len(shown.tokens)
+    held, kl, best, logprob = shown.room(), np.zeros(n), np.zeros(n, np.int32), np.zeros(n)
+    exact = shown.seen(base, held.__setitem__)
+    best[:], logprob[:] = exact
+
+    def compare(step: int, logs: NDArray[np.float64]) -> None:
+        kl[step] = divergence(held[step].astype(np.float64), logs)
+
+    tail = dict[int, NDArray[Any]]()
+    acting = [one for one in _spans(trace, n) if one[1].steering != base.steering]
+    for part, setting in acting:
+        steps = slice(*part)
+        best[steps], logprob[steps] = shown.seen(setting, compare, part=part, tail=tail)
+    longest, setting = max(acting, key=_length, default=((0, n), base))
+    floor = shown.floor(setting, tail if acting else held, longest)
+    return _made(shown, (base, trace.setting_at(n - 1)), kl, exact, (best, logprob), floor)
+
+
+def staleness_in(trace: Trace, *, on: Session) -> Effect:
+    """What it did to a generation that it went on over a cache which other weights had computed.
+
+    That is at the steps `np.flatnonzero(trace.stale)`, whose tokens are those of the Effect. Its
+    `base` and `base_logprob` are exact, of the weights that were in force at each step; the others
+    are what the trace recorded. Where it kept a part of a row the divergence is at least that, and
+    NaN where it kept nothing.
+
+        gap = ml.studies.effect.staleness_in(run.wait(), on=session)
+        gap.kl.max(), gap.floor.kl
+
+    Args: as `effect_in`.
+
+    Raises:
+        ValueError: no step is stale; or as `effect_in`.
+        ContextFull: the text does not fit.
+    """
+    shown = GivenText.of_trace(trace, on)
+    n = len(shown.tokens)
+    is_stale = trace.stale
+    spans = [(part, setting) for part, setting in _spans(trace, n) if is_stale[part[0]]]
+    if not spans:
+        raise ValueError(
+            "no step of the trace is stale: no weights were changed while it was generated, or "
+            "what it had so far was decoded anew."
+        )
+    kl, best, logprob = np.full(n, np.nan), np.zeros(n, np.int32), np.zeros(n)
+    tail = dict[int, NDArray[Any]]()
+
+    def compare(step: int, logs: NDArray[np.float64]) -> None:
+        found = divergence_from_row(logs, trace, step)
+        kl[step] = np.nan if found is None else found.nats
+
+    for part, setting in spans:
+        steps = slice(*part)
+        best[steps], logprob[steps] = shown.seen(setting, compare, part=part, tail=tail)
+    longest, setting = max(spans, key=_length)
+    recorded = trace.top_ids[:n, 0], trace.logprob[:n].astype(np.float64)
+    last = trace.setting_at(n - 1)
+    floor, at = shown.floor(setting, tail, longest), np.flatnonzero(is_stale[:n])
+    return _made(shown, (last, last), kl, (best, logprob), recorded, floor, at)
 
 
 @dataclass(frozen=True, eq=False)
@@ -241,9 +345,9 @@ def strengths(
         ContextFull: the text does not fit.
     """
     numbers, at = _numbers(values), _settings(session, lever)
-    shown = _GivenText.of(session, text, given)
+    shown = GivenText.of(session, text, given)
     with Bar("strengths", len(numbers) + 1, " strengths", shown=progress) as bar:
-        effects = shown.compared(at(0.0), [at(one) for one in numbers], bar)
+        effects = _compared(shown, at(0.0), [at(one) for one in numbers], bar)
     return Strengths(lever, np.array(numbers), tuple(effects))
 
 
@@ -358,100 +462,73 @@ def _sides(
     return instance("a Setting", changed, Setting), instance("a Setting", base, Setting)
 
 
-@dataclass(frozen=True)
-class _GivenText:
-    """A text that is shown to several Settings.
+def _compared(
+    shown: GivenText,
+    base: Setting,
+    others: Sequence[Setting],
+    bar: Bar | None = None,
+    *,
+    before: Setting | None = None,
+) -> list[Effect]:
+    """The effect of each of some Settings; the rows of the base are held meanwhile.
 
-    Attributes:
-        prompt, tokens: what comes before, and what is looked at.
+    Args:
+        before: what computes the prompt where they are looked at; None is each itself.
     """
+    held = shown.room()
+    exact = shown.seen(base, held.__setitem__)
+    found, tail = [], dict[int, NDArray[Any]]()
+    for place, other in enumerate(others):
+        kl = np.zeros(len(shown.tokens))
 
-    session: Session
-    prompt: list[int]
-    tokens: list[int]
+        def compare(step: int, logs: NDArray[np.float64], kl: NDArray[np.float64] = kl) -> None:
+            kl[step] = divergence(held[step].astype(np.float64), logs)
 
-    @classmethod
-    def of(cls, session: Session, text: Prompt, given: Prompt | None) -> _GivenText:
-        prompt, tokens = split(session, text, given)
-        if not tokens:
-            raise ValueError(
-                "there is no token to look at: the first one is only what comes before. "
-                "Give a longer text, or a prompt as `given`."
-            )
-        return cls(session, prompt, tokens)
+        if bar is not None:
+            bar.show(place + 1)
+        found.append((other, kl, shown.seen(other, compare, before=before, tail=tail)))
+    last = others[-1]
+    steered_rows = before is None and last.steering != Steering()
+    floor = shown.floor(last, tail) if steered_rows else shown.floor(base, held)
+    return [_made(shown, (base, other), kl, exact, seen, floor) for other, kl, seen in found]
 
-    def compared(
-        self,
-        base: Setting,
-        others: Sequence[Setting],
-        bar: Bar | None = None,
-        *,
-        before: Setting | None = None,
-    ) -> list[Effect]:
-        """The effect of each of some Settings; the rows of the base are held meanwhile.
 
-        Args:
-            before: what computes the prompt where they are looked at; None is each itself.
-        """
-        held = self._room()
-        best, logprobs = self._seen(base, lambda step, logs: held.__setitem__(step, logs))
-        found = []
-        for place, other in enumerate(others):
-            kl = np.zeros(len(self.tokens))
+def _made(
+    shown: GivenText,
+    settings: tuple[Setting, Setting],
+    kl: NDArray[np.float64],
+    exact: Seen,
+    theirs: Seen,
+    floor: NoiseFloor | None,
+    steps: NDArray[np.intp] | slice = slice(None),
+) -> Effect:
+    """What is known at some steps of a text, as an Effect."""
+    tokens = np.array(shown.tokens, np.int32)[steps]
+    best, others = exact[0][steps], theirs[0][steps]
+    piece = shown.session.model.piece
+    return Effect(
+        base=settings[0],
+        changed=settings[1],
+        tokens=tokens,
+        kl=kl[steps],
+        base_logprob=exact[1][steps],
+        logprob=theirs[1][steps],
+        base_best=best,
+        best=others,
+        floor=floor,
+        _pieces={i: piece(i) for i in {*tokens.tolist(), *best.tolist(), *others.tolist()}},
+    )
 
-            def compare(step: int, logs: NDArray[np.float64], kl: NDArray[np.float64] = kl) -> None:
-                kl[step] = divergence(held[step].astype(np.float64), logs)
 
-            if bar is not None:
-                bar.show(place + 1)
-            their_best, theirs = self._seen(other, compare, before)
-            pieces = {*self.tokens, *best.tolist(), *their_best.tolist()}
-            found.append(
-                Effect(
-                    base=base,
-                    changed=other,
-                    tokens=np.array(self.tokens, np.int32),
-                    kl=kl,
-                    base_logprob=logprobs,
-                    logprob=theirs,
-                    base_best=best,
-                    best=their_best,
-                    floor=known_floor(self.session.model),
-                    _pieces={token: self.session.model.piece(token) for token in pieces},
-                )
-            )
-        return found
+def _length(span: Span) -> int:
+    return span[0][1] - span[0][0]
 
-    def _seen(
-        self,
-        setting: Setting,
-        look: Callable[[int, NDArray[np.float64]], object],
-        before: Setting | None = None,
-    ) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
-        """The likeliest tokens, and the log-probabilities of the text's own, under a Setting."""
-        first = len(self.prompt) - 1
-        best = np.zeros(len(self.tokens), np.int32)
-        logprobs = np.zeros(len(self.tokens))
 
-        def see(place: int, row: Logits) -> None:
-            step, logs = place - first, log_softmax(row)
-            best[step], logprobs[step] = logs.argmax(), logs[self.tokens[step]]
-            look(step, logs)
-
-        tokens = [*self.prompt, *self.tokens[:-1]]
-        self.session.visit_rows(tokens, first, see, setting=setting, before=before)
-        return best, logprobs
-
-    def _room(self) -> NDArray[np.float32]:
-        """Room for a row of each token."""
-        shape = (len(self.tokens), self.session.model.n_vocab)
-        size, free = 4 * shape[0] * shape[1], psutil.virtual_memory().available
-        if size > free:
-            raise ValueError(
-                f"the rows of {shape[0]} tokens take {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB "
-                "are free. Give a shorter text."
-            )
-        return np.empty(shape, np.float32)
+def _spans(trace: Trace, n: int) -> Iterator[Span]:
+    """The first n steps of a trace in parts of the same weights, stale or not: (part, Setting)."""
+    firsts = [first for first, _ in trace.in_force if first < n]
+    for part in zip(firsts, [*firsts[1:], n]):
+        yield part, trace.setting_at(part[0])
 
 
 def _settings(
@@ -467,7 +544,11 @@ def _settings(
 
 
 def _numbers(values: Iterable[float]) -> list[float]:
-    numbers = [float(one) for one in listed("values", values, "strengths")]
+    given = listed("values", values, "strengths")
+    try:
+        numbers = [float(one) for one in given]
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"values={brief(given)}: each must be a number.") from None
     if not numbers:
         raise ValueError("values=[]: give at least one strength.")
     return numbers
@@ -477,6 +558,5 @@ def _perplexity(session: Session, trace: Trace, base: Setting) -> float:
     """Of a generated text, to the model that `base` makes."""
     if not len(trace):
         return float("nan")
-    given = _GivenText(session, trace.prompt_tokens.tolist(), trace.tokens.tolist())
-    _, logprobs = given._seen(base, lambda step, logs: None)
+    _, logprobs = GivenText.of_trace(trace, session).seen(base, lambda step, logs: None)
     return float(np.exp(-logprobs.mean()))

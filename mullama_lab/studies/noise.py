@@ -18,7 +18,13 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine.loop.spread import Prompt
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.noise_floor import MEASURES, ROUNDING, NoiseFloor, remember, row_differences
+from mullama_lab.engine.noise_floor import (
+    MEASURES,
+    NoiseFloor,
+    floor_above,
+    remember,
+    row_differences,
+)
 from mullama_lab.engine.options import listed, whole
 from mullama_lab.engine.session import Session
 from mullama_lab.glyphs import brief
@@ -39,8 +45,6 @@ TEXTS = (  # what is decoded decides how much is rounded: code and nonsense most
 )
 MOST = 96  # tokens of a text
 N_PLACES = 5  # of a text, where rows are compared
-MARGIN = 3.0  # between the largest difference of logits seen and the floor
-POWER = {"kl": 2}  # of it for a measure that is not proportional: a divergence grows as a square
 N_CTX = 512
 WHAT = ("the same again", "batch size", "threads", "reused cache", "batch neighbours")
 
@@ -189,7 +193,7 @@ def noise(
             for done, (what, value, rows) in enumerate(ways, start=n_ways * i + 2):
                 found += _compared(what, value, i, rows, fresh)
                 bar.show(done)
-    floor = _floor(found, largest)
+    floor = floor_above([vars(difference) for difference in found], largest)
     remember(model, floor)
     return Noise(model.source, tuple(found), floor)
 
@@ -301,9 +305,3 @@ def _compared(what: str, value: int | str, text: int, rows: Rows, fresh: Rows) -
 
 def _largest(row: NDArray[np.float32]) -> float:
     return float(np.abs(row[np.isfinite(row)]).max())
-
-
-def _floor(found: Sequence[Difference], largest: float) -> NoiseFloor:
-    rounding = ROUNDING * largest
-    seen = {m: MARGIN ** POWER.get(m, 1) * max(getattr(d, m) for d in found) for m in MEASURES}
-    return NoiseFloor(**{measure: max(rounding, value) for measure, value in seen.items()})

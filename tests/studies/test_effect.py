@@ -7,9 +7,18 @@ import pytest
 
 import mullama_lab as ml
 from mullama_lab.engine import tiny
-from mullama_lab.engine.noise_floor import log_softmax
+from mullama_lab.engine.noise_floor import NoiseFloor, known_floor, log_softmax, remember
 from mullama_lab.errors import ContextFull
-from mullama_lab.studies.effect import BREAKS, effect, staleness, steered, strengths
+from mullama_lab.studies._given_text import N_ALONE
+from mullama_lab.studies.effect import (
+    BREAKS,
+    effect,
+    effect_in,
+    staleness,
+    staleness_in,
+    steered,
+    strengths,
+)
 
 TEXT = list(range(20, 32))
 
@@ -111,6 +120,77 @@ def test_a_stale_prompt_is_measured(session, adapter):
     assert staleness(session, tokens, changed, changed, given=prompt).kl.max() < 1e-3
 
 
+def test_the_noise_is_that_of_the_model_or_of_the_text(session, vector):
+    known = known_floor(session.model)
+    remember(session.model, None)
+    try:
+        seen = effect(session, TEXT, ml.Setting(control=vector))
+        batch = session.score(TEXT[1:], given=TEXT[:1])
+        for place, row in enumerate(one_by_one(session, None)[-N_ALONE:], len(batch) - N_ALONE):
+            apart = np.abs(row[batch.top_ids[place]] - batch.top_logprobs[place]).max()
+            assert 0 < apart <= seen.floor.logprob < 0.1
+        assert f"(noise up to {seen.floor.kl:.2g})" in repr(seen)
+        assert known_floor(session.model) is None, "one text does not speak for the model"
+        single = effect(session, TEXT[-1:], ml.Setting(control=vector), given=TEXT[:-1])
+        assert single.floor is None and "noise" not in repr(single)
+        floor = NoiseFloor(logit=0.1, logprob=0.1, kl=1e-3, js=0.1)
+        remember(session.model, floor)
+        assert effect(session, TEXT, ml.Setting(control=vector)).floor is floor
+    finally:
+        remember(session.model, known)
+
+
+def generated(session, by_step, n=12):
+    chain = ml.Mask(ban=[tiny.EOS]) | ml.Greedy()
+    settings = {step: ml.Setting(chain, **what) for step, what in by_step.items()}
+    return session.generate(TEXT, settings, max_tokens=n)
+
+
+def test_the_effect_in_a_text_is_that_of_what_was_in_force_at_each_step(session, vector, adapter):
+    both = {"adapters": {adapter: 0.7}, "control": vector}
+    trace = generated(session, {0: {}, 4: {"control": vector}, 8: both})
+    seen = effect_in(trace, on=session)
+    assert seen.tokens.tolist() == trace.tokens.tolist() and seen.changed == trace.setting_at(11)
+    assert not seen.kl[:4].any(), "the model as it is"
+    for start, stop in ((4, 8), (8, 12)):
+        tokens, given = trace.tokens[start:stop].tolist(), trace.history(start).tolist()
+        part = effect(session, tokens, trace.setting_at(start), given=given)
+        np.testing.assert_allclose(seen.kl[start:stop], part.kl, rtol=0.02, atol=1e-4)
+        np.testing.assert_allclose(seen.logprob[start:stop], part.logprob, atol=0.01)
+        np.testing.assert_allclose(seen.base_logprob[start:stop], part.base_logprob, atol=0.01)
+    assert seen.kl[4:].min() > 1e-3 and session.steering.epoch == ""
+
+
+def test_the_staleness_in_a_text_is_measured(session, adapter):
+    trace = generated(session, {0: {}, 6: {"adapters": {adapter: 3.0}}})
+    seen = staleness_in(trace, on=session)
+    tokens, given = trace.tokens[6:].tolist(), trace.history(6).tolist()
+    shown = staleness(session, tokens, trace.setting_at(6), given=given)
+    assert seen.tokens.tolist() == tokens and seen.most == seen.kl.max() > 1e-3
+    np.testing.assert_allclose(seen.kl, shown.kl, rtol=0.05, atol=1e-4)
+    np.testing.assert_allclose(seen.logprob, trace.logprob[6:])
+    np.testing.assert_allclose(seen.base_logprob, shown.base_logprob, atol=0.01)
+    assert 0 < seen.floor.kl < seen.most
+
+
+def test_it_is_measured_however_often_the_weights_were_changed(session, adapter):
+    levels = {0: {}, 3: {"adapters": {adapter: 3.0}}, 7: {"adapters": {adapter: -3.0}}}
+    trace = generated(session, levels)
+    seen = staleness_in(trace, on=session)
+    assert len(seen) == 9 and seen.base == trace.setting_at(11)
+    for start, stop in ((3, 7), (7, 12)):
+        tokens, given = trace.tokens[start:stop].tolist(), trace.history(start).tolist()
+        exact = effect(session, tokens, trace.setting_at(start), given=given)
+        part = seen.base_logprob[start - 3 : stop - 3]
+        np.testing.assert_allclose(part, exact.logprob, atol=0.01)
+    assert seen.most > 1e-3
+
+
+def test_a_text_that_is_not_stale_has_no_staleness(session, adapter):
+    with pytest.raises(ValueError, match="no step of the trace is stale"):
+        staleness_in(generated(session, {0: {"adapters": {adapter: 1.0}}}), on=session)
+
+
 def test_a_table_has_a_row_a_token(session, vector):
     seen = effect(session, TEXT, ml.Setting(control=vector))
     table = seen.to_pandas()
@@ -164,9 +244,14 @@ def test_texts_break_where_the_lever_is_too_strong(session, vector):
         (lambda s, v: effect(s, TEXT, v), TypeError, "Setting"),
         (lambda s, v: strengths(s, TEXT, v, []), ValueError, "at least one strength"),
         (lambda s, v: strengths(s, TEXT, v, [float("nan")]), ValueError, "finite"),
+        (lambda s, v: strengths(s, TEXT, v, [1, None]), ValueError, "each must be a number"),
         (lambda s, v: strengths(s, TEXT, "happy", [1]), TypeError, "lever"),
         (lambda s, v: staleness(s, TEXT, v, given=TEXT), TypeError, "Setting"),
         (lambda s, v: steered(s, TEXT, v, [1], seed=-1), ValueError, "seed"),
+        (lambda s, v: effect_in(s.empty_trace(TEXT), on=s), ValueError, "no steps"),
+        (lambda s, v: staleness_in(s.empty_trace(TEXT), on=s), ValueError, "no steps"),
+        (lambda s, v: effect_in(TEXT, on=s), TypeError, "Trace"),
+        (lambda s, v: staleness_in(s.score(TEXT), on=s.model), TypeError, "Session"),
         (
             lambda s, v: effect(s, TEXT, ml.Setting(control=ml.ControlVector({1: [1.0]}))),
             ValueError,

@@ -7,9 +7,9 @@ import pytest
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.noise_floor import known_floor, row_differences
+from mullama_lab.engine.noise_floor import MARGIN, known_floor, row_differences
 from mullama_lab.engine.stages import Mask
-from mullama_lab.studies.noise import MARGIN, N_PLACES, TEXTS, WHAT, noise
+from mullama_lab.studies.noise import N_PLACES, TEXTS, WHAT, noise
 
 NO_END = Mask(ban=[tiny.EOS])
 PROMPT = [1, *range(10, 50)]

@@ -56,6 +56,19 @@ def divergence(a: Trace, b: Trace, step: int, *, after: bool = False) -> Diverge
     return _kl(ours, theirs)
 
 
+def divergence_from_row(
+    logprobs: NDArray[np.float64], trace: Trace, step: int
+) -> Divergence | None:
+    """KL of what a trace keeps of a step, before the chain, from a whole row; None if nothing.
+
+    Args:
+        logprobs: of every token of the vocabulary, in nats, of shape (n_vocab,).
+    """
+    theirs = _before(trace, step)
+    ours = _known(np.arange(len(logprobs), dtype=np.int32), logprobs, True)
+    return None if ours is None or theirs is None else _kl(ours, theirs)
+
+
 def as_noisy(a: Trace, b: Trace, step: int) -> bool:
     """Whether the chains of two traces make of one row the same at a step.
 
