@@ -83,6 +83,8 @@ export function sharedEnd(row, byKey, prompt) {
   return endOf(partsOf(text)[0], SHARED);
 }
 
+const STALE = "Steps of it were made over a cache that other weights had computed";
+
 export const labelOf = (row) => (row.branch ? readable(row.name) || row.called : "");
 
 /** What a screen reader says of a row. */
@@ -91,7 +93,8 @@ export function spoken(row, prompt = "", best = "") {
   const where = row.branch ? `${labelOf(row)}, ${row.stop} tokens, ${row.ended}` : `${row.branches} branches`;
   const path = `path ${chance(row.logprob)} before the chain, ${chance(row.logprob_after)} after`;
   const first = row.key === best ? ", the likeliest path" : "";
-  return `step ${row.start}: ${segmentText(row)}, ${where}, ${path}${first}`;
+  const stale = row.stale ? `, ${row.stale}` : "";
+  return `step ${row.start}: ${segmentText(row)}, ${where}, ${path}${first}${stale}`;
 }
 
 /** The step of a segment's first token, as in `trace[step]`. */
@@ -110,6 +113,7 @@ function textCell(row, shared) {
     h("b", {}, glyphs(first)),
     least ? h("span", { class: "mll-bt-rest", style: { "min-width": `${least}ch` } }, glyphs(middle)) : null,
     end.length ? h("span", { class: "mll-bt-end" }, h("span", {}, glyphs(end))) : null,
+    row.stale && h("span", { class: "mll-g-special", title: STALE }, row.stale),
     row.finish === "eog" && h("span", { class: "mll-g-special", title: row.ended }, "end of text"),
     part,
   );

@@ -19,12 +19,14 @@ from mullama_lab.engine.session import Session
 from mullama_lab.engine.stages import Chain
 from mullama_lab.engine.stages.preview import Preview
 from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.trace.stale import is_stale_at
 from mullama_lab.engine.work import Work
 from mullama_lab.errors import MullamaError
 from mullama_lab.labs._desk import Desk
 from mullama_lab.labs._panel import Panel
 from mullama_lab.studies.fate import fate_in_row
 from mullama_lab.widgets import NextToken
+from mullama_lab.widgets._endings import row_at
 from mullama_lab.widgets._kept import weakly
 
 TAIL = 24  # tokens before the next one that are shown
@@ -156,12 +158,14 @@ class SamplersPanel(Panel):
                 self.view.fail(error)
                 self.editor.annotate(None)
                 return
-            where = "the end of the prompt" if aim.trace is None else f"step {aim.step}"
+            trace, with_what = aim.trace, aim.weights and f", with {aim.weights}"
+            where = "the end of the prompt" if trace is None else row_at(trace, aim.step)
             self.view.show(
                 self.preview,
-                note=f"at {where}{aim.weights and f', with {aim.weights}'}",
+                note=f"at {where}{with_what}",
                 after=_text_before(aim, session),
-                back="" if aim.trace is None else "prompt",
+                back="" if trace is None else "prompt",
+                stale=trace is not None and is_stale_at(trace, aim.step),
             )
             self.desk.strip.mark(aim.trace, aim.step)
             self.editor.annotate(self.preview)

@@ -24,6 +24,7 @@ from mullama_lab.engine.session import Session
 from mullama_lab.engine.stages import Chain
 from mullama_lab.engine.stages.chain_setting import ChainSetting
 from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.trace.stale import stale_words
 from mullama_lab.glyphs import one_line, visible
 from mullama_lab.labs._desk import Desk
 from mullama_lab.labs._panel import Panel
@@ -215,10 +216,12 @@ class WhatIfPanel(Panel):
         part = question.part
         seen = replay(part, question.chain, on=question.model, allow_unknown=True)
         of = "" if part is question.trace else f"the first {len(part)} tokens of "
+        stale = stale_words(part)
+        run = f"the run above, {stale}" if stale else "the run above"
         with self._lock:
             if self._latest.is_current():
                 self.view.show_choices(
-                    f"The chain as it is now, on {of}the run above: {_summary(seen)}.",
+                    f"The chain as it is now, on {of}{run}: {_summary(seen)}.",
                     at=question.value,
                     differs=np.flatnonzero(seen.differs).tolist(),
                     n_compared=seen.n_compared,

@@ -23,6 +23,7 @@ from mullama_lab.engine.trace.divergence import (
     where_they_part,
 )
 from mullama_lab.glyphs import brief, visible_piece
+from mullama_lab.widgets._endings import with_mark
 from mullama_lab.widgets._runs import Ends
 from mullama_lab.widgets._view import whole_number
 from mullama_lab.widgets._what_differs import what_differs
@@ -217,7 +218,7 @@ def _side(one: Compared, base: Compared, shared: int, floor: NoiseFloor | None) 
         noise_after = True
     return Side(
         number=one.number,
-        label=one.label,
+        label=with_mark(one.label, trace),
         first=at,
         token=_text(trace, shared, shared + 1)[:MAX_SIDE],
         rest=_beginning(_text(trace, shared + 1, len(trace))),

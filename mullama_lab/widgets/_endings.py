@@ -1,8 +1,9 @@
-"""How a text came to its end, in words: the one place for those that a person reads."""
+"""How a text came about, in words: the one place for those that a person reads."""
 
 from __future__ import annotations
 
 from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.trace.stale import STALE, is_stale_at, stale_words
 
 ENDINGS = {
     "length": "reached max tokens",
@@ -19,5 +20,18 @@ ENDINGS = {
 
 
 def ending(trace: Trace) -> str:
-    """What `finish_reason` of a trace says; "" while it is running."""
-    return ENDINGS.get(trace.finish_reason, trace.finish_reason)
+    """What `finish_reason` of a trace says, and which steps are stale; "" while it is running."""
+    end = ENDINGS.get(trace.finish_reason, trace.finish_reason)
+    return ", ".join(filter(None, [end, stale_words(trace)])) if end else ""
+
+
+def row_at(trace: Trace, step: int) -> str:
+    """Which row is shown where that of a step is decoded anew, over all that is before it."""
+    is_stale = is_stale_at(trace, step)
+    anew = f", where the text is {STALE} (this row is decoded anew)" if is_stale else ""
+    return f"step {step}{anew}"
+
+
+def with_mark(label: str, trace: Trace) -> str:
+    """What a text is called, with the mark of one that has stale steps."""
+    return f"{label} ({STALE})" if stale_words(trace) else label

@@ -10,6 +10,7 @@ import numpy as np
 
 from mullama_lab.counted import counted
 from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.trace.stale import stale_words
 from mullama_lab.glyphs import visible, visible_pieces
 from mullama_lab.widgets._endings import ending
 from mullama_lab.widgets._session_code import opening_code, to_be_saved
@@ -37,7 +38,8 @@ def summary(trace: Trace) -> str:
     mean = f"{known.mean():.2f}" if len(known) else "n/a"
     n = len(trace)
     count = counted(n, "token")
-    return f"{count}, mean logprob {mean}, {ending(trace) or 'running'}"
+    state = ending(trace) or ", ".join(filter(None, ["running", stale_words(trace)]))
+    return f"{count}, mean logprob {mean}, {state}"
 
 
 def static(trace: Trace | None, title: str) -> Element:

@@ -13,11 +13,12 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from mullama_lab.counted import counted
+from mullama_lab.engine.trace.stale import STALE, is_stale_at
 from mullama_lab.engine.tree import Tree
 from mullama_lab.engine.tree.nodes import Branch, Node
 from mullama_lab.engine.tree.text import chance, rails
 from mullama_lab.glyphs import one_line, visible_pieces
-from mullama_lab.widgets._endings import ending
+from mullama_lab.widgets._endings import ending, with_mark
 from mullama_lab.widgets._static import FONT, QUIET, element, table
 
 Called: TypeAlias = Callable[[Branch], str]  # what a branch is called where it has no name
@@ -123,6 +124,7 @@ def _row(
         "called": called(branch) if branch else "",
         "finish": branch.trace.finish_reason if branch else "",
         "ended": ending(branch.trace) if branch else "",
+        "stale": STALE if node.trace and is_stale_at(node.trace, node.start, node.stop) else "",
     }
 
 
@@ -222,7 +224,8 @@ def _line(tree: Tree, node: Node, called: Called) -> Element:
     figures = ""
     if node.ends:
         branch = tree.branch(node.ends[0])
-        figures = f"  {branch.name or called(branch)}, {chance(branch.logprob)}"
+        name = with_mark(branch.name or called(branch), branch.trace)
+        figures = f"  {name}, {chance(branch.logprob)}"
     return element(
         "div",
         element("span", f"{rails(node)} ", style="opacity:.5"),

@@ -12,6 +12,8 @@ from xml.etree.ElementTree import Element
 
 import traitlets
 
+from mullama_lab.engine.options import flag
+from mullama_lab.engine.trace.stale import STALE
 from mullama_lab.glyphs import brief, visible, visible_piece
 from mullama_lab.widgets import _front_end, _static
 from mullama_lab.widgets._picture import GONE, REMOVED, UNLISTED, picture
@@ -63,15 +65,25 @@ class NextToken(TokenView):
         """Call `callback()` when the place that `back` names is asked for."""
         return self._listen("back", callback)
 
-    def show(self, preview: Preview, note: str = "", *, after: str = "", back: str = "") -> None:
+    def show(
+        self,
+        preview: Preview,
+        note: str = "",
+        *,
+        after: str = "",
+        back: str = "",
+        stale: bool = False,
+    ) -> None:
         """Draw a preview; what is on screen changes in place.
 
         Args:
             note: what else is to be said about it, such as what the cache holds.
             after: the text the token would follow; its end is shown.
             back: where a button leads back to; none without it. See `on_back`.
+            stale: whether the text is stale at that step, so that its own row was another one.
         """
-        self._publish({**picture(preview), "back": back}, note=note, after=after)
+        shown = {**picture(preview), "back": back, "stale": flag("stale", stale)}
+        self._publish(shown, note=note, after=after)
 
     def fail(self, message: str | Exception) -> None:
         """Say why there is no new picture; the last one stays, dimmed."""
@@ -141,7 +153,8 @@ class NextToken(TokenView):
         chosen = next((row["bytes"] for row in view["rows"] if row["id"] == view["choice"]), "")
         text = visible_piece(bytes.fromhex(chosen))
         after = f"after {visible(view['after'])!r}, " if view["after"] else ""
-        return f"{after}seed {view['seed']}, step {view['step']}: draws {text!r}"
+        stale = f" ({STALE} in the text)" if view["stale"] else ""
+        return f"{after}seed {view['seed']}, step {view['step']}{stale}: draws {text!r}"
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
         view = self.view

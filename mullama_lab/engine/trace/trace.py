@@ -23,6 +23,7 @@ from mullama_lab.engine.trace.columns import COLUMNS, NARROW, WIDE, StepColumns
 from mullama_lab.engine.trace.facts import FACTS
 from mullama_lab.engine.trace.parts import InForce, TraceParts
 from mullama_lab.engine.trace.record import StepRecord
+from mullama_lab.engine.trace.stale import stale_spans, stale_words
 from mullama_lab.engine.trace.step import Step
 from mullama_lab.engine.trace.step_table import StepTable
 from mullama_lab.engine.trace.step_texts import decoded
@@ -187,8 +188,10 @@ class Trace(StepColumns, Sequence[Step]):
         So it is where adapters or a control vector were changed while the text was generated: it
         goes on over what the cache held. Of an old file, where it does not say which weights.
         """
-        n = len(self)
-        return np.array([parts.value_at(self.in_force, step).stale for step in range(n)], bool)
+        stale = np.zeros(len(self), bool)
+        for start, stop in stale_spans(self):
+            stale[start:stop] = True
+        return stale
 
     @property
     def text_bytes(self) -> bytes:
@@ -466,4 +469,5 @@ class Trace(StepColumns, Sequence[Step]):
     def __repr__(self) -> str:
         text = self.text
         shown = text if len(text) <= 60 else text[:59] + "…"
-        return f"Trace({counted(len(self), 'token')}, {self.finish_reason or 'running'}: {shown!r})"
+        said = [counted(len(self), "token"), self.finish_reason or "running", stale_words(self)]
+        return f"Trace({', '.join(filter(None, said))}: {shown!r})"

@@ -11,6 +11,7 @@ import math
 from typing import TYPE_CHECKING
 
 from mullama_lab.counted import counted
+from mullama_lab.engine.trace.stale import stale_words
 
 if TYPE_CHECKING:
     from mullama_lab.engine.tree.nodes import Node
@@ -66,4 +67,6 @@ def _line(tree: Tree, node: Node) -> str:
             f"p {chance(branch.logprob)}, after the chain {chance(branch.logprob_after)}, "
             f"{branch.trace.finish_reason}"
         )
+        stale = stale_words(branch.trace)
+        line += f", {stale}" if stale else ""
     return line
