@@ -99,14 +99,14 @@ def test_its_code_makes_it_again(lab, tiny_model):
 
 def costs_shown(strip):
     """nats at least and at most, and the logprob of what was wanted, as the browser gets them."""
-    _, buffers = strip._on_request("costs", {})
+    _, buffers = strip._on_request("costs", {"layer": "grammar"})
     return [np.frombuffer(column, "<f4") for column in buffers[:3]], buffers[4]
 
 
 def test_the_strip_is_given_what_the_study_finds_once_a_run_has_ended(lab):
     lab.run()
     lab.wait()
-    assert not lab.strip.priced, "no grammar was in force"
+    assert not lab.strip.has("grammar"), "no grammar was in force"
     free = lab.trace
     lab.grammar_bench.grammar = LETTERS
     lab.constrain()
@@ -114,17 +114,18 @@ def test_the_strip_is_given_what_the_study_finds_once_a_run_has_ended(lab):
     lab.wait()
     found = grammar_tax(trace, on=lab.session.model)
     (nats, high, wanted_logprob), wanted = costs_shown(lab.strip)
-    assert lab.strip.priced and found.total > 0 and not TokenStrip(trace).priced
+    assert lab.strip.has("grammar") and found.total > 0 and not TokenStrip(trace).has("grammar")
+    assert lab.strip.more == {"grammar": found.summary()}
     for sent, column in ((nats, found.nats), (high, found.nats_high)):
         assert np.array_equal(sent, column.astype("<f4"))
     assert np.array_equal(wanted_logprob, found.wanted_logprob.astype("<f4"), equal_nan=True)
     assert wanted == b"".join(trace.piece(t) for t in found.wanted.tolist() if t >= 0)
     lab._show(free)
     lab.wait()
-    assert not lab.strip.priced
+    assert not lab.strip.has("grammar")
     lab._show(trace)
     lab.wait()
-    assert lab.strip.priced
+    assert lab.strip.has("grammar")
 
 
 def test_where_too_little_of_the_rows_was_kept_there_are_bounds(tmp_path):
@@ -137,7 +138,7 @@ def test_where_too_little_of_the_rows_was_kept_there_are_bounds(tmp_path):
         lab.run()
         lab.wait()
         (nats, high, _), _ = costs_shown(lab.strip)
-        assert lab.strip.priced and (nats < high).any()
+        assert lab.strip.has("grammar") and (nats < high).any()
         lab.close()
 
 

@@ -10,7 +10,7 @@ import { LAYERS, offers, tokenColumns } from "./token_strip_columns.js";
 import { tokenDetails } from "./token_strip_details.js";
 import { coloursOf, csvRows, headings, measuring, picture } from "./token_strip_file.js";
 import { tokenFlow } from "./token_strip_flow.js";
-import { branchedText, tableColumns, costText, scaleText, stateText, summary, tableRows } from "./token_strip_words.js";
+import { branchedText, tableColumns, scaleText, stateText, summary, tableRows } from "./token_strip_words.js";
 
 const NOTHING = "No tokens yet. They appear here when a prompt runs.";
 const HELP = [
@@ -21,6 +21,7 @@ const HELP = [
   ["b f", "ban the token (again: allow it), favour it"],
   ["p s e r t", "colour by probability, surprise, entropy, rank, time"],
   ["g", "colour by what a grammar cost, once a run that kept to one has ended"],
+  ["k", "colour by the effect of adapters and vectors, once a run with some has ended"],
   ["Esc", "close"],
   ["?", "these keys"],
 ];
@@ -92,18 +93,19 @@ function render({ model, el }) {
     for (const tab of parts.tabs) tab.disabled = !alive;
     showState();
     if (alive) refill();
-    if (alive) refillCosts();
+    if (alive) refillMore();
   }
   function receive(message, buffers) {
     if (message?.kind === "delta" && message.epoch === get("epoch")) take(message, buffers);
   }
+  const saidAside = () => Object.values(get("more"));
   function layerNow() {
-    return offers(get("layer"), columns) ? get("layer") : "probability";
+    return offers(get("layer"), get("more")) ? get("layer") : "probability";
   }
   function showLayer() {
     const layer = layerNow();
     for (const tab of parts.tabs) {
-      tab.hidden = !offers(tab.dataset.layer, columns);
+      tab.hidden = !offers(tab.dataset.layer, get("more"));
       tab.setAttribute("aria-pressed", String(tab.dataset.layer === layer));
     }
     parts.legend.replaceChildren(...legendParts(layer, columns.usual));
@@ -137,8 +139,9 @@ function render({ model, el }) {
     showBranched();
     root.dataset.state = state;
     showProgress(state, progress);
-    const said = [stateText(state, progress, columns, ended), costText(columns)].filter(Boolean).join(" · ");
-    foot.textContent = foot.title = state === "empty" ? NOTHING : said;
+    const said = [stateText(state, progress, columns, ended), ...saidAside()].filter(Boolean);
+    if (LAYERS[layerNow()].takes) said.reverse(); // what is coloured first: there may be no room for all
+    foot.textContent = foot.title = state === "empty" ? NOTHING : said.join(" · ");
     if (["prompt", "finished", "failed"].includes(state)) voice.say(foot.textContent);
     const whole = finish === "eog" && flow.length === get("n");
     if (whole) flow.end(pieceLabel(columns.piece.at(-1) ?? new Uint8Array()));
@@ -170,16 +173,20 @@ function render({ model, el }) {
         unanswered(error);
       });
   }
-  function refillCosts() {
+  /** Show what is offered beside the first layers, and ask for what is not there of it. */
+  function refillMore() {
     const epoch = get("epoch");
-    const show = (reply) => {
-      if (reply.epoch !== epoch || epoch !== get("epoch") || !get("priced")) return;
-      columns.price(reply.buffers);
-      parts.table.refresh();
-      showLayer();
-      showState();
-    };
-    if (get("priced") && !columns.cost.length) line.ask("costs").then(show, unanswered);
+    for (const layer of Object.keys(get("more"))) {
+      const show = (reply) => {
+        if (reply.epoch !== epoch || epoch !== get("epoch") || !reply.buffers.length) return;
+        columns.take(layer, reply.buffers);
+        parts.table.refresh();
+        showLayer();
+      };
+      if (!columns[LAYERS[layer].takes[0]].length) line.ask("costs", { layer }).then(show, unanswered);
+    }
+    showLayer();
+    showState();
   }
   function restart() {
     details.restart();
@@ -187,8 +194,6 @@ function render({ model, el }) {
     prompt = [];
     flow.clear();
     atEnd = true;
-    showState();
-    showLayer();
     const epoch = get("epoch");
     const show = (reply) => {
       if (epoch !== reply.epoch) return;
@@ -198,15 +203,15 @@ function render({ model, el }) {
     };
     line.ask("prompt").then(show, unanswered);
     refill();
-    refillCosts();
+    refillMore();
   }
   function drawn(node) {
     const layer = layerNow();
-    const says = [get("title"), summary(columns, get("ended")), costText(columns), scaleText(layer, columns.usual)];
+    const says = [get("title"), summary(columns, get("ended")), ...saidAside(), scaleText(layer, columns.usual)];
     return picture({ prompt, columns, layer, says, measure: measuring() }, palette(node, coloursOf(layer)));
   }
   function pick(layer) {
-    if (!line.alive || !offers(layer, columns)) return;
+    if (!line.alive || !offers(layer, get("more"))) return;
     model.set("layer", layer);
     model.save_changes();
   }
@@ -221,7 +226,7 @@ function render({ model, el }) {
     showState();
   };
   const told = Object.fromEntries(["state", "title", "note", "ended", "progress"].map((name) => [name, showState]));
-  const shown = { layer: showLayer, branched: showBranched, looked_at: showLooked, priced: refillCosts };
+  const shown = { layer: refillMore, branched: showBranched, looked_at: showLooked, more: refillMore };
   const unwatch = watch(model, { epoch: restart, n: grown, ...shown, ...told });
   restart();
   line.ping();

@@ -28,11 +28,11 @@ export function tokenCard(model, acts) {
   const place = h("span", { class: "mll-quiet" });
   const head = h("div", { class: "mll-card-head" }, piece, place);
   const facts = h("div", { class: "mll-card-facts mll-figures" });
-  const removed = h("div", { class: "mll-card-grammar", dir: "auto", hidden: true });
+  const aside = h("div", { class: "mll-card-aside", dir: "auto", hidden: true });
   const why = h("div", { class: "mll-card-why mll-figures", hidden: true });
   const foot = h("div", { class: "mll-card-foot mll-figures" });
   const list = alternativeList(model, acts);
-  const all = [head, facts, removed, list.node, why, foot];
+  const all = [head, facts, aside, list.node, why, foot];
   const node = h("div", { class: "mll-card", role: "group", "aria-label": "Token" }, all);
   return {
     node,
@@ -43,9 +43,9 @@ export function tokenCard(model, acts) {
     },
     list,
     /** What the view knows by itself, at once; the rest follows from the kernel. */
-    begin({ piece: bytes, step, p, rank, entropy, ms, explains, grammar }) {
-      removed.hidden = !grammar;
-      removed.textContent = removed.title = grammar;
+    begin({ piece: bytes, step, p, rank, entropy, ms, explains, more }) {
+      aside.hidden = !more;
+      aside.textContent = aside.title = more;
       why.hidden = !explains; // its room is kept, so that the card stays as high
       piece.replaceChildren(...glyphs(pieceParts(bytes)));
       place.textContent = `step ${step}`;
@@ -62,7 +62,8 @@ export function tokenCard(model, acts) {
     complete(details) {
       const byHand = model.get("branched").step === details.step;
       const how = `${byHand ? "chosen by hand" : "given"} (forced), not drawn`;
-      place.textContent = `step ${details.step}${details.forced ? ` · ${how}` : ""}`;
+      const said = [`step ${details.step}`, details.stale && "stale", details.forced && how];
+      place.textContent = said.filter(Boolean).join(" · ");
       facts.firstChild.replaceChildren("chance ", h("b", {}, change(details.p, details.after)));
       list.show(details);
       foot.replaceChildren(...footLines(details));

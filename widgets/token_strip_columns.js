@@ -68,16 +68,29 @@ export const LAYERS = {
     value: sureCost,
     level: costLevel,
     marks: ["< 0.1", "≥ 0.1", "≥ 0.5", "≥ 1", "≥ 2", "≥ 4"],
+    takes: ["cost", "most", "wantedLogprob", "wanted"],
+  },
+  effect: {
+    key: "k",
+    label: "Effect",
+    ramp: "teal",
+    says: "KL from the model as it is, in nats",
+    value: ({ kl }, i) => kl[i],
+    level: rising([0.01, 0.1, 0.5, 1, 2]),
+    marks: ["< 0.01", "≥ 0.01", "≥ 0.1", "≥ 0.5", "≥ 1", "≥ 2"],
+    takes: ["kl", "baseLogprob", "base"],
   },
 };
 
-/** The layers that are offered: that of the grammar once its costs are known. */
-export const offers = (layer, { cost }) => layer !== "grammar" || cost.length > 0;
+/** Whether a layer can be chosen: those whose numbers come aside are, once they are among `more`. */
+export const offers = (layer, more) => !LAYERS[layer].takes || layer in more;
 
 /** The steps a view has so far: numbers by column, pieces as bytes. */
 export function tokenColumns() {
-  const costs = { cost: [], most: [], wantedLogprob: [], wanted: [] }; // of the grammar, once they are known
-  const c = { token: [], logprob: [], entropy: [], rank: [], ms: [], ahead: [], piece: [], usual: NaN, ...costs };
+  const names = ["token", "logprob", "entropy", "rank", "ms", "ahead", "stale"];
+  const aside = Object.values(LAYERS).flatMap(({ takes = [] }) => takes);
+  const c = Object.fromEntries([...names, "piece", ...aside].map((name) => [name, []]));
+  c.usual = NaN;
   c.clear = () => {
     for (const column of Object.values(c)) if (Array.isArray(column)) column.length = 0;
     c.usual = NaN;
@@ -85,24 +98,21 @@ export function tokenColumns() {
   /** Add what is new of a message; false when steps between are missing. */
   c.append = ({ from }, buffers) => {
     const have = c.token.length;
-    const names = ["token", "logprob", "entropy", "rank", "ms", "ahead"];
-    const kinds = [Int32Array, Float32Array, Float32Array, Int32Array, Float32Array, Uint8Array];
+    const kinds = [Int32Array, Float32Array, Float32Array, Int32Array, Float32Array, Uint8Array, Uint8Array];
     if (from > have) return false;
     const skip = have - from;
     names.forEach((name, k) => {
       for (const x of typed(buffers[k], kinds[k]).subarray(skip)) c[name].push(x);
     });
-    for (const piece of splitPieces(buffers[6], buffers[7]).slice(skip)) c.piece.push(piece);
+    for (const piece of splitPieces(buffers[7], buffers[8]).slice(skip)) c.piece.push(piece);
     if (Number.isNaN(c.usual) && c.ms.length >= 8) c.usual = median(c.ms.slice(0, 16));
     return true;
   };
-  /** Take what the grammar cost at each step. */
-  c.price = (buffers) => {
-    ["cost", "most", "wantedLogprob"].forEach((name, k) => {
-      c[name] = [...typed(buffers[k], Float32Array)];
+  /** Take what a layer shows of each step, where that comes aside: numbers, and pieces at last. */
+  c.take = (layer, buffers) =>
+    LAYERS[layer].takes.forEach((name, k, { length }) => {
+      c[name] = k < length - 1 ? [...typed(buffers[k], Float32Array)] : splitPieces(buffers[k], buffers[k + 1]);
     });
-    c.wanted = splitPieces(buffers[3], buffers[4]);
-  };
   return c;
 }
 

@@ -2,7 +2,7 @@
 import { percent } from "./shared/text.js";
 import { tokenCard } from "./token_strip_card.js";
 import { roomIn } from "./token_strip_lane.js";
-import { removedText } from "./token_strip_words.js";
+import { effectText, removedText } from "./token_strip_words.js";
 import { bias } from "./shared/bias.js";
 import { pointerKeys } from "./shared/dom.js";
 import { floating, inSight } from "./shared/floating.js";
@@ -65,12 +65,13 @@ export function tokenDetails({ model, line, columns, flow, say }) {
     hoverKeys.listen(!pinned);
     if (float.open && step === at) return;
     at = step;
-    const { logprob, rank, entropy, ms, piece } = columns;
+    const { logprob, rank, entropy, ms, piece, stale } = columns;
     const p = Math.exp(logprob[at]);
-    const grammar = removedText(columns, at);
-    const spoken = [flow.text(at), `step ${at}`, percent(p), `rank ${rank[at] < 0 ? "n/a" : rank[at]}`, grammar];
+    const more = [removedText(columns, at), effectText(columns, at)].filter(Boolean).join("\n");
+    const chance = [percent(p), `rank ${rank[at] < 0 ? "n/a" : rank[at]}`];
+    const spoken = [flow.text(at), `step ${at}`, stale[at] > 0 && "stale", ...chance, more];
     flow.mark(at, spoken.filter(Boolean).join(", "));
-    const first = { piece: piece[at], step: at, p, rank: rank[at], entropy: entropy[at], ms: ms[at], grammar };
+    const first = { piece: piece[at], step: at, p, rank: rank[at], entropy: entropy[at], ms: ms[at], more };
     card.begin({ ...first, explains: model.get("explains") });
     float.show();
     complete(step);

@@ -9,11 +9,12 @@ const WIDTH = 760;
 const LINE = 24;
 const SIZE = 13;
 const LINES_BELOW = [0, 1, 1, 2, 3, 4]; // thickness of the line under a token of each level
-const HEADINGS = ["step", "token", "text", "probability", "logprob", "rank", "entropy", "ms", "ahead"];
+const HEADINGS = ["step", "token", "text", "probability", "logprob", "rank", "entropy", "ms", "ahead", "stale"];
 const COSTS = ["grammar_nats", "grammar_nats_high", "grammar_wanted"];
+const EFFECTS = ["effect_nats", "base_logprob"];
 
-/** The headings of the table: also of what the grammar cost, once that is known. */
-export const headings = ({ cost }) => (cost.length ? [...HEADINGS, ...COSTS] : HEADINGS);
+/** The headings of the table: also of what the grammar cost, and of the effect, once that is known. */
+export const headings = ({ cost, kl }) => [...HEADINGS, ...(cost.length ? COSTS : []), ...(kl.length ? EFFECTS : [])];
 
 /** What the grammar cost at a step, at least and at most, and the likeliest token that it took. */
 function costCells({ cost, most, wanted, wantedLogprob }, i) {
@@ -22,14 +23,15 @@ function costCells({ cost, most, wanted, wantedLogprob }, i) {
 }
 
 export function csvRows(columns) {
-  const { token, piece, logprob, rank, entropy, ms, ahead, cost } = columns;
+  const { token, piece, logprob, rank, entropy, ms, ahead, stale, cost, kl, baseLogprob } = columns;
   return token.map((id, i) => [
     i,
     id,
     textOf(piece[i]),
     ...[Math.exp(logprob[i]), logprob[i], rank[i] < 0 ? NaN : rank[i], entropy[i], ms[i]].map(figure),
-    String(ahead[i] > 0),
+    ...[ahead, stale].map((column) => String(column[i] > 0)),
     ...(cost.length ? costCells(columns, i) : []),
+    ...(kl.length ? [kl, baseLogprob].map((column) => figure(column[i])) : []),
   ]);
 }
 

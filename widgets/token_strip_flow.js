@@ -115,7 +115,8 @@ export function tokenFlow(columns, label) {
       cells.forEach((parts, k) => {
         const i = first + k;
         if (i === nodes.length) {
-          const token = h("span", { class: "mll-token", role: "option", "aria-selected": "false" });
+          const says = { role: "option", "aria-selected": "false", "data-stale": columns.stale[i] > 0 };
+          const token = h("span", { class: "mll-token", ...says });
           steps.set(token, i);
           nodes.push(token);
           blocks.at(-1).node.append(token);

@@ -23,8 +23,9 @@ export function laneBeside(kept, lab, x, wide) {
 
 /** The lane of a card in its lab, or that its text stands above that view; nothing where no such view is shown. */
 export function roomIn(lab, x) {
-  const kept = lab?.querySelector(".mll-nt")?.getBoundingClientRect();
-  if (!kept?.width) return {};
+  const views = [...(lab?.querySelectorAll(".mll-nt, .mll-dl") ?? [])];
+  const kept = views.map((view) => view.getBoundingClientRect()).find(({ width }) => width);
+  if (!kept) return {};
   const lane = laneBeside(kept, lab.getBoundingClientRect(), x, innerWidth);
   return { lane, above: !lane };
 }

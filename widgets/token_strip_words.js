@@ -28,7 +28,7 @@ export function scaleText(layer, usual) {
 export function stateText(state, progress, columns, ended) {
   if (state === "queued") return "waiting for the session";
   if (state === "prompt") return `reading the prompt: ${count(progress[0])} of ${counted(progress[1], "token")}`;
-  if (state === "running") return `${summary(columns, "")} · generating`;
+  if (state === "running") return `${summary(columns, ended)} · generating`;
   return columns.token.length ? summary(columns, ended) : "";
 }
 
@@ -54,20 +54,11 @@ export function removedText(columns, i) {
   return [`the grammar removed ${range}`, wantedText(columns, i)].filter(Boolean).join("; ");
 }
 
-/** "grammar cost 14.2 nats, 46% of it at token 0: the model wanted `↵`"; "" where that is not known. */
-export function costText(columns) {
-  const { cost, most } = columns;
-  if (!cost.length) return "";
-  const [low, high] = [cost, most].map((column) => column.reduce((sum, x) => sum + x, 0));
-  if (high === 0) return "grammar cost nothing";
-  const sure = same(low, high);
-  const range = high < Infinity ? `${number(low)} to ${number(high)}` : `at least ${number(low)}`;
-  const told = `grammar cost ${sure ? number(low) : range} nats`;
-  if (low === 0) return told;
-  const at = cost.indexOf(cost.reduce((one, other) => Math.max(one, other)));
-  const share = sure ? `${percent(cost[at] / low)} of it` : `${number(cost[at])} or more`;
-  const why = wantedText(columns, at);
-  return `${told}, ${share} at token ${at}${why && `: ${why}`}`;
+/** "0.42 nats from the model as it is: that has 3.1%, and `Sure` is the likeliest"; "" where that is not known. */
+export function effectText({ kl, baseLogprob, base }, i) {
+  if (kl[i] === undefined) return "";
+  const best = base[i].length ? `, and \`${pieceLabel(base[i])}\` is the likeliest` : "";
+  return `${number(kl[i])} nats from the model as it is: that has ${percent(Math.exp(baseLogprob[i]))}${best}`;
 }
 
 /** Where a text goes off another one, in words; "" if it does not. */
@@ -86,24 +77,31 @@ function costCell({ cost, most }, i) {
 }
 
 const AHEAD = "with the token before"; // as the grammar forced it
+const STALE = "over a stale cache"; // which other weights computed
 
-/** "token 79 · bytes 5F", and whether it needed no decode. */
-export function tokenText({ token, hex, ahead }) {
+const decodedText = (ahead, stale) => [ahead && AHEAD, stale && STALE].filter(Boolean).join(", ");
+const isTold = ({ ahead, stale }) => [...ahead, ...stale].some(Boolean);
+
+/** "token 79 · bytes 5F", and how it was decoded where that is not as usual. */
+export function tokenText({ token, hex, ahead, stale }) {
   const bytes = hex.replace(/(..)(?=.)/g, "$1 ").toUpperCase() || "none";
-  return `token ${token} · bytes ${bytes}${ahead ? ` · decoded ${AHEAD}` : ""}`;
+  const how = decodedText(ahead, stale);
+  return `token ${token} · bytes ${bytes}${how && ` · decoded ${how}`}`;
 }
 
 const COLUMNS = ["step", "token", "text", "probability", "rank", "entropy", "time"];
 
-/** The headings of the table: how a token was decoded if some were ahead, what the grammar cost once that is known. */
-export const tableColumns = ({ ahead, cost }) => [
+/** The headings of the table: how tokens were decoded if not as usual; grammar's cost and the effect, once known. */
+export const tableColumns = (columns) => [
   ...COLUMNS,
-  ...(ahead.some(Boolean) ? ["decoded"] : []),
-  ...(cost.length ? ["grammar cost"] : []),
+  ...(isTold(columns) ? ["decoded"] : []),
+  ...(columns.cost.length ? ["grammar cost"] : []),
+  ...(columns.kl.length ? ["effect"] : []),
 ];
 
 export function tableRows(columns) {
-  const { token, piece, logprob, rank, entropy, ms, ahead, cost } = columns;
+  const { token, piece, logprob, rank, entropy, ms, ahead, stale, cost, kl } = columns;
+  const told = isTold(columns);
   return token
     .slice(0, 501)
     .map((id, i) => [
@@ -114,7 +112,8 @@ export function tableRows(columns) {
       rank[i] < 0 ? "n/a" : rank[i],
       number(entropy[i]),
       duration(ms[i]),
-      ...(ahead.some(Boolean) ? [ahead[i] ? AHEAD : ""] : []),
+      ...(told ? [decodedText(ahead[i], stale[i])] : []),
       ...(cost.length ? [costCell(columns, i)] : []),
+      ...(kl.length ? [`${number(kl[i])} nats`] : []),
     ]);
 }

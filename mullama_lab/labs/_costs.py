@@ -8,6 +8,7 @@ from __future__ import annotations
 import weakref
 
 from mullama_lab.engine.latest_only import LatestOnly
+from mullama_lab.engine.trace import Trace
 from mullama_lab.labs._desk import Desk
 from mullama_lab.studies.grammar_tax import grammar_tax
 
@@ -26,11 +27,10 @@ class Costs:
         """The strip shows another text, or its text has ended."""
         self._latest.drop()
         desk = self._desk()
-        if desk is None or desk.at_work is None or desk.strip.state not in ENDED:
+        trace = None if desk is None else ended_text(desk)
+        if desk is None or trace is None or not trace.schedule.constrains:
             return
-        model, strip, trace = desk.at_work.model, desk.strip, desk.strip.trace
-        if trace is None or not len(trace) or not trace.schedule.constrains:
-            return
+        model, strip = desk.session.model, desk.strip
 
         def work() -> None:
             cost = grammar_tax(trace, on=model)
@@ -40,6 +40,7 @@ class Costs:
                 nats_high=cost.nats_high,
                 wanted=cost.wanted,
                 wanted_logprob=cost.wanted_logprob,
+                said=cost.summary(),
             )
 
         self._latest.submit(work)
@@ -50,6 +51,13 @@ class Costs:
 
     def close(self) -> None:
         self._latest.close()
+
+
+def ended_text(desk: Desk) -> Trace | None:
+    """The text that a desk's strip shows, if it has a token and grows no more."""
+    trace = desk.strip.trace
+    is_there = desk.at_work is not None and desk.strip.state in ENDED
+    return trace if is_there and trace is not None and len(trace) else None
 
 
 def _unknown(error: Exception) -> None:

@@ -34,6 +34,7 @@ from mullama_lab.glyphs import brief
 from mullama_lab.labs._adapters_panel import AdaptersPanel
 from mullama_lab.labs._costs import Costs
 from mullama_lab.labs._desk import Desk, carried_over, must_be_there
+from mullama_lab.labs._effects import Effects
 from mullama_lab.labs._explorer import Explorer
 from mullama_lab.labs._grammar_panel import GrammarPanel
 from mullama_lab.labs._lab import Lab, set_together
@@ -133,7 +134,7 @@ class Workbench(Lab):
             set_together([(self.panel, "messages", turns), (self.panel, "chat", True)])
         self.strip, self.editor = TokenStrip(), ChainEditor(chain)
         self._desk = Desk(self.panel, self.strip, self.editor)
-        self._costs = Costs(self._desk)
+        self._costs, self._effects = Costs(self._desk), Effects(self._desk)
         self._samplers = SamplersPanel(self._desk)
         self._tree = TreePanel(self._desk, tree)
         self._what_if = WhatIfPanel(self._desk)
@@ -194,6 +195,7 @@ class Workbench(Lab):
         self._observe(self.panel, lambda _: self._request_changed(), *asked)
         self._observe(self.panel, lambda _: self._kind_changed(), "chat")
         self._observe(self.strip, lambda _: self._costs.find(), "state")
+        self._observe(self.strip, lambda _: self._effects.find(), "state", "layer")
         self._observe(self.branches, lambda _: self._tree.say_origin(), "selected")
         self._observe(self.panel, lambda _: self.branches.call_anew(), "history")
         self._observe(self._arrangement, lambda _: self._arranged(), "shown")
@@ -444,6 +446,7 @@ class Workbench(Lab):
         self.strip.settle()
         self.panel.settle()
         self._costs.settle()
+        self._effects.settle()
 
     def save(self, path: str | Path) -> Path:
         """Write what was made of the model into one file, which `reopen` takes up again.
@@ -596,6 +599,7 @@ class Workbench(Lab):
             for panel in self._panels:
                 panel.close()
             self._costs.close()
+            self._effects.close()
             self._desk.close()
 
     @property

@@ -20,7 +20,7 @@ NS_PER_MS = 1e6
 
 
 def steps(trace: Trace, start: int, stop: int) -> list[bytes]:
-    """token, logprob, entropy, rank, milliseconds, ahead, sizes of the pieces, their bytes."""
+    """token, logprob, entropy, rank, milliseconds, ahead, stale, sizes of pieces, their bytes."""
     cut = slice(start, stop)  # cut first: the trace may grow between two lines
     times = (trace.decode_ns, trace.sample_ns, trace.constraint_ns, trace.capture_ns)
     spent = np.sum([column[cut] for column in times], axis=0) / NS_PER_MS
@@ -31,17 +31,18 @@ def steps(trace: Trace, start: int, stop: int) -> list[bytes]:
         (trace.rank[cut], "<i4"),
         (spent, "<f4"),
         (trace.ahead[cut], "u1"),
+        (trace.stale[cut], "u1"),
     )
     columns = [column.astype(kind).tobytes() for column, kind in numbers]
     return [*columns, *pieces(trace.pieces[cut])]
 
 
-def costs(
-    trace: Trace, numbers: Sequence[NDArray[np.float64]], wanted: NDArray[np.int32]
-) -> list[bytes]:
-    """nats, nats_high, logprob of the token that was wanted; the size of its piece, its bytes."""
-    columns = [column.astype("<f4").tobytes() for column in numbers]
-    return [*columns, *pieces([trace.piece(t) if t >= 0 else b"" for t in wanted.tolist()])]
+def aside(numbers: Sequence[NDArray[np.float64]], texts: Sequence[bytes]) -> list[bytes]:
+    """What a layer shows that comes aside: its numbers, the sizes of pieces, their bytes.
+
+    In the order of `takes` in `LAYERS` there.
+    """
+    return [*(column.astype("<f4").tobytes() for column in numbers), *pieces(texts)]
 
 
 def pieces(texts: Sequence[bytes]) -> list[bytes]:
@@ -61,6 +62,7 @@ def details(trace: Trace, index: int) -> dict[str, Any]:
         "after": _probability(step.logprob_after),
         "forced": bool(step.forced),
         "ahead": bool(step.ahead),
+        "stale": bool(trace.stale[index]),
         "rank": step.rank if step.rank >= 0 else None,
         "entropy": _number(step.entropy),
         "remaining": _number(step.remaining_mass),

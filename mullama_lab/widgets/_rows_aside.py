@@ -1,4 +1,7 @@
-"""Rows of logits under weights that are not in force, computed in a session of their own."""
+"""Rows of logits under weights that are not in force, computed in a session of their own.
+
+So neither the cache nor a text under way in the session at work is touched.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,12 @@ from mullama_lab.engine.session import Session
 from mullama_lab.engine.steering.steering import Steering
 
 LEAST_ROOM = 256  # tokens
+
+
+def session_aside(like: Session, n_tokens: int) -> Session:
+    """A session like another one, with room for so many tokens of one text."""
+    n_ctx = min(max(LEAST_ROOM, 1 << n_tokens.bit_length()), like.n_ctx)
+    return like.model.session(**{**like.options, "n_ctx": n_ctx, "n_seq_max": 1})
 
 
 class RowsAside:
@@ -47,7 +56,5 @@ class RowsAside:
     def _with_room(self, n: int) -> Session:
         if self._own is None or self._own.n_ctx < n:
             self.close()
-            n_ctx = min(max(LEAST_ROOM, 1 << n.bit_length()), self.like.n_ctx)
-            options = {**self.like.options, "n_ctx": n_ctx, "n_seq_max": 1}
-            self._own = self.like.model.session(**options)
+            self._own = session_aside(self.like, n)
         return self._own

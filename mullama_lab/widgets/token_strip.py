@@ -7,7 +7,7 @@ on. What a token means in detail is asked for one token at a time.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from mullama_lab.counted import counted
 from mullama_lab.engine.loop.run import Run
 from mullama_lab.engine.options import instance
 from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.trace.stale import stale_words
 from mullama_lab.widgets import _columns, _front_end, _strip_forms
 from mullama_lab.widgets._endings import ending
 from mullama_lab.widgets._followed_runs import FollowedRuns
@@ -28,7 +29,7 @@ from mullama_lab.widgets._view import Undo, must_be_function, whole_number
 __all__ = ["TokenStrip"]
 __dir__ = __all__.copy  # what tab completion offers
 
-LAYERS = ("probability", "surprise", "entropy", "rank", "time", "grammar")
+LAYERS = ("probability", "surprise", "entropy", "rank", "time", "grammar", "effect")
 OF_A_TRACE = (
     "steps",
     "costs",
@@ -47,7 +48,8 @@ MOST_REMARK = 600  # characters
 class TokenStrip(TokenView):
     """A Trace as tokens, coloured by probability, surprise, entropy, rank or time.
 
-    The workbench also colours them by what a grammar cost, once a run with one has ended.
+    The workbench also colours them by what a grammar cost, and by the effect of adapters and
+    control vectors, once a run with one has ended.
 
     Hover or move to a token: its alternatives before and after the chain, what each stage
     left, its bytes and its times. A click on a token and the arrow keys pick it: `on_pick`
@@ -58,8 +60,8 @@ class TokenStrip(TokenView):
     Args:
         trace: a finished Trace. `strip.trace = other` shows another one.
         run: a Run in flight to follow; `strip.follow(run)` does it later.
-        layer: one of "probability", "surprise", "entropy", "rank", "time", "grammar"; what
-            grammars cost stands in for probability as soon as it is known.
+        layer: one of "probability", "surprise", "entropy", "rank", "time", "grammar", "effect";
+            the last two stand in for probability as soon as they are known.
         title: a line above the strip.
     """
 
@@ -73,7 +75,9 @@ class TokenStrip(TokenView):
     )
     state = traitlets.Enum(STATES, "empty", help="What is going on.").tag(sync=True)
     finish = traitlets.Unicode("", help="Why the generation ended.").tag(sync=True)
-    ended = traitlets.Unicode("", help="The same in words.").tag(sync=True)
+    ended = traitlets.Unicode("", help="The same in words, and which steps are stale.").tag(
+        sync=True
+    )
     note = traitlets.Unicode("", help="What went wrong.").tag(sync=True)
     progress = traitlets.List(traitlets.Int(), [0, 0], help="Prompt tokens done, in all.").tag(
         sync=True
@@ -91,9 +95,9 @@ class TokenStrip(TokenView):
     ).tag(sync=True)
     epoch = traitlets.Int(0, help="Counts the traces shown.").tag(sync=True)
     explains = traitlets.Bool(False, help="Whether a token's fate can be asked for.").tag(sync=True)
-    priced = traitlets.Bool(False, help="Whether it is known what grammars cost here.").tag(
-        sync=True
-    )
+    more = traitlets.Dict(
+        help="Layers beside the first five that are offered, and what is said of each."
+    ).tag(sync=True)
 
     def __init__(
         self,
@@ -107,7 +111,7 @@ class TokenStrip(TokenView):
         self._followed = FollowedRuns(self._show_run)
         self._marked: tuple[Trace | None, int] = (None, -1)
         self._sent = 0
-        self._costs: list[bytes] = []
+        self._aside: dict[str, list[bytes]] = {}  # the columns of layers that come aside
         self._lock = threading.RLock()  # what is shown: a run before may still be told of
         self._explain: Callable[[Trace, int, int], str] | None = None
         self._is_mark: Callable[[int], bool] = lambda token: False
@@ -147,6 +151,7 @@ class TokenStrip(TokenView):
         nats_high: NDArray[np.float64],
         wanted: NDArray[np.int32],
         wanted_logprob: NDArray[np.float64],
+        said: str = "",
     ) -> None:
         """Offer what grammars cost at each token of the trace, if that is still the one shown.
 
@@ -154,17 +159,48 @@ class TokenStrip(TokenView):
             nats, nats_high: -ln of the probability that they left, at least and at most; (n,).
             wanted: the likeliest token that they took out, -1 for none; (n,).
             wanted_logprob: its log-probability before, in nats; (n,).
+            said: what it comes to, in a line.
 
         Raises:
             ValueError: an array is not as long as the trace.
         """
-        columns = (nats, nats_high, wanted_logprob)
-        if any(len(column) != len(trace) for column in (*columns, wanted)):
-            raise ValueError(f"there are {len(trace)} tokens: give each its cost.")
+        self._show_aside("grammar", trace, (nats, nats_high, wanted_logprob), wanted, said)
+
+    def offer_effect(self, trace: Trace, said: str = "") -> None:
+        """Offer the layer of the effect, if that trace is still shown: its numbers come if chosen.
+
+        Args:
+            said: what is to be said of them, such as that they are being computed.
+        """
         with self._lock:
             if trace is self._trace:
-                self._costs = _columns.costs(trace, columns, wanted)
-                self.priced = True
+                self.more = {**self.more, "effect": said}
+
+    def show_effect(
+        self,
+        trace: Trace,
+        *,
+        kl: NDArray[np.float64],
+        base_logprob: NDArray[np.float64],
+        base_best: NDArray[np.int32],
+        said: str = "",
+    ) -> None:
+        """Show what adapters and vectors did at each token of the trace, if it is still shown.
+
+        Args:
+            kl: of what the model said from what it says without them, in nats; (n,).
+            base_logprob: how likely the token is without them, in nats; (n,).
+            base_best: the likeliest token without them; (n,).
+            said: what it comes to, in a line.
+
+        Raises:
+            ValueError: an array is not as long as the trace.
+        """
+        self._show_aside("effect", trace, (kl, base_logprob), base_best, said)
+
+    def has(self, layer: str) -> bool:
+        """Whether the numbers of a layer are there."""
+        return LAYERS.index(layer) < LAYERS.index("grammar") or layer in self._aside
 
     def settle(self) -> None:
         """Wait until the end of the run that is followed is shown; for code, not for callbacks."""
@@ -224,13 +260,30 @@ class TokenStrip(TokenView):
 
     # Showing
 
+    def _show_aside(
+        self,
+        layer: str,
+        trace: Trace,
+        numbers: Sequence[NDArray[np.float64]],
+        tokens: NDArray[np.int32],
+        said: str,
+    ) -> None:
+        """Have the numbers of a layer that come aside; token -1 is none."""
+        if any(len(column) != len(trace) for column in (*numbers, tokens)):
+            raise ValueError(f"there are {len(trace)} tokens: give each its numbers.")
+        named = [trace.piece(token) if token >= 0 else b"" for token in tokens.tolist()]
+        with self._lock:
+            if trace is self._trace:
+                self._aside[layer] = _columns.aside(numbers, named)
+                self.more = {**self.more, layer: said}
+
     def _begin(self, trace: Trace | None) -> None:
         self._followed.forget()
         self._trace = trace
         self._sent = 0
-        self._costs = []
+        self._aside = {}
         with self.hold_sync():
-            self.priced = False
+            self.more = {}
             self.n = 0
             self.note = self.finish = self.ended = ""
             self.progress = [0, 0]
@@ -268,6 +321,7 @@ class TokenStrip(TokenView):
                 return
             if run.state in ("queued", "prompt"):
                 self.progress = list(run.progress)
+            self.ended = stale_words(run.trace)
             if self.state != run.state and run.state in STATES:
                 self.state = run.state
 
@@ -294,7 +348,7 @@ class TokenStrip(TokenView):
 
     def _on_request(self, op: str, args: dict[str, Any]) -> Any:
         with self._lock:
-            trace, epoch, costs = self._trace, self.epoch, self._costs
+            trace, epoch, aside = self._trace, self.epoch, self._aside
         if op == "prompt":
             return _prompt(trace, epoch, self._is_mark)
         if op not in OF_A_TRACE:
@@ -304,7 +358,8 @@ class TokenStrip(TokenView):
         if op == "steps":
             return _steps(trace, whole_number(args, "from", low=0, high=len(trace)), epoch)
         if op == "costs":
-            return {"epoch": epoch}, costs
+            layer = args.get("layer")
+            return {"epoch": epoch}, aside.get(layer, []) if isinstance(layer, str) else []
         if op == "details":
             return _columns.details(trace, whole_number(args, "step", low=0, high=len(trace) - 1))
         if op == "pick":

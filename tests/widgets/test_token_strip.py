@@ -62,7 +62,7 @@ def listened(strip: TokenStrip) -> list:
 def test_the_columns_of_a_message_are_those_of_the_trace(trace):
     strip = TokenStrip(trace)
     header, buffers = strip._on_request("steps", {"from": 5})
-    tokens, logprob, entropy, rank, ms, ahead, sizes, text = buffers
+    tokens, logprob, entropy, rank, ms, ahead, stale, sizes, text = buffers
     assert header == {"epoch": strip.epoch, "from": 5, "n": 20}
     assert np.frombuffer(tokens, "<i4").tolist() == trace.tokens[5:].tolist()
     assert np.array_equal(np.frombuffer(logprob, "<f4"), trace.logprob[5:])
@@ -70,6 +70,7 @@ def test_the_columns_of_a_message_are_those_of_the_trace(trace):
     assert np.array_equal(np.frombuffer(rank, "<i4"), trace.rank[5:])
     assert np.all(np.frombuffer(ms, "<f4") > 0)
     assert np.frombuffer(ahead, "u1").tolist() == trace.ahead[5:].tolist()
+    assert np.frombuffer(stale, "u1").tolist() == trace.stale[5:].tolist()
     assert np.frombuffer(sizes, "<i4").tolist() == [len(piece) for piece in trace.pieces[5:]]
     assert text == b"".join(trace.pieces[5:])
 
@@ -432,14 +433,14 @@ def costs_of(trace, nats=1.5, high=2.5):
 
 def test_what_grammars_cost_is_sent_for_the_text_that_is_shown_alone(trace):
     strip = TokenStrip(trace)
-    assert not strip.priced
+    assert not strip.has("grammar")
     strip.show_costs(trace[:3], **costs_of(trace[:3]))
-    assert not strip.priced
+    assert not strip.has("grammar") and strip.more == {}
     given = costs_of(trace)
     given["wanted"][4], given["wanted_logprob"][4] = -1, np.nan
-    strip.show_costs(trace, **given)
-    assert strip.priced
-    header, buffers = strip._on_request("costs", {})
+    strip.show_costs(trace, **given, said="what it cost")
+    assert strip.has("grammar") and strip.more == {"grammar": "what it cost"}
+    header, buffers = strip._on_request("costs", {"layer": "grammar"})
     assert header == {"epoch": strip.epoch}
     for name, sent in zip(("nats", "nats_high", "wanted_logprob"), buffers, strict=False):
         column = given[name].astype("<f4")
@@ -448,7 +449,31 @@ def test_what_grammars_cost_is_sent_for_the_text_that_is_shown_alone(trace):
     assert sizes[4] == 0 and set(np.delete(sizes, 4)) == {len(trace.piece(70))}
     assert buffers[4] == trace.piece(70) * (len(trace) - 1)
     strip.trace = trace[:3]
-    assert not strip.priced and strip._on_request("costs", {})[1] == []
+    assert strip.more == {} and strip._on_request("costs", {"layer": "grammar"})[1] == []
+
+
+def test_the_effect_is_offered_before_its_numbers_come(trace):
+    strip = TokenStrip(trace, layer="effect")
+    strip.offer_effect(trace[:3], "of another text")
+    assert strip.more == {}
+    strip.offer_effect(trace, "wait")
+    assert strip.more == {"effect": "wait"} and not strip.has("effect")
+    assert strip._on_request("costs", {"layer": "effect"})[1] == []
+    n = len(trace)
+    given = {"kl": np.arange(n) / 8, "base_logprob": np.full(n, -1.5)}
+    best = np.full(n, -1, np.int32)
+    best[3] = 70
+    strip.show_effect(trace, **given, base_best=best, said="so much")
+    strip.show_costs(trace, **costs_of(trace))
+    assert strip.more == {"effect": "so much", "grammar": ""} and strip.has("effect")
+    *numbers, sizes, text = strip._on_request("costs", {"layer": "effect"})[1]
+    for column, sent in zip(given.values(), numbers, strict=True):
+        assert np.array_equal(np.frombuffer(sent, "<f4"), column.astype("<f4"))
+    assert np.frombuffer(sizes, "<i4").nonzero()[0].tolist() == [3] and text == trace.piece(70)
+    assert strip._on_request("costs", {"layer": "rank"})[1] == []
+    assert strip._on_request("costs", {"layer": ["effect"]})[1] == []
+    with pytest.raises(ValueError, match="there are 20 tokens"):
+        strip.show_effect(trace, kl=np.zeros(3), base_logprob=np.zeros(n), base_best=best)
 
 
 def test_costs_of_another_number_of_tokens_are_refused(trace):

@@ -63,11 +63,18 @@ export const stepBuffers = (steps) => [
   view(Int32Array.from(steps, (step) => step.rank ?? 0)),
   view(Float32Array.from(steps, (step) => step.ms ?? 5)),
   view(Uint8Array.from(steps, (step) => step.ahead ?? 0)),
+  view(Uint8Array.from(steps, (step) => step.stale ?? 0)),
   ...pieceBuffers(steps.map((step) => step.piece)),
 ];
 
-/** Costs, each [nats at least, at most, wanted piece, its logprob] -> the buffers that `_columns.costs` sends. */
+/** Costs, each [nats at least, at most, wanted piece, its logprob] -> what `_columns.aside` sends of a grammar. */
 export const costBuffers = (costs) => [
   ...[0, 1, 3].map((k) => view(Float32Array.from(costs, (cost) => cost[k]))),
   ...pieceBuffers(costs.map((cost) => cost[2])),
+];
+
+/** Effects, each [nats, logprob without it, likeliest piece without it] -> those that it sends of the effect. */
+export const effectBuffers = (effects) => [
+  ...[0, 1].map((k) => view(Float32Array.from(effects, (effect) => effect[k]))),
+  ...pieceBuffers(effects.map((effect) => effect[2])),
 ];

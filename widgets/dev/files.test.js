@@ -12,7 +12,7 @@ import { headings as stripHeadings, csvRows as stripRows } from "../token_strip_
 import { laidOut, picture as stripPicture } from "../token_strip_file.js";
 import { csvRows as whatIfRows, picture as whatIfPicture } from "../what_if_file.js";
 import { GIVEN, HIGH_FLIPS, LOW_FLIPS } from "../what_if_words.js";
-import { costBuffers, stepBuffers } from "./fake_model.js";
+import { costBuffers, effectBuffers, stepBuffers } from "./fake_model.js";
 
 const hex = (text) => [...new TextEncoder().encode(text)].map((b) => b.toString(16).padStart(2, "0")).join("");
 const PAPER = { paper: "#ffffff", ink: "#000000", "ink-2": "#555555", line: "#dddddd", removed: "#bbbbbb" };
@@ -85,7 +85,7 @@ function columnsOf(steps) {
 }
 const STEPS = [
   { token: 5, piece: " a", logprob: Math.log(0.5), rank: 0 },
-  { token: 6, piece: "b\n", logprob: Math.log(0.001), rank: 412 },
+  { token: 6, piece: "b\n", logprob: Math.log(0.001), rank: 412, stale: 1 },
   { token: 7, piece: "", logprob: NaN, entropy: NaN, rank: -1, ms: 2.5, ahead: 1 },
 ];
 
@@ -93,22 +93,24 @@ test("the table of a text has every number of every token, counted from 0 as a t
   const headings = stripHeadings(columnsOf(STEPS));
   assert.deepEqual(headings.slice(0, 6), ["step", "token", "text", "probability", "logprob", "rank"]);
   assert.deepEqual(stripRows(columnsOf(STEPS)), [
-    [0, 5, " a", 0.5, -0.693147, 0, 1, 5, "false"],
-    [1, 6, "b\n", 0.001, -6.90776, 412, 1, 5, "false"],
-    [2, 7, "", null, null, null, null, 2.5, "true"],
+    [0, 5, " a", 0.5, -0.693147, 0, 1, 5, "false", "false"],
+    [1, 6, "b\n", 0.001, -6.90776, 412, 1, 5, "false", "true"],
+    [2, 7, "", null, null, null, null, 2.5, "true", "false"],
   ]);
 });
 
-test("the table of a text has what a grammar cost, once that is known", () => {
+test("the table of a text has what a grammar cost and what adapters did, once that is known", () => {
   const columns = columnsOf(STEPS);
-  columns.price(costBuffers([[0.5, 0.5, "\n", -1], [0, 0, "", NaN], [0, Infinity, "", NaN]]))
-  assert.deepEqual(stripHeadings(columns).slice(9), ["grammar_nats", "grammar_nats_high", "grammar_wanted"]);
+  columns.take("grammar", costBuffers([[0.5, 0.5, "\n", -1], [0, 0, "", NaN], [0, Infinity, "", NaN]]));
+  columns.take("effect", effectBuffers([[0.25, -2, ""], [0, -1, "x"], [1.5, -3, ""]]));
+  const grammar = ["grammar_nats", "grammar_nats_high", "grammar_wanted"];
+  assert.deepEqual(stripHeadings(columns).slice(10), [...grammar, "effect_nats", "base_logprob"]);
   assert.deepEqual(
-    stripRows(columns).map((row) => row.slice(9)),
+    stripRows(columns).map((row) => row.slice(10)),
     [
-      [0.5, 0.5, "\n"],
-      [0, 0, null],
-      [0, null, null],
+      [0.5, 0.5, "\n", 0.25, -2],
+      [0, 0, null, 0, -1],
+      [0, null, null, 1.5, -3],
     ],
   );
 });

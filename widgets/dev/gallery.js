@@ -47,6 +47,7 @@ function stripModel(all, traits) {
       title: "",
       epoch: 1,
       branched: {},
+      more: {},
       choosing: "branch here",
       ...traits,
     },

@@ -6,9 +6,9 @@ import { placeBeside } from "../shared/place.js";
 import { markAfter } from "../token_strip_alternatives.js";
 import { laneBeside } from "../token_strip_lane.js";
 import { lookOf } from "../token_strip_flow.js";
-import { branchedText, costText, removedText, scaleText } from "../token_strip_words.js";
+import { branchedText, effectText, removedText, scaleText } from "../token_strip_words.js";
 import { stateText, summary, tableColumns, tableRows, tokenText } from "../token_strip_words.js";
-import { costBuffers, stepBuffers } from "./fake_model.js";
+import { costBuffers, effectBuffers, stepBuffers } from "./fake_model.js";
 
 function columnsOf(...logprobs) {
   const columns = tokenColumns();
@@ -27,7 +27,9 @@ test("each state has a line of its own", () => {
   const some = columnsOf(-1, -1);
   assert.equal(stateText("queued", [0, 0], some, ""), "waiting for the session");
   assert.equal(stateText("prompt", [512, 2000], some, ""), "reading the prompt: 512 of 2,000 tokens");
-  assert.match(stateText("running", [0, 0], some, ""), /generating$/);
+  assert.match(stateText("running", [0, 0], some, ""), /nats · generating$/);
+  const stale = "stale from step 1 on";
+  assert.match(stateText("running", [0, 0], some, stale), /nats · stale from step 1 on · generating$/);
   assert.match(stateText("stopped", [0, 0], some, "stopped"), /stopped$/);
   assert.equal(stateText("failed", [0, 0], columnsOf(), "failed"), "");
 });
@@ -43,6 +45,38 @@ test("a token that was decoded ahead says so, and the table has a column for it 
   assert.equal(tokenText({ token: 79, hex: "5f" }), "token 79 · bytes 5F");
   const said = tokenText({ token: 8, hex: "5f61", ahead: true });
   assert.equal(said, "token 8 · bytes 5F 61 · decoded with the token before");
+});
+
+test("a token that was made over a stale cache says so, and the table too", () => {
+  const columns = tokenColumns();
+  columns.append({ from: 0 }, stepBuffers([{ piece: "a" }, { piece: "b", stale: 1 }]));
+  assert.deepEqual(columns.stale, [0, 1]);
+  assert.equal(tableColumns(columns).at(-1), "decoded");
+  assert.deepEqual(
+    tableRows(columns).map((row) => row.at(-1)),
+    ["", "over a stale cache"],
+  );
+  assert.match(tokenText({ token: 8, hex: "5f", stale: true }), / · decoded over a stale cache$/);
+  assert.match(tokenText({ token: 8, hex: "5f", stale: true, ahead: true }), /before, over a stale cache$/);
+});
+
+test("the effect's layer is offered before its numbers come, and says what the token is without it", () => {
+  const columns = columnsOf(-1, -1, -1);
+  assert.deepEqual([offers("effect", {}), offers("effect", { effect: "" }), offers("rank", {})], [false, true, true]);
+  assert.equal(lookOf("effect", columns, 0), "unknown");
+  assert.equal(effectText(columns, 0), "");
+  const likely = Math.log(0.25);
+  columns.take("effect", effectBuffers([[0.004, likely, ""], [0.3, likely, " a"], [2.5, likely, ""]]));
+  assert.deepEqual(
+    [0, 1, 2].map((i) => lookOf("effect", columns, i)),
+    ["teal-0", "teal-2", "teal-5"],
+  );
+  assert.equal(effectText(columns, 0), "0.004 nats from the model as it is: that has 25.0%");
+  assert.match(effectText(columns, 1), /that has 25\.0%, and `·a` is the likeliest$/);
+  assert.equal(tableColumns(columns).at(-1), "effect");
+  assert.equal(tableRows(columns)[2].at(-1), "2.5 nats");
+  columns.clear();
+  assert.equal(effectText(columns, 0), "");
 });
 
 test("the scale of time prints what it is measured against", () => {
@@ -113,7 +147,7 @@ test("the mark of a card goes up and down from the token that was chosen, and th
 /** Columns whose tokens cost this: [at least, at most, piece that was wanted, its logprob]. */
 function pricedColumns(...costs) {
   const columns = columnsOf(...costs.map(() => -1));
-  columns.price(costBuffers(costs));
+  columns.take("grammar", costBuffers(costs));
   return columns;
 }
 
@@ -130,38 +164,16 @@ test("a token says what the grammar removed, and the wanted one where it was lik
   assert.equal(removedText(columnsOf(-1), 0), "");
 });
 
-test("the line under the text sums what the grammar cost, or gives bounds", () => {
-  const none = [0, 0, "", NaN];
-  const said = (...costs) => costText(pricedColumns(...costs));
-  assert.equal(
-    said(CERTAIN, none, [1.4, 1.4, "a", -1.5]),
-    "grammar cost 4 nats, 65.0% of it at token 0: the model wanted `↵`",
-  );
-  assert.equal(said(none, none), "grammar cost nothing");
-  assert.equal(
-    said(none, CERTAIN, [0, 1, "", NaN]),
-    "grammar cost 2.6 to 3.6 nats, 2.6 or more at token 1: the model wanted `↵`",
-  );
-  assert.match(said(CERTAIN, [0, Infinity, "", NaN]), /^grammar cost at least 2\.6 nats, 2\.6 or more at token 0/);
-  assert.equal(said([0, Infinity, "", NaN]), "grammar cost at least 0 nats");
-  assert.equal(costText(columnsOf(-1)), "");
-});
-
 test("the grammar's layer is offered with its costs, and colours what bounds leave no doubt of", () => {
-  const plain = columnsOf(-1, -1);
   const costs = [[0, 0.01], [0.2, 0.2], [0.6, 0.6], [1, 1.5], [1, 2], [4, Infinity], [9, 9]];
   const priced = pricedColumns(...costs.map(([low, high]) => [low, high, "", NaN]));
   assert.deepEqual(
     costs.map((_, i) => lookOf("grammar", priced, i)),
     ["violet-0", "violet-1", "violet-2", "violet-3", "unknown", "violet-5", "violet-5"],
   );
-  for (const [columns, there] of [
-    [plain, false],
-    [priced, true],
-  ])
-    assert.deepEqual([offers("grammar", columns), offers("rank", columns)], [there, true]);
+  assert.deepEqual([offers("grammar", {}), offers("grammar", { grammar: "" })], [false, true]);
   priced.clear();
-  assert.equal(offers("grammar", priced), false);
+  assert.equal(lookOf("grammar", priced, 0), "unknown");
 });
 
 test("the table has what the grammar cost at each token, once that is known", () => {
