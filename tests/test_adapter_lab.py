@@ -10,6 +10,8 @@ from mullama_lab.engine import tiny
 from mullama_lab.engine.noise_floor import row_differences
 from mullama_lab.labs import AdapterLab
 from mullama_lab.labs._adapters_panel import CHANGED, STALE
+from mullama_lab.labs._effects import gap_in_words
+from mullama_lab.studies.effect import effect_in, staleness_in
 
 ENDLESS = ml.Mask(ban=[tiny.EOS]) | ml.Temperature(0.8)
 HAPPY = ml.ControlVector({1: np.random.default_rng(1).normal(size=32)}, name="happy")
@@ -87,7 +89,7 @@ def test_a_text_under_way_is_said_to_go_on_over_a_stale_cache(lab, session, unti
     assert not run.done and lab.adapter_cards.is_stale
     run.stop()
     lab.wait()
-    until(lambda: lab.adapter_cards.note == CHANGED)
+    until(lambda: lab.adapter_cards.note.startswith(CHANGED))
     assert not lab.adapter_cards.is_stale
     lab.set(max_tokens=4)
     first = lab.run()
@@ -99,7 +101,7 @@ def test_a_text_under_way_is_said_to_go_on_over_a_stale_cache(lab, session, unti
     lab.wait()
     assert lab.adapter_cards.note == ""
     lab.panel.select(1)
-    assert lab.adapter_cards.note == CHANGED and lab.trace is not first
+    assert lab.adapter_cards.note.startswith(CHANGED) and lab.trace is not first
 
 
 def test_a_run_that_has_weights_of_its_own_is_stale_and_not_to_be_decoded_anew(lab, until):
@@ -320,3 +322,86 @@ def test_a_hidden_panel_computes_nothing_and_catches_up(session):
     lab.wait()
     assert lab.dial.name == "happy" and lab.dial.kl > 0
     lab.close()
+
+
+def changed_on_the_way(lab, adapter, n=9):
+    """A text of the bench's session whose weights are changed at step 4."""
+    base, changed = ml.Setting(lab.chain), ml.Setting(lab.chain, {adapter: 3.0})
+    return lab.session.generate("Hello", {0: base, 4: changed}, max_tokens=n, seed=3)
+
+
+def test_the_gap_of_a_stale_text_is_measured_once_it_has_ended(lab, session, adapter):
+    trace = changed_on_the_way(lab, adapter)
+    lab.wait()
+    found = staleness_in(trace, on=session)
+    note = lab.adapter_cards.note
+    assert trace is lab.trace and note == f"{CHANGED} {gap_in_words(found)}"
+    assert f"{found.most:.2g} nats at most" in note and "(noise up to " in note
+    lab.run()
+    lab.wait()
+    assert "gap" not in lab.adapter_cards.note, "this text is not stale"
+    lab.panel.select(1)
+    assert lab.adapter_cards.note == note, "it is measured once"
+
+
+def test_a_hidden_panel_measures_no_gap(session, adapter):
+    lab = ml.Workbench(session, "Hello", max_tokens=6)
+    changed_on_the_way(lab, adapter)
+    lab.wait()
+    assert "gap" not in lab.adapter_cards.note
+    lab.panels = ["adapters"]
+    lab.wait()
+    assert "The gap to an exact cache is " in lab.adapter_cards.note
+    lab.close()
+
+
+def test_the_effect_is_a_layer_of_the_text_that_is_measured_when_it_is_chosen(
+    lab, session, adapter
+):
+    lab.run()
+    lab.wait()
+    assert lab.strip.more == {}, "nothing acted on it"
+    lab.adapters = {adapter: 3.0}
+    trace = lab.run()
+    lab.wait()
+    steering = session.steering
+    assert lab.strip.more == {"effect": ""} and not lab.strip.has("effect")
+    lab.strip.layer = "effect"
+    lab.wait()
+    found = effect_in(trace, on=session)
+    assert lab.strip.has("effect") and lab.strip.more["effect"] == f"effect: {found.summary()}"
+    _, (kl, base_logprob, sizes, _) = lab.strip._on_request("costs", {"layer": "effect"})
+    np.testing.assert_allclose(np.frombuffer(kl, "<f4"), found.kl, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(np.frombuffer(base_logprob, "<f4"), found.base_logprob, rtol=1e-3)
+    other = np.frombuffer(sizes, "<i4") > 0
+    assert other.tolist() == (found.base_best != trace.tokens).tolist()
+    assert session.steering == steering
+
+
+def test_what_is_measured_leaves_the_session_alone(lab, session, adapter):
+    lab.adapters = {adapter: 3.0}
+    lab.run()
+    lab.wait()
+    decoded, held = session.n_decoded, session.tokens.tolist()
+    lab.strip.layer = "effect"
+    lab.wait()
+    assert lab.strip.has("effect")
+    assert (session.n_decoded, session.tokens.tolist()) == (decoded, held)
+    lab.run()
+    lab.wait()
+    assert lab.strip.has("effect"), "while it is chosen each text is measured as it ends"
+
+
+def test_what_is_said_of_a_stale_text_is_said_in_every_panel(lab, adapter):
+    lab.set(panels=["adapters", "samplers", "what-if"])
+    changed_on_the_way(lab, adapter)
+    lab.wait()
+    assert "on the run above, stale from step 4 on: " in lab.what_if.line
+    lab.strip._on_request("pick", {"step": 5})
+    lab.wait()
+    where = "at step 5, where the text is stale (this row is decoded anew)"
+    assert lab.next_token.view["note"].startswith(where)
+    assert "step 5 (stale in the text): draws " in repr(lab.next_token)
+    lab.strip._on_request("pick", {"step": 3})
+    lab.wait()
+    assert lab.next_token.view["note"] == "at step 3" and "stale" not in repr(lab.next_token)

@@ -18,8 +18,10 @@ from mullama_lab.engine.setting import Setting, between_steerings
 from mullama_lab.engine.steering.control_vector import ControlVector
 from mullama_lab.engine.steering.steering import Steering, Weights
 from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.trace.stale import stale_spans
 from mullama_lab.errors import MullamaError
 from mullama_lab.labs._desk import Desk
+from mullama_lab.labs._effects import Gaps
 from mullama_lab.labs._panel import Panel
 from mullama_lab.widgets import AdapterCards, Dial
 from mullama_lab.widgets._kept import weakly
@@ -51,6 +53,7 @@ class AdaptersPanel(Panel):
         self.cards.on_exact(weakly(self.decode_anew))
         self.dial.on_turn(weakly(self._dialled))
         desk.runs_after(self._weights.settle)
+        self._gaps = Gaps(desk, weakly(self._say))
         for aside in (self._weights, self._both):
             weakref.finalize(desk, aside.close).atexit = False
 
@@ -66,6 +69,7 @@ class AdaptersPanel(Panel):
 
     def end(self) -> None:
         self._both.drop()
+        self._gaps.drop()
         self._weights.drop()
         self._weights.settle()
         self._session = None
@@ -74,16 +78,19 @@ class AdaptersPanel(Panel):
 
     def close(self) -> None:
         self._both.close()
+        self._gaps.close()
         self._weights.close()
 
     def catch_up(self) -> None:
         self._take_over()
         self._aim_dial()
+        self._say()
 
     def request_changed(self) -> None:
         self._aim_dial()
 
     def follow(self, run: Run) -> None:
+        self._gaps.drop()
         self._take_over()
         say = weakly(self._say)
         run.when_done(lambda: say())
@@ -96,6 +103,8 @@ class AdaptersPanel(Panel):
         self.cards.settle()
         self._both.settle()
         self._weights.settle()
+        self._say()  # the end of a run may still be on its way here
+        self._gaps.settle()
         self.dial.settle()
 
     def run_both(self) -> None:
@@ -198,9 +207,11 @@ class AdaptersPanel(Panel):
         if desk is not None and session is not None:
             desk.weights = self.cards.in_force
             trace, steering = desk.strip.trace, session.steering
-            said = _of_text(trace, steering)
+            said = words = _of_text(trace, steering)
             is_own = trace is not None and trace.in_force[-1][1].steering != steering
-            self.cards.say(said, is_stale=said == STALE and not is_own)
+            if trace is not None and trace.finish_reason and stale_spans(trace) and self.is_shown:
+                words = f"{said} {self._gaps.of(trace, session)}".strip()
+            self.cards.say(words, is_stale=said == STALE and not is_own)
 
 
 def _names_for(model: Model) -> list[str]:

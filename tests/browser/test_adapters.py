@@ -77,3 +77,42 @@ def test_cards_are_added_turned_switched_and_removed(notebook, tiny_path, adapte
     page.page.get_by_text("The chain, control vector, seed, prompt").wait_for()
     cards.locator(".mll-ac-force:has-text('In force: happy × 1.99.')").wait_for()
     page.picture("adapters-back")
+
+
+CHANGED = """
+base, changed = ml.Setting(lab.chain), ml.Setting(lab.chain, lab.adapters)
+trace = lab.session.generate("Hello", {0: base, 2: changed}, max_tokens=6, seed=3)
+"""
+
+
+def test_a_stale_text_is_marked_and_its_effect_and_its_gap_are_measured(
+    notebook, tiny_path, adapter
+):
+    setup = SETUP.format(tiny=str(tiny_path), adapter=str(adapter.path))
+    page = notebook([setup, CHANGED], width=1400, height=757)
+    page.run_cell(0)
+    strip = page.page.locator(".mll-strip")
+    layer, foot = strip.locator("[data-layer=effect]"), strip.locator(".mll-strip-foot")
+    page.page.locator(".mll-ac-force:has-text('In force: adapter × 0.5.')").wait_for()
+    page.run_cell(1)
+    page.wait_for_state("finished")
+    strip.locator(".mll-strip-foot:has-text('stale from step 2 on')").wait_for()
+    assert strip.locator(".mll-flow .mll-token[data-stale]").count() == 4
+    page.page.locator(".mll-ac-note:has-text('The gap to an exact cache is ')").wait_for()
+
+    assert "KL" not in foot.inner_text(), "it is measured when it is asked for"
+    layer.click()
+    strip.locator(".mll-strip-foot:has-text('effect over an exact cache: KL')").wait_for()
+    strip.locator(".mll-flow .mll-token[data-level^=teal]").nth(5).wait_for()
+    token = strip.locator(".mll-flow .mll-token").nth(3)
+    token.click()
+    card = page.page.locator(".mll-card")
+    card.locator(".mll-card-aside:has-text('nats from the model as it is')").wait_for()
+    card.locator(".mll-card-head:has-text('step 3 · stale')").wait_for()
+    assert "stale" in token.get_attribute("aria-label")
+    page.settled()
+    page.picture("adapters-effect")
+    page.press("Escape", "p")
+    strip.locator("[data-layer=probability][aria-pressed=true]").wait_for()
+    page.press("k")
+    strip.locator("[data-layer=effect][aria-pressed=true]").wait_for()
