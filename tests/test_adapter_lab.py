@@ -405,3 +405,28 @@ def test_what_is_said_of_a_stale_text_is_said_in_every_panel(lab, adapter):
     lab.strip._on_request("pick", {"step": 3})
     lab.wait()
     assert lab.next_token.view["note"] == "at step 3" and "stale" not in repr(lab.next_token)
+
+
+def test_the_dial_stands_at_a_token_that_is_picked(lab, session, tiny_model):
+    lab.adapter_cards.add(HAPPY, 1.0)
+    trace = lab.run()
+    lab.wait()
+    at_the_prompt = lab.dial.shown
+    lab.strip._on_request("pick", {"step": 3})
+    lab.wait()
+    tokens = trace.history(3).tolist()
+    rows = [steered(tiny_model, tokens, **what) for what in ({}, {"control": HAPPY})]
+    assert lab.dial.kl == pytest.approx(row_differences(*rows)["kl"], rel=1e-2)
+    assert lab.dial.where == "step 3" and lab.dial.shown != at_the_prompt
+    lab.strip._on_request("pick", {"step": 0})
+    lab.adapter_cards.set("happy", 0.5)
+    lab.wait()
+    assert (lab.dial.where, lab.dial.strength) == ("step 0", 0.5), "a turn leaves it there"
+    lab.adapter_cards.set("happy", 1.0)
+    assert lab.dial._answer("back", {})[0]["ok"]
+    lab.wait()
+    assert lab.dial.where == "" and lab.dial.shown == at_the_prompt
+    lab.strip._on_request("pick", {"step": 3})
+    lab.set(prompt="Hello there")
+    lab.wait()
+    assert lab.dial.where == "", "another prompt is asked for"

@@ -1,8 +1,8 @@
 /**
  * One adapter or control vector: its strength as a slider, and the next token without it and with it, beside each
- * other. State lives in the model: `name`, `about`, `slider`, `strength`, `shown`, `problem`.
+ * other. State lives in the model: `name`, `about`, `slider`, `strength`, `shown`, `where`, `problem`.
  */
-import { announcer, glyphs, h, mount } from "./shared/dom.js";
+import { announcer, button, glyphs, h, mount } from "./shared/dom.js";
 import { connect, goneNote, watch } from "./shared/kernel.js";
 import { kernelNumber } from "./shared/number.js";
 import { number, percent, plainParts } from "./shared/text.js";
@@ -22,6 +22,9 @@ export function effectText({ kl, noise, changed, tops }) {
 
 /** A strength as the head of a column. */
 export const strengthText = (strength) => `at ${String(strength).replace("-", "−")}`;
+
+/** Which row it is, and what its bars say. */
+export const placeText = (where) => `before the chain, at ${where || "the end of the prompt"}; bars 0% to 100%`;
 
 /** A share with its bar under it. */
 function share(p, isTop) {
@@ -61,7 +64,13 @@ function render({ model, el }) {
   const turn = h("div", { class: "mll-dl-lever mll-live" }, lever.node);
   const effect = h("p", { class: "mll-dl-effect mll-figures" });
   const table = h("table", { "aria-label": "Probability of the next token" });
-  const bars = h("p", { class: "mll-quiet" }, "before the chain, at the end of the prompt; bars 0% to 100%");
+  const place = h("span");
+  const back = button("↩ prompt", "Look at the end of the prompt again", () => {
+    link.ask("back").catch((error) => {
+      problem.textContent = error.message;
+    });
+  });
+  const bars = h("p", { class: "mll-quiet mll-dl-place" }, place, back);
   const problem = h("p", { class: "mll-problem", role: "alert" });
   const gone = goneNote(model);
   const scroll = h("div", { class: "mll-dl-scroll mll-live" }, table);
@@ -79,6 +88,8 @@ function render({ model, el }) {
     problem.textContent = get("problem");
     root.toggleAttribute("data-stale", Boolean(get("problem")));
     scroll.hidden = bars.hidden = !some;
+    place.textContent = placeText(shown.where); // of the row that is shown, which comes later
+    back.hidden = !get("where");
     const said = some ? effectText(shown) : get("problem") ? "" : NONE;
     if (effect.textContent !== said) voice.say(said);
     effect.textContent = said;
@@ -88,8 +99,9 @@ function render({ model, el }) {
     root.toggleAttribute("data-gone", !alive);
     gone.hidden = alive;
     lever.disable(!alive);
+    back.disabled = !alive;
   }
-  const traits = ["name", "about", "strength", "shown", "problem"];
+  const traits = ["name", "about", "strength", "shown", "where", "problem"];
   const unwatch = watch(model, Object.fromEntries(traits.map((trait) => [trait, draw])));
   draw();
   const unmount = mount(el, root);

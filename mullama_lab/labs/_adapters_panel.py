@@ -24,6 +24,7 @@ from mullama_lab.labs._desk import Desk
 from mullama_lab.labs._effects import Gaps
 from mullama_lab.labs._panel import Panel
 from mullama_lab.widgets import AdapterCards, Dial
+from mullama_lab.widgets._endings import row_at
 from mullama_lab.widgets._kept import weakly
 
 STALE = "The text under way goes on over a cache of the weights before (stale)."
@@ -44,6 +45,7 @@ class AdaptersPanel(Panel):
         self.cards, self.dial = AdapterCards(), Dial()
         self.views = (self.cards, self.dial)
         self._session: Session | None = None
+        self._at: tuple[Trace, int] | None = None  # the step that the dial stands at
         self._weights = LatestOnly("weights", weakly(self._failed))
         self._both = LatestOnly("weights-both", _run_failed)
         self.cards.must_fit_with(weakly(self._must_fit))
@@ -72,7 +74,7 @@ class AdaptersPanel(Panel):
         self._gaps.drop()
         self._weights.drop()
         self._weights.settle()
-        self._session = None
+        self._session = self._at = None
         self.cards.say("")
         self.dial.clear()
 
@@ -87,16 +89,22 @@ class AdaptersPanel(Panel):
         self._say()
 
     def request_changed(self) -> None:
+        self.turn_to(None, 0)
+
+    def turn_to(self, trace: Trace | None, step: int) -> None:
+        self._at = None if trace is None else (trace, step)
         self._aim_dial()
 
     def follow(self, run: Run) -> None:
         self._gaps.drop()
         self._take_over()
+        self._stay_at(run.trace)
         say = weakly(self._say)
         run.when_done(lambda: say())
         self._say()
 
     def show(self, trace: Trace | None) -> None:
+        self._stay_at(trace)
         self._say()
 
     def settle(self) -> None:
@@ -151,12 +159,25 @@ class AdaptersPanel(Panel):
         if lever is None:
             self.dial.clear()
             return
+        at = self._at
         try:
-            others, tokens = self.cards.without(lever), desk.prompt_tokens()
-            self.dial.put_to(lever.what, session, tokens, strength=lever.scale, others=others)
+            others, scale = self.cards.without(lever), lever.scale
+            tokens = desk.prompt_tokens() if at is None else at[0].history(at[1]).tolist()
+            where = "" if at is None else row_at(*at)
+            self.dial.put_to(
+                lever.what, session, tokens, strength=scale, others=others, where=where
+            )
         except (MullamaError, ValueError) as error:
             self.dial.clear()
             self.dial.fail(error)
+
+    def _stay_at(self, trace: Trace | None) -> None:
+        """Have the dial stay where another text has the same before it, or turn back."""
+        if self._at is None or self._at[0] is trace:
+            return
+        before, step = self._at
+        there = [] if trace is None or step >= len(trace) else trace.history(step).tolist()
+        self.turn_to(trace if there == before.history(step).tolist() else None, step)
 
     def _dialled(self, strength: float) -> None:
         lever = self.cards.chosen_lever

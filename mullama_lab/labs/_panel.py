@@ -63,6 +63,9 @@ class Panel:
     def show(self, trace: Trace | None) -> None:
         """Another trace is the one that is shown, or none is."""
 
+    def turn_to(self, trace: Trace | None, step: int) -> None:
+        """Look at a step of a trace, or (None) at the end of the prompt, once it is shown."""
+
     def stop(self) -> None:
         """End what it has under way; what was found stays."""
 

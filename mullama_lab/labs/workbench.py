@@ -184,7 +184,8 @@ class Workbench(Lab):
             self.strip.on_bias(self.editor.bias),
             self.strip.on_pick(self._picked),
             self.strip.on_choose(self._chosen),
-            self.next_token.on_back(lambda: self._samplers.turn_to(None, 0)),
+            self.next_token.on_back(lambda: self._turn_to(None, 0)),
+            self.dial.on_back(lambda: self._turn_to(None, 0)),
             self.branches.on_select(self._show_path),
             self.bar.on_explore(lambda _: self.start_explore()),
             self.bar.on_stop(lambda _: self.stop_exploring()),
@@ -645,14 +646,18 @@ class Workbench(Lab):
         """A token of the text was picked: the distribution is that of its step."""
         trace = self.trace
         if trace is not None:
-            self._samplers.turn_to(trace, step)
+            self._turn_to(trace, step)
+
+    def _turn_to(self, trace: Trace | None, step: int) -> None:
+        for panel in self._panels:
+            panel.turn_to(trace, step)
 
     def _chosen(self, step: int, token: int) -> None:
         """A token of the text was chosen: its own looks at its step, another one branches."""
         trace = self.trace
         is_own = trace is not None and token == trace.tokens[step]
         if trace is not None and is_own and step < len(trace) - 1:
-            self._samplers.turn_to(trace, step)
+            self._turn_to(trace, step)
         else:
             self.start_branch(step, token)
 

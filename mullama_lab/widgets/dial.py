@@ -77,7 +77,10 @@ class Dial(View):
     )
     strength = traitlets.Float(1.0, help="How strongly it acts.").tag(sync=True)
     shown = traitlets.Dict(
-        help="The effect: rows of [bytes, id, at 0, at the strength], tops, kl, noise, strength."
+        help="Rows of [bytes, id, at 0, at the strength], tops, kl, noise, strength, where."
+    ).tag(sync=True)
+    where = traitlets.Unicode(
+        "", help="Which step of a text it stands at; empty at the end of the prompt."
     ).tag(sync=True)
     problem = traitlets.Unicode("", help="Why the effect is not known.").tag(sync=True)
 
@@ -110,11 +113,14 @@ class Dial(View):
         *,
         strength: float,
         others: Levers = (),
+        where: str = "",
     ) -> None:
         """Turn another one, or have it stand after another prompt or beside others.
 
         Args:
             others: levers of what else may act, in both distributions.
+            where: which step of a text that is, such as "step 5"; a button leads back from there
+                to the end of the prompt. See `on_back`.
         """
         lever, tokens = Lever("", what), on.prompt_tokens(prompt)
         beside = steering_of(others)
@@ -124,7 +130,7 @@ class Dial(View):
                 self._let_go()
                 self._rows = RowsAside(on)
             self._what, self._tokens, self._others = what, tokens, beside
-            self.name = lever.name
+            self.name, self.where = lever.name, where
             self.about = f"beside {words}" if (words := in_words(others)) else lever.about
             self._placed_by = threading.get_ident()
             try:
@@ -139,7 +145,7 @@ class Dial(View):
             self._latest.drop()
             self._let_go()
             self._what, self._rows = None, None
-            self.name = self.about = self.problem = ""
+            self.name = self.about = self.where = self.problem = ""
             self.shown = {}
 
     @property
@@ -155,6 +161,10 @@ class Dial(View):
     def on_turn(self, callback: Callable[[float], object]) -> Undo:
         """Call `callback(strength)` when it is turned; returns what undoes it."""
         return self._listen("turn", callback)
+
+    def on_back(self, callback: Callable[[], object]) -> Undo:
+        """Call `callback()` when the end of the prompt is asked for; returns what undoes it."""
+        return self._listen("back", callback)
 
     def settle(self) -> None:
         """Wait until the effect of the strength is shown; for code, not for callbacks."""
@@ -203,7 +213,7 @@ class Dial(View):
         """Compute both rows and show them, unless it stands elsewhere by then."""
         with self._lock:
             what, rows, tokens, others = self._what, self._rows, self._tokens, self._others
-            strength = self.strength
+            strength, where = self.strength, self.where
         if what is None or rows is None:
             return
         base = rows.row(tokens, others)
@@ -213,7 +223,7 @@ class Dial(View):
             if (what, tokens, others) == (self._what, self._tokens, self._others):
                 with self.hold_sync():
                     self.problem = ""
-                    self.shown = {**shown, "strength": strength}
+                    self.shown = {**shown, "strength": strength, "where": where}
 
     def _failed(self, error: Exception) -> None:
         """Say why, unless it was put elsewhere, which closes the session that is decoding."""
@@ -227,6 +237,10 @@ class Dial(View):
     # From the browser
 
     def _on_request(self, op: str, args: dict[str, Any]) -> dict[str, Any]:
+        if op == "back":
+            self._must_be_heard("back")
+            self._tell("back")
+            return {}
         if op != "set":
             return super()._on_request(op, args)
         seq = whole_number(args, "seq", low=0, high=2**53)
@@ -239,7 +253,8 @@ class Dial(View):
         if self._what is None:
             return "Dial()"
         known = "" if self.kl is None else f": {self._effect_in_words()}"
-        return f"Dial({self.name} × {self.strength:g}{known})"
+        where = self.where and f" at {self.where}"
+        return f"Dial({self.name} × {self.strength:g}{where}{known})"
 
     def _effect_in_words(self) -> str:
         before, after = (piece_label(bytes.fromhex(top)) for top in self.shown["tops"])

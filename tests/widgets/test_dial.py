@@ -118,6 +118,20 @@ def test_what_fits_another_model_is_refused(session, tmp_path):
         ml.LoraAdapter.load(tmp_path / "nothing.gguf")
 
 
+def test_it_may_stand_at_a_step_of_a_text_and_leads_back(dial, session):
+    told = []
+    assert "nothing listens to back" in dial._answer("back", {})[0]["error"] and dial.where == ""
+    dial.on_back(lambda: told.append("back"))
+    dial.put_to(HAPPY, session, "Hell", strength=0.5, where="step 3")
+    dial.settle()
+    assert dial.where == dial.shown["where"] == "step 3"
+    assert repr(dial).startswith("Dial(happy × 0.5 at step 3: KL ")
+    assert dial._answer("back", {})[0]["ok"] and told == ["back"]
+    dial.put_to(HAPPY, session, "Hello", strength=0.5)
+    dial.settle()
+    assert dial.where == "" and " at step" not in repr(dial)
+
+
 def test_a_closed_dial_has_closed_its_session(dial):
     dial.close()
     assert dial._rows._own.closed

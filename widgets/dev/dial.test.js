@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { effectText, strengthText } from "../dial.js";
+import { effectText, placeText, strengthText } from "../dial.js";
 
 const hex = (text) => [...new TextEncoder().encode(text)].map((b) => b.toString(16).padStart(2, "0")).join("");
 const effect = (more) => ({ kl: 0.31257, noise: null, changed: false, tops: [hex(" a"), hex(" a")], ...more });
@@ -14,4 +14,9 @@ test("the effect is the divergence and what became of the likeliest token", () =
 
 test("a strength has a real minus", () => {
   assert.equal(strengthText(-0.25), "at −0.25");
+});
+
+test("the row that is shown is that of a step, or of the prompt's end", () => {
+  assert.equal(placeText(""), "before the chain, at the end of the prompt; bars 0% to 100%");
+  assert.match(placeText("step 5"), /, at step 5; /);
 });
