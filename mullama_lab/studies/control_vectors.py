@@ -8,7 +8,7 @@ stream is in all of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,7 @@ from mullama_lab.engine.session.checks import must_generate
 from mullama_lab.engine.steering import library
 from mullama_lab.engine.steering.control_vector import ControlVector
 from mullama_lab.engine.steering.library import Learnt
-from mullama_lab.errors import ContextFull
+from mullama_lab.errors import ContextFull, Stopped
 from mullama_lab.glyphs import brief
 
 if TYPE_CHECKING:
@@ -36,6 +36,9 @@ __dir__ = __all__.copy  # what tab completion offers
 
 METHODS = ("mean", "pca", "centred_pca")
 HELD_OUT = 4  # one pair of so many is not learnt from, but tried
+NEAR_BEST = 0.75  # of the best separation, in a layer of the band about it
+
+Progress = Callable[[float], object]
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +75,25 @@ class Training:
     @property
     def _best(self) -> int:
         return int(np.nan_to_num(self.separation, nan=-np.inf).argmax())
+
+    @property
+    def band(self) -> tuple[int, int]:
+        """The first and last of the layers about the best one that do about as well.
+
+        Each of them separates the held-out pairs at least three quarters as far. Where nothing is
+        known of that, or no layer separates them, it is the middle half of the layers.
+        """
+        n, at = len(self.layers), self._best
+        known = np.nan_to_num(self.separation, nan=0.0)
+        if known[at] <= 0:
+            return int(self.layers[n // 4]), int(self.layers[max(n // 4, (3 * n - 1) // 4)])
+        is_near = known >= NEAR_BEST * known[at]
+        first = last = at
+        while first > 0 and is_near[first - 1]:
+            first -= 1
+        while last < n - 1 and is_near[last + 1]:
+            last += 1
+        return int(self.layers[first]), int(self.layers[last])
 
     def pick(self, first: int, last: int) -> ControlVector:
         """The vector of the layers from `first` to `last`, divided by how many they are.
@@ -152,7 +174,7 @@ def train(
     on: Model | Session,
     method: str = "mean",
     name: str = "",
-    progress: bool = True,
+    progress: bool | Progress = True,
 ) -> Training:
     """Learn a control vector from pairs of texts.
 
@@ -169,9 +191,11 @@ def train(
             and repeng's pca_center. "centred_pca" is that about their mean, as in repeng's
             pca_diff.
         name: what to call the vector.
-        progress: show a bar if it takes longer than two seconds.
+        progress: show a bar if it takes longer than two seconds; or a function that gets the part
+            that is done (0 to 1), on another thread, and may return False to stop.
 
     Raises:
+        Stopped: `progress` returned False.
         ValueError: there are fewer than two pairs, an empty text, no such method, or the two
             texts of every pair end alike for the model.
         TypeError: pairs are no pairs of texts, or `on` is neither a Model nor a Session.
@@ -245,13 +269,16 @@ def _texts(pairs: Iterable[tuple[str, str]], on: Model | Session) -> list[list[i
 
 
 def _last_states(
-    texts: Sequence[Sequence[int]], model: Model, on: Model | Session, progress: bool
+    texts: Sequence[Sequence[int]], model: Model, on: Model | Session, progress: bool | Progress
 ) -> NDArray[np.float64]:
     """After the last token of each text, (n_texts, n_layers - 1, n_embd): layers 1 and on."""
     found = np.empty((len(texts), model.n_layer - 1, model.n_embd))
+    tell = progress if callable(progress) else None
 
     def visit(place: int, states: NDArray[np.float32]) -> None:
         found[place] = states[:, -1]
+        if tell is not None and tell((place + 1) / len(texts)) is False:
+            raise Stopped(f"stopped after {place + 1} of {len(texts)} texts.")
 
     with HiddenStates(
         model,
@@ -259,7 +286,7 @@ def _last_states(
         n_ctx=max(map(len, texts)),
         n_threads=on.n_threads if isinstance(on, Session) else threads(None),
     ) as reader:
-        reader.read(texts, visit, progress=progress)
+        reader.read(texts, visit, progress=False if callable(progress) else progress)
     return found
 
 

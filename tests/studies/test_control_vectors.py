@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import mullama_lab as ml
 from mullama_lab.engine import tiny
-from mullama_lab.errors import ClosedError, ContextFull, ModelLoadError
+from mullama_lab.errors import ClosedError, ContextFull, ModelLoadError, Stopped
 from mullama_lab.studies.control_vectors import METHODS, train
 
 WORDS = ["one", "two", "three", "four", "five", "six"]
@@ -88,6 +90,36 @@ def test_the_same_pairs_give_the_same_vector_bit_for_bit(tiny_model):
         one, two = (train(iter(PAIRS), on=tiny_model, method=method) for _ in range(2))
         assert one.vector == two.vector
         assert np.array_equal(one.separation, two.separation)
+
+
+def test_it_tells_how_far_it_is_and_stops_when_it_is_told_to(session):
+    told = []
+    trained = train(PAIRS, on=session, progress=told.append)
+    assert told == pytest.approx(np.arange(1, 13) / 12)
+    assert trained.vector == train(PAIRS, on=session).vector
+    with pytest.raises(Stopped, match="after 3 of 12 texts"):
+        train(PAIRS, on=session, progress=lambda share: share < 0.25)
+
+
+@pytest.mark.parametrize(
+    "separation, band",
+    [
+        ([0, 1, 3, 4, 3.1, 2.9, 4, 1], (3, 5)),
+        ([8, 7, 1, 9, 1, 1, 1, 1], (4, 4)),
+        ([1, 1, 1, 1, 1, 1, 1, 1], (1, 8)),
+        ([np.nan] * 8, (3, 6)),
+        ([-1, -2, -1, -1, -1, -1, -1, -1], (3, 6)),
+        ([2], (1, 1)),
+        ([np.nan], (1, 1)),
+        ([np.nan] * 2, (1, 2)),
+        ([np.nan] * 3, (1, 3)),
+    ],
+)
+def test_the_band_is_the_layers_about_the_best_that_do_about_as_well(session, separation, band):
+    separation = np.array(separation, float)
+    layers = np.arange(1, len(separation) + 1)
+    trained = replace(train(PAIRS, on=session), layers=layers, separation=separation)
+    assert trained.band == band
 
 
 def test_what_is_in_force_does_not_act(session):
