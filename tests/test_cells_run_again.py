@@ -58,6 +58,7 @@ CELLS = {
     "WhatIf": "ml.widgets.WhatIf()",
     "AdapterCards": "ml.widgets.AdapterCards()",
     "Dial": "ml.widgets.Dial()",
+    "LayerStrip": "ml.widgets.LayerStrip()",
     "GrammarBench": "ml.widgets.GrammarBench()",
     "ExploreBar": "ml.widgets.ExploreBar()",
     "RankBoard": "ml.widgets.RankBoard()",

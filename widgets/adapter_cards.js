@@ -1,8 +1,9 @@
 /**
  * LoRA adapters and control vectors as lines: on or off, how strongly, and what the chosen one is. State lives in
- * the model: `cards`, `slider`, `chosen`, `in_force`, `note`, `is_stale`, `problem`, `reading`, `unread`, `names`,
- * `runs_both`. Every change but of what is chosen is a request; why one was refused stands where it was asked for.
+ * the model: `cards`, `slider`, `chosen`, `rows`, `in_force`, `note`, `is_stale`, `problem`, `reading`, `unread`,
+ * `names`, `runs_both`. Every change but of what is chosen is a request; why one was refused stands where it was asked.
  */
+import { chosenLayers } from "./adapter_cards_layers.js";
 import { announcer, button, h, icon, keyHelp, keys, mount } from "./shared/dom.js";
 import { connect, goneNote, watch } from "./shared/kernel.js";
 import { kernelNumber } from "./shared/number.js";
@@ -12,6 +13,8 @@ const HELP = [
   ["Space", "on a switch: what it stands for off, on"],
   ["← →", "on a slider: weaker, stronger"],
   ["Enter", "in the field of a path or a name: add that"],
+  ["← →", "on an end of the layers that are chosen: one less, one more"],
+  ["Home End", "that end at the first layer, at the last"],
   ["?", "these keys"],
 ];
 const NONE = "Nothing is loaded. Add a LoRA adapter or a control vector: a GGUF file, or one from Python.";
@@ -58,6 +61,11 @@ function cardLine(card, [low, high], { ask, act, held, look, remove }) {
     node,
     focus: () => label.focus(),
     slow: () => scale.slow,
+    /** Have its layers under it, in place of what it is in words, unless that says why it cannot act. */
+    unfold(layers) {
+      if (layers.parentElement !== node) node.append(layers);
+      about.hidden = !held(key).note;
+    },
     update(next, isChosen) {
       toggle.show(next.on);
       scale.show(next.scale);
@@ -186,6 +194,8 @@ function render({ model, el }) {
     voice.say(`${name} removed`);
   }
   const tools = { ask: link.ask, act: attempt, held, look, remove };
+  const warn = (text) => (parts.problem.textContent = text);
+  const layers = chosenLayers(model, { ask: link.ask, attempt, held, warn, say: voice.say });
 
   function draw() {
     const cards = get("cards");
@@ -200,6 +210,7 @@ function render({ model, el }) {
       if (list.children[i] !== view.node) list.insertBefore(view.node, list.children[i] ?? null);
       view.update(card, card.key === get("chosen"));
     });
+    layers.draw((key) => views.get(key));
     parts.empty.hidden = cards.length > 0;
     const isSlow = [...views.values()].some((view) => view.slow());
     parts.slow.textContent = isSlow ? "the kernel is far: sliders act when released" : "";
@@ -216,19 +227,21 @@ function render({ model, el }) {
     root.toggleAttribute("data-gone", !alive);
     parts.gone.hidden = alive;
     for (const node of root.querySelectorAll("button, input")) node.disabled = !alive;
+    layers.disable(!alive);
     if (!alive) return;
     draw();
     drawReading();
   }
   const unbind = keys(root, { ...parts.help.keys });
-  const traits = ["cards", "chosen", "in_force", "note", "is_stale", "problem", "names"];
+  const traits = ["cards", "chosen", "rows", "in_force", "note", "is_stale", "problem", "names"];
   const acts = Object.fromEntries(traits.map((name) => [name, draw]));
   const unwatch = watch(model, { ...acts, reading: drawReading, unread: drawReading });
   draw();
   drawReading();
   const unmount = mount(el, root);
   link.ping();
-  return () => [parts.reading.close, unwatch, unbind, voice.close, link.close, unmount].forEach((act) => act());
+  const close = [parts.reading.close, unwatch, unbind, voice.close, link.close, layers.close, unmount];
+  return () => close.forEach((act) => act());
 }
 
 export default { render };

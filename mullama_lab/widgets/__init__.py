@@ -8,6 +8,7 @@ from mullama_lab.widgets.chain_editor import ChainEditor
 from mullama_lab.widgets.dial import Dial
 from mullama_lab.widgets.explore_bar import ExploreBar
 from mullama_lab.widgets.grammar_bench import GrammarBench
+from mullama_lab.widgets.layer_strip import LayerStrip
 from mullama_lab.widgets.model_picker import ModelPicker
 from mullama_lab.widgets.next_token import NextToken
 from mullama_lab.widgets.panel_bar import PanelBar
@@ -25,6 +26,7 @@ __all__ = [
     "ExploreBar",
     "GrammarBench",
     "Hit",
+    "LayerStrip",
     "ModelPicker",
     "NextToken",
     "PanelBar",

@@ -22,6 +22,7 @@ from mullama_lab.engine.steering.control_vector import KIND, ControlVector
 from mullama_lab.engine.steering.lora import LoraAdapter
 from mullama_lab.engine.steering.steering import LARGEST, Steering
 from mullama_lab.glyphs import brief, one_line, visible
+from mullama_lab.widgets._layer_choice import LayerChoice, ends_of
 
 LoraOrVector: TypeAlias = LoraAdapter | ControlVector
 
@@ -33,19 +34,47 @@ _LAYER = re.compile(r"blk\.(\d+)\.")
 
 @dataclass(frozen=True)
 class Lever:
-    """An adapter or a control vector at a scale; `key` names it for good."""
+    """An adapter or a control vector at a scale; `key` names it for good.
+
+    Attributes:
+        choice: the layers that `what` was chosen from; None where it has all that are known.
+    """
 
     key: str
     what: LoraOrVector
     scale: float = 1.0
     on: bool = True
+    choice: LayerChoice | None = None
 
     @property
     def name(self) -> str:
         """What to call it in a line."""
         if isinstance(self.what, LoraAdapter):
             return one_line(visible(self.what.path.stem))
-        return one_line(visible(self.what.name)) or "vector"
+        is_part = self.choice is not None and self.choice.training is None
+        vector = self.choice.vector if self.choice is not None and is_part else self.what
+        return one_line(visible(vector.name)) or "vector"
+
+    @property
+    def layers(self) -> tuple[int, int] | None:
+        """The first and last layer of a vector; None for an adapter."""
+        return ends_of(self.what) if isinstance(self.what, ControlVector) else None
+
+    @property
+    def layer_choice(self) -> LayerChoice:
+        """The layers that there are to choose from.
+
+        Raises:
+            ValueError: it is an adapter, which acts in those that it was trained for.
+        """
+        if isinstance(self.what, LoraAdapter):
+            raise ValueError(f"{self.name} is an adapter: only a vector has layers to choose.")
+        return self.choice or LayerChoice(self.what)
+
+    def with_layers(self, layers: object) -> Lever:
+        """The same with other layers of its vector."""
+        choice = self.layer_choice
+        return replace(self, what=choice.pick(*choice.checked(layers)), choice=choice)
 
     @property
     def about(self) -> str:
@@ -64,6 +93,23 @@ class Lever:
             what.task_name and f"task {what.task_name}",
         ]
         return one_line(visible(" · ".join(filter(None, parts))))
+
+    def kept_as(self, name: str, *, over: bool) -> Lever:
+        """The same, kept in the library by a name, in the layers that it has.
+
+        Args:
+            over: whether it may take the place of one of that name.
+
+        Raises:
+            ValueError: it was not learnt here; and as `Training.keep`.
+        """
+        training = self.choice.training if self.choice else None
+        if training is None or self.layers is None:
+            raise ValueError(
+                f"{self.name} was not learnt here, so nothing is known of how well it does. "
+                "vector.save(path) writes it to a file."
+            )
+        return replace(self, what=training.keep(name, *self.layers, replace=over))
 
 
 Levers: TypeAlias = tuple[Lever, ...]

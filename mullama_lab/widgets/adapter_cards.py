@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import Element
 
 import traitlets
@@ -21,8 +21,10 @@ from mullama_lab.engine.steering.lora import LoraAdapter
 from mullama_lab.engine.steering.steering import Steering, adapters_of, control_of
 from mullama_lab.errors import MullamaError
 from mullama_lab.glyphs import brief
+from mullama_lab.warned import heard
 from mullama_lab.widgets import _front_end, _static
 from mullama_lab.widgets._kept import CLOSED, weakly
+from mullama_lab.widgets._layer_choice import LayerChoice, is_training
 from mullama_lab.widgets._levers import (
     MOST_LEVERS,
     SLIDER,
@@ -49,6 +51,9 @@ from mullama_lab.widgets._view import (
     whole_number,
 )
 
+if TYPE_CHECKING:
+    from mullama_lab.widgets._layer_choice import Layered
+
 __all__ = ["AdapterCards"]
 __dir__ = __all__.copy  # what tab completion offers
 
@@ -72,11 +77,14 @@ class AdapterCards(View):
     from_browser = ("chosen",)
 
     cards = traitlets.List(traitlets.Dict()).tag(sync=True)
-    """One dict a card: key, name, kind, on, scale, about, note."""
+    """One dict a card: key, name, kind, on, scale, about, note, layers."""
     slider = traitlets.List(traitlets.Float(), list(SLIDER), help="The range of the sliders.").tag(
         sync=True
     )
     chosen = traitlets.Unicode("", help="The key of the card that is looked at.").tag(sync=True)
+    rows = traitlets.Dict(
+        help="The layers of that card, as in LayerStrip, with its key and whether it can be kept."
+    ).tag(sync=True)
     in_force = traitlets.Unicode("", help="What acts, in words; empty where nothing does.").tag(
         sync=True
     )
@@ -137,8 +145,12 @@ class AdapterCards(View):
             vectors = {} if wanted is None else {wanted: 1.0}
             self._change(self._with_on(self._levers, ControlVector, vectors))
 
-    def add(self, weights: LoraOrVector | str | Path, scale: float = 1.0) -> str:
+    def add(self, weights: LoraAdapter | Layered | str | Path, scale: float = 1.0) -> str:
         """Add an adapter or a vector, or the one in a file, or a vector by its name.
+
+        Args:
+            weights: also a Training: its vector then has the layers of its `band`, and the card
+                shows how well each layer does.
 
         Returns:
             the card's key.
@@ -149,6 +161,10 @@ class AdapterCards(View):
         """
         if isinstance(weights, (str, Path)):
             weights = read_file(weights)
+        choice = None
+        if is_training(weights):
+            choice = LayerChoice.of(weights)
+            weights = choice.pick(*choice.first_choice)
         if not isinstance(weights, (LoraAdapter, ControlVector)):
             raise TypeError(f"{brief(weights)} is neither a LoraAdapter nor a ControlVector.")
         self._must_fit(steering_of([Lever("", weights)]))  # reads it; nobody waits meanwhile
@@ -157,7 +173,7 @@ class AdapterCards(View):
                 raise ValueError(f"{Lever('', weights).name} has a card already.")
             if len(self._levers) >= MOST_LEVERS:
                 raise ValueError(f"there are {MOST_LEVERS} cards, and no more. Remove one first.")
-            lever = Lever(self._key(), weights, checked_scale(scale))
+            lever = Lever(self._key(), weights, checked_scale(scale), choice=choice)
             self._change((*self._levers, lever), choose=lever.key)
         return lever.key
 
@@ -178,6 +194,34 @@ class AdapterCards(View):
             place = place_of(which, self._levers)
             on = not self._levers[place].on if on is None else bool(on)
             self._change(changed(self._levers, place, on=on))
+
+    def set_layers(self, which: str | int, layers: tuple[int, int]) -> None:
+        """Have a vector act in these layers alone: `cards.set_layers("happy", (10, 20))`.
+
+        Any of its layers can be chosen again. A vector that was learnt here is spread over those
+        that are chosen, as by `Training.pick`.
+
+        Raises:
+            ValueError: there is no layer there, or it is an adapter.
+        """
+        with self._lock:
+            place = place_of(which, self._levers)
+            self._put(place, self._levers[place].with_layers(layers))
+
+    def keep(self, which: str | int, name: str, *, replace: bool = False) -> None:
+        """Keep a vector that was learnt here, in the layers that are chosen, as `Training.keep`.
+
+        Its card then is that of `ControlVector.named(name)`, with all layers to choose from.
+
+        Raises:
+            ValueError: the name is taken, or no name; or it was not learnt here.
+            PresetError: it could not be written.
+        """
+        with self._lock:
+            place = place_of(which, self._levers)
+            kept = self._levers[place].kept_as(name, over=replace)
+            self._put(place, kept)
+            self.names = sorted({*self.names, kept.name})
 
     def remove(self, which: str | int) -> None:
         """Take a card away; what it stands for acts no more."""
@@ -261,6 +305,12 @@ class AdapterCards(View):
             seq = whole_number(args, "seq", low=0, high=2**53)
             self.set(short_text(args, "key"), checked_scale(args.get("value")))
             return {"seq": seq}
+        if op == "layers":
+            seq = whole_number(args, "seq", low=0, high=2**53)
+            self.set_layers(short_text(args, "key"), args.get("layers", ()))
+            return {"seq": seq}
+        if op == "keep":
+            return self._keep(args)
         if op == "toggle":
             self.toggle(short_text(args, "key"), true_or_false(args, "on"))
             return {}
@@ -295,6 +345,16 @@ class AdapterCards(View):
     def _not_added(self, error: Exception) -> None:
         with self.hold_sync():
             self.reading, self.unread = "", what_failed(error)
+
+    def _keep(self, args: dict[str, Any]) -> dict[str, Any]:
+        """Keep a vector by a name; one of the person's own is replaced when that is asked for."""
+        name, is_sure = short_text(args, "name"), true_or_false(args, "replace")
+        taken = ControlVector.library().get(name)
+        if taken is not None and taken.is_own and not is_sure:
+            return {"taken": True}
+        with heard() as warnings:  # a page has no line of code that they could point to
+            self.keep(short_text(args, "key"), name, replace=is_sure)
+        return {"taken": False, "warned": " ".join(warnings)}
 
     @traitlets.validate("chosen")
     def _check_chosen(self, proposal: Any) -> str:
@@ -334,6 +394,10 @@ class AdapterCards(View):
         new = [(what, scale) for what, scale in wanted.items() if what not in known]
         return (*kept, *(Lever(self._key(), what, scale) for what, scale in new))
 
+    def _put(self, place: int, lever: Lever) -> None:
+        """Have another lever on a card."""
+        self._change((*self._levers[:place], lever, *self._levers[place + 1 :]))
+
     def _change(
         self, levers: Levers, *, choose: str | None = None, misfits: Mapping[str, str] | None = None
     ) -> None:
@@ -352,8 +416,20 @@ class AdapterCards(View):
             self.cards = [self._described(one) for one in levers]
             if choose is not None or self.chosen not in keys:
                 self.chosen = choose or (keys[0] if keys else "")
+            self._show_layers()
             self.in_force, self.problem = in_words(levers), ""
             self.steering = steering
+
+    @traitlets.observe("chosen")
+    def _show_layers(self, _: object = None) -> None:
+        """Show the layers of the card that is chosen, if it is one of a vector."""
+        lever = self.chosen_lever
+        if lever is None or lever.layers is None:
+            self.rows = {}
+            return
+        choice = lever.layer_choice
+        can_keep = choice.training is not None
+        self.rows = {"key": lever.key, "can_keep": can_keep, **choice.rows()}
 
     def _described(self, lever: Lever) -> dict[str, Any]:
         return {
@@ -364,6 +440,7 @@ class AdapterCards(View):
             "scale": lever.scale,
             "about": lever.about,
             "note": self._misfits.get(lever.key, ""),
+            "layers": list(lever.layers or ()),
         }
 
     # Without a browser

@@ -10,6 +10,7 @@ import pytest
 import mullama_lab as ml
 from mullama_lab.engine.steering.steering import Steering, Weights
 from mullama_lab.errors import ModelFileError
+from mullama_lab.studies.control_vectors import Training
 from mullama_lab.widgets import AdapterCards, adapter_cards
 
 
@@ -27,6 +28,23 @@ def cards(adapter):
     cards.add(HAPPY, 0.8)
     cards.add(SAD, -1)
     return cards
+
+
+LAYERS = ml.ControlVector({layer: [float(layer), 0.0] for layer in (1, 2, 4)}, name="calm")
+
+
+def learnt():
+    """What was learnt of three layers, the last two of which do well."""
+    return Training(
+        vector=LAYERS,
+        model_name="tiny",
+        method="mean",
+        n_pairs=6,
+        n_held_out=2,
+        layers=np.array([1, 2, 4]),
+        accuracy=np.array([0.5, 1.0, 1.0]),
+        separation=np.array([0.5, 3.0, 2.5]),
+    )
 
 
 def ask(cards, op, **args):
@@ -97,6 +115,52 @@ def test_a_file_is_added_by_its_path(cards, adapter, tmp_path):
         cards.add(tmp_path / "nothing.gguf")
 
 
+def test_the_layers_that_are_chosen_act(cards):
+    key = cards.add(LAYERS, 2)
+    assert cards.cards[-1]["layers"] == [1, 4] and cards.rows["key"] == key
+    assert cards.rows["layers"] == [1, 2, 4] and not cards.rows["can_keep"]
+    assert ask(cards, "layers", key=key, layers=[2, 3], seq=4) == {"seq": 4, "ok": True}
+    assert cards.control == 0.8 * HAPPY - SAD + 2 * LAYERS.layers(2, 3)
+    assert cards.cards[-1]["layers"] == [2, 2], "the layers there are"
+    assert cards.cards[-1]["name"] == "calm" and "1 layer (2)" in cards.cards[-1]["about"]
+    cards.toggle("calm")
+    cards.set_layers("calm", (1, 4))
+    assert cards.rows["layers"] == [1, 2, 4]
+    cards.toggle("calm")
+    assert cards.control == 0.8 * HAPPY - SAD + 2 * LAYERS, "all can be chosen again"
+    cards.chosen = cards.cards[0]["key"]
+    assert cards.rows == {} and cards.cards[0]["layers"] == []
+    with pytest.raises(ValueError, match="adapter is an adapter: only a vector"):
+        cards.set_layers("adapter", (1, 2))
+
+
+def test_what_was_learnt_is_spread_over_its_layers_and_kept_by_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("MULLAMA_LAB_CONFIG", str(tmp_path / "config"))
+    cards, training = AdapterCards(), learnt()
+    key = cards.add(training)
+    assert cards.control == training.pick(2, 4) and cards.in_force == "calm × 1"
+    assert cards.rows["separation"] == [0.5, 3.0, 2.5] and cards.rows["can_keep"]
+    cards.set_layers("calm", (1, 2))
+    assert cards.control == training.pick(1, 2)
+    assert "built-in" in ask(cards, "keep", key=key, name="happy", replace=False)["error"]
+    assert "is no name" in ask(cards, "keep", key=key, name="a/b", replace=False)["error"]
+    reply = ask(cards, "keep", key=key, name="mine", replace=False)
+    assert not reply["taken"] and "'mine' is weak" in reply["warned"]
+    assert cards.names == ["mine"] and cards.cards[0]["name"] == "mine"
+    with pytest.warns(UserWarning, match="'mine' is weak"):
+        assert cards.control == ml.ControlVector.named("mine") == training.pick(1, 2)
+    assert cards.to_code() == "session.control = ml.ControlVector.named('mine')"
+    cards.set_layers("mine", (4, 4))
+    assert cards.control == training.pick(4, 4), "the others can still be chosen"
+    assert ask(cards, "keep", key=key, name="mine", replace=False) == {"taken": True, "ok": True}
+    with pytest.warns(UserWarning, match="'mine' is weak"):
+        assert ml.ControlVector.named("mine") == training.pick(1, 2)
+    ask(cards, "keep", key=key, name="mine", replace=True)
+    assert ml.ControlVector.named("mine") == training.pick(4, 4)
+    with pytest.raises(ValueError, match="was not learnt here"):
+        cards.keep(cards.add(HAPPY), "other")
+
+
 @pytest.mark.parametrize(
     "op, args",
     [
@@ -107,6 +171,14 @@ def test_a_file_is_added_by_its_path(cards, adapter, tmp_path):
         ("set", {"key": "card1", "value": 1, "seq": -1}),
         ("set", {"key": "card9", "value": 1, "seq": 1}),
         ("set", {"key": "card3", "value": 3e38, "seq": 1}),
+        ("layers", {"key": "card1", "layers": [1, 1], "seq": 1}),
+        ("layers", {"key": "card2", "layers": [2, 9], "seq": 1}),
+        ("layers", {"key": "card2", "layers": [1], "seq": 1}),
+        ("layers", {"key": "card2", "layers": None, "seq": 1}),
+        ("layers", {"key": "card2", "layers": [1, True], "seq": 1}),
+        ("keep", {"key": "card2", "name": "x", "replace": False}),
+        ("keep", {"key": "card2", "name": "", "replace": False}),
+        ("keep", {"key": "card2", "name": "x", "replace": 0}),
         ("toggle", {"key": "card1", "on": 1}),
         ("remove", {"key": None}),
         ("add", {"path": "  "}),

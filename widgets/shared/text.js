@@ -11,7 +11,7 @@ export function splitPieces(sizes, bytes) {
   return Array.from(typed(sizes, Int32Array), (size) => all.subarray(end, (end += size)));
 }
 
-const known = (x) => typeof x === "number" && Number.isFinite(x);
+export const known = (x) => typeof x === "number" && Number.isFinite(x);
 /** 0.1234 -> "12.3%"; small ones keep two digits; what is not known is "n/a". */
 export function percent(p) {
   if (!known(p)) return "n/a";
