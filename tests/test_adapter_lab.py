@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from mullama_lab.engine.noise_floor import row_differences
 from mullama_lab.labs import AdapterLab
 from mullama_lab.labs._adapters_panel import CHANGED, STALE
 from mullama_lab.labs._effects import gap_in_words
+from mullama_lab.studies.control_vectors import train
 from mullama_lab.studies.effect import effect_in, staleness_in
 
 ENDLESS = ml.Mask(ban=[tiny.EOS]) | ml.Temperature(0.8)
@@ -430,3 +433,96 @@ def test_the_dial_stands_at_a_token_that_is_picked(lab, session, tiny_model):
     lab.set(prompt="Hello there")
     lab.wait()
     assert lab.dial.where == "", "another prompt is asked for"
+
+
+PAIRS = [
+    (f"yes {word} good", f"no {word} good")
+    for word in ("one", "two", "three", "four", "five", "six", "seven", "eight")
+]
+TYPED = "\n".join(" | ".join(pair) for pair in PAIRS)
+
+
+@pytest.fixture
+def deep(tmp_path):
+    """A lab on a model of five layers."""
+    with ml.Model.load(tiny.write(tmp_path / "deep.gguf", n_layer=5)) as model:
+        lab = AdapterLab(model, "Hello")
+        yield lab
+        lab.close()
+
+
+def learn(lab, text=TYPED, name="mine"):
+    return lab.trainer._answer("learn", {"name": name, "text": text})[0]
+
+
+def test_a_vector_is_learnt_from_what_is_typed_and_dialled(deep):
+    assert learn(deep)["ok"]
+    deep.wait()
+    want = train(PAIRS, on=deep.session)
+    form, cards = deep.trainer, deep.adapter_cards
+    assert form.state == "finished" and form.said == f"Learnt {want.summary()}."
+    assert deep.session.control == deep.control == want.pick(*want.band)
+    assert cards.rows["separation"] == want.separation.tolist() and not form.unfolded
+    assert (deep.dial.name, deep.dial.strength) == ("mine", 1.0) and deep.dial.kl > 0
+    first = deep.dial.kl
+    cards._answer("layers", {"key": cards.chosen, "layers": [1, 1], "seq": 1})
+    deep.wait()
+    assert deep.session.control == want.pick(1, 1)
+    assert deep.dial.what == want.pick(1, 1) and deep.dial.kl != first
+    assert learn(deep)["ok"]
+    deep.wait()
+    assert form.state == "finished" and len(cards.cards) == 2, "in its band once more"
+    assert learn(deep)["ok"]
+    deep.wait()
+    assert form.state == "failed" and "has a card already" in form.message
+
+
+def test_learning_is_stopped_and_leaves_nothing(deep, monkeypatch):
+    reached, go_on = threading.Event(), threading.Event()
+
+    def tell(panel, share):
+        reached.set()
+        assert go_on.wait(20)
+
+    monkeypatch.setattr("mullama_lab.labs._learning.Learning._tell", tell)
+    learn(deep)
+    assert reached.wait(20) and deep.trainer.state == "running"
+    assert learn(deep)["ok"] and "Stop it first" in deep.trainer.message
+    deep.trainer._answer("stop", {})
+    go_on.set()
+    deep.wait()
+    assert deep.trainer.state == "stopped" and deep.adapter_cards.cards == []
+    monkeypatch.undo()
+    learn(deep)
+    deep.stop()  # whether it has begun by then or not
+    deep.wait()
+    assert deep.trainer.state == "stopped" and deep.adapter_cards.cards == []
+    learn(deep)
+    deep.wait()
+    assert deep.trainer.state == "finished"
+
+
+def test_what_cannot_be_learnt_is_said_in_the_form(deep, tiny_path):
+    learn(deep, "yes | no\nyes |")
+    assert deep.trainer.state == "idle" and deep.trainer.line == 2
+    long = "x" * 100
+    deep.load(tiny_path, n_ctx=64)
+    learn(deep, f"yes | no\n{long} | no")
+    deep.wait()
+    assert deep.trainer.state == "failed" and "tokens, and 64 fit" in deep.trainer.message
+
+
+def test_another_model_ends_what_is_being_learnt(deep, tiny_path, monkeypatch):
+    reached = threading.Event()
+
+    def tell(panel, share):
+        reached.set()
+
+    monkeypatch.setattr("mullama_lab.labs._learning.Learning._tell", tell)
+    learn(deep, "\n".join([TYPED] * 200))
+    assert reached.wait(20)
+    deep.load(tiny_path, n_ctx=64)
+    assert deep.trainer.state == "stopped" and deep.adapter_cards.cards == []
+    learn(deep)
+    deep.wait()
+    assert deep.adapter_cards.cards[0]["layers"] == [1, 1]

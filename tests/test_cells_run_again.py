@@ -59,6 +59,7 @@ CELLS = {
     "AdapterCards": "ml.widgets.AdapterCards()",
     "Dial": "ml.widgets.Dial()",
     "LayerStrip": "ml.widgets.LayerStrip()",
+    "VectorTrainer": "ml.widgets.VectorTrainer()",
     "GrammarBench": "ml.widgets.GrammarBench()",
     "ExploreBar": "ml.widgets.ExploreBar()",
     "RankBoard": "ml.widgets.RankBoard()",

@@ -1,5 +1,7 @@
 """The panel of what acts on the weights: adapters and control vectors, turned while a text runs.
 
+A vector that is learnt here gets a card, on which its layers are chosen by how well they do.
+
 What is turned is put in force aside, for a session takes it between two batches. A text that is
 under way then goes on over a cache that other weights computed: that is said until it is run anew.
 """
@@ -22,8 +24,10 @@ from mullama_lab.engine.trace.stale import stale_spans
 from mullama_lab.errors import MullamaError
 from mullama_lab.labs._desk import Desk
 from mullama_lab.labs._effects import Gaps
+from mullama_lab.labs._learning import Learning
 from mullama_lab.labs._panel import Panel
-from mullama_lab.widgets import AdapterCards, Dial
+from mullama_lab.studies.control_vectors import Training
+from mullama_lab.widgets import AdapterCards, Dial, VectorTrainer
 from mullama_lab.widgets._endings import row_at
 from mullama_lab.widgets._kept import weakly
 
@@ -43,11 +47,14 @@ class AdaptersPanel(Panel):
     def __init__(self, desk: Desk, changed: Callable[[], object]) -> None:
         self._desk, self._changed = weakref.ref(desk), changed
         self.cards, self.dial = AdapterCards(), Dial()
-        self.views = (self.cards, self.dial)
+        self.trainer = VectorTrainer()
+        self.trainer.unfolded = False
+        self.views = (self.cards, self.trainer, self.dial)
         self._session: Session | None = None
         self._at: tuple[Trace, int] | None = None  # the step that the dial stands at
         self._weights = LatestOnly("weights", weakly(self._failed))
         self._both = LatestOnly("weights-both", _run_failed)
+        self._learning = Learning(self.trainer, weakly(self._learnt), desk)
         self.cards.must_fit_with(weakly(self._must_fit))
         self.cards.observe(weakly(self._asked), "steering")
         self.cards.observe(weakly(self._aim_dial), ["cards", "chosen"])
@@ -65,11 +72,13 @@ class AdaptersPanel(Panel):
             self.cards.take(session.steering)
         self.cards.names = _names_for(session.model)
         self.cards.fit()
+        self._learning.begin(session)
         self._aim_dial()
         self._asked()
         self._weights.settle()
 
     def end(self) -> None:
+        self._learning.end()
         self._both.drop()
         self._gaps.drop()
         self._weights.drop()
@@ -79,6 +88,7 @@ class AdaptersPanel(Panel):
         self.dial.clear()
 
     def close(self) -> None:
+        self._learning.close()
         self._both.close()
         self._gaps.close()
         self._weights.close()
@@ -107,7 +117,11 @@ class AdaptersPanel(Panel):
         self._stay_at(trace)
         self._say()
 
+    def stop(self) -> None:
+        self._learning.stop()
+
     def settle(self) -> None:
+        self._learning.settle()
         self.cards.settle()
         self._both.settle()
         self._weights.settle()
@@ -138,6 +152,11 @@ class AdaptersPanel(Panel):
         self._weights.submit(weakly(self._make_exact))
 
     # Inside.
+
+    def _learnt(self, trained: Training) -> None:
+        """Put a vector that was learnt here on a card, which the dial then shows."""
+        self.cards.add(trained)
+        self.trainer.unfolded = False
 
     def _must_fit(self, steering: Steering) -> None:
         session = self._session

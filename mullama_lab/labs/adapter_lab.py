@@ -17,8 +17,11 @@ class AdapterLab(Workbench):
         lab = AdapterLab(model, prompt="The weather today is")
         lab.adapters = {ml.LoraAdapter.load("style.gguf"): 0.8}
         lab.control = ml.ControlVector.load("happy.gguf")
-        lab.adapter_cards.set("happy", 1.2)       # and toggle, add, remove
+        lab.adapter_cards.set("happy", 1.2)       # and toggle, add, remove, set_layers
         trace = lab.run()
+
+    Under the cards a control vector is learnt from pairs that are typed there. Its card shows how
+    well each layer does, to choose some by; `lab.adapter_cards.keep` has it in any notebook.
 
     It takes what `Workbench` takes, and does what that does.
     """

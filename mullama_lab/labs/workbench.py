@@ -104,6 +104,7 @@ class Workbench(Lab):
         grammar_bench: a grammar, and a text put to it.
         adapter_cards, dial: LoRA adapters and control vectors, and how strongly they act; what
             the one that is chosen does to the next token.
+        trainer: pairs of texts, typed one a line, and the control vector that is learnt from them.
     """
 
     PANELS: ClassVar[Sequence[str]] = ("samplers",)  # shown at first
@@ -150,6 +151,7 @@ class Workbench(Lab):
         self.bar, self.branches = self._tree.bar, self._tree.view
         self.grammar_bench = self._grammar.view
         self.adapter_cards, self.dial = self._adapters.cards, self._adapters.dial
+        self.trainer = self._adapters.trainer
         self._bench = self._laid_out()
         super().__init__([], "mll-lab")
         self._lock = threading.RLock()

@@ -16,6 +16,7 @@ from mullama_lab.widgets.rank_board import Hit, RankBoard
 from mullama_lab.widgets.run_panel import RunPanel
 from mullama_lab.widgets.similarity_grid import SimilarityGrid
 from mullama_lab.widgets.token_strip import TokenStrip
+from mullama_lab.widgets.vector_trainer import VectorTrainer
 from mullama_lab.widgets.what_if import WhatIf
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "RunPanel",
     "SimilarityGrid",
     "TokenStrip",
+    "VectorTrainer",
     "WhatIf",
 ]
 __dir__ = __all__.copy  # what tab completion offers

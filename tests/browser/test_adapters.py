@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mullama_lab.engine import tiny
+
 SETUP = """
 import mullama_lab as ml
 model = ml.Model.load({tiny!r})
@@ -119,3 +121,61 @@ def test_a_stale_text_is_marked_and_its_effect_and_its_gap_are_measured(
     strip.locator("[data-layer=effect][aria-pressed=true]").wait_for()
     dial.get_by_role("button", name="prompt").click()
     dial.locator(".mll-dl-place:has-text('at the end of the prompt')").wait_for()
+
+
+LEARN = """
+import os
+import mullama_lab as ml
+os.environ["MULLAMA_LAB_CONFIG"] = {config!r}
+model = ml.Model.load({path!r})
+lab = ml.labs.AdapterLab(model, "Hello", max_tokens=6)
+lab
+"""
+CHOSEN = """control = lab.session.control
+print(list(control.directions) if control else [], lab.adapter_cards.names)"""
+WORDS = ("one", "two", "three", "four", "five")
+TYPED = "\n".join(f"yes {word} good | no {word} good" for word in WORDS)
+
+
+def test_a_vector_is_learnt_from_typed_pairs_and_its_layers_are_brushed(notebook, tmp_path):
+    path = tiny.write(tmp_path / "deep.gguf", n_layer=9)
+    setup = LEARN.format(path=str(path), config=str(tmp_path / "config"))
+    page = notebook([setup, CHOSEN], width=1400, height=757)
+    page.run_cell(0)
+    form, cards = page.page.locator(".mll-vt"), page.page.locator(".mll-ac")
+    form.locator("summary").click()
+    pairs = form.get_by_label("Pairs, one a line")
+    form.get_by_label("Name of the vector").fill("mine")
+    pairs.fill("yes | no\nyes |\n")
+    page.press("Control+Enter")
+    form.locator(".mll-problem:has-text('line 2 has nothing after the bar')").wait_for()
+    assert pairs.evaluate("(x) => x.value.slice(x.selectionStart, x.selectionEnd)") == "yes |"
+    pairs.fill(TYPED)
+    form.locator("text=5 pairs").wait_for()
+    page.picture("trainer")
+    form.get_by_role("button", name="Learn", exact=True).click()
+    cards.locator(".mll-ac-name:has-text('mine')").wait_for()
+    cards.locator(".mll-lb-lane").nth(1).wait_for()
+    form.locator(".mll-vt-said:has-text('Learnt from 3 pairs by mean')").wait_for()
+    page.page.locator(".mll-dl h3:has-text('without and with mine')").wait_for()
+    assert not pairs.is_visible()
+
+    bars, said = cards.locator(".mll-lb-bars").first, cards.locator(".mll-lb-said")
+    page.settled()
+    box = bars.bounding_box()
+    for place, act in ((1.5, "down"), (3.5, ""), (4.5, "up")):  # in the 2nd, the 4th, the 5th
+        page.page.mouse.move(box["x"] + place / 8 * box["width"], box["y"] + 10)
+        if act:
+            getattr(page.page.mouse, act)()
+    page.page.mouse.move(1, 1)
+    said.locator("text=layers 2–5 of 1–8").wait_for()
+    page.run_until(1, "[2, 3, 4, 5] []")
+    cards.get_by_role("slider", name="mine, last layer").focus()
+    page.press("ArrowLeft", "ArrowLeft")
+    said.locator("text=layers 2–3 of 1–8").wait_for()
+    page.run_until(1, "[2, 3] []")
+    page.settled()
+    page.picture("layers")
+    cards.get_by_role("button", name="Keep", exact=True).click()
+    cards.locator(".mll-ac-keep:has-text('Kept.')").wait_for()
+    page.run_until(1, "[2, 3] ['mine']")
