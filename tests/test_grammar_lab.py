@@ -7,6 +7,7 @@ import pytest
 
 import mullama_lab as ml
 from mullama_lab.engine import tiny
+from mullama_lab.errors import GrammarError
 from mullama_lab.labs import GrammarLab
 from mullama_lab.studies.grammar_tax import grammar_tax
 from mullama_lab.widgets import TokenStrip
@@ -58,6 +59,40 @@ def test_a_grammar_that_the_model_cannot_carry_out_changes_no_chain(lab):
     lab.grammar_bench.text = "root ::= <no-such-token>"
     assert "no token" in lab.grammar_bench.problem["message"]
     assert grammars(lab) == [ml.Grammar.gbnf(LETTERS)]
+
+
+def test_nothing_runs_by_a_grammar_that_is_not_the_one_typed(lab):
+    lab.grammar_bench.grammar = LETTERS
+    lab.constrain()
+    trace = lab.run()
+    lab.grammar_bench.text = "apple, pear"
+    with pytest.raises(GrammarError, match=r"mistake \(line 1, .*turn “Constrain the run” off"):
+        lab.run()
+    with pytest.raises(GrammarError, match="mistake"):
+        lab.branch(0, "x", trace=trace)
+    with pytest.raises(GrammarError, match=r"Mend it"):
+        lab._grammar.run_both()
+    assert lab.panel._answer("run", {"name": "prompt", "value": "Hello"})[0]["ok"]
+    assert lab.panel.state == "failed" and "Mend it" in lab.panel.message
+    assert len(lab.panel.runs) == 1
+    lab.constrain(False)
+    lab.run()
+    with pytest.raises(GrammarError, match=r"Mend it\.$"):
+        lab._grammar.run_both()
+    lab.constrain()
+    lab.grammar_bench.text = "[d-f]+"
+    assert set(lab.run().text) <= set("def")
+
+
+def test_an_answer_stays_when_another_one_is_refused(tiny_model):
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
+    with tiny_model.session() as session:
+        lab = GrammarLab(session, turns, seed=3)
+        lab.constrain()
+        lab.grammar_bench.text = "apple, pear"
+        assert lab.panel._answer("regenerate", {})[0]["ok"]
+        assert (lab.panel.messages, lab.panel.seed) == (turns, 3)
+        lab.close()
 
 
 def test_a_run_without_and_one_with_it_are_compared(lab):

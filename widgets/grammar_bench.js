@@ -26,6 +26,7 @@ export function aboutText(text, nRules) {
   return kind === "GBNF" && nRules > 1 ? `${kind} · ${counted(nRules, "rule")}` : kind;
 }
 
+const HELD = "Nothing runs until this is mended or “Constrain the run” is off:";
 const BOTH = "Run the prompt without the grammar and with it, with the same seed, and compare the two";
 
 function writing(model, { write, use, attempt }) {
@@ -50,7 +51,8 @@ function writing(model, { write, use, attempt }) {
     field.show(model.get("text"));
     field.mark(wrong.message ? wrong : null);
     about.textContent = aboutText(model.get("text"), model.get("n_rules"));
-    problem.textContent = wrong.message ?? "";
+    const held = wrong.message && model.get("constrains") === "on";
+    problem.replaceChildren(...(held ? [h("strong", {}, HELD), "\n"] : []), wrong.message ?? "");
     warnings.replaceChildren(...model.get("warnings").map(warn));
     tried.draw(model.get("tried"));
     on.show(model.get("constrains") === "on");

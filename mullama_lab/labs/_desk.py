@@ -42,7 +42,7 @@ class Desk:
         self._asked: dict[Run, tuple[Session, list[dict[str, str]]]] = {}  # not yet answered
         self._answering = threading.RLock()
         self._unwatch: Callable[[], object] = lambda: None
-        self._settle_weights: Callable[[], object] = lambda: None
+        self._first: list[Callable[[], object]] = []  # before each run and branch
 
     @property
     def chain(self) -> Chain:
@@ -68,9 +68,9 @@ class Desk:
         """Work on a session from now on."""
         self._opened = opened
 
-    def runs_after(self, settle_weights: Callable[[], object]) -> None:
-        """Have this called before each run and branch: what was turned is in force then."""
-        self._settle_weights = weakly(settle_weights)
+    def runs_after(self, act: Callable[[], object]) -> None:
+        """Have this called before each run and branch; what it raises refuses the run."""
+        self._first.append(weakly(act))
 
     def watch(self, follow: Callable[[Run], object]) -> None:
         """Have a method told of each run that begins on the session, whoever begins it."""
@@ -113,7 +113,7 @@ class Desk:
         Args:
             chain: another one than that in force; a Setting also says what acts on the weights.
         """
-        self._settle_weights()
+        self._ready()
         panel, session, asked = self.panel, self.session, self.panel.messages
         run = session.start(
             self.prompt_tokens() if panel.chat else panel.prompt,
@@ -142,7 +142,7 @@ class Desk:
 
     def start_branch(self, parent: Trace, step: int, token: int, seed: int) -> Run:
         """Begin a branch off a trace."""
-        self._settle_weights()
+        self._ready()
         run = self.session.start_branch(
             parent,
             step,
@@ -160,6 +160,11 @@ class Desk:
         for run in tuple(self._asked):
             if run.done:
                 self._take_answer(run)
+
+    def _ready(self) -> None:
+        """Have what was turned be in force, or raise why nothing may run."""
+        for act in self._first:
+            act()
 
     def _take_answer(self, run: Run) -> None:
         """Put what was said into the chat, once, unless that or the model was changed since."""

@@ -37,6 +37,7 @@ class GrammarPanel(Panel):
         self._both = LatestOnly("grammar-both", weakly(self._failed))
         for aside in (self._rows, self._both):
             weakref.finalize(desk, aside.close).atexit = False
+        desk.runs_after(self._must_be_meant)
         self.view.on_change(weakly(self._changed))
         self.view.on_use(weakly(self.use))
         self.view.on_run_both(weakly(self.run_both))
@@ -116,9 +117,15 @@ class GrammarPanel(Panel):
         desk = self._desk()
         if desk is None:
             return
+        self.view.must_be_read()
         free = Chain([stage for stage in desk.chain if not isinstance(stage, Constrain)])
         runs = [desk.start(free), desk.start(Constrain(self.view.grammar) | free)]
         self._both.submit(lambda: desk.compare(runs, self._both.is_current))
+
+    def _must_be_meant(self) -> None:
+        """Refuse to run by a grammar that is not the one typed."""
+        if self.view.constrains == "on":
+            self.view.must_be_read()
 
     def _ask(self) -> None:
         """Find out what the model would say after the prompt and the text, once nobody types."""

@@ -18,7 +18,7 @@ from mullama_lab.engine.grammar.walk.facts import AllowedToken, expected_in_word
 from mullama_lab.engine.grammar.walk.walk import GrammarWalk
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.options import instance, utf8
-from mullama_lab.errors import MullamaError
+from mullama_lab.errors import GrammarError, MullamaError
 from mullama_lab.glyphs import brief, one_line, visible_piece
 from mullama_lab.widgets import _front_end, _static
 from mullama_lab.widgets._kept import CLOSED, weakly
@@ -164,6 +164,21 @@ class GrammarBench(View):
             raise TypeError(f"{brief(text)} is no text.")
         utf8("the text", text)
         self._tried.add(text)
+
+    def must_be_read(self) -> None:
+        """Refuse what is to go by the grammar that is typed, while that is none.
+
+        Raises:
+            GrammarError: it has a mistake; the one in force is that before it.
+        """
+        if self.problem:
+            what = self.problem["message"].partition("\n")[0].rstrip(".")
+            or_off = ", or turn “Constrain the run” off" * (self.constrains == "on")
+            raise GrammarError(
+                f"nothing ran, as the grammar has a mistake ({what}). Mend it{or_off}.",
+                line=self.problem.get("line"),
+                column=self.problem.get("column"),
+            )
 
     def settle(self) -> None:
         """Wait until what the texts tried use is shown; for code, not for callbacks."""
@@ -325,7 +340,7 @@ class GrammarBench(View):
     def _plain_text(self) -> str:
         lines = [f"Grammar ({len(self._grammar.rules)} rules)", *self.text.splitlines()]
         if message := self.problem.get("message"):
-            lines += [f"in force is the grammar before: {message}"]
+            lines += [f"nothing runs by it until it is mended: {message}"]
         if self._walk is not None:
             lines += ["", f"Text: {self._walk!r}"]
         return "\n".join(lines)

@@ -324,8 +324,10 @@ class RunPanel(View):
             self._request_run()
             return {}
         if op == "regenerate":
+            turns, seed = self.messages, self.seed
             self.forget_answer()
-            self._request_run()
+            if not self._request_run():
+                self.messages, self.seed = turns, seed
             return {}
         if op == "restore":
             past = self.restore(whole_number(args, "number", low=1, high=self._past.count))
@@ -350,7 +352,8 @@ class RunPanel(View):
         setattr(self, name, value)
         return {}
 
-    def _request_run(self) -> None:
+    def _request_run(self) -> bool:
+        """Run, or say in the panel why not; whether a run began."""
         run = self._following
         if self.state in BUSY and run is not None and not run.done:
             raise ValueError("a run is going on. Stop it first.")
@@ -359,6 +362,8 @@ class RunPanel(View):
         except (MullamaError, ValueError, TypeError) as error:
             self.fail(error)
             log.info("a run did not begin: %s", error)
+            return False
+        return True
 
     # State
 
