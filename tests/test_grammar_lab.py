@@ -84,6 +84,26 @@ def test_nothing_runs_by_a_grammar_that_is_not_the_one_typed(lab):
     assert set(lab.run().text) <= set("def")
 
 
+@pytest.mark.parametrize(
+    "typed, max_tokens, says",
+    [
+        ('{"type": "string", "minLength": 9}', 4, True),
+        ('{"const": null}', 4, False),
+        ('{"const": null}', 3, True),
+        ("/[0-9]{9}/", 2, False),
+    ],
+)
+def test_json_that_was_cut_off_is_told_as_that(lab, typed, max_tokens, says):
+    lab.grammar_bench.text = typed
+    lab.constrain()
+    lab.set(max_tokens=max_tokens)
+    lab.run()
+    lab.wait()
+    ended = "reached max tokens" + ", the JSON is not complete" * says
+    assert lab.panel.meters["ended"] == lab.strip.ended == ended
+    assert lab.trace.finish_reason == "length"
+
+
 def test_an_answer_stays_when_another_one_is_refused(tiny_model):
     turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
     with tiny_model.session() as session:

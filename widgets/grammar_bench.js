@@ -3,6 +3,7 @@
  * model: `text` and `problem` of the grammar, `sample` and `walk` of the text, `constrains` of the chain.
  */
 import { codeField, kindOf } from "./grammar_bench_code.js";
+import { startersLine } from "./grammar_bench_starters.js";
 import { triedView } from "./grammar_bench_tried.js";
 import { walkView } from "./grammar_bench_walk.js";
 import { button, h, icon, keyHelp, keys, mount } from "./shared/dom.js";
@@ -39,8 +40,13 @@ function writing(model, { write, use, attempt }) {
   const problem = h("p", { class: "mll-problem mll-gb-problem", role: "alert" });
   const warnings = h("ul", { class: "mll-gb-warnings", "aria-label": "Warnings" });
   const tried = triedView({ go: field.go });
+  const put = (text) => {
+    field.show(text);
+    write(text);
+  };
+  const starters = startersLine({ text: () => field.text, put });
   const head = h("header", { class: "mll-gb-bar" }, h("h3", { class: "mll-title" }, "Grammar"), about, constrain, both);
-  const node = h("div", { class: "mll-gb-half" }, head, field.node, problem, warnings, tried.node);
+  const node = h("div", { class: "mll-gb-half" }, head, starters, field.node, problem, warnings, tried.node);
   function warn({ message, line, column }) {
     const where = line ? `line ${line}, column ${column}: ` : "";
     const go = line && { class: "mll-gb-go", type: "button", on: { click: () => field.go(line, column) } };
@@ -56,6 +62,7 @@ function writing(model, { write, use, attempt }) {
     warnings.replaceChildren(...model.get("warnings").map(warn));
     tried.draw(model.get("tried"));
     on.show(model.get("constrains") === "on");
+    starters.hidden = !model.get("is_typed");
     constrain.hidden = both.hidden = model.get("constrains") === "";
   }
   return { node, field, draw, on };

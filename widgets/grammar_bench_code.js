@@ -71,17 +71,28 @@ export function marked(spans, place) {
   });
 }
 
+/** Spans as the lines they make, one list each. */
+export function linesOf(spans) {
+  const lines = [[]];
+  for (const span of spans) {
+    const [first, ...more] = span.text.split("\n");
+    for (const [i, text] of [first, ...more].entries()) {
+      if (i) lines.push([]);
+      if (text) lines.at(-1).push({ ...span, text });
+    }
+  }
+  return lines;
+}
+
 /** The field; `typed(text)` is told of each change by hand. */
 export function codeField({ label, typed }) {
   const under = h("pre", { class: "mll-gb-under", "aria-hidden": "true" });
-  const numbers = h("pre", { class: "mll-gb-numbers", "aria-hidden": "true" });
   const input = h("textarea", {
     class: "mll-gb-input",
     maxlength: 20000,
     spellcheck: "false",
     autocomplete: "off",
     autocapitalize: "off",
-    wrap: "off",
     "aria-label": label,
     on: {
       input: () => {
@@ -93,21 +104,20 @@ export function codeField({ label, typed }) {
   });
   let wrong = null;
   function follow() {
-    under.scrollTop = numbers.scrollTop = input.scrollTop;
-    under.scrollLeft = input.scrollLeft;
+    under.scrollTop = input.scrollTop;
   }
   function paint() {
     const text = input.value;
     const place = wrong && wrong.line ? placeIn(text, wrong.line, wrong.column) : -1;
     const spans = marked(spansOf(text), place);
-    const nodes = spans.map((one) => h("span", { "data-kind": one.kind, "data-wrong": one.wrong }, one.text));
-    const atEnd = place === text.length && h("span", { "data-wrong": true }, " ");
-    under.replaceChildren(...nodes, ...[atEnd].filter(Boolean), "\n");
-    numbers.textContent = text.split("\n").map((_, i) => i + 1).join("\n");
+    const lines = linesOf(spans);
+    if (place === text.length) lines.at(-1).push({ text: " ", wrong: true });
+    const span = (one) => h("span", { "data-kind": one.kind, "data-wrong": one.wrong }, one.text);
+    under.replaceChildren(...lines.map((line) => h("div", { class: "mll-gb-line" }, line.map(span))));
     follow();
   }
   return {
-    node: h("div", { class: "mll-gb-code" }, numbers, h("div", { class: "mll-gb-field" }, under, input)),
+    node: h("div", { class: "mll-gb-code" }, under, input),
     get text() {
       return input.value;
     },

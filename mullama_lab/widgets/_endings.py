@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.stale import STALE, is_stale_at, stale_words
+from mullama_lab.engine.trace.values import is_cut_off
 
 ENDINGS = {
     "length": "reached max tokens",
@@ -17,12 +18,18 @@ ENDINGS = {
     "failed": "failed",
     "cut": "the beginning of a text",
 }
+BEFORE_THE_END = {"length", "stop", "stopped", "context"}
 
 
 def ending(trace: Trace) -> str:
-    """What `finish_reason` of a trace says, and which steps are stale; "" while it is running."""
+    """What `finish_reason` of a trace says, whether its JSON was cut off, and which steps are stale.
+
+    "" while it is running.
+    """
     end = ENDINGS.get(trace.finish_reason, trace.finish_reason)
-    return ", ".join(filter(None, [end, stale_words(trace)])) if end else ""
+    cut_off = trace.finish_reason in BEFORE_THE_END and is_cut_off(trace)
+    json = "the JSON is not complete" if cut_off else ""
+    return ", ".join(filter(None, [end, json, stale_words(trace)])) if end else ""
 
 
 def row_at(trace: Trace, step: int) -> str:

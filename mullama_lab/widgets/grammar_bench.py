@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from itertools import count
@@ -171,13 +172,14 @@ class GrammarBench(View):
         Raises:
             GrammarError: it has a mistake; the one in force is that before it.
         """
-        if self.problem:
-            what = self.problem["message"].partition("\n")[0].rstrip(".")
+        problem: dict[str, Any] = self.problem
+        if problem:
+            what = re.split(r"\.?\n|\. ", problem["message"])[0].rstrip(".")
             or_off = ", or turn “Constrain the run” off" * (self.constrains == "on")
             raise GrammarError(
                 f"nothing ran, as the grammar has a mistake ({what}). Mend it{or_off}.",
-                line=self.problem.get("line"),
-                column=self.problem.get("column"),
+                line=problem.get("line"),
+                column=problem.get("column"),
             )
 
     def settle(self) -> None:

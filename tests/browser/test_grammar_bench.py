@@ -140,3 +140,27 @@ def test_which_alternatives_the_texts_tried_use(page):
     half(page, 0).locator(".mll-gb-tried:has-text('2 texts tried: 4 of 4')").wait_for()
     assert tried.locator("button").count() == 0
     page.picture("tried")
+
+
+def test_a_starter_is_begun_with_and_a_mistake_holds_the_run_back(page):
+    left, code = half(page, 0), page.page.locator(".mll-gb-input")
+    left.locator(".mll-gb-start:text-is('JSON Schema')").click()
+    asks = left.locator(".mll-gb-start:text-is('Replace what is written?')")
+    asks.wait_for()
+    assert "[a-c]" in code.input_value()
+    asks.click()
+    left.locator(".mll-gb-about:text-is('JSON Schema')").wait_for()
+    left.locator(".mll-switch").check()
+    code.fill("apple, pear\n" + "plum, " * 60 + "plum")
+    problem = left.locator(".mll-gb-problem:has-text('put words in quotes: \"apple\" | \"pear\"')")
+    problem.wait_for()
+    assert problem.locator("strong").inner_text().startswith("Nothing runs until")
+    page.page.get_by_role("button", name="Run", exact=True).click()
+    page.wait_for_state("failed")
+    assert "nothing ran" in page.page.locator(".mll-rp-state").inner_text()
+    lines = left.locator(".mll-gb-line")
+    heights = [lines.nth(i).bounding_box()["height"] for i in range(2)]
+    assert heights[0] < 20 < heights[1], "a long line is broken"
+    assert code.evaluate("n => n.scrollWidth <= n.clientWidth")
+    under = left.locator(".mll-gb-under").evaluate("n => n.scrollHeight")
+    assert code.evaluate("n => n.scrollHeight") == under, "both layers break it alike"

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { kindOf, marked, placeIn, spansOf } from "../grammar_bench_code.js";
+import { kindOf, linesOf, marked, placeIn, spansOf } from "../grammar_bench_code.js";
+import { isUnwritten, STARTERS } from "../grammar_bench_starters.js";
 import { triedText } from "../grammar_bench_tried.js";
 
 const text = 'root ::= "a" word* # all\nword ::= [a-z]+ | <think>';
@@ -25,6 +26,12 @@ test("spans are the whole text, each of its kind", () => {
     assert.equal(spansOf(broken).map((span) => span.text).join(""), broken);
 });
 
+test("lines are cut at each line feed, also inside a span", () => {
+  const texts = (text) => linesOf(spansOf(text)).map((line) => line.map((span) => span.text).join(""));
+  for (const one of [text, "", "\n", "a\n\nb\n", '{"a":\n 1}', "/a\nb/"]) assert.deepEqual(texts(one), one.split("\n"));
+  assert.equal(linesOf(spansOf(text))[1][0].kind, "rule");
+});
+
 test("keys of a schema differ from its texts", () => {
   const spans = spansOf('{"type": "object"}');
   assert.deepEqual(
@@ -43,6 +50,14 @@ test("a place is marked with the word that stands there", () => {
   assert.deepEqual(wrong.map((span) => span.text), ["word"]);
   assert.equal(placeIn("ab", 7, 3), 2, "no further than the end");
   assert.equal(marked(spansOf(text), -1).some((span) => span.wrong), false);
+});
+
+test("a starter is known by its kind, and only what somebody wrote is asked for", () => {
+  assert.deepEqual(STARTERS.map((one) => kindOf(one.text)), ["GBNF", "JSON Schema", "regular expression"]);
+  assert.equal(JSON.parse(STARTERS[1].text).type, "object");
+  const given = ["", " \n", 'root ::= "yes" | "no"', ...STARTERS.map((one) => one.text)];
+  for (const text of given) assert.ok(isUnwritten(text));
+  assert.equal(isUnwritten('"mine"'), false);
 });
 
 test("what texts use of a grammar is said in a sentence", () => {

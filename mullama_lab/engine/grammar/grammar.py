@@ -404,9 +404,13 @@ class Grammar:
     @property
     def has_values(self) -> bool:
         """Whether its texts mean something that `parse` gives: those of JSON Schema or a class."""
+        return self.is_json or self.reads is not None
+
+    @property
+    def is_json(self) -> bool:
+        """Whether its texts are JSON of a schema, as also a class has one."""
         root = self._rules["root"]
-        is_json = isinstance(root, Part) and root.kind == "json_schema"
-        return is_json or self.reads is not None
+        return isinstance(root, Part) and root.kind == "json_schema"
 
     def read_by(self, read: Callable[[str], Any]) -> Grammar:
         """The same, whose texts mean what a function makes of them; ValueError where nothing."""

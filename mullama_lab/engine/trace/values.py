@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mullama_lab.engine.chat.calling import Answers
 from mullama_lab.engine.chat.tools import ToolCall
-from mullama_lab.engine.grammar.json_text import json_so_far
+from mullama_lab.engine.grammar.json_text import json_so_far, read_json
 from mullama_lab.engine.grammar.matching.marker import end_of_marker
 from mullama_lab.engine.grammar.stored import Stored
 from mullama_lab.engine.stages import Chain
@@ -32,6 +32,17 @@ def value_of(trace: Trace) -> Any:
         with suppress(ValueError):
             return answers(text) if answers is not None else stage.grammar.parse(text)
     return None
+
+
+def is_cut_off(trace: Trace) -> bool:
+    """Whether a text that its chain constrained to JSON is none to its end; else False."""
+    stage = _stage_of(trace.chain)
+    if stage is None or not stage.grammar.is_json:
+        return False
+    with suppress(ValueError):
+        read_json(_text_of(trace, stage) or "")
+        return False
+    return True
 
 
 def value_so_far(trace: Trace) -> Any:
