@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from xml.etree import ElementTree
+
 import pytest
 
 import mullama_lab as ml
@@ -66,6 +68,13 @@ def test_its_still_forms_show_the_panels_that_are_open(bench):
     bench.panels = ["samplers"]
     shown = bench._repr_mimebundle_()[0]["text/plain"]
     assert "ChainEditor" in shown and "[1 branch" not in shown
+
+
+def test_its_picture_says_that_it_is_one_and_how_to_go_on(bench):
+    form = bench._repr_mimebundle_()[0]["text/html"]
+    first = ElementTree.fromstring(form)[0]
+    said = "".join(first.itertext())
+    assert said.startswith("A picture of the lab") and "lab.save(path)" in said
 
 
 def test_a_stop_string_ends_runs_and_branches_before_it(bench):

@@ -41,6 +41,10 @@ class Lab(Shelf):
     """
 
     _closed = ""  # why it was closed; empty while it is open
+    _of_its_picture = (
+        "A picture of the lab as it was. To go on: Run › Run All Above Selected Cell, then this "
+        "cell, which begins anew."
+    )
 
     def __init__(self, children: Iterable[Kept], *css_classes: str) -> None:
         self._undo: list[Callable[[], object]] = []  # called on close, the last first
@@ -129,7 +133,7 @@ class Lab(Shelf):
                 view._wait_to_show(end - monotonic())
 
     def _still_forms(self) -> dict[str, str]:
-        return still_forms(self._still_views())
+        return still_forms(self._still_views(), self._of_its_picture)
 
     def _repr_mimebundle_(self, **_: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         if self._closed:

@@ -108,6 +108,7 @@ class Workbench(Lab):
     """
 
     PANELS: ClassVar[Sequence[str]] = ("samplers",)  # shown at first
+    _of_its_picture = f"{Lab._of_its_picture} lab.save(path) keeps runs."
 
     def __init__(
         self,

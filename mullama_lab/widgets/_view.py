@@ -204,10 +204,16 @@ def all_forms(live: Any, still: dict[str, str]) -> tuple[dict[str, Any], dict[st
     return {**data, LIVE_OR_STILL: {}, **still}, metadata
 
 
-def still_forms(views: Sequence[View]) -> dict[str, str]:
-    """The static and the plain form of some views, one below the other."""
+def still_forms(views: Sequence[View], first: str = "") -> dict[str, str]:
+    """The static and the plain form of some views, one below the other.
+
+    Args:
+        first: a line that the static form begins with.
+    """
     gap = "margin-bottom:12px"
     parts = [view._static_html() for view in views]
+    if first:
+        parts.insert(0, _static.element("div", first, style=f"{_static.FONT};{_static.QUIET}"))
     whole = (
         parts[0]
         if len(parts) == 1

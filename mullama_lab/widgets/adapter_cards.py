@@ -450,7 +450,7 @@ class AdapterCards(View):
 
     def _plain_text(self) -> str:
         rows = [[one["name"], f"{one['scale']:g}", _state(one), one["about"]] for one in self.cards]
-        said = [f"in force: {self.in_force or 'the model as it is'}", self.note]
+        said = [f"in force: {self.in_force or 'the model as it is'}", _without_run(self.note)]
         return "\n".join(["Adapters", *_static.in_columns(rows), *filter(None, said)])
 
     def _static_html(self) -> Element:
@@ -468,10 +468,15 @@ class AdapterCards(View):
             e("b", "Adapters"),
             e("table", *rows, cellpadding="3") if rows else None,
             e("div", f"In force: {self.in_force or 'the model as it is'}"),
-            e("div", self.note, style=_static.QUIET) if self.note else None,
+            e("div", _without_run(self.note), style=_static.QUIET) if self.note else None,
             style=_static.FONT,
         )
 
 
 def _state(card: Mapping[str, Any]) -> str:
     return card["note"] or ("on" if card["on"] else "off")
+
+
+def _without_run(note: str) -> str:
+    """A note where there is nothing to press: without what Run would do."""
+    return note.partition(" Run ")[0]

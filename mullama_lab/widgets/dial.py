@@ -252,9 +252,12 @@ class Dial(View):
     def __repr__(self) -> str:
         if self._what is None:
             return "Dial()"
+        return f"Dial({self._in_words()})"
+
+    def _in_words(self) -> str:
         known = "" if self.kl is None else f": {self._effect_in_words()}"
         where = self.where and f" at {self.where}"
-        return f"Dial({self.name} × {self.strength:g}{where}{known})"
+        return f"{self.name} × {self.strength:g}{where}{known}"
 
     def _effect_in_words(self) -> str:
         before, after = (piece_label(bytes.fromhex(top)) for top in self.shown["tops"])
@@ -278,7 +281,7 @@ class Dial(View):
         return e(
             "div",
             e("b", "Dial "),
-            e("span", repr(self)),
+            e("span", "of nothing yet" if self._what is None else self._in_words()),
             _static.table(columns, rows, title="Next token without it and with it"),
             style=_static.FONT,
         )

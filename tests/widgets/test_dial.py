@@ -154,4 +154,5 @@ def test_its_still_forms_say_what_is_shown(dial):
     assert text.startswith("Dial(happy × 0.5: KL ") and "at 0.5" in text
     html = dial._repr_mimebundle_()[0]["text/html"]
     assert "Next token without it and with it" in html and "<script" not in html
+    assert "Dial(" not in html and "happy × 0.5: KL " in html
     assert repr(Dial()) == "Dial()"
