@@ -23,8 +23,7 @@ const NONE = "Nothing is loaded. Add a LoRA adapter or a control vector: a GGUF 
 export const inForceText = (words) => `In force: ${words || "the model as it is"}.`;
 
 /** What may be typed to add one; the first of some names is an example. */
-export const addHint = (names) =>
-  `Path of a GGUF file: a LoRA adapter or a control vector${names.length ? `; or a name, as ${names[0]}` : ""}`;
+export const addHint = (names) => `${names.length ? `${names[0]}, or ` : ""}a .gguf file`;
 
 /** What is said while a file is read. */
 export const readingText = (file) => (file ? `Reading ${file}…` : "");

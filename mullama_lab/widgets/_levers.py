@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import reduce
+from itertools import chain, islice
 from operator import add
 from pathlib import Path
 from typing import TypeAlias
@@ -21,6 +22,7 @@ from mullama_lab.engine.model.card import size_in_words
 from mullama_lab.engine.steering.control_vector import KIND, ControlVector
 from mullama_lab.engine.steering.lora import LoraAdapter
 from mullama_lab.engine.steering.steering import LARGEST, Steering
+from mullama_lab.errors import ModelFileError
 from mullama_lab.glyphs import brief, one_line, visible
 from mullama_lab.widgets._layer_choice import LayerChoice, ends_of
 
@@ -28,6 +30,8 @@ LoraOrVector: TypeAlias = LoraAdapter | ControlVector
 
 MOST_LEVERS = 32
 MOST_SUMS = 1024
+MOST_FILES = 1000  # of a folder that are looked through
+MOST_NAMED = 12  # names and files that an error repeats
 SLIDER = (-2.0, 2.0)  # the number box takes more
 _LAYER = re.compile(r"blk\.(\d+)\.")
 
@@ -118,10 +122,14 @@ Levers: TypeAlias = tuple[Lever, ...]
 def read_file(path: str | Path) -> LoraOrVector:
     """The adapter or the control vector in a file, or the vector of a name in the library.
 
-    A file comes first. Errors are those of their `load`.
+    A file comes first. Errors are those of their `load`; where a name is neither, it says which
+    there are.
     """
-    if not os.path.exists(path) and str(path) in ControlVector.library():
-        return ControlVector.named(str(path))
+    if not os.path.exists(path) and os.path.basename(path) == str(path):
+        names = list(ControlVector.library())
+        if str(path) in names:
+            return ControlVector.named(str(path))
+        raise ModelFileError(_no_such(str(path), names))
     kind = read_header(path).metadata.get("general.architecture")
     return ControlVector.load(path) if kind == KIND else LoraAdapter.load(path)
 
@@ -133,6 +141,17 @@ def file_in_words(path: str | Path) -> str:
         return f"{name}, {size_in_words(os.path.getsize(path))}"
     except (OSError, ValueError):
         return name
+
+
+def _no_such(name: str, names: list[str]) -> str:
+    """That a name is no file and no vector, and those that there are, a file of it first."""
+    said = f"{brief(name)} does not exist, as a file or as a name."
+    here = sorted(islice(chain(Path().glob("*.gguf"), Path().glob("*/*.gguf")), MOST_FILES))
+    files = [str(one) for one in here if name in (one.name, one.stem)]
+    if files:
+        return f"{said} Did you mean {files[0]}?"
+    known = [", ".join(map(str, some[:MOST_NAMED])) for some in (names, here)]
+    return " ".join([said, *(f"{a}: {b}." for a, b in zip(("Names", "Files here"), known) if b)])
 
 
 def checked_scale(value: object) -> float:

@@ -65,6 +65,17 @@ def test_a_vector_of_the_library_is_added_by_its_name(tmp_path, monkeypatch):
     assert cards.control == HAPPY, "a file of that name comes first"
 
 
+def test_a_name_that_is_none_is_told_which_there_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    HAPPY.save(tmp_path / "data" / "mine.gguf")
+    cards = AdapterCards()
+    with pytest.raises(ModelFileError, match=r"Did you mean data.mine\.gguf\?$"):
+        cards.add("mine")
+    with pytest.raises(ModelFileError, match=r"'nothing' does not exist.*poetic.*mine\.gguf"):
+        cards.add("nothing")
+
+
 def test_what_is_on_acts_together(cards, adapter):
     assert cards.adapters == {adapter: 0.5}
     assert cards.control == 0.8 * HAPPY - SAD
@@ -263,6 +274,8 @@ def test_its_code_has_the_same_act(tiny_model, adapter, tmp_path):
 
 
 def test_its_static_form_says_what_is_shown(cards):
+    cards.say("The text is by the model as it is. Run writes it anew.")
     html = cards._repr_mimebundle_()[0]["text/html"]
+    assert "as it is." in html and "Run" not in html, "there is no Run"
     assert "happy" in html and "In force: adapter × 0.5" in html and "<script" not in html
     assert "happy    0.8  on  control vector" in cards._plain_text()
