@@ -130,11 +130,13 @@ def log_softmax(row: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 def divergence(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
     """The Kullback-Leibler divergence of q from p in nats; both are log-probabilities.
 
+    NaN where one of them has no numbers.
+
     >>> round(divergence(np.log([0.5, 0.5]), np.log([0.25, 0.75])), 6)
     0.143841
     """
-    there = np.isfinite(p)
-    return max(0.0, float((np.exp(p[there]) * (p[there] - q[there])).sum()))
+    there = ~np.isneginf(p)
+    return max(float((np.exp(p[there]) * (p[there] - q[there])).sum()), 0.0)  # NaN comes first
 
 
 _measured: dict[str, NoiseFloor] = {}  # by `Model.id`, for as long as this process lives

@@ -11,6 +11,7 @@ from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.noise_floor import (
     NoiseFloor,
+    divergence,
     floor_of,
     known_floor,
     remember,
@@ -141,3 +142,9 @@ def test_a_trace_keeps_its_models_id_in_parts_branches_and_files(tmp_path, loade
     assert {t.model_id for t in (trace, trace[1:], branch, again)} == {model.id}
     older = {key: value for key, value in trace.to_dict().items() if key != "model_id"}
     assert Trace.from_dict(older).model_id == ""
+
+
+def test_a_divergence_from_what_has_no_numbers_is_none():
+    p, nothing = np.log([0.5, 0.5]), np.array([np.nan, np.nan])
+    assert np.isnan(divergence(p, nothing)) and np.isnan(divergence(nothing, p))
+    assert divergence(np.array([0.0, -np.inf]), p) == pytest.approx(np.log(2))
