@@ -23,6 +23,7 @@ from mullama_lab.glyphs import brief, one_line, visible
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from mullama_lab.studies.blend import Blend
     from mullama_lab.studies.control_vectors import Training
     from mullama_lab.studies.effect import Strengths
     from mullama_lab.studies.seeds import SeedFan
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 Documents: TypeAlias = "Sequence[MultiVector] | Mapping[str, MultiVector]"
 
 __all__ = [
+    "blend",
     "next_token",
     "rank_board",
     "seed_fan",
@@ -272,6 +274,33 @@ def strengths(found: Strengths, ax: Axes | None = None, *, cmap: str = "Blues") 
     ax.set(ylabel="strength", xlim=(-0.5, kl.shape[1] - 0.5), ylim=(len(kl) - 0.5, -0.5))
     _tick_names(ax, "y", [f"{one:g}" for one in found.strengths])
     _legend_above(ax)
+    return ax
+
+
+def blend(found: Blend, ax: Axes | None = None, *, cmap: str = "Blues") -> Axes:
+    """Two levers at once: lines of the same KL over their strengths, in nats.
+
+    With a target they are lines of its log-probability, and a star is where that is highest.
+
+    Raises:
+        ValueError: a lever has but one strength, and lines need two.
+    """
+    if not hasattr(found, "likeliest"):
+        raise TypeError(f"found={brief(found)}: it must be what blend() gives.")
+    if min(found.kl.shape) < 2:
+        raise ValueError("lines need at least two strengths of each: blend() with more of them.")
+    values = found.kl if found.logprob is None else found.logprob
+    columns, rows = np.argsort(found.x), np.argsort(found.y)
+    ax = _axes(ax, 5, 4)
+    grid = found.x[columns], found.y[rows], values[np.ix_(rows, columns)]
+    picture = ax.contourf(*grid, levels=10, cmap=_colours(cmap))
+    ax.contour(*grid, levels=picture.levels, colors="0.3", linewidths=0.5)
+    measure = "KL (nats)" if found.logprob is None else "log-probability (nats)"
+    ax.figure.colorbar(picture, ax=ax, label=measure)
+    if found.likeliest is not None:
+        ax.plot(*found.likeliest, "*", color=BEHIND, ms=12)
+    for side, name in zip(("x", "y"), found.names, strict=True):
+        getattr(ax, f"set_{side}label")(_short(name), parse_math=False)
     return ax
 
 

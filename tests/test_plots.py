@@ -294,3 +294,24 @@ def test_strengths_are_drawn_by_token(tiny_model):
     assert flips == {(c, r) for r, one in enumerate(found.effects) for c in one.flips.nonzero()[0]}
     with pytest.raises(TypeError, match="strengths"):
         plots.strengths(vector)
+
+
+def test_a_blend_is_drawn_over_both_strengths(tiny_model):
+    from mullama_lab.studies.blend import blend
+
+    rng = np.random.default_rng(0)
+    one, other = (ml.ControlVector({1: rng.normal(size=32)}, name=name) for name in ("a$b$", "c"))
+    grid = {one: [1, -1, 0], other: [0, 2]}
+    with tiny_model.session(n_ctx=64, n_threads=1) as session:
+        found = blend(session, "abc", grid)
+        aimed = blend(session, "abc", grid, target="d")
+        thin = blend(session, "abc", {one: [1], other: [0, 2]})
+    ax = drawn(plots.blend(found))
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("a$b$", "c") and not ax.lines
+    assert ax.get_xlim() == (-1, 1) and ax.figure.axes[1].get_ylabel() == "KL (nats)"
+    (star,) = drawn(plots.blend(aimed)).lines
+    assert tuple(star.get_xydata()[0]) == aimed.likeliest
+    with pytest.raises(ValueError, match="at least two strengths"):
+        plots.blend(thin)
+    with pytest.raises(TypeError, match="blend"):
+        plots.blend(one)

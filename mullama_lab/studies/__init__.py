@@ -11,6 +11,7 @@ from mullama_lab.on_use import loaded_on_use
 
 if TYPE_CHECKING:
     from mullama_lab.studies import (
+        blend,
         control_vectors,
         effect,
         explore,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "blend",
     "control_vectors",
     "effect",
     "explore",

@@ -1,4 +1,4 @@
-"""What studies that generate many texts share: seeds, a bar, a wait that can be ended, a mean."""
+"""What studies of many texts share: seeds, strengths, a bar, a wait that can be ended, a mean."""
 
 from __future__ import annotations
 
@@ -93,4 +93,16 @@ def listed_seeds(seeds: int | Iterable[int]) -> list[int]:
         numbers = [whole("seeds", seeds, 0, MAX_SEED)]
     if not 1 <= len(numbers) <= MOST_SEEDS:
         raise ValueError(f"{len(numbers)} seeds are given: give from 1 to {MOST_SEEDS}.")
+    return numbers
+
+
+def listed_strengths(values: Iterable[float]) -> list[float]:
+    """Strengths that a caller gives: at least one."""
+    given = listed("values", values, "strengths")
+    try:
+        numbers = [float(one) for one in given]
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"values={brief(given)}: each must be a number.") from None
+    if not numbers:
+        raise ValueError("values=[]: give at least one strength.")
     return numbers

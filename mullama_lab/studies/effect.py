@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from mullama_lab.counted import counted
 from mullama_lab.engine.loop.spread import Prompt
 from mullama_lab.engine.noise_floor import NoiseFloor, divergence
-from mullama_lab.engine.options import MAX_SEED, instance, listed, whole
+from mullama_lab.engine.options import MAX_SEED, instance, whole
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.setting import Setting
 from mullama_lab.engine.stages import Chain, Stage
@@ -27,9 +27,9 @@ from mullama_lab.engine.steering.lora import LoraAdapter
 from mullama_lab.engine.steering.steering import Steering
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.divergence import divergence_from_row
-from mullama_lab.glyphs import brief, piece_label
+from mullama_lab.glyphs import piece_label
 from mullama_lab.studies._given_text import GivenText, Seen
-from mullama_lab.studies._together import Bar, wait_for
+from mullama_lab.studies._together import Bar, listed_strengths, wait_for
 
 if TYPE_CHECKING:
     import pandas
@@ -344,7 +344,7 @@ def strengths(
         ValueError: no strength is given, or as `effect`.
         ContextFull: the text does not fit.
     """
-    numbers, at = _numbers(values), _settings(session, lever)
+    numbers, at = listed_strengths(values), _settings(session, lever)
     shown = GivenText.of(session, text, given)
     with Bar("strengths", len(numbers) + 1, " strengths", shown=progress) as bar:
         effects = _compared(shown, at(0.0), [at(one) for one in numbers], bar)
@@ -430,7 +430,7 @@ def steered(
     Raises:
         ValueError: no strength is given, or as `effect`. What `generate_many` raises, this does.
     """
-    numbers, at = _numbers(values), _settings(session, lever, chain)
+    numbers, at = listed_strengths(values), _settings(session, lever, chain)
     seed = whole("seed", seed, 0, MAX_SEED)
     settings = [at(one) for one in (0.0, *numbers)]
     with Bar("steered", len(settings) * max_tokens, " tokens", shown=progress) as bar:
@@ -541,17 +541,6 @@ def _settings(
         return lambda strength: Setting(chain, adapters, strength * lever)
     instance("a lever", lever, LoraAdapter, " Give that or a ControlVector.")
     return lambda strength: Setting(chain, {**adapters, lever: strength}, control)
-
-
-def _numbers(values: Iterable[float]) -> list[float]:
-    given = listed("values", values, "strengths")
-    try:
-        numbers = [float(one) for one in given]
-    except (TypeError, ValueError, OverflowError):
-        raise ValueError(f"values={brief(given)}: each must be a number.") from None
-    if not numbers:
-        raise ValueError("values=[]: give at least one strength.")
-    return numbers
 
 
 def _perplexity(session: Session, trace: Trace, base: Setting) -> float:

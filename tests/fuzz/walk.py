@@ -147,6 +147,7 @@ class Bench:
             ),
             "lever": self.lever,
             "values": lambda: [0.5, 1.0],
+            "levers": lambda: {self.lever(): [0.5], 2 * self.lever(): [1.0]},
             "found": lambda: self.once(
                 "found",
                 lambda: studies.effect.strengths(

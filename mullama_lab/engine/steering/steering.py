@@ -25,7 +25,7 @@ from mullama_lab.engine.per_model import once_per_model
 from mullama_lab.engine.steering.control_vector import ControlVector, ggml_name
 from mullama_lab.engine.steering.lora import LoraAdapter
 from mullama_lab.engine.work import Job
-from mullama_lab.glyphs import brief
+from mullama_lab.glyphs import brief, one_line, visible
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
@@ -65,6 +65,13 @@ class Steering:
         said = [(adapter.fingerprint, float(np.float32(scale)).hex()) for adapter, scale in acting]
         named = repr((said, "" if vector is None else vector.fingerprint))
         return hashlib.sha256(named.encode()).hexdigest()[:16]
+
+    def plus(self, lever: LoraAdapter | ControlVector, strength: float) -> Steering:
+        """With one more at a strength: a vector is added, an adapter has this scale then."""
+        if isinstance(lever, LoraAdapter):
+            return Steering({**self.adapters, lever: strength}, self.control)
+        vector = lever if strength == 1 else strength * lever
+        return Steering(self.adapters, vector if self.control is None else self.control + vector)
 
     @property
     def arguments(self) -> list[str]:
@@ -127,6 +134,13 @@ class Weights:
         """Have it act in a native context of the model; only on the thread that owns that."""
         native.set_adapters(context, self.adapters)
         native.set_control(context, self.rows)
+
+
+def name_of(lever: LoraAdapter | ControlVector) -> str:
+    """What to call an adapter or a vector in a line: the name of its file, or its own."""
+    if isinstance(lever, LoraAdapter):
+        return one_line(visible(lever.path.stem))
+    return one_line(visible(lever.name)) or "vector"
 
 
 def adapters_of(value: Any) -> Mapping[LoraAdapter, float]:
