@@ -162,6 +162,16 @@ def in_a_fork(until):
 
 
 @pytest.fixture
+def small_maps(monkeypatch):
+    """Maps of a BlendPad with 5 by 5 cells in place of 17."""
+    from mullama_lab.widgets import _blend_grid
+
+    monkeypatch.setattr(_blend_grid, "N", 5)
+    monkeypatch.setattr(_blend_grid, "STRIDES", (2, 1))
+    monkeypatch.setattr(_blend_grid, "ORDER", tuple(_blend_grid._order()))
+
+
+@pytest.fixture
 def cell(monkeypatch):
     """A function that begins a run of a cell, which what is made and displayed then belongs to."""
     from mullama_lab.labs import _lab

@@ -58,6 +58,7 @@ CELLS = {
     "WhatIf": "ml.widgets.WhatIf()",
     "AdapterCards": "ml.widgets.AdapterCards()",
     "Dial": "ml.widgets.Dial()",
+    "BlendPad": "ml.widgets.BlendPad()",
     "LayerStrip": "ml.widgets.LayerStrip()",
     "VectorTrainer": "ml.widgets.VectorTrainer()",
     "GrammarBench": "ml.widgets.GrammarBench()",

@@ -2,47 +2,18 @@
  * One adapter or control vector: its strength as a slider, and the next token without it and with it, beside each
  * other. State lives in the model: `name`, `about`, `slider`, `strength`, `shown`, `where`, `problem`.
  */
-import { announcer, button, glyphs, h, mount } from "./shared/dom.js";
+import { announcer, button, h, mount } from "./shared/dom.js";
+import { effectTable, effectText } from "./shared/effect.js";
 import { connect, goneNote, watch } from "./shared/kernel.js";
 import { kernelNumber } from "./shared/number.js";
-import { number, percent, plainParts } from "./shared/text.js";
-import { pieceParts, unhex } from "./shared/tokens.js";
 
 const NONE = "Nothing to show yet: add an adapter or a control vector.";
-const NOISE = { true: " (within noise)", false: " (more than noise)", null: "" };
-
-/** What it does to the next token, in a line. */
-export function effectText({ kl, noise, changed, tops }) {
-  const [before, after] = tops.map((piece) => plainParts(pieceParts(unhex(piece))));
-  const likeliest = changed
-    ? `“${before}” was the likeliest token, now “${after}”`
-    : `“${before}” stays the likeliest`;
-  return `KL ${number(kl)} nats${NOISE[noise]}: ${likeliest}`;
-}
 
 /** A strength as the head of a column. */
 export const strengthText = (strength) => `at ${String(strength).replace("-", "−")}`;
 
 /** Which row it is, and what its bars say. */
 export const placeText = (where) => `before the chain, at ${where || "the end of the prompt"}; bars 0% to 100%`;
-
-/** A share with its bar under it. */
-function share(p, isTop) {
-  const bar = h("span", { class: "mll-dl-bar", style: { transform: `scaleX(${p.toFixed(4)})` } });
-  return h("td", { "data-top": isTop }, bar, h("span", { class: "mll-dl-figure" }, percent(p), isTop ? " ◆" : ""));
-}
-
-/** The rows of a table of both distributions; a diamond marks the likeliest token of each. */
-function tableOf({ rows, strength }) {
-  const most = [2, 3].map((k) => Math.max(...rows.map((row) => row[k])));
-  const line = ([piece, id, p, q]) => {
-    const token = h("th", { scope: "row", dir: "auto", title: `id ${id}` }, glyphs(pieceParts(unhex(piece))));
-    return h("tr", {}, token, share(p, p === most[0]), share(q, q === most[1]));
-  };
-  const heads = ["token", strengthText(0), strengthText(strength)];
-  const head = heads.map((text) => h("th", { scope: "col" }, text));
-  return [h("thead", {}, h("tr", {}, head)), h("tbody", {}, rows.map(line))];
-}
 
 function render({ model, el }) {
   const get = (name) => model.get(name);
@@ -63,7 +34,7 @@ function render({ model, el }) {
   });
   const turn = h("div", { class: "mll-dl-lever mll-live" }, lever.node);
   const effect = h("p", { class: "mll-dl-effect mll-figures" });
-  const table = h("table", { "aria-label": "Probability of the next token" });
+  const table = effectTable();
   const place = h("span");
   const back = button("↩ prompt", "Look at the end of the prompt again", () => {
     link.ask("back").catch((error) => {
@@ -73,9 +44,8 @@ function render({ model, el }) {
   const bars = h("p", { class: "mll-quiet mll-dl-place" }, place, back);
   const problem = h("p", { class: "mll-problem", role: "alert" });
   const gone = goneNote(model);
-  const scroll = h("div", { class: "mll-dl-scroll mll-live" }, table);
   const head = h("header", { class: "mll-dl-bar-line" }, title, about);
-  const all = [head, gone, turn, effect, scroll, bars, problem, voice.node];
+  const all = [head, gone, turn, effect, table.node, bars, problem, voice.node];
   const root = h("section", { class: "mll mll-dl", "aria-label": "Dial" }, all);
 
   function draw() {
@@ -87,13 +57,13 @@ function render({ model, el }) {
     turn.hidden = !get("name");
     problem.textContent = get("problem");
     root.toggleAttribute("data-stale", Boolean(get("problem")));
-    scroll.hidden = bars.hidden = !some;
+    table.node.hidden = bars.hidden = !some;
     place.textContent = placeText(shown.where); // of the row that is shown, which comes later
     back.hidden = !get("where");
     const said = some ? effectText(shown) : get("problem") ? "" : NONE;
     if (effect.textContent !== said) voice.say(said);
     effect.textContent = said;
-    table.replaceChildren(...(some ? tableOf(shown) : []));
+    if (some) table.show(shown.rows, strengthText(0), strengthText(shown.strength));
   }
   function setAlive(alive) {
     root.toggleAttribute("data-gone", !alive);

@@ -4,9 +4,9 @@
  * It knows levels and places; what a row, a column or a cell means is said by whoever uses it.
  */
 import { h } from "./shared/dom.js";
+import { onTheme } from "./shared/heat.js";
 import { paintCells, paintColumnNames, readPalette } from "./similarity_grid_paint.js";
 import { pictureOf } from "./similarity_grid_picture.js";
-import { onTheme } from "./similarity_grid_pixels.js";
 
 const TALL = 22; // pixels of a row at most; from READABLE on its name stands beside it
 const WIDE = 26;

@@ -1,8 +1,8 @@
 /** Drawing of a heat map on its two canvases: cells with their marks, and the names above them. */
 import { colours } from "./shared/colours.js";
+import { HEAT } from "./shared/heat.js";
 import { matrixPixels, ramp, rgb } from "./similarity_grid_pixels.js";
 
-const RAMP = ["--mll-heat-0", "--mll-heat-1", "--mll-heat-2", "--mll-heat-3", "--mll-heat-4"];
 const NAMED = 12; // pixels of a column from which its name stands above it
 const NAME_HEIGHT = 84;
 const NUMBER_HEIGHT = 16;
@@ -10,7 +10,7 @@ const NUMBERED = [5, 10, 20, 50, 100, 200, 500, 1000]; // every so many columns 
 
 /** The colours and the font of a heat map, as the page's theme has them. */
 export function readPalette(node) {
-  const [paper, below, ...stops] = colours(node, ["--mll-paper", "--mll-heat-below", ...RAMP]);
+  const [paper, below, ...stops] = colours(node, ["--mll-paper", "--mll-heat-below", ...HEAT]);
   const [mark, cross, text] = colours(node, ["--mll-heat-mark", "--mll-ink", "--mll-ink-2"]);
   return { paper, mark, cross, text, levels: ramp(stops, below), font: getComputedStyle(node).fontFamily };
 }

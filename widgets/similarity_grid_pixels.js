@@ -1,20 +1,7 @@
-/** Pictures of pixels: a matrix of levels in a window that scrolls, and what follows the theme. */
+/** Pictures of pixels: a matrix of levels in a window that scrolls. */
+import { mixed } from "./shared/heat.js";
 
 export const rgb = ([r, g, b], alpha = 1) => `rgb(${r} ${g} ${b} / ${alpha})`;
-
-/** Call `act` when the theme may have changed; returns what undoes it. */
-export function onTheme(act) {
-  const watch = new MutationObserver(act);
-  for (const node of [document.body, document.documentElement]) {
-    watch.observe(node, { attributeFilter: ["class", "theme", "data-jp-theme-light", "data-jp-theme-name"] });
-  }
-  const system = matchMedia("(prefers-color-scheme: dark)");
-  system.addEventListener("change", act);
-  return () => {
-    watch.disconnect();
-    system.removeEventListener("change", act);
-  };
-}
 
 const little = new Uint8Array(Uint32Array.of(1).buffer)[0] === 1;
 const packed = ([r, g, b]) =>
@@ -24,12 +11,7 @@ const packed = ([r, g, b]) =>
 export function ramp(stops, below) {
   const table = new Uint32Array(256);
   table[0] = packed(below);
-  for (let level = 1; level < 256; level++) {
-    const at = ((level - 1) / 254) * (stops.length - 1);
-    const k = Math.min(stops.length - 2, Math.floor(at));
-    const mixed = stops[k].map((x, c) => Math.round(x + (stops[k + 1][c] - x) * (at - k)));
-    table[level] = packed(mixed);
-  }
+  for (let level = 1; level < 256; level++) table[level] = packed(mixed(stops, (level - 1) / 254));
   return table;
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mullama_lab.widgets.adapter_cards import AdapterCards
+from mullama_lab.widgets.blend_pad import BlendPad
 from mullama_lab.widgets.branch_tree import BranchTree
 from mullama_lab.widgets.chain_editor import ChainEditor
 from mullama_lab.widgets.dial import Dial
@@ -21,6 +22,7 @@ from mullama_lab.widgets.what_if import WhatIf
 
 __all__ = [
     "AdapterCards",
+    "BlendPad",
     "BranchTree",
     "ChainEditor",
     "Dial",

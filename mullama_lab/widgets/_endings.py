@@ -22,7 +22,7 @@ BEFORE_THE_END = {"length", "stop", "stopped", "context"}
 
 
 def ending(trace: Trace) -> str:
-    """What `finish_reason` of a trace says, whether its JSON was cut off, and which steps are stale.
+    """How a trace ended, whether its JSON was cut off, and which steps are stale.
 
     "" while it is running.
     """

@@ -9,9 +9,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import reduce
 from itertools import chain, islice
-from operator import add
 from pathlib import Path
 from typing import TypeAlias
 
@@ -21,7 +19,7 @@ from mullama_lab.engine.model.card import in_words as count_in_words
 from mullama_lab.engine.model.card import size_in_words
 from mullama_lab.engine.steering.control_vector import KIND, ControlVector
 from mullama_lab.engine.steering.lora import LoraAdapter
-from mullama_lab.engine.steering.steering import LARGEST, Steering
+from mullama_lab.engine.steering.steering import LARGEST, Steering, name_of
 from mullama_lab.errors import ModelFileError
 from mullama_lab.glyphs import brief, one_line, visible
 from mullama_lab.widgets._layer_choice import LayerChoice, ends_of
@@ -53,11 +51,10 @@ class Lever:
     @property
     def name(self) -> str:
         """What to call it in a line."""
-        if isinstance(self.what, LoraAdapter):
-            return one_line(visible(self.what.path.stem))
-        is_part = self.choice is not None and self.choice.training is None
-        vector = self.choice.vector if self.choice is not None and is_part else self.what
-        return one_line(visible(vector.name)) or "vector"
+        choice = self.choice
+        if choice is not None and choice.training is None:  # it may be some of its layers
+            return name_of(choice.vector)
+        return name_of(self.what)
 
     @property
     def layers(self) -> tuple[int, int] | None:
@@ -165,14 +162,10 @@ def checked_scale(value: object) -> float:
 
 def steering_of(levers: Iterable[Lever]) -> Steering:
     """What those that are on make together; ValueError for vectors of different models."""
-    on = [lever for lever in levers if lever.on]
-    adapters = {one.what: one.scale for one in on if isinstance(one.what, LoraAdapter)}
-    vectors = [
-        one.what if one.scale == 1 else one.scale * one.what
-        for one in on
-        if isinstance(one.what, ControlVector)
-    ]
-    return Steering(adapters, reduce(add, vectors) if vectors else None)
+    made = Steering()
+    for one in levers:
+        made = made.plus(one.what, one.scale) if one.on else made
+    return made
 
 
 class Sums:
@@ -196,14 +189,6 @@ class Sums:
     def parts_of(self, vector: ControlVector | None) -> Mapping[ControlVector, float]:
         """What made a vector, with the scales; one that nothing made is there by itself."""
         return {} if vector is None else self._parts.get(vector.fingerprint, {vector: 1.0})
-
-
-def steered(others: Steering, what: LoraOrVector, scale: float) -> Steering:
-    """What some others and one more make together."""
-    if isinstance(what, LoraAdapter):
-        return Steering({**others.adapters, what: scale}, others.control)
-    vector = scale * what
-    return Steering(others.adapters, vector if others.control is None else others.control + vector)
 
 
 def in_words(levers: Iterable[Lever]) -> str:

@@ -26,7 +26,7 @@ def session_aside(like: Session, n_tokens: int) -> Session:
 class RowsAside:
     """Gives the row after a prompt under any weights; what runs in a session is not disturbed.
 
-    The session that it opens has room for the prompt alone, and is otherwise like the given one.
+    The session that it opens has room for what is asked alone, and is otherwise like the given one.
     It remembers the last two rows: those that are compared.
     """
 
@@ -42,16 +42,27 @@ class RowsAside:
         with self._lock:
             row = self._known.pop(key, None)
             if row is None:
-                session = self._with_room(len(tokens))
-                session.adapters, session.control = steering.adapters, steering.control
-                row = session.logits(list(tokens))
+                row = self._under(steering, len(tokens)).logits(list(tokens))
             self._known = dict([*self._known.items(), (key, row)][-2:])
             return row
+
+    def logprob(self, prompt: Sequence[int], target: Sequence[int], steering: Steering) -> float:
+        """How likely some tokens are after others, in nats."""
+        with self._lock:
+            session = self._under(steering, len(prompt) + len(target))
+            scored = session.score(list(target), given=list(prompt), top=1)
+            return float(scored.logprob.sum())
 
     def close(self) -> None:
         """Stop what it decodes, and close its session."""
         if self._own is not None:
             self._own.close()
+
+    def _under(self, steering: Steering, n: int) -> Session:
+        """Its session with these weights in force, and room for so many tokens."""
+        session = self._with_room(n)
+        session.adapters, session.control = steering.adapters, steering.control
+        return session
 
     def _with_room(self, n: int) -> Session:
         if self._own is None or self._own.n_ctx < n:

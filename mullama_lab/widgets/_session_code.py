@@ -9,6 +9,7 @@ from typing import Any
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.steering.control_vector import ControlVector
+from mullama_lab.engine.steering.lora import LoraAdapter
 from mullama_lab.engine.steering.steering import Steering
 
 
@@ -39,9 +40,7 @@ def model_code(model: Model) -> str:
 
 def steering_code(steering: Steering) -> dict[str, str]:
     """What of it does anything, as Python under the name `ml`: "adapters" and "control"."""
-    loaded = [
-        f"ml.LoraAdapter.load({str(one.path)!r}): {scale!r}" for one, scale in steering.acting
-    ]
+    loaded = [f"{lever_code(one)}: {scale!r}" for one, scale in steering.acting]
     adapters = {"adapters": f"{{{', '.join(loaded)}}}"} if loaded else {}
     vector = steering.acts
     return adapters | ({} if vector is None else {"control": vector_code(vector)})
@@ -52,6 +51,13 @@ def to_be_saved(steerings: Iterable[Steering]) -> list[str]:
     acting = dict.fromkeys(one.acts for one in steerings if one.acts is not None)
     made = [vector for vector in acting if _is_of_no_file(vector)]
     return [f"# save this control vector first: vector.save({_file_of(one)!r})" for one in made]
+
+
+def lever_code(lever: LoraAdapter | ControlVector) -> str:
+    """An adapter or a vector as Python under the name `ml`."""
+    if isinstance(lever, ControlVector):
+        return vector_code(lever)
+    return f"ml.LoraAdapter.load({str(lever.path)!r})"
 
 
 def vector_code(vector: ControlVector) -> str:

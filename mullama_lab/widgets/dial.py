@@ -6,26 +6,18 @@ text under way in the given one is touched.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 from xml.etree.ElementTree import Element
 
-import numpy as np
 import traitlets
-from numpy.typing import NDArray
 
-from mullama_lab.engine.latest_only import LatestOnly
-from mullama_lab.engine.leaving import usable_in_forks
 from mullama_lab.engine.loop.spread import Prompt
-from mullama_lab.engine.noise_floor import known_floor, row_differences
 from mullama_lab.engine.options import instance
 from mullama_lab.engine.session import Session
-from mullama_lab.engine.steering.lora import LoraAdapter
 from mullama_lab.engine.steering.steering import Steering, Weights
-from mullama_lab.glyphs import piece_label
 from mullama_lab.widgets import _front_end, _static
-from mullama_lab.widgets._kept import CLOSED, weakly
+from mullama_lab.widgets._kept import weakly
 from mullama_lab.widgets._levers import (
     SLIDER,
     Lever,
@@ -33,20 +25,19 @@ from mullama_lab.widgets._levers import (
     LoraOrVector,
     checked_scale,
     in_words,
-    steered,
     steering_of,
 )
-from mullama_lab.widgets._rows_aside import RowsAside
-from mullama_lab.widgets._session_code import to_be_saved, vector_code
-from mullama_lab.widgets._view import Undo, View, what_failed, whole_number
+from mullama_lab.widgets._next_token_effect import effect, table_rows
+from mullama_lab.widgets._next_token_effect import in_words as effect_in_words
+from mullama_lab.widgets._session_code import lever_code, to_be_saved
+from mullama_lab.widgets._view import Undo, whole_number
+from mullama_lab.widgets._view_aside import ViewAside
 
 __all__ = ["Dial"]
 __dir__ = __all__.copy  # what tab completion offers
 
-N_FIRST, N_MORE = 8, 4  # rows: the likeliest without it, and those that are new among them with it
 
-
-class Dial(View):
+class Dial(ViewAside):
     """One adapter or control vector: its strength, and the next token without it and with it.
 
         dial = ml.widgets.Dial(happy, on=session, prompt="The weather today is")
@@ -76,13 +67,9 @@ class Dial(View):
         sync=True
     )
     strength = traitlets.Float(1.0, help="How strongly it acts.").tag(sync=True)
-    shown = traitlets.Dict(
-        help="Rows of [bytes, id, at 0, at the strength], tops, kl, noise, strength, where."
-    ).tag(sync=True)
     where = traitlets.Unicode(
         "", help="Which step of a text it stands at; empty at the end of the prompt."
     ).tag(sync=True)
-    problem = traitlets.Unicode("", help="Why the effect is not known.").tag(sync=True)
 
     def __init__(
         self,
@@ -92,13 +79,9 @@ class Dial(View):
         prompt: Prompt = "Once upon a time",
         strength: float = 1.0,
     ) -> None:
-        self._lock = usable_in_forks(threading.RLock())
         self._what: LoraOrVector | None = None
-        self._rows: RowsAside | None = None
         self._tokens: list[int] = []
         self._others = Steering()
-        self._placed_by: int | None = None  # the thread in `put_to`, which turns nothing
-        self._latest = LatestOnly("dial", weakly(self._failed))
         super().__init__(strength=strength)
         if what is not None:
             self.put_to(what, instance("on", on, Session), prompt, strength=strength)
@@ -124,19 +107,14 @@ class Dial(View):
         """
         lever, tokens = Lever("", what), on.prompt_tokens(prompt)
         beside = steering_of(others)
-        Weights.of(steered(beside, what, strength), on.model)
+        Weights.of(beside.plus(what, strength), on.model)
         with self._lock, self.hold_sync():
-            if self._rows is None or self._rows.like is not on:
-                self._let_go()
-                self._rows = RowsAside(on)
+            self._work_beside(on)
             self._what, self._tokens, self._others = what, tokens, beside
             self.name, self.where = lever.name, where
             self.about = f"beside {words}" if (words := in_words(others)) else lever.about
-            self._placed_by = threading.get_ident()
-            try:
+            with self._placing():
                 self.strength = strength
-            finally:
-                self._placed_by = None
             self._ask()
 
     def clear(self) -> None:
@@ -153,11 +131,6 @@ class Dial(View):
         """The adapter or the vector that it stands for."""
         return self._what
 
-    @property
-    def kl(self) -> float | None:
-        """KL of the distribution at the strength from that at 0, in nats; None if not known."""
-        return self.shown.get("kl")
-
     def on_turn(self, callback: Callable[[float], object]) -> Undo:
         """Call `callback(strength)` when it is turned; returns what undoes it."""
         return self._listen("turn", callback)
@@ -166,29 +139,13 @@ class Dial(View):
         """Call `callback()` when the end of the prompt is asked for; returns what undoes it."""
         return self._listen("back", callback)
 
-    def settle(self) -> None:
-        """Wait until the effect of the strength is shown; for code, not for callbacks."""
-        self._latest.settle()
-
-    def fail(self, error: str | Exception) -> None:
-        """Say why the effect is not known; the last one stays, dimmed."""
-        self.problem = what_failed(error)
-
     def to_code(self) -> str:
         """Python that makes it again, once `ml` and `session` are there."""
         if self._what is None:
             return "dial = ml.widgets.Dial()"
-        if isinstance(self._what, LoraAdapter):
-            lines, what = [], f"ml.{self._what!r}"
-        else:
-            lines, what = to_be_saved([Steering(control=self._what)]), vector_code(self._what)
         given = f"on=session, prompt={self._tokens}, strength={self.strength!r}"
-        return "\n".join([*lines, f"dial = ml.widgets.Dial({what}, {given})"])
-
-    def close(self, why: str = CLOSED) -> None:
-        self._latest.close()
-        self._let_go()
-        super().close(why)
+        made = f"dial = ml.widgets.Dial({lever_code(self._what)}, {given})"
+        return "\n".join([*to_be_saved([Steering().plus(self._what, 1)]), made])
 
     # Inside.
 
@@ -202,8 +159,7 @@ class Dial(View):
     @traitlets.observe("strength")
     def _turned(self, change: Any) -> None:
         self._ask()
-        if self._placed_by != threading.get_ident():
-            self._tell("turn", change["new"])
+        self._tell_turned(change["new"])
 
     def _ask(self) -> None:
         if self._what is not None:
@@ -217,22 +173,13 @@ class Dial(View):
         if what is None or rows is None:
             return
         base = rows.row(tokens, others)
-        row = rows.row(tokens, steered(others, what, strength))
-        shown = _effect(base, row, rows.like)
+        row = rows.row(tokens, others.plus(what, strength))
+        shown = effect(base, row, rows.like.model)
         with self._lock:
             if (what, tokens, others) == (self._what, self._tokens, self._others):
                 with self.hold_sync():
                     self.problem = ""
                     self.shown = {**shown, "strength": strength, "where": where}
-
-    def _failed(self, error: Exception) -> None:
-        """Say why, unless it was put elsewhere, which closes the session that is decoding."""
-        if self._latest.is_current():
-            self.fail(error)
-
-    def _let_go(self) -> None:
-        if self._rows is not None:
-            self._rows.close()
 
     # From the browser
 
@@ -255,21 +202,14 @@ class Dial(View):
         return f"Dial({self._in_words()})"
 
     def _in_words(self) -> str:
-        known = "" if self.kl is None else f": {self._effect_in_words()}"
+        known = "" if self.kl is None else f": {effect_in_words(self.shown)}"
         where = self.where and f" at {self.where}"
         return f"{self.name} × {self.strength:g}{where}{known}"
 
-    def _effect_in_words(self) -> str:
-        before, after = (piece_label(bytes.fromhex(top)) for top in self.shown["tops"])
-        likeliest = f"stays {before!r}" if before == after else f"{before!r} becomes {after!r}"
-        return f"KL {self.kl:.3g} nats, the likeliest token {likeliest}"
-
     def _table(self) -> tuple[list[str], list[list[str]]]:
-        rows = [
-            [piece_label(bytes.fromhex(piece)), str(token), f"{p:.1%}", f"{q:.1%}"]
-            for piece, token, p, q in self.shown.get("rows", [])
-        ]
-        return ["token", "id", "at 0", f"at {self.shown.get('strength', 0):g}"], rows
+        return ["token", "id", "at 0", f"at {self.shown.get('strength', 0):g}"], table_rows(
+            self.shown
+        )
 
     def _plain_text(self) -> str:
         columns, rows = self._table()
@@ -285,27 +225,3 @@ class Dial(View):
             _static.table(columns, rows, title="Next token without it and with it"),
             style=_static.FONT,
         )
-
-
-def _effect(
-    base: NDArray[np.float32], row: NDArray[np.float32], session: Session
-) -> dict[str, Any]:
-    """The likeliest tokens of two rows, and how far these are apart."""
-    kl = row_differences(base, row)["kl"]
-    p, q = _probabilities(base), _probabilities(row)
-    first = [int(token) for token in np.argsort(-p, kind="stable")[:N_FIRST]]
-    then = [int(token) for token in np.argsort(-q, kind="stable")[:N_FIRST]]
-    listed = [*first, *[token for token in then if token not in first][:N_MORE]]
-    floor, piece = known_floor(session.model), session.model.piece
-    return {
-        "rows": [[piece(token).hex(), token, float(p[token]), float(q[token])] for token in listed],
-        "tops": [piece(first[0]).hex(), piece(then[0]).hex()],
-        "changed": first[0] != then[0],
-        "kl": kl,
-        "noise": None if floor is None else floor.within(kl, "kl"),
-    }
-
-
-def _probabilities(row: NDArray[np.float32]) -> NDArray[np.float64]:
-    weights = np.exp(row.astype(np.float64) - row.max())
-    return weights / weights.sum()

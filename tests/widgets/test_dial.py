@@ -109,6 +109,16 @@ def test_what_is_no_strength_is_refused(dial, value):
         dial.strength = value
 
 
+def test_a_scale_at_which_the_model_has_no_numbers_is_said(session, adapter):
+    dial = Dial(adapter, on=session, prompt="Hello", strength=1e30)
+    dial.settle()
+    assert "Give a smaller scale" in dial.problem and dial.shown == {}
+    dial.strength = 1
+    dial.settle()
+    assert dial.problem == "" and dial.kl > 0
+    dial.close()
+
+
 def test_what_fits_another_model_is_refused(session, tmp_path):
     with pytest.raises(ValueError, match="2 numbers a layer"):
         Dial(ml.ControlVector({1: [1.0, 2.0]}), on=session)
