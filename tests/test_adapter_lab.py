@@ -18,6 +18,7 @@ from mullama_lab.studies.effect import effect_in, staleness_in
 
 ENDLESS = ml.Mask(ban=[tiny.EOS]) | ml.Temperature(0.8)
 HAPPY = ml.ControlVector({1: np.random.default_rng(1).normal(size=32)}, name="happy")
+SAD = ml.ControlVector({1: np.random.default_rng(2).normal(size=32)}, name="sad")
 
 
 @pytest.fixture
@@ -526,3 +527,63 @@ def test_another_model_ends_what_is_being_learnt(deep, tiny_path, monkeypatch):
     learn(deep)
     deep.wait()
     assert deep.adapter_cards.cards[0]["layers"] == [1, 1]
+
+
+def test_the_pad_blends_the_two_cards_that_were_looked_at_last(lab, session, adapter, small_maps):
+    cards = lab.adapter_cards
+    with pytest.raises(ValueError, match="takes two cards"):
+        cards.side = "pad"
+    lab.adapters = {adapter: 0.5}
+    cards.add(HAPPY, -1)
+    cards.side = "pad"
+    lab.wait()
+    pad = lab.blend_pad
+    assert (pad.levers, pad.at, pad.state) == ((adapter, HAPPY), (0.5, -1), "finished")
+    assert lab.dial.shown == {} and lab.dial.layout.display == "none" != pad.layout.display
+    want = row_differences(steered(session.model, "Hello"), session.logits("Hello"))["kl"]
+    assert pad.kl == pytest.approx(want, rel=1e-3)
+    pad.at = (1.5, 0.25)
+    lab.wait()
+    assert (session.adapters, session.control) == ({adapter: 1.5}, 0.25 * HAPPY)
+    assert [card["scale"] for card in cards.cards] == [1.5, 0.25]
+    cards.set("happy", 1)
+    lab.wait()
+    assert pad.at == (1.5, 1)
+    cards.chosen = cards.cards[0]["key"]
+    cards.add(SAD, 0.5)
+    lab.wait()
+    assert pad.levers == (adapter, SAD) and pad.about == "beside happy × 1"
+    cards.chosen = cards.cards[1]["key"]
+    lab.wait()
+    assert pad.levers == (HAPPY, SAD) and pad.at == (1, 0.5)
+    forms = lab._still_forms()["text/plain"]
+    assert "BlendPad(happy × 1, sad × 0.5" in forms and "Dial(" not in forms
+
+
+def test_with_fewer_than_two_on_there_is_no_map(lab, adapter, small_maps):
+    cards = lab.adapter_cards
+    lab.adapters = {adapter: 0.5}
+    cards.add(HAPPY)
+    cards.side = "pad"
+    cards.toggle("happy")
+    lab.wait()
+    assert lab.blend_pad.levers == () and lab.blend_pad.shown == {}
+    cards.toggle("happy")
+    lab.wait()
+    assert lab.blend_pad.levers == (adapter, HAPPY)
+    cards.remove("adapter")
+    lab.wait()
+    assert lab.blend_pad.levers == () and (cards.sides, lab.dial.name) == ({}, "happy")
+
+
+def test_a_hidden_pad_computes_nothing(lab, adapter, small_maps):
+    lab.adapters = {adapter: 0.5}
+    lab.adapter_cards.add(HAPPY)
+    lab.adapter_cards.side = "pad"
+    lab.panels = ["samplers"]
+    lab.adapter_cards.set("happy", 0.3)
+    lab.wait()
+    assert lab.blend_pad.state == "idle" and lab.blend_pad.levers == ()
+    lab.panels = ["adapters"]
+    lab.wait()
+    assert lab.blend_pad.at == (0.5, 0.3) and lab.blend_pad.state == "finished"

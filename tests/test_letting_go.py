@@ -7,6 +7,7 @@ import threading
 import weakref
 
 import ipywidgets
+import numpy as np
 import pytest
 from ipywidgets.widgets import widget as registry
 from tqdm import TMonitor
@@ -18,6 +19,7 @@ from mullama_lab.labs import _lab, _what_if_panel
 from mullama_lab.labs._reading import Reading
 from mullama_lab.studies.explore import Exploration
 from mullama_lab.widgets import _kept
+from mullama_lab.widgets._rows_aside import RowsAside
 from mullama_lab.widgets._view import View
 
 TEXTS = ["Remove any common leading whitespace.", "Fill a paragraph.", "Delete a directory tree."]
@@ -196,10 +198,19 @@ def at_work(tiny_model, encoder, held_up, monkeypatch):
         session.start("x", ml.Custom(lambda row, _: held_up.wait() or row), max_tokens=1)
         return ml.labs.SamplerLab(session, "Hello")
 
-    return {one.__name__: one for one in (answering, exploring, reading, decoding)}
+    def blending():
+        monkeypatch.setattr(RowsAside, "row", held_up.before(RowsAside.row, calls=4))
+        lab = ml.labs.AdapterLab(tiny_model, "Hello")
+        for layer in (0, 1):
+            lab.adapter_cards.add(ml.ControlVector({1: np.eye(32)[layer]}))
+        lab.adapter_cards.side = "pad"
+        return lab
+
+    works = (answering, exploring, reading, decoding, blending)
+    return {one.__name__: one for one in works}
 
 
-@pytest.mark.parametrize("work", ["answering", "exploring", "reading", "decoding"])
+@pytest.mark.parametrize("work", ["answering", "exploring", "reading", "decoding", "blending"])
 def test_a_lab_ends_while_something_is_worked_out_for_it(work, at_work, held_up, until):
     lab = at_work[work]()
     until(held_up.is_there.is_set)

@@ -1,9 +1,11 @@
 /**
  * LoRA adapters and control vectors as lines: on or off, how strongly, and what the chosen one is. State lives in
  * the model: `cards`, `slider`, `chosen`, `rows`, `in_force`, `note`, `is_stale`, `problem`, `reading`, `unread`,
- * `names`, `runs_both`. Every change but of what is chosen is a request; why one was refused stands where it was asked.
+ * `names`, `runs_both`, `sides`, `side`. Every change but of what is chosen or shown beside is a request; why one was
+ * refused stands where it was asked for.
  */
 import { chosenLayers } from "./adapter_cards_layers.js";
+import { sideTabs } from "./adapter_cards_sides.js";
 import { announcer, button, h, icon, keyHelp, keys, mount } from "./shared/dom.js";
 import { connect, goneNote, watch } from "./shared/kernel.js";
 import { kernelNumber } from "./shared/number.js";
@@ -55,7 +57,11 @@ function cardLine(card, [low, high], { ask, act, held, look, remove }) {
   const cross = icon("✕", `Remove ${name}`, () => remove(key));
   const about = h("p", { class: "mll-quiet mll-ac-about", hidden: true });
   const line = h("div", { class: "mll-ac-line" }, toggle.node, label, kind, scale.node, cross);
-  const node = h("li", { class: "mll-ac-card", "data-key": key, on: { focusin: () => look(key) } }, line, about);
+  const lookAt = () => {
+    if (!node.matches(":active")) return look(key);
+    window.addEventListener("pointerup", () => setTimeout(look, 0, key), { once: true }); // nothing moves under a press
+  };
+  const node = h("li", { class: "mll-ac-card", "data-key": key, on: { focusin: lookAt } }, line, about);
   return {
     node,
     focus: () => label.focus(),
@@ -99,7 +105,7 @@ function readingLine() {
   return { node, show, close };
 }
 
-function elements(model, { addFile, runBoth, exact }) {
+function elements(model, { addFile, runBoth, exact, pickSide }) {
   const voice = announcer();
   const problem = h("p", { class: "mll-problem", role: "alert" });
   const wrong = h("p", { class: "mll-problem", role: "alert" });
@@ -127,7 +133,8 @@ function elements(model, { addFile, runBoth, exact }) {
   const help = keyHelp(HELP);
   const both = button("Run both", BOTH, runBoth, { hidden: !model.get("runs_both") });
   const title = h("h3", { class: "mll-title" }, "Adapters");
-  const head = h("header", { class: "mll-ac-bar" }, title, slow, both, help.button);
+  const sides = sideTabs(pickSide);
+  const head = h("header", { class: "mll-ac-bar" }, title, slow, sides.node, both, help.button);
   const inForce = h("p", { class: "mll-ac-force", role: "status" });
   const said = h("span", { role: "status" });
   const anew = button("Decode anew", EXACT, exact);
@@ -139,7 +146,7 @@ function elements(model, { addFile, runBoth, exact }) {
   const all = [head, gone, body, problem, inForce, note, foot, reading.node, wrong, help.node, voice.node];
   const root = h("section", { class: "mll mll-ac", "aria-label": "Adapters and control vectors" }, all);
   const field = { path, names, add, reading, wrong };
-  return { root, voice, problem, ...field, list, empty, slow, help, inForce, note, said, anew, gone };
+  return { root, voice, problem, ...field, list, empty, slow, help, sides, inForce, note, said, anew, gone };
 }
 
 function render({ model, el }) {
@@ -147,7 +154,7 @@ function render({ model, el }) {
   const views = new Map();
   const link = connect(model, { onAlive: (alive) => setAlive(alive) });
   const tell = (op) => () => attempt(op, {});
-  const parts = elements(model, { addFile, runBoth: tell("run_both"), exact: tell("exact") });
+  const parts = elements(model, { addFile, runBoth: tell("run_both"), exact: tell("exact"), pickSide });
   const { root, list, voice } = parts;
   const held = (key) => get("cards").find((card) => card.key === key);
   let asked = ""; // what was to be added last
@@ -164,6 +171,10 @@ function render({ model, el }) {
   function look(key) {
     if (get("chosen") === key || !held(key)) return;
     model.set("chosen", key);
+    model.save_changes();
+  }
+  function pickSide(key) {
+    model.set("side", key);
     model.save_changes();
   }
   async function addFile() {
@@ -213,6 +224,7 @@ function render({ model, el }) {
     parts.empty.hidden = cards.length > 0;
     const isSlow = [...views.values()].some((view) => view.slow());
     parts.slow.textContent = isSlow ? "the kernel is far: sliders act when released" : "";
+    parts.sides.show(get("sides"), get("side"));
     parts.inForce.textContent = inForceText(get("in_force"));
     parts.said.textContent = get("note");
     parts.note.hidden = !get("note");
@@ -232,7 +244,8 @@ function render({ model, el }) {
     drawReading();
   }
   const unbind = keys(root, { ...parts.help.keys });
-  const traits = ["cards", "chosen", "rows", "in_force", "note", "is_stale", "problem", "names"];
+  const told = ["in_force", "note", "is_stale", "problem", "names"];
+  const traits = ["cards", "chosen", "rows", "sides", "side", ...told];
   const acts = Object.fromEntries(traits.map((name) => [name, draw]));
   const unwatch = watch(model, { ...acts, reading: drawReading, unread: drawReading });
   draw();

@@ -23,7 +23,9 @@ const HELP = [
   ["Esc", "compute no more of the map"],
   ["?", "these keys"],
 ];
-const MAPS = "A text that may follow the prompt: the map shows how likely it is. Empty, it shows the KL.";
+const MAPS =
+  "A text that may follow the prompt, with the space before its first word: the map shows how likely it is. " +
+  "Without one the map shows the KL. Enter applies it";
 
 /** A point of two strengths, bound to the kernel: the hand leads, the newest wins. */
 function kernelPoint({ held, send, draw, complain }) {
@@ -53,18 +55,21 @@ function elements(model, { map, target, act }) {
   const head = h("header", { class: "mll-bp-bar" }, title, about, far, stop, help.button);
   const bar = progressBar({ className: "mll-bp-progress", label: "Progress of the map" });
   const levers = h("div", { class: "mll-bp-levers mll-live" });
+  const empty = h("p", { class: "mll-quiet" }, NONE);
   const effect = h("p", { class: "mll-bp-effect mll-figures" });
   const next = effectTable();
   const problem = h("p", { class: "mll-problem", role: "alert" });
   const gone = goneNote(model);
-  const side = h("div", { class: "mll-bp-side" }, target.node, effect, next.node, problem);
+  const side = h("div", { class: "mll-bp-side" }, target.node, effect, next.node);
   const main = h("div", { class: "mll-bp-main" }, frame.node, side);
   const rows = () => gridRows(model.get("grid"), model.get("axes"));
-  const table = tableView(() => ["second", "first", "nats"], rows, { caption: "The map, by strengths" });
-  const foot = h("div", { class: "mll-bp-foot mll-quiet" }, map.legend, table.node);
-  const all = [head, bar.node, gone, levers, main, foot, help.node, voice.node];
+  const columns = () => [...model.get("axes").map(({ name }) => name).reverse(), "nats"];
+  const table = tableView(columns, rows, { caption: "The map, by strengths" });
+  const foot = h("div", { class: "mll-bp-foot" }, map.legend, table.node);
+  const all = [head, bar.node, gone, empty, levers, main, foot, problem, help.node, voice.node];
   const root = h("section", { class: "mll mll-bp", "aria-label": "Blend pad" }, all);
-  return { root, voice, frame, title, about, far, stop, help, bar, levers, effect, next, problem, gone, main, table };
+  const lines = { title, about, far, empty, effect, problem, gone };
+  return { root, voice, frame, stop, help, bar, levers, next, main, foot, table, ...lines };
 }
 
 function render({ model, el }) {
@@ -83,7 +88,7 @@ function render({ model, el }) {
     send: (text) => link.ask("target", { text }),
   });
   target.node.title = MAPS;
-  target.node.querySelector("input").placeholder = "empty: KL. Or a text to follow";
+  target.node.querySelector("input").placeholder = "or a text that may follow";
   const act = () => link.ask(get("state") === "running" ? "stop" : "go_on").catch((error) => complain(error.message));
   const parts = elements(model, { map, target, act });
   const { root, voice } = parts;
@@ -107,8 +112,9 @@ function render({ model, el }) {
     }
     const names = axes.map(({ name }) => h("bdi", {}, name));
     parts.title.replaceChildren(...(names.length ? ["Blend of ", names[0], " and ", names[1]] : ["Blend"]));
+    parts.title.title = parts.title.textContent;
     parts.about.textContent = parts.about.title = get("about");
-    parts.main.hidden = parts.table.node.hidden = !axes.length;
+    parts.main.hidden = parts.foot.hidden = !axes.length;
     drawPoint(point.at());
   }
   function numberOf({ name, reach }, k) {
@@ -122,11 +128,12 @@ function render({ model, el }) {
   function drawEffect() {
     const shown = get("shown");
     const some = Boolean(shown.rows) && get("axes").length > 0;
-    const said = some ? `${targetText(shown)}${effectText(shown)}` : get("problem") || get("axes").length ? "" : NONE;
+    const said = some ? `${targetText(shown)}${effectText(shown)}` : "";
     if (parts.effect.textContent !== said && some) voice.say(`${pointText(get("axes"), shown.at)}: ${said}`);
     parts.effect.textContent = said;
     parts.next.node.hidden = !some;
     if (some) parts.next.show(shown.rows, "without", "with both");
+    parts.empty.hidden = Boolean(get("problem")) || get("axes").length > 0;
     parts.problem.textContent = get("problem");
     root.toggleAttribute("data-stale", Boolean(get("problem")));
   }
@@ -175,9 +182,9 @@ function render({ model, el }) {
     Escape: () => (parts.help.open ? parts.help.hide() : get("state") === "running" ? void act() : false),
   });
   const unwatch = watch(model, {
-    ...{ axes: drawAxes, about: drawAxes, grid: drawMap, at: () => point.show(get("at")), shown: drawEffect },
+    ...{ axes: () => [drawAxes(), drawEffect()], about: drawAxes, grid: drawMap, shown: drawEffect },
     ...{ problem: drawEffect, state: drawProgress, done: drawProgress, cells: drawProgress },
-    target: () => target.show(get("target")),
+    ...{ at: () => point.show(get("at")), target: () => target.show(get("target")) },
   });
   const unmount = mount(el, root);
   [drawAxes, drawEffect, drawProgress, drawMap].forEach((draw) => draw());

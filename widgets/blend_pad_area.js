@@ -11,7 +11,8 @@ export function mapArea({ grid, axes, move }) {
   const range = { role: "slider", "aria-label": "Strengths of both", "aria-valuemin": 0, "aria-valuemax": 1 };
   const point = h("div", { class: "mll-bp-point", tabindex: 0, ...range });
   const node = h("div", { class: "mll-bp-map" }, canvas, point);
-  const legend = h("span", { class: "mll-bp-legend mll-figures" });
+  const where = "After the prompt, before the chain";
+  const legend = h("span", { class: "mll-bp-legend mll-quiet mll-figures", title: where });
   function paint() {
     const { n, values, of } = grid();
     const [wide, high] = [canvas.clientWidth, canvas.clientHeight].map((x) => Math.round(x * devicePixelRatio));
@@ -26,7 +27,7 @@ export function mapArea({ grid, axes, move }) {
     const pixels = mapPixels({ n, values }, wide, high, levels, { bands, ink, paper });
     canvas.getContext("2d").putImageData(new ImageData(pixels, wide, high), 0, 0);
     const swatch = (k) => h("i", { style: { background: `rgb(${bands[k].join(" ")})` } });
-    legend.append(isLogprob ? "log-probability, nats:" : "KL, nats:", swatch(0));
+    legend.append(isLogprob ? "logprob, nats:" : "KL, nats:", swatch(0));
     legend.append(...levels.flatMap((level, k) => [h("span", {}, signed(level)), swatch(k + 1)]));
   }
   const reaches = () => axes().map(({ reach }) => reach);
@@ -46,7 +47,7 @@ export function mapArea({ grid, axes, move }) {
   node.addEventListener("pointerup", (event) => node.hasPointerCapture(event.pointerId) && drag(event, true));
   const resized = new ResizeObserver(paint);
   resized.observe(canvas);
-  const undoTheme = onTheme(paint);
+  const undoTheme = onTheme(() => requestAnimationFrame(paint)); // the page has the new colours then
   function put(at) {
     const [x, y] = placeOf(at, reaches());
     Object.assign(point.style, { left: `${100 * x}%`, top: `${100 * y}%` });

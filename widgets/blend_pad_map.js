@@ -1,27 +1,30 @@
 /** A map of values over two strengths as pixels: bands of one colour each, with a line where one ends. */
 import { mixed } from "./shared/heat.js";
 
-const MOST_LEVELS = 7;
+const GROWING = [1, 2, 5]; // times a power of ten
+const EVEN = [1, 2, 2.5, 5];
+const MOST_LEVELS = [7, 6]; // of those that grow, and of those that are even
 const LINE = 0.45; // of the ink in a line
 
-/** 1, 2 or 5 times a power of ten: the least one that is at least x. */
-function nice(x) {
+/** The least number that is at least x, of some times a power of ten. */
+function nice(x, times) {
   const ten = 10 ** Math.floor(Math.log10(x));
-  return Number(([1, 2, 5].find((k) => k * ten >= x * (1 - 1e-9)) ?? 10) * ten);
+  return (times.find((k) => k * ten >= x * (1 - 1e-9)) ?? 10) * ten;
 }
 
 /** The levels of a divergence, which grows as the square of the strengths: 0.1, 0.2, 0.5, 1 ... below the most. */
 function growing(most) {
   const levels = [];
   if (!(most > 0)) return levels;
-  for (let level = nice(most) / 10 ** 3; level < most; level = nice(level * 1.5)) levels.push(level);
-  return levels.slice(-MOST_LEVELS).map((x) => Number(x.toPrecision(3)));
+  const next = (x) => nice(x, GROWING);
+  for (let level = next(most) / 10 ** 3; level < most; level = next(level * 1.5)) levels.push(level);
+  return levels.slice(-MOST_LEVELS[0]).map((x) => Number(x.toPrecision(3)));
 }
 
 /** Levels with even steps between two values. */
 function even(low, high) {
   if (!(high > low)) return [];
-  const step = nice((high - low) / MOST_LEVELS);
+  const step = nice((high - low) / MOST_LEVELS[1], EVEN);
   const first = Math.floor(low / step) + 1;
   const n = Math.ceil(high / step) - first;
   return Array.from({ length: n }, (_, k) => Number(((first + k) * step).toPrecision(6)));

@@ -27,10 +27,12 @@ from mullama_lab.labs._effects import Gaps
 from mullama_lab.labs._learning import Learning
 from mullama_lab.labs._panel import Panel
 from mullama_lab.studies.control_vectors import Training
-from mullama_lab.widgets import AdapterCards, Dial, VectorTrainer
+from mullama_lab.widgets import AdapterCards, BlendPad, Dial, VectorTrainer
 from mullama_lab.widgets._endings import row_at
 from mullama_lab.widgets._kept import weakly
+from mullama_lab.widgets._view import View
 
+SIDES = {"dial": "Dial", "pad": "Pad"}  # what may stand beside the cards
 STALE = "The text under way goes on over a cache of the weights before (stale)."
 CHANGED = "The weights changed while this text was written. Run makes it anew with those in force."
 
@@ -46,10 +48,10 @@ class AdaptersPanel(Panel):
 
     def __init__(self, desk: Desk, changed: Callable[[], object]) -> None:
         self._desk, self._changed = weakref.ref(desk), changed
-        self.cards, self.dial = AdapterCards(), Dial()
+        self.cards, self.dial, self.pad = AdapterCards(), Dial(), BlendPad()
         self.trainer = VectorTrainer()
         self.trainer.unfolded = False
-        self.views = (self.cards, self.trainer, self.dial)
+        self.views = (self.cards, self.trainer, self.dial, self.pad)
         self._session: Session | None = None
         self._at: tuple[Trace, int] | None = None  # the step that the dial stands at
         self._weights = LatestOnly("weights", weakly(self._failed))
@@ -57,10 +59,12 @@ class AdaptersPanel(Panel):
         self._learning = Learning(self.trainer, weakly(self._learnt), desk)
         self.cards.must_fit_with(weakly(self._must_fit))
         self.cards.observe(weakly(self._asked), "steering")
-        self.cards.observe(weakly(self._aim_dial), ["cards", "chosen"])
+        self.cards.observe(weakly(self._aim), ["cards", "chosen", "side"])
         self.cards.on_run_both(weakly(self.run_both))
         self.cards.on_exact(weakly(self.decode_anew))
         self.dial.on_turn(weakly(self._dialled))
+        self.pad.on_turn(weakly(self._blended))
+        self._place_views()
         desk.runs_after(self._weights.settle)
         self._gaps = Gaps(desk, weakly(self._say))
         for aside in (self._weights, self._both):
@@ -73,7 +77,7 @@ class AdaptersPanel(Panel):
         self.cards.names = _names_for(session.model)
         self.cards.fit()
         self._learning.begin(session)
-        self._aim_dial()
+        self._aim()
         self._asked()
         self._weights.settle()
 
@@ -86,6 +90,7 @@ class AdaptersPanel(Panel):
         self._session = self._at = None
         self.cards.say("")
         self.dial.clear()
+        self.pad.clear()
 
     def close(self) -> None:
         self._learning.close()
@@ -93,9 +98,18 @@ class AdaptersPanel(Panel):
         self._gaps.close()
         self._weights.close()
 
+    @property
+    def still_views(self) -> tuple[View, ...]:
+        return tuple(view for view in self.views if view.layout.display != "none")
+
+    def show_or_hide(self, is_shown: bool) -> None:
+        super().show_or_hide(is_shown)
+        if not is_shown:
+            self.pad.clear()
+
     def catch_up(self) -> None:
         self._take_over()
-        self._aim_dial()
+        self._aim()
         self._say()
 
     def request_changed(self) -> None:
@@ -103,7 +117,7 @@ class AdaptersPanel(Panel):
 
     def turn_to(self, trace: Trace | None, step: int) -> None:
         self._at = None if trace is None else (trace, step)
-        self._aim_dial()
+        self._aim()
 
     def follow(self, run: Run) -> None:
         self._gaps.drop()
@@ -111,6 +125,7 @@ class AdaptersPanel(Panel):
         self._stay_at(run.trace)
         say = weakly(self._say)
         run.when_done(lambda: say())
+        self.pad.let_first(run)
         self._say()
 
     def show(self, trace: Trace | None) -> None:
@@ -128,6 +143,7 @@ class AdaptersPanel(Panel):
         self._say()  # the end of a run may still be on its way here
         self._gaps.settle()
         self.dial.settle()
+        self.pad.settle()
 
     def run_both(self) -> None:
         """Run the prompt by the model as it is and by what is on, with one seed, and compare."""
@@ -170,25 +186,39 @@ class AdaptersPanel(Panel):
         if self._weights.is_busy or not is_there:
             self._weights.submit(weakly(self._put_in_force))
 
-    def _aim_dial(self, _: object = None) -> None:
-        """Show what the card that is chosen does, beside the others that are on."""
-        desk, session, lever = self._desk(), self._session, self.cards.chosen_lever
+    def _aim(self, _: object = None) -> None:
+        """Show what the cards do that are looked at, beside the others that are on."""
+        desk, session, view = self._desk(), self._session, self._place_views()
         if desk is None or session is None or not self.is_shown:
             return
+        try:
+            tokens = desk.prompt_tokens()
+            (self._aim_pad if view is self.pad else self._aim_dial)(session, tokens)
+        except (MullamaError, ValueError) as error:
+            view.clear()
+            view.fail(error)
+
+    def _place_views(self) -> Dial | BlendPad:
+        """Have the dial or the pad stand beside the cards; the other one computes nothing."""
+        cards = self.cards
+        cards.sides = SIDES if len(cards.cards) > 1 else {}
+        is_pad = bool(cards.sides) and cards.side == "pad"
+        view, other = (self.pad, self.dial) if is_pad else (self.dial, self.pad)
+        other.clear()
+        other.layout.display, view.layout.display = "none", None
+        return view
+
+    def _aim_dial(self, session: Session, tokens: list[int]) -> None:
+        lever = self.cards.chosen_lever
         if lever is None:
             self.dial.clear()
             return
         at = self._at
-        try:
-            others, scale = self.cards.without(lever), lever.scale
-            tokens = desk.prompt_tokens() if at is None else at[0].history(at[1]).tolist()
-            where = "" if at is None else row_at(*at)
-            self.dial.put_to(
-                lever.what, session, tokens, strength=scale, others=others, where=where
-            )
-        except (MullamaError, ValueError) as error:
-            self.dial.clear()
-            self.dial.fail(error)
+        tokens = tokens if at is None else at[0].history(at[1]).tolist()
+        others, where = self.cards.without(lever), "" if at is None else row_at(*at)
+        self.dial.put_to(
+            lever.what, session, tokens, strength=lever.scale, others=others, where=where
+        )
 
     def _stay_at(self, trace: Trace | None) -> None:
         """Have the dial stay where another text has the same before it, or turn back."""
@@ -202,6 +232,20 @@ class AdaptersPanel(Panel):
         lever = self.cards.chosen_lever
         if lever is not None and lever.what == self.dial.what and lever.scale != strength:
             self.cards.set(lever.key, strength)
+
+    def _aim_pad(self, session: Session, tokens: list[int]) -> None:
+        pair = self.cards.pair
+        if not pair:
+            self.pad.clear()
+            return
+        (first, x), (second, y) = ((one.what, one.scale) for one in pair)
+        others = self.cards.without(*pair)
+        self.pad.put_to(first, second, session, tokens, at=(x, y), others=others)
+
+    def _blended(self, x: float, y: float) -> None:
+        pair = self.cards.pair
+        if tuple(one.what for one in pair) == self.pad.levers:
+            self.cards.set_many(dict(zip((one.key for one in pair), (x, y), strict=True)))
 
     def _take_over(self) -> None:
         """Have the cards say what a cell has put in force."""

@@ -28,6 +28,11 @@ class Panel:
     views: tuple[View, ...]
     is_shown = False
 
+    @property
+    def still_views(self) -> tuple[View, ...]:
+        """Those that stand in a saved notebook."""
+        return self.views
+
     def show_or_hide(self, is_shown: bool) -> None:
         """Note whether it is on the screen; if it is from now on, catch up."""
         was, self.is_shown = self.is_shown, is_shown

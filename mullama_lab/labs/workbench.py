@@ -102,8 +102,8 @@ class Workbench(Lab):
         bar, branches: exploration, and the tree.
         what_if: what other settings would have chosen.
         grammar_bench: a grammar, and a text put to it.
-        adapter_cards, dial: LoRA adapters and control vectors, and how strongly they act; what
-            the one that is chosen does to the next token.
+        adapter_cards, dial, blend_pad: LoRA adapters and control vectors, and how strongly they
+            act; what the one that is chosen does to the next token, and what two do together.
         trainer: pairs of texts, typed one a line, and the control vector that is learnt from them.
     """
 
@@ -153,6 +153,7 @@ class Workbench(Lab):
         self.grammar_bench = self._grammar.view
         self.adapter_cards, self.dial = self._adapters.cards, self._adapters.dial
         self.trainer = self._adapters.trainer
+        self.blend_pad = self._adapters.pad
         self._bench = self._laid_out()
         super().__init__([], "mll-lab")
         self._lock = threading.RLock()
@@ -714,7 +715,7 @@ class Workbench(Lab):
     def _still_views(self) -> tuple[View, ...]:
         if self._desk.at_work is None:
             return (self._picking.picker,)
-        views = {panel.key: panel.views for panel in self._panels}
+        views = {panel.key: panel.still_views for panel in self._panels}
         shown = [view for key in self.panels for view in views[key]]
         return (self.panel, self.strip, *shown)
 

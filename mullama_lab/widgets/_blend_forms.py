@@ -1,51 +1,73 @@
-"""A BlendPad without a browser half: as text and as elements."""
+"""A BlendPad without a browser half: as text and as elements.
+
+It knows the values that the pad shows, not the pad.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 from xml.etree.ElementTree import Element
 
 import numpy as np
 
 from mullama_lab.glyphs import brief, one_line, visible
+from mullama_lab.widgets._blend_grid import BlendGrid
 from mullama_lab.widgets._next_token_effect import in_words, table_rows
 from mullama_lab.widgets._static import FONT, QUIET, element, in_columns, table
-
-if TYPE_CHECKING:
-    from mullama_lab.widgets.blend_pad import BlendPad
 
 PRINTED = 4  # every so manyth row and column of the map
 COLUMNS = ("token", "id", "without", "with")
 
 
-def headline(pad: BlendPad) -> str:
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """What a pad shows.
+
+    Attributes:
+        axes, at, shown, about, target: its traits.
+        grid: the map.
+    """
+
+    axes: Sequence[Mapping[str, Any]]
+    at: tuple[float, float]
+    shown: Mapping[str, Any]
+    about: str
+    target: str
+    grid: BlendGrid
+
+
+def headline(pad: Picture) -> str:
     """The point, and what is so there."""
+    if not pad.axes:
+        return "BlendPad()"
     point = ", ".join(f"{axis['name']} × {x:g}" for axis, x in zip(pad.axes, pad.at))
     if not pad.shown:
         return f"BlendPad({point})"
-    said, logprob = in_words(pad.shown), pad.logprob
+    said, logprob = in_words(pad.shown), pad.shown["logprob"]
     if logprob is not None:
         base = pad.shown["base_logprob"]
         said += f", {_target(pad)} {logprob:.4g} nats (without them {base:.4g})"
     return f"BlendPad({point}: {said})"
 
 
-def plain(pad: BlendPad) -> str:
+def plain(pad: Picture) -> str:
     """The point, the next tokens there, and some of the map."""
     rows, grid = table_rows(pad.shown), _map_rows(pad)
-    lines = [repr(pad), *filter(None, [pad.about])]
+    lines = [headline(pad), *filter(None, [pad.about])]
     lines += in_columns([COLUMNS, *rows]) if rows else []
     return "\n".join(lines + (["", _measure(pad), *in_columns(grid)] if grid else []))
 
 
-def static(pad: BlendPad) -> Element:
+def static(pad: Picture) -> Element:
     """The same as elements, the cells of the map the darker the higher."""
     rows, grid = table_rows(pad.shown), _map_rows(pad)
     return element(
         "div",
         element("b", "Blend pad "),
-        element("span", repr(pad)),
+        element("span", headline(pad)),
         element("div", pad.about, style=QUIET) if pad.about else None,
         element("div", _measure(pad), style=QUIET) if grid else None,
         _coloured(pad, grid) if grid else None,
@@ -54,19 +76,19 @@ def static(pad: BlendPad) -> Element:
     )
 
 
-def _target(pad: BlendPad) -> str:
+def _target(pad: Picture) -> str:
     return brief(one_line(visible(pad.target)))
 
 
-def _measure(pad: BlendPad) -> str:
+def _measure(pad: Picture) -> str:
     if pad.target:
         return f"log-probability of {_target(pad)}, nats"
     return "KL of the next token from that without the two, nats"
 
 
-def _map_rows(pad: BlendPad) -> list[list[str]]:
+def _map_rows(pad: Picture) -> list[list[str]]:
     """Some rows and columns of the map, the highest strength of the second at the top."""
-    grid = pad._answers.grid
+    grid = pad.grid
     if not pad.axes or not 0 < grid.stride <= PRINTED:
         return []
     x, y = grid.axes(PRINTED)
@@ -80,8 +102,8 @@ def _figure(value: float) -> str:
     return f"{value:.3g}" if math.isfinite(value) else "n/a"
 
 
-def _coloured(pad: BlendPad, rows: list[list[str]]) -> Element:
-    values = pad._answers.grid.picture(PRINTED)[::-1]
+def _coloured(pad: Picture, rows: list[list[str]]) -> Element:
+    values = pad.grid.picture(PRINTED)[::-1]
     low, high = np.nanmin(values), np.nanmax(values)
     shares = np.nan_to_num((values - low) / (high - low or 1.0))
     body = [

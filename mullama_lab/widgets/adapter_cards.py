@@ -7,7 +7,7 @@ says with `say` what becomes of a text that is under way. What is refused change
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,7 +74,7 @@ class AdapterCards(View):
     _esm = _front_end.module("adapter_cards")
     _css = _front_end.style("adapter_cards")
 
-    from_browser = ("chosen",)
+    from_browser = ("chosen", "side")
 
     cards = traitlets.List(traitlets.Dict()).tag(sync=True)
     """One dict a card: key, name, kind, on, scale, about, note, layers."""
@@ -104,6 +104,8 @@ class AdapterCards(View):
     names = traitlets.List(traitlets.Unicode(), help="Vectors of the library that fit.").tag(
         sync=True
     )
+    sides = traitlets.Dict(help="What may stand beside the cards: keys and titles.").tag(sync=True)
+    side = traitlets.Unicode("", help="The key of what stands there.").tag(sync=True)
     runs_both = traitlets.Bool(False, help="Whether somebody runs the prompt both ways.").tag(
         sync=True
     )
@@ -113,6 +115,7 @@ class AdapterCards(View):
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._levers: Levers = ()
+        self._looked: list[str] = []  # keys, of the card that was chosen last first
         self._misfits: dict[str, str] = {}  # why a card is off, by its key
         self._sums = Sums()
         self._must_fit: Callable[[Steering], object] = lambda steering: None
@@ -184,9 +187,13 @@ class AdapterCards(View):
             which: its name, or its place among the cards from 0.
             scale: 0 is not at all, and below 0 the other way.
         """
-        with self._lock:
-            place = place_of(which, self._levers)
-            self._change(changed(self._levers, place, scale=checked_scale(scale)))
+        self._scale([(which, scale)])
+
+    def set_many(self, scales: Mapping[str | int, float]) -> None:
+        """The same of several at once: `cards.set_many({"happy": 0.8, "pirate": 0.3})`."""
+        if not isinstance(scales, Mapping):
+            raise TypeError(f"scales={brief(scales)}: give {{name or place: scale}}.")
+        self._scale(scales.items())
 
     def toggle(self, which: str | int, on: bool | None = None) -> None:
         """Switch one off or on, or over when `on` is left out."""
@@ -362,6 +369,18 @@ class AdapterCards(View):
             raise traitlets.TraitError(f"no card has the key {brief(proposal['value'])}")
         return proposal["value"]
 
+    @traitlets.validate("side")
+    def _check_side(self, proposal: Any) -> str:
+        if proposal["value"] not in ("", *self.sides):
+            known = ", ".join(map(repr, self.sides)) or "none yet: that takes two cards"
+            raise traitlets.TraitError(f"side is {brief(proposal['value'])}; there is {known}")
+        return proposal["value"]
+
+    @traitlets.observe("chosen")
+    def _note_looked(self, change: Any) -> None:
+        key = change["new"]
+        self._looked = [key, *(one for one in self._looked if one != key)][:MOST_LEVERS]
+
     # State
 
     @property
@@ -372,9 +391,26 @@ class AdapterCards(View):
             (one for one in levers if one.key == self.chosen), levers[0] if levers else None
         )
 
-    def without(self, lever: Lever) -> Levers:
+    @property
+    def pair(self) -> Levers:
+        """The two that are on and were looked at last, as their cards stand; () if fewer are on."""
+        on = [one for one in self._levers if one.on]
+        looked = {key: place for place, key in enumerate(self._looked)}
+        newest = sorted(on, key=lambda one: looked.get(one.key, MOST_LEVERS))[:2]
+        return tuple(one for one in on if one in newest) if len(on) > 1 else ()
+
+    def without(self, *levers: Lever) -> Levers:
         """The levers of the other cards."""
-        return tuple(one for one in self._levers if one.key != lever.key)
+        keys = [lever.key for lever in levers]
+        return tuple(one for one in self._levers if one.key not in keys)
+
+    def _scale(self, scales: Iterable[tuple[str | int, float]]) -> None:
+        with self._lock:
+            levers = self._levers
+            for which, scale in scales:
+                place = place_of(which, levers)
+                levers = changed(levers, place, scale=checked_scale(scale))
+            self._change(levers)
 
     def _key(self) -> str:
         self._count += 1

@@ -352,15 +352,17 @@ class BlendPad(ViewAside):
     # Without a browser
 
     def __repr__(self) -> str:
-        if not self.axes:
-            return "BlendPad()"
-        return _blend_forms.headline(self)
+        return _blend_forms.headline(self._picture())
 
     def _plain_text(self) -> str:
-        return _blend_forms.plain(self)
+        return _blend_forms.plain(self._picture())
 
     def _static_html(self) -> Element:
-        return _blend_forms.static(self)
+        return _blend_forms.static(self._picture())
+
+    def _picture(self) -> _blend_forms.Picture:
+        grid = self._answers.grid
+        return _blend_forms.Picture(self.axes, self.at, self.shown, self.about, self.target, grid)
 
 
 def _seen(

@@ -72,11 +72,11 @@ def test_cards_are_added_turned_switched_and_removed(notebook, tiny_path, adapte
     row = page.page.locator(".mll-rp-drawer tr[data-run='2']")
     row.focus()
     page.press("r")
-    page.page.get_by_text("run 2 are in force again, and the model as it is.").wait_for()
+    page.page.get_by_text("run 2 are in force again, and the model as it is.").first.wait_for()
     cards.locator(".mll-ac-force:has-text('In force: the model as it is.')").wait_for()
     page.page.locator(".mll-rp-drawer tr[data-run='3']").focus()
     page.press("r")
-    page.page.get_by_text("The chain, control vector, seed, prompt").wait_for()
+    page.page.get_by_text("The chain, control vector, seed, prompt").first.wait_for()
     cards.locator(".mll-ac-force:has-text('In force: happy × 1.99.')").wait_for()
     page.picture("adapters-back")
 
@@ -179,3 +179,53 @@ def test_a_vector_is_learnt_from_typed_pairs_and_its_layers_are_brushed(notebook
     cards.get_by_role("button", name="Keep", exact=True).click()
     cards.locator(".mll-ac-keep:has-text('Kept.')").wait_for()
     page.run_until(1, "[2, 3] ['mine']")
+
+
+def test_two_are_blended_by_the_pointer_and_by_keys(notebook, tiny_path, adapter):
+    setup = SETUP.format(tiny=str(tiny_path), adapter=str(adapter.path)).replace(
+        "\nlab\n",
+        "\nvector = ml.ControlVector({1: [0.5, -1.0] * 16}, name='happy')"
+        "\nlab.adapter_cards.add(vector)\nlab\n",
+    )
+    in_force = "print(*lab.session.adapters.values(), lab.session.control == {y} * vector)"
+    cells = [setup, in_force.format(y=-1), in_force.format(y=-0.95)]
+    page = notebook(cells, width=1400, height=757)
+    page.run_cell(0)
+    cards, pad = page.page.locator(".mll-ac"), page.page.locator(".mll-bp")
+    assert not pad.is_visible()
+    cards.get_by_role("button", name="Pad", exact=True).click()
+    pad.locator("h3:has-text('Blend of adapter and happy')").wait_for()
+    pad.locator(".mll-bp-far:text-is('289 cells')").wait_for()
+    assert not page.page.locator(".mll-dl").is_visible()
+    area, point = pad.locator(".mll-bp-map"), pad.locator(".mll-bp-point")
+    assert point.get_attribute("aria-valuetext") == "adapter 0.5, happy 1"
+
+    box = area.bounding_box()
+    spot = point.bounding_box()
+    page.page.mouse.move(spot["x"] + spot["width"] / 2, spot["y"] + spot["height"] / 2)
+    page.page.mouse.down()
+    page.page.mouse.move(box["x"] + box["width"] * 0.9, box["y"] + box["height"] * 0.75, steps=6)
+    page.page.mouse.up()
+    page.run_until(1, "1.6 True")
+    assert point.get_attribute("aria-valuetext") == "adapter 1.6, happy −1"
+    cards.locator(".mll-ac-force:has-text('In force: adapter × 1.6, happy × −1.')").wait_for()
+    point.focus()
+    page.press("ArrowLeft", "ArrowUp")
+    page.run_until(2, "1.55 True")
+    pad.locator(".mll-bp-effect:has-text('nats')").wait_for()
+
+    text = pad.get_by_label("Blend pad, text")
+    text.fill(" you")
+    page.press("Enter")
+    pad.locator(".mll-bp-effect:has-text('The text: −')").wait_for()
+    pad.locator(".mll-bp-legend:has-text('logprob, nats')").wait_for()
+    page.settled()
+    page.picture("blend-pad")
+    for name in (".mll-bp-map", ".mll-bp-effect", ".mll-bp-legend", ".mll-bp tbody tr"):
+        box = page.page.locator(name).first.bounding_box()
+        assert box["y"] >= 0 and box["y"] + box["height"] <= 757, name
+    card = cards.locator(".mll-ac-card")
+    card.first.get_by_role("button", name="adapter", exact=True).click()
+    card.nth(1).get_by_role("switch").uncheck()  # what it is unfolds, and folds above, after that
+    pad.get_by_text("switch on two").wait_for()
+    assert not area.is_visible()

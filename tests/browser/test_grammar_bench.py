@@ -152,7 +152,7 @@ def test_a_starter_is_begun_with_and_a_mistake_holds_the_run_back(page):
     left.locator(".mll-gb-about:text-is('JSON Schema')").wait_for()
     left.locator(".mll-switch").check()
     code.fill("apple, pear\n" + "plum, " * 60 + "plum")
-    problem = left.locator(".mll-gb-problem:has-text('put words in quotes: \"apple\" | \"pear\"')")
+    problem = left.locator('.mll-gb-problem:has-text(\'put words in quotes: "apple" | "pear"\')')
     problem.wait_for()
     assert problem.locator("strong").inner_text().startswith("Nothing runs until")
     page.page.get_by_role("button", name="Run", exact=True).click()

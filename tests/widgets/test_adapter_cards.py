@@ -279,3 +279,18 @@ def test_its_static_form_says_what_is_shown(cards):
     assert "as it is." in html and "Run" not in html, "there is no Run"
     assert "happy" in html and "In force: adapter × 0.5" in html and "<script" not in html
     assert "happy    0.8  on  control vector" in cards._plain_text()
+
+
+def test_several_are_set_at_once_or_none():
+    cards, seen = AdapterCards(), []
+    for seed, name in enumerate(("happy", "sad")):
+        cards.add(ml.ControlVector({1: np.random.default_rng(seed).normal(size=32)}, name=name))
+    cards.observe(lambda change: seen.append(change["new"]), "steering")
+    cards.set_many({"happy": 0.5, 1: -2})
+    assert [card["scale"] for card in cards.cards] == [0.5, -2] and len(seen) == 1
+    for wrong in ({"happy": 1, "calm": 1}, {"happy": 1, "sad": float("nan")}):
+        with pytest.raises(ValueError):
+            cards.set_many(wrong)
+    with pytest.raises(TypeError, match="name or place"):
+        cards.set_many([("happy", 1)])
+    assert [card["scale"] for card in cards.cards] == [0.5, -2]

@@ -13,6 +13,7 @@ test("lines of a divergence grow with it, those of a log-probability are even", 
   assert.deepEqual(levelsOf([0, 3, null], false), [0.02, 0.05, 0.1, 0.2, 0.5, 1, 2]);
   assert.deepEqual(levelsOf([0, 0], false), []);
   assert.deepEqual(levelsOf([-31, -9.5, null], true), [-30, -25, -20, -15, -10]);
+  assert.deepEqual(levelsOf([-19.5, -4.7], true), [-17.5, -15, -12.5, -10, -7.5, -5]);
   assert.deepEqual(levelsOf([-2, -2], true), []);
 });
 
