@@ -4,12 +4,12 @@
  * `names`, `runs_both`, `sides`, `side`. Every change but of what is chosen or shown beside is a request; why one was
  * refused stands where it was asked for.
  */
+import { cardLine } from "./adapter_cards_card.js";
 import { chosenLayers } from "./adapter_cards_layers.js";
+import { readingLine } from "./adapter_cards_reading.js";
 import { sideTabs } from "./adapter_cards_sides.js";
-import { announcer, button, h, icon, keyHelp, keys, mount } from "./shared/dom.js";
+import { announcer, button, h, keyHelp, keys, mount } from "./shared/dom.js";
 import { connect, goneNote, watch } from "./shared/kernel.js";
-import { kernelNumber } from "./shared/number.js";
-import { switchBox } from "./shared/switch.js";
 
 const HELP = [
   ["Space", "on a switch: what it stands for off, on"],
@@ -27,83 +27,10 @@ export const inForceText = (words) => `In force: ${words || "the model as it is"
 /** What may be typed to add one; the first of some names is an example. */
 export const addHint = (names) => `${names.length ? `${names[0]}, or ` : ""}a .gguf file`;
 
-/** What is said while a file is read. */
-export const readingText = (file) => (file ? `Reading ${file}…` : "");
-
-/** How long that has gone on, where a person would begin to wonder. */
-export const waitedText = (seconds) => (seconds >= 2 ? ` ${Math.floor(seconds)} s` : "");
-
 let count = 0; // of fields, whose lists of names have ids of their own
-
-/** What stands under a card: why it cannot act, or what it is. */
-export const aboutCard = ({ note, about }) => (note ? `${about}. Off: ${note}` : about);
-
-/** A card as a line; what it is unfolds where it is looked at. */
-function cardLine(card, [low, high], { ask, act, held, look, remove }) {
-  const { key, name } = card;
-  const toggle = switchBox((on) => act("toggle", { key, on }), { "aria-label": `${name}, on or off` });
-  const kind = h("span", { class: "mll-quiet" }, card.kind);
-  const title = { type: "button", class: "mll-ac-name", title: `${name}: what it is`, on: { click: () => look(key) } };
-  const label = h("button", title, h("bdi", {}, name));
-  const scale = kernelNumber({
-    name: "scale",
-    label: "scale",
-    title: name,
-    help: "How strongly it acts: 1 as it was made, 0 not at all, below 0 the other way. The box takes more.",
-    ...{ low, high, step: 0.01, value: card.scale },
-    held: () => held(key)?.scale,
-    send: (value, seq) => ask("set", { key, value, seq }),
-  });
-  const cross = icon("✕", `Remove ${name}`, () => remove(key));
-  const about = h("p", { class: "mll-quiet mll-ac-about", hidden: true });
-  const line = h("div", { class: "mll-ac-line" }, toggle.node, label, kind, scale.node, cross);
-  const lookAt = () => {
-    if (!node.matches(":active")) return look(key);
-    window.addEventListener("pointerup", () => setTimeout(look, 0, key), { once: true }); // nothing moves under a press
-  };
-  const node = h("li", { class: "mll-ac-card", "data-key": key, on: { focusin: lookAt } }, line, about);
-  return {
-    node,
-    focus: () => label.focus(),
-    slow: () => scale.slow,
-    /** Have its layers under it, in place of what it is in words, unless that says why it cannot act. */
-    unfold(layers) {
-      if (layers.parentElement !== node) node.append(layers);
-      about.hidden = !held(key).note;
-    },
-    update(next, isChosen) {
-      toggle.show(next.on);
-      scale.show(next.scale);
-      node.toggleAttribute("data-off", !next.on);
-      node.toggleAttribute("data-chosen", isChosen);
-      label.setAttribute("aria-expanded", String(isChosen));
-      about.hidden = !isChosen;
-      about.textContent = aboutCard(next);
-    },
-  };
-}
 
 const EXACT = "Have the weights in force compute anew what the text under way has so far, and go on";
 const BOTH = "Run the prompt by the model as it is and by what is on, with the same seed, and compare the two";
-
-/** The line of the file that is being read; after two seconds it says for how long. */
-function readingLine() {
-  const said = h("span", { role: "status" });
-  const waited = h("span", { "aria-hidden": "true" });
-  const node = h("p", { class: "mll-quiet mll-ac-reading", hidden: true }, said, waited);
-  let clock = 0;
-  const close = () => clearInterval(clock);
-  const show = (file) => {
-    const began = Date.now();
-    const tick = () => (waited.textContent = waitedText((Date.now() - began) / 1000));
-    close();
-    if (file) clock = setInterval(tick, 500);
-    tick();
-    said.textContent = readingText(file);
-    node.hidden = !file;
-  };
-  return { node, show, close };
-}
 
 function elements(model, { addFile, runBoth, exact, pickSide }) {
   const voice = announcer();

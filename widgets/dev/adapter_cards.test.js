@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { aboutCard, addHint, inForceText, readingText, waitedText } from "../adapter_cards.js";
+import { addHint, inForceText } from "../adapter_cards.js";
+import { aboutCard } from "../adapter_cards_card.js";
+import { readingText, waitedText } from "../adapter_cards_reading.js";
 
 test("what acts is a line, also where nothing does", () => {
   assert.equal(inForceText("happy × 0.8, style × −0.3"), "In force: happy × 0.8, style × −0.3.");
