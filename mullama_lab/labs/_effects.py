@@ -1,13 +1,16 @@
 """What adapters and vectors did to a text, measured aside once its run has ended.
 
 It takes a batch of the text for each of the weights, in a session of its own that is closed again:
-neither the cache nor a run of the session at work is touched. Nothing is measured unasked.
+neither the cache nor a run of the session at work is touched. The effect is measured when its layer
+is chosen, the gap of a stale text while the Adapters panel is shown.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+
+import numpy as np
 
 from mullama_lab.engine.latest_only import LatestOnly
 from mullama_lab.engine.session import Session
@@ -120,13 +123,12 @@ class Effects:
         if isinstance(found, Exception):
             desk.strip.offer_effect(trace, f"effect n/a: {found}")
             return
-        others = found.base_best != found.tokens
         over = " over an exact cache" if stale_spans(trace) else ""
         desk.strip.show_effect(
             trace,
             kl=found.kl,
             base_logprob=found.base_logprob,
-            base_best=found.base_best * others - ~others,
+            base_best=np.where(found.base_best != found.tokens, found.base_best, -1),
             said=f"effect{over}: {found.summary()}",
         )
 

@@ -29,7 +29,8 @@ from mullama_lab.widgets._view import Undo, must_be_function, whole_number
 __all__ = ["TokenStrip"]
 __dir__ = __all__.copy  # what tab completion offers
 
-LAYERS = ("probability", "surprise", "entropy", "rank", "time", "grammar", "effect")
+OF_THE_TRACE = ("probability", "surprise", "entropy", "rank", "time")
+LAYERS = (*OF_THE_TRACE, "grammar", "effect")  # the last two are computed aside
 OF_A_TRACE = (
     "steps",
     "costs",
@@ -61,7 +62,8 @@ class TokenStrip(TokenView):
         trace: a finished Trace. `strip.trace = other` shows another one.
         run: a Run in flight to follow; `strip.follow(run)` does it later.
         layer: one of "probability", "surprise", "entropy", "rank", "time", "grammar", "effect";
-            the last two stand in for probability as soon as they are known.
+            the last two are offered once a run with a grammar, or with an adapter or a vector, has
+            ended; till then the colours are those of probability.
         title: a line above the strip.
     """
 
@@ -200,7 +202,7 @@ class TokenStrip(TokenView):
 
     def has(self, layer: str) -> bool:
         """Whether the numbers of a layer are there."""
-        return LAYERS.index(layer) < LAYERS.index("grammar") or layer in self._aside
+        return layer in OF_THE_TRACE or layer in self._aside
 
     def settle(self) -> None:
         """Wait until the end of the run that is followed is shown; for code, not for callbacks."""

@@ -1,6 +1,6 @@
 """Which steps of a trace are stale: made over what other weights had left in the cache.
 
-Every view says it in the words of this module.
+What views say of it in Python is said in the words of this module.
 """
 
 from __future__ import annotations
