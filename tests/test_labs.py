@@ -418,10 +418,10 @@ def test_the_views_say_what_would_have_kept_a_token(lab):
     answer = lab.next_token._on_request("explain", {"token": best[24]})
     assert answer["text"] == "TopK(20) would keep it at k ≥ 25 (was 20)."
     other = lab.next_token._on_request("explain", {"token": best[3]})["text"]
-    assert other.endswith("would have chosen it.")
+    assert other.startswith("Drawn at random: ") and "; this token's share is " in other
     trace = lab.run()
     chosen = {"step": 2, "token": int(trace.tokens[2])}
-    assert lab.strip._on_request("explain", chosen)["text"].endswith("choose it.")
+    assert " fell into this token's share, " in lab.strip._on_request("explain", chosen)["text"]
     out = {"step": 2, "token": int(trace.top_ids[2, 30])}
     assert "TopK(20) would keep it at k ≥ 31" in lab.strip._on_request("explain", out)["text"]
 

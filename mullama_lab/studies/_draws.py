@@ -24,20 +24,25 @@ def draws_that_choose(work: ChainSampler, token: int) -> tuple[float, float] | N
 def in_words(
     draw: float, drawn_by: tuple[float, float], *, is_made: bool = True, is_chosen: bool = True
 ) -> str:
-    """The draw there was and those that choose a token; how many, where the digits do not tell.
+    """The draw there was and the share of the draws that choose a token, from and to.
+
+    How large the share is, where the digits do not tell.
 
     >>> in_words(0.31, (0.25, 0.5))
-    'The draw was 0.3100; 0.2500 to 0.5000 choose it.'
+    "Drawn at random: 0.3100 fell into this token's share, 0.2500 to 0.5000."
     >>> in_words(0.31, (0.999998, 0.999999), is_chosen=False)
-    'The draw was 0.3100; about one draw in 1,000,000 would have chosen it, near 1.0000.'
+    "Drawn at random: 0.3100; this token's share is about one in 1,000,000, near 1.0000."
     >>> in_words(0.31, (0.25, 0.5), is_made=False)
-    'The draw would have been 0.3100; 0.2500 to 0.5000 would have chosen it.'
+    "The draw would have been 0.3100; this token's share is 0.2500 to 0.5000."
     """
     low, high = (f"{end:.4f}" for end in drawn_by)
-    told = f"The draw {'was' if is_made else 'would have been'} {draw:.4f};"
-    is_so = is_made and is_chosen
     if low != high:
-        return f"{told} {low} to {high} {'choose' if is_so else 'would have chosen'} it."
-    share = drawn_by[1] - drawn_by[0]
-    few = f"about one draw in {1 / share:,.0f}" if share > LEAST_SHARE else "hardly any draw"
-    return f"{told} {few} {'chooses' if is_so else 'would have chosen'} it, near {low}."
+        share = f"{low} to {high}"
+    else:
+        size = drawn_by[1] - drawn_by[0]
+        few = f"about one in {1 / size:,.0f}" if size > LEAST_SHARE else "next to nothing"
+        share = f"{few}, near {low}"
+    if is_made and is_chosen:
+        return f"Drawn at random: {draw:.4f} fell into this token's share, {share}."
+    told = "Drawn at random:" if is_made else "The draw would have been"
+    return f"{told} {draw:.4f}; this token's share is {share}."

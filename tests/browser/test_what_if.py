@@ -66,7 +66,7 @@ def test_after_a_run_the_lab_says_what_would_have_been_otherwise(notebook):
     text(page, ".mll-wi > .mll-spoken[role=status]", "step [0-9]+ .* stays the choice with t")
 
     page.page.locator(".mll-flow .mll-token").first.click()
-    text(page, ".mll-card-why", "choose it")
+    text(page, ".mll-card-why", "fell into this token's share")
     for _ in range(2):  # from the token itself, of rank 1
         page.page.keyboard.press("ArrowDown")
     text(page, ".mll-card-why", "MinP.* would keep it at p ≤ 0.0")

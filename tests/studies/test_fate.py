@@ -282,7 +282,7 @@ def test_draws_too_few_for_the_digits_shown_are_counted_instead(tiny_model):
     def remark(token):
         return fate_in_row(row, token, Chain([]), model=tiny_model, seed=1).remark()
 
-    assert remark(0).endswith("; 0.0000 to 1.0000 choose it.")
+    assert remark(0).endswith(" fell into this token's share, 0.0000 to 1.0000.")
     # 1 + e^12
-    assert remark(1).endswith("; about one draw in 162,756 would have chosen it, near 1.0000.")
-    assert remark(2).endswith("; hardly any draw would have chosen it, near 1.0000.")
+    assert remark(1).endswith("; this token's share is about one in 162,756, near 1.0000.")
+    assert remark(2).endswith("; this token's share is next to nothing, near 1.0000.")
