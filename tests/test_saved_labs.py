@@ -39,6 +39,20 @@ def again(lab, tmp_path, model, kind=ml.Workbench):
     return made
 
 
+def test_the_card_of_a_token_tells_as_much_as_before_though_no_row_was_saved(lab, tmp_path):
+    trace, model = lab.trace, lab.session.model
+    step, chosen = 4, int(lab.trace.tokens[4])
+    ask = {"step": step, "token": chosen}
+    was = lab.strip._on_request("explain", ask)
+    other = again(lab, tmp_path, model)
+    assert other.trace == trace and other.trace.kept(step) is None
+    assert other.strip._on_request("explain", ask) == was
+    other.panel.state = "running"  # its session has something else to decode
+    with pytest.raises(ValueError, match="whole row"):
+        other.strip._on_request("explain", ask)
+    other.close()
+
+
 def test_a_lab_has_in_force_what_it_had(tiny_model, tmp_path):
     pairs = {"blk.0.attn_q.weight": (np.ones((2, 32), "f4"), np.ones((64, 2), "f4"))}
     file = tiny.write_adapter(tmp_path / "style.gguf", pairs)

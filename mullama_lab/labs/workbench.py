@@ -707,8 +707,13 @@ class Workbench(Lab):
         return trace
 
     def _explain_step(self, trace: Trace, step: int, token: int) -> str:
-        """What would have kept a token at a step of a trace, as far as what it kept tells."""
-        return fate(trace, step, token, on=self.session.model).remark()
+        """What would have kept a token at a step of a trace, as far as what it kept tells.
+
+        Of a trace that came from a file, which kept no row, it is decoded again.
+        """
+        may_decode = trace.kept(step) is None and self.panel.state not in BUSY
+        on = self.session if may_decode else self.session.model
+        return fate(trace, step, token, on=on).remark()
 
     # Showing it
 
