@@ -141,6 +141,39 @@ def test_a_tutorial_shows_pictures_without_a_kernel_and_live_views_when_it_runs(
     assert set(shown(page)) == {"picture"}
 
 
+AS_JUPYTERLAB_SHIPS = """() => {
+    const book = window.jupyterapp.shell.currentWidget.content;
+    book.notebookConfig = {...book.notebookConfig, windowingMode: 'contentVisibility'};
+}"""
+WITHOUT_LAYOUT = """async () => {
+    const counts = [];
+    for (const flow of document.querySelectorAll('.mll-flow')) {
+        flow.scrollIntoView({block: 'center'});
+        for (let i = 0; i < 30; i++) await new Promise((go) => requestAnimationFrame(go));
+        const tokens = [...flow.querySelectorAll('.mll-token')];
+        const flat = tokens.filter((node) => node.getBoundingClientRect().height === 0);
+        counts.push([tokens.length, flat.length]);
+    }
+    return counts;
+}"""
+
+
+def test_text_that_came_while_its_cell_was_out_of_sight_is_seen_when_one_scrolls_there(notebook):
+    page = notebook([], width=1400, height=757)
+    name, _ = as_jupyterlab_saves_it(NOTEBOOKS[0], page.server.folder)
+    page.kill_kernel()
+    reopen(page, name, kernel=True)
+    page.page.evaluate(AS_JUPYTERLAB_SHIPS)  # Chromium does not draw cells that are out of sight
+    trust(page)
+    start_kernel(page)
+    page.run_all(timeout=300)
+    page.page.locator(".mll-strip-foot:has-text('256 tokens')").wait_for(state="attached")
+    counts = page.page.evaluate(WITHOUT_LAYOUT)
+    assert max(n for n, _ in counts) == 256
+    assert [flat for _, flat in counts] == [0] * len(counts)
+    page.picture("text-that-came-out-of-sight")
+
+
 @pytest.fixture
 def saved(notebook) -> Any:
     """A notebook with a trace, a lab and a slider, run and saved; its kernel still runs."""
