@@ -126,6 +126,19 @@ def test_one_key_bans_a_token_of_the_distribution_and_allows_it_again(bench):
     assert bench.chain == ml.Chain.of(CHAIN)
 
 
+def test_the_list_of_runs_says_of_each_what_it_has_otherwise_than_the_one_before(bench):
+    bench.run()
+    bench.set("Temperature", t=1.64)
+    token = int(bench.run().tokens[0])
+    bench.strip._on_request("bias", {"token": token, "ban": True})
+    bench.run()
+    bench.run()
+    said = f"with Logit bias (bans {piece_label(bench.session.model.piece(token))})"
+    was = next(stage.t for stage in ml.Chain.of(CHAIN) if isinstance(stage, ml.Temperature))
+    differs = [line["differs"] for line in bench.panel.history]
+    assert differs == ["", f"Temperature {was:g} → 1.64", said, ""]
+
+
 def test_one_key_bans_a_token_of_the_text_and_the_next_run_has_another(bench):
     token = int(bench.run().tokens[0])
     bench.strip._on_request("bias", {"token": token, "ban": True})
@@ -229,6 +242,8 @@ def test_a_chat_is_answered_as_the_session_answers_it(talk):
     answer = talk.run()
     assert answer.tokens.tolist() == expected.tokens.tolist()
     assert talk.panel.messages == [*CHAT, {"role": "assistant", "content": answer.text}]
+    talk.wait()
+    assert talk.next_token.view["note"] == "at the end of the last answer"
 
 
 def test_an_answer_is_gone_on_with_and_made_anew(talk):

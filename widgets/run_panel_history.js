@@ -3,12 +3,13 @@ import { h, icon, keys } from "./shared/dom.js";
 import { figure } from "./shared/export.js";
 import { count, number, readable, visible } from "./shared/text.js";
 
+const CHAIN = "stages with effect";
 /** The columns: what they are called, what they say of a run, and whether it may be long. */
 const CELLS = [
   ["run", (run) => run.number],
   ["branch of", (run) => branchText(run.branch), true],
   ["prompt", (run) => readable(run.prompt), true],
-  ["stages with effect", (run) => run.chain, true],
+  [CHAIN, chainText, true],
   ["seed", (run) => run.seed ?? "n/a"],
   ["tokens", (run) => count(run.tokens)],
   ["tokens/s", (run) => number(run.speed)],
@@ -16,6 +17,11 @@ const CELLS = [
   ["ended", (run) => run.ended, true],
   ["text", (run) => readable(run.text), true],
 ];
+
+/** What a run has otherwise than the one before it in the list, if anything, then its stages. */
+export function chainText({ differs, chain }) {
+  return [differs, chain].filter(Boolean).join(" · ");
+}
 
 const seen = (text) => visible(text).map((part) => part.text); // also its blanks
 
@@ -75,7 +81,8 @@ export function historyView({ select, restore, choose }) {
     const cell = ([name, say, isLong]) => {
       const text = String(say(run));
       const dir = name === "text" || name === "prompt" ? "auto" : null;
-      const shown = isLong ? h("div", { class: "mll-rp-long" }, text) : text;
+      const parts = name === CHAIN && run.differs ? [h("b", {}, run.differs), run.chain] : text;
+      const shown = isLong ? h("div", { class: "mll-rp-long" }, parts) : text;
       return h("td", { "data-cell": name, title: isLong && text ? text : null, dir }, shown);
     };
     const on = { click: () => select(run.number), focus: () => (at = run.number) };

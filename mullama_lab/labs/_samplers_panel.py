@@ -38,7 +38,8 @@ class _Aim:
 
     tokens: list[int]
     step: int
-    trace: Trace | None = None  # whose step it is; None at the end of the prompt
+    trace: Trace | None = None  # whose step it is; None at the end of what a run goes on from
+    end_of: str = "prompt"  # of what, in words, where there is no trace
     row: NDArray[np.float32] | None = None  # None until it was decoded
     weights: str = ""  # what acted on them then, in words
 
@@ -132,7 +133,7 @@ class SamplersPanel(Panel):
                 return
             self.stop()
             try:
-                aim = _Aim(self.desk.prompt_tokens(), 0) if trace is None else _at(trace, step)
+                aim = self._at_the_end() if trace is None else _at(trace, step)
                 self._aim = aim
             except (MullamaError, ValueError) as error:
                 self._not_there(error)
@@ -159,7 +160,7 @@ class SamplersPanel(Panel):
                 self.editor.annotate(None)
                 return
             trace, with_what = aim.trace, aim.weights and f", with {aim.weights}"
-            where = "the end of the prompt" if trace is None else row_at(trace, aim.step)
+            where = f"the end of the {aim.end_of}" if trace is None else row_at(trace, aim.step)
             self.view.show(
                 self.preview,
                 note=f"at {where}{with_what}",
@@ -184,6 +185,11 @@ class SamplersPanel(Panel):
             self._pending.stop()
 
     # Inside.
+
+    def _at_the_end(self) -> _Aim:
+        """Where a run goes on: in a chat that may be after what the assistant has said."""
+        end_of = "last answer" if self.desk.panel.goes_on else "prompt"
+        return _Aim(self.desk.prompt_tokens(), 0, end_of=end_of)
 
     def _decode(self, aim: _Aim) -> None:
         """Have its row decoded with the weights in force, and shown."""

@@ -15,6 +15,7 @@ from mullama_lab.engine.trace import Trace
 from mullama_lab.glyphs import brief
 from mullama_lab.widgets._compare import Compared, Comparison, compare
 from mullama_lab.widgets._runs import Asked, PastRun, branch_of, branch_text, summary
+from mullama_lab.widgets._what_differs import between_settings
 
 MAX_RUNS = 30
 MOST_CALLED = 3  # runs that one path is called after
@@ -104,7 +105,11 @@ class History:
         Args:
             begin_mark: a token that is left out where a prompt begins with it.
         """
-        return [summary(run, begin_mark) for run in self.runs]
+        before = [None, *self.runs]
+        return [
+            summary(run, begin_mark, [*between_settings(last.trace, run.trace)] if last else ())
+            for last, run in zip(before, self.runs)
+        ]
 
 
 def _path(trace: Trace) -> bytes:

@@ -17,7 +17,8 @@ from mullama_lab.engine.trace import Trace
 from mullama_lab.glyphs import visible_piece
 from mullama_lab.widgets._endings import ending
 
-MAX_TEXT = 100  # characters of a text or a chain in the list
+MAX_TEXT = 100  # characters of a text in the list
+MAX_CHAIN = 400  # and of a chain, whose last stage tells most runs apart
 MAX_PARTS = 32  # points of a curve along a run
 
 
@@ -189,11 +190,14 @@ def _and(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
-def summary(run: PastRun, begin_mark: int | None = None) -> dict[str, Any]:
+def summary(
+    run: PastRun, begin_mark: int | None = None, differs: Sequence[str] = ()
+) -> dict[str, Any]:
     """A run as one line of the list.
 
     Args:
         begin_mark: a token that is left out where a prompt begins with it.
+        differs: what its chain and weights have otherwise than those of the run before.
     """
     trace = run.trace
     chains = [acting(chain, trace.piece) for _, chain in trace.chains]
@@ -201,7 +205,8 @@ def summary(run: PastRun, begin_mark: int | None = None) -> dict[str, Any]:
         "number": run.number,
         "branch": None if run.branch is None else vars(run.branch),
         "prompt": _beginning(visible_piece(_prompt(run, begin_mark))),
-        "chain": _beginning(" then ".join(chains)),
+        "chain": _beginning(" then ".join(chains), MAX_CHAIN),
+        "differs": _beginning(", ".join(differs), MAX_CHAIN),
         "seed": trace.seed,
         "tokens": len(trace),
         "speed": _rounded(trace.tokens_per_second),
@@ -261,8 +266,8 @@ def acting(chain: Chain, spell: Spelling | None) -> str:
     return " | ".join(said) or "none"
 
 
-def _beginning(text: str) -> str:
-    return text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
+def _beginning(text: str, most: int = MAX_TEXT) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _step_ns(trace: Trace) -> NDArray[np.float64]:

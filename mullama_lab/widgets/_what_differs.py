@@ -29,14 +29,14 @@ def what_differs(
     found = [
         *_of_models(before, after),
         *(_other_prompt(before, after)),
-        *_between_settings(before, after),
+        *between_settings(before, after),
         *_changed("seed", before.seed, after.seed),
         *_between_ends(*ends),
     ]
     return found if len(found) <= MOST else [*found[: MOST - 1], f"{len(found) - MOST + 1} more"]
 
 
-def _between_settings(a: Trace, b: Trace) -> Iterator[str]:
+def between_settings(a: Trace, b: Trace) -> Iterator[str]:
     """What chains and weights, which may change on the way, do not have in common, and where."""
     spans: list[tuple[int, list[str]]] = []
     for step in sorted({*dict(a.settings), *dict(b.settings)}):

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { pointsOf } from "../run_panel_figures.js";
-import { branchText } from "../run_panel_history.js";
+import { branchText, chainText } from "../run_panel_history.js";
 import { figuresInWords, figuresOf, progressOf, remarkText, stateText, stopText } from "../run_panel_words.js";
 
 test("each state has its words", () => {
@@ -100,6 +100,12 @@ test("a branch says off which run and at which token", () => {
   assert.equal(branchText({ number: 2, step: 3, token: " a" }), "run 2 at step 3: ·a");
   assert.equal(branchText({ number: 2, step: 9, token: "" }), "run 2, on");
   assert.equal(branchText({ number: null, step: 3, token: "·a" }), "a run before at step 3: ·a");
+});
+
+test("what a run has otherwise than the one before stands before its stages", () => {
+  const [differs, chain] = ["Temperature 0.8 → 1.64", "TopK(40) | Temperature(1.64)"];
+  assert.equal(chainText({ differs, chain }), `${differs} · ${chain}`);
+  assert.equal(chainText({ differs: "", chain }), chain);
 });
 
 test("one plain stop string needs no quotes, all others have them", () => {
