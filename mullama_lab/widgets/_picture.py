@@ -101,7 +101,11 @@ def _row_cells(
 def _was_cut(token: int, before: StageView, after: StageView) -> bool:
     """Whether a stage surely removed a token, though its list is cut: it was listed before it."""
     stage = after.stage
-    if after.n_kept == before.n_kept or stage is None or stage.moves:
+    if after.n_kept == before.n_kept or stage is None:
+        return False
+    if any(named.token == token and named.does == "bans" for named in stage.named()):
+        return token in _ids(before)
+    if stage.moves:
         return False  # a token that is missing in its list may only have become unlikely
     logits = dict(zip(_ids(before), before.logits, strict=True))
     return token in logits and bool(logits[token] > after.logits.min())

@@ -58,6 +58,15 @@ def test_a_stage_that_was_given_tokens_is_headed_by_their_pieces(
     assert picture(pickle.loads(pickle.dumps(preview)))["columns"][2]["name"] == "TopK(8)"
 
 
+def test_a_token_that_was_banned_is_removed_though_others_stay_unlisted(
+    model: Model, row: np.ndarray
+) -> None:
+    row = np.arange(model.n_vocab, 0, -1, dtype=np.float32)
+    shown = picture(Chain([LogitBias({2: -np.inf}), TopK(8)]).preview(row, model=model))
+    assert shown["columns"][1]["kept"] == model.n_vocab - 1 > shown["n_listed"]
+    assert cells_of(shown, 2)[1:] == [REMOVED, GONE]
+
+
 def test_a_picture_is_small(model: Model, row: np.ndarray) -> None:
     view = NextToken()
     view.show(Chain.default().preview(row, model=model), after="x" * 500)
