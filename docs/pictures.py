@@ -16,6 +16,7 @@ from mullama_lab.bench.jupyter import headless_chromium, jupyterlab, open_notebo
 
 HERE = Path(__file__).parent
 ALL = HERE / "pictures"
+PIRATE = HERE.parent / "notebooks" / "data" / "pirate.gguf"
 CHANGE_THEME = "(theme) => window.jupyterapp.commands.execute('apputils:change-theme', theme)"
 SIZES = ((1400, 757), (1280, 720))
 MODEL = "import mullama_lab as ml\nmodel = ml.Model.load('smollm2-135m')"
@@ -31,6 +32,7 @@ LABS = {
     "branch_lab": "lab = ml.labs.BranchLab({session})\n{act}\nlab",
     "workbench": "lab = ml.Workbench({session}, panels=['samplers', 'tree'])\n{act}\nlab",
     "grammar_lab": "lab = ml.labs.GrammarLab({session})\n{act}\nlab",
+    "adapter_lab": "lab = ml.labs.AdapterLab({session})\n{act}\nlab",
 }
 TREE = "lab.run(); lab.branch(0, ' the'); lab.branch(0, ' a'); lab.branch(3, ' the')"
 GRAMMAR = """lab.grammar_bench.grammar = r'''root   ::= object
@@ -41,7 +43,16 @@ string ::= "\\"" [a-z]* "\\""'''
 lab.grammar_bench.sample = '{"city": "paris", "size": 2 }'
 lab.constrain()
 lab.run()"""
-FINISHED = {"branch_lab": TREE, "workbench": TREE, "grammar_lab": GRAMMAR}
+ADAPTERS = f"""lab.adapter_cards.add(ml.LoraAdapter.load({str(PIRATE)!r}), 0.6)
+lab.adapter_cards.add(ml.ControlVector.named('happy'))
+lab.run()
+lab.wait()"""
+FINISHED = {
+    "branch_lab": TREE,
+    "workbench": TREE,
+    "grammar_lab": GRAMMAR,
+    "adapter_lab": ADAPTERS,
+}
 RETRIEVAL = """encoder = ml.MultiVectorEncoder(ml.Model.load('colbert-small'))
 documents = {
     'open': 'Iterate over an open file to read it line by line.',
@@ -110,6 +121,7 @@ def main() -> None:
         ("branch_lab_finished_1400_light", "branch_lab"),
         ("workbench_finished_1400_light", "workbench"),
         ("grammar_lab_finished_1400_light", "grammar_lab"),
+        ("adapter_lab_finished_1400_light", "adapter_lab"),
         ("retrieval_lab_finished_1400_light", "retrieval_lab"),
         ("token_strip_1400_light", "token_strip"),
     ):
