@@ -12,16 +12,17 @@ import os
 import queue
 import subprocess
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import monotonic
+from typing import IO
 from weakref import WeakSet
 
 import psutil
 
 from mullama_lab.engine.leaving import usable_in_forks
 
-_POLL_SECONDS = 0.01  # seconds between two looks at its size
+_POLL_SECONDS = 0.01  # between two looks at its size
 
 _made: WeakSet[BoundedProcess] = WeakSet()
 
@@ -41,6 +42,7 @@ class BoundedProcess:
         self._command = list(command)
         self._lock = usable_in_forks(threading.Lock())
         self._process: subprocess.Popen[bytes] | None = None
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._replies: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         _made.add(self)
 
@@ -50,19 +52,26 @@ class BoundedProcess:
         process = self._process
         return process is not None and process.poll() is None
 
-    def ask(self, line: bytes, seconds: float, most_bytes: int) -> bytes:
+    def ask(
+        self,
+        line: bytes,
+        seconds: float,
+        most_bytes: int,
+        meanwhile: Callable[[], object] = lambda: None,
+    ) -> bytes:
         """What it answers to a line.
 
         Args:
-            seconds: that it may take, to start too if it has to be started.
+            seconds: that it may take, to read the line too, and to start if it has to be started.
             most_bytes: of memory that it may have.
+            meanwhile: called every 10 ms; what it raises ends the program.
 
         Raises:
             Ended: it took more, ended, or could not be started. The next line starts it again.
         """
         with self._lock:
             try:
-                return self._ask(line, seconds, most_bytes)
+                return self._ask(line, seconds, most_bytes, meanwhile)
             except OSError as error:
                 self.close()
                 raise Ended(f"its process could not be used: {error}") from None
@@ -74,6 +83,7 @@ class BoundedProcess:
         """End the program; the next line starts it again."""
         process, self._process = self._process, None
         if process is not None:
+            self._lines.put(None)
             process.kill()
             process.wait()
             for pipe in (process.stdin, process.stdout):
@@ -81,18 +91,19 @@ class BoundedProcess:
                     with suppress(OSError):
                         pipe.close()
 
-    def _ask(self, line: bytes, seconds: float, most_bytes: int) -> bytes:
-        process = self._process if self.is_running else self._start()
-        assert process is not None and process.stdin is not None
-        with suppress(BrokenPipeError):  # it has ended; there is no reply then
-            process.stdin.write(line)
-            process.stdin.flush()
+    def _ask(
+        self, line: bytes, seconds: float, most_bytes: int, meanwhile: Callable[[], object]
+    ) -> bytes:
         end = monotonic() + seconds
+        process = self._process if self.is_running else self._start()
+        assert process is not None
+        self._lines.put(line)
         its_size = None
         while True:
             with suppress(queue.Empty):
                 reply = self._replies.get(timeout=_POLL_SECONDS)
                 break
+            meanwhile()
             with suppress(psutil.Error):
                 its_size = its_size or psutil.Process(process.pid).memory_info
                 if its_size().rss > most_bytes:
@@ -105,7 +116,7 @@ class BoundedProcess:
 
     def _start(self) -> subprocess.Popen[bytes]:
         self.close()
-        self._replies = replies = queue.SimpleQueue()
+        self._lines, self._replies = queue.SimpleQueue(), queue.SimpleQueue()
         process = self._process = subprocess.Popen(
             self._command,
             stdin=subprocess.PIPE,
@@ -114,19 +125,34 @@ class BoundedProcess:
             start_new_session=True,  # Ctrl-C is for this process, which ends that one
             creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
-
-        def read() -> None:
-            assert process.stdout is not None
-            with suppress(ValueError, OSError):  # closed meanwhile
-                for reply in process.stdout:
-                    replies.put(reply)
-            replies.put(b"")
-
-        threading.Thread(target=read, name="mullama-lab-process", daemon=True).start()
+        assert process.stdin is not None and process.stdout is not None
+        for call, *args in (
+            (_write, process.stdin, self._lines),
+            (_read, process.stdout, self._replies),
+        ):
+            threading.Thread(
+                target=call, args=args, name="mullama-lab-process", daemon=True
+            ).start()
         return process
 
     def __del__(self) -> None:
         self.close()
+
+
+def _write(pipe: IO[bytes], lines: queue.SimpleQueue[bytes | None]) -> None:
+    """Send lines until None comes: a program that reads none keeps nobody else waiting."""
+    with suppress(ValueError, OSError):  # it has ended; there is no reply then
+        while line := lines.get():
+            pipe.write(line)
+            pipe.flush()
+
+
+def _read(pipe: IO[bytes], replies: queue.SimpleQueue[bytes]) -> None:
+    """Take its lines; an empty one says that it has ended."""
+    with suppress(ValueError, OSError):  # closed meanwhile
+        for reply in pipe:
+            replies.put(reply)
+    replies.put(b"")
 
 
 def _close_all() -> None:
@@ -135,9 +161,14 @@ def _close_all() -> None:
 
 
 def _forget_parents_processes() -> None:
-    """After a fork: they belong to the parent."""
+    """After a fork: they belong to the parent, and end with it, whatever the fork has open."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
     for one in list(_made):
-        one._process = None
+        process, one._process = one._process, None
+        for pipe in (process.stdin, process.stdout) if process else ():
+            if pipe is not None and not pipe.closed:
+                os.dup2(nowhere, pipe.fileno(), inheritable=False)
+    os.close(nowhere)
 
 
 if hasattr(os, "register_at_fork"):
