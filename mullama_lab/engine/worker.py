@@ -11,7 +11,8 @@ import logging
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from mullama_lab.engine.leaving import end_daemon_thread, usable_in_forks, wait_at_exit
@@ -56,13 +57,31 @@ class OneByOne:
             worker.refuse(self._jobs.popleft(), refusal)
 
 
-_here = threading.local()  # .worker: whose thread this is, or whose work it helps with
+# .worker: whose thread this is, or whose work it helps with; .work: what it is at.
+_here = threading.local()
 
 
 def helping_here() -> Callable[[], None]:
     """What makes another thread count as this one: it must not wait for this worker either."""
     worker = getattr(_here, "worker", None)
     return lambda: setattr(_here, "worker", worker)
+
+
+@contextmanager
+def at_work_on(work: Work[Any]) -> Iterator[None]:
+    """Say what this thread works on, for `end_if_stopped`."""
+    before, _here.work = getattr(_here, "work", None), work
+    try:
+        yield
+    finally:
+        _here.work = before
+
+
+def end_if_stopped() -> None:
+    """Raise Stopped if what this thread works on was asked to end."""
+    work: Work[Any] | None = getattr(_here, "work", None)
+    if work is not None and work.stop_requested:
+        raise Stopped("stopped before there was a result.")
 
 
 class Worker:
@@ -177,7 +196,8 @@ class Worker:
         if self.claim(job):
             before, may_cut_short = self._current, self._may_cut_short
             self.set_current((*before, job))
-            job.run()
+            with at_work_on(job):
+                job.run()
             self.set_current(before, may_cut_short=may_cut_short)
 
     def close(self) -> None:

@@ -33,7 +33,7 @@ from mullama_lab.engine.native import Logits
 from mullama_lab.engine.steering.steering import Weights
 from mullama_lab.engine.text import Text
 from mullama_lab.engine.work import Job
-from mullama_lab.engine.worker import Worker
+from mullama_lab.engine.worker import Worker, at_work_on
 from mullama_lab.errors import ClosedError, ContextFull, Stopped
 
 Waiting: TypeAlias = "Lane[Any] | Job[Any]"
@@ -428,11 +428,15 @@ class Scheduler:
                     self._last_prompt = LastPrompt(
                         lane.text.first(lane.n_done), row.copy(), lane.canonical
                     )
-                lane.take(row, took)
+                with at_work_on(lane):
+                    lane.take(row, took)
             if not lane.ended and lane.n_done == len(lane.text):
                 lane.complete()
         except BaseException as error:
-            lane.finish("failed", error)
+            if isinstance(error, Stopped) and lane.stop_requested:
+                lane.finish("stopped")
+            else:
+                lane.finish("failed", error)
 
     def _has_twin(self, lane: Lane[Any]) -> bool:
         """Whether a lane that waits has the same prompt, so that it can be given the same row."""

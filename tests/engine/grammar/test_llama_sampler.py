@@ -7,6 +7,12 @@ from __future__ import annotations
 
 import gc
 import json
+import sys
+import threading
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic, sleep
 
 import numpy as np
 import pytest
@@ -15,11 +21,42 @@ import mullama_lab as ml
 from mullama_lab.engine import tiny
 from mullama_lab.engine.grammar.llama_sampler import matcher as module
 from mullama_lab.engine.grammar.llama_sampler.matcher import _samplers, llama_matcher
+from mullama_lab.engine.worker import end_if_stopped
 from mullama_lab.errors import GrammarError
 
 WORDS = ml.Grammar.gbnf('root ::= "(" [a-c]{3} ("," [a-c]{3})* ")"')
 GROWING = ml.Grammar.gbnf('root ::= "a" root "b" | "a" root "c" | "d"')
 A = ord("a") + 3
+
+
+def child_of(model):
+    """The process that was used last."""
+    process = _samplers(model)._idle[-1]._process._process
+    assert process is not None
+    return process
+
+
+@contextmanager
+def one_that_is_stuck(model):
+    """Another thread's request is under way, and does not end by itself."""
+    work, seconds = llama_matcher(model, GROWING), []
+
+    def grow():
+        while work.accept(A):
+            seconds.append(monotonic())
+
+    thread = threading.Thread(target=grow)
+    thread.start()
+    while len(seconds) < 14 or monotonic() - seconds[-1] < 1:  # the next takes more than that
+        assert thread.is_alive()
+        thread.join(0.01)
+    try:
+        yield
+        assert thread.is_alive()
+    finally:
+        assert work._last is not None
+        work._last.close()
+        thread.join()
 
 
 def pieces(model, allowed):
@@ -58,8 +95,7 @@ def test_texts_beside_each_other_and_more_than_it_keeps_do_not_disturb_it(tiny_m
 def test_a_process_that_was_ended_is_started_again_where_the_text_is(tiny_model):
     work = llama_matcher(tiny_model, WORDS)
     assert work.accept(ord("(") + 3) and work.accept(A)
-    process = _samplers(tiny_model)._process._process
-    assert process is not None
+    process = child_of(tiny_model)
     process.kill()
     process.wait()
     assert pieces(tiny_model, work.allowed()) == {b"a", b"b", b"c"}
@@ -77,10 +113,58 @@ def test_a_grammar_that_grows_without_bounds_is_ended_in_time(tiny_model, monkey
     assert llama_matcher(tiny_model, WORDS).accept(ord("(") + 3)
 
 
+def test_a_grammar_that_is_stuck_keeps_no_other_waiting(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "SECONDS", 1000.0)
+    monkeypatch.setattr(module, "BYTES", 1 << 40)
+    path = tiny.write(tmp_path / "m.gguf")
+    with ml.Model.load(path, probe=False) as model, one_that_is_stuck(model):
+        llama_matcher(model, GROWING)
+        work = llama_matcher(model, WORDS)
+        assert work.accept(ord("(") + 3) and pieces(model, work.allowed()) == {b"a", b"b", b"c"}
+        for one in _samplers(model)._idle:
+            one.close()
+        tiny.write(path, pieces=["abc"])
+        assert work.accept(A) and not work.allowed().any()
+        assert work.error == "the model's file is another one now"
+
+
+def test_a_stop_ends_the_request_that_is_under_way(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "SECONDS", 1000.0)
+    monkeypatch.setattr(module, "BYTES", 1 << 40)
+    chain = ml.Constrain(GROWING, engine="llama.cpp") | ml.Mask(allow=(A,))
+    looks, run = Counter(), None
+
+    def look():
+        looks[run and len(run.trace)] += 1
+        end_if_stopped()
+
+    monkeypatch.setattr(module, "end_if_stopped", look)
+    with (
+        ml.Model.load(tiny.write(tmp_path / "m.gguf"), probe=False) as model,
+        model.session(n_ctx=512, n_threads=1) as session,
+    ):
+        run = session.start("a", chain, max_tokens=100)
+        while max(looks.values(), default=0) < 200:  # each 10 ms, so the next takes seconds
+            assert not run.done
+            sleep(0.01)
+        n = len(run.trace)
+        run.stop()
+        trace = run.wait()
+        assert trace.finish_reason == "stopped" and n <= len(trace) <= n + 1
+        words = ml.Constrain(WORDS, engine="llama.cpp")
+        assert session.generate("a", words, max_tokens=1).text == "("
+
+
+def test_a_path_among_the_places_of_modules_is_passed_over(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path, Path("/nowhere")])
+    with ml.Model.load(tiny.write(tmp_path / "m.gguf"), probe=False) as model:
+        assert llama_matcher(model, WORDS).accept(ord("(") + 3)
+
+
 def test_its_memory_is_bounded(tiny_model, monkeypatch):
+    work = llama_matcher(tiny_model, GROWING)
     monkeypatch.setattr(module, "BYTES", 1 << 20)
     monkeypatch.setattr(module, "SECONDS", 30.0)
-    work = llama_matcher(tiny_model, GROWING)
     while work.accept(A):
         pass
     assert work.error == "it needed more than 1 MB of memory"
@@ -89,8 +173,8 @@ def test_its_memory_is_bounded(tiny_model, monkeypatch):
 def test_its_process_ends_with_the_model(tmp_path):
     model = ml.Model.load(tiny.write(tmp_path / "m.gguf"), probe=False)
     work = llama_matcher(model, WORDS)
-    process = _samplers(model)._process._process
-    assert process is not None and process.poll() is None
+    process = child_of(model)
+    assert process.poll() is None
     model.close()
     del model, work
     gc.collect()
@@ -104,7 +188,7 @@ def test_a_file_that_is_another_one_now_is_an_error(tmp_path):
         with pytest.raises(GrammarError, match="the model's file is another one now"):
             llama_matcher(model, WORDS)
         path.unlink()
-        _samplers(model)._process.close()
+        _samplers(model).take().close()
         with pytest.raises(GrammarError, match="could not load .*m.gguf"):
             llama_matcher(model, WORDS)
 

@@ -4,7 +4,8 @@ It knows every way to read a text apart, so on a grammar such as `root ::= "a" r
 "c" | "d"` each token takes it four times as long as the one before, in one call that nothing stops:
 2.6 s after 14, days after 22. And it ends the process over a token that it does not allow. So it
 runs in a process of its own, which has the model's vocabulary, and is ended where it takes more
-than its share. That costs 0.1 ms a token, beside what the sampler takes.
+than its share, or when the run is stopped. Who asks while one is busy gets another. That costs
+0.1 ms a token of a short text, beside what the sampler takes; each request carries the whole text.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from __future__ import annotations
 import base64
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,7 @@ from mullama_lab.engine.grammar.grammar import Grammar
 from mullama_lab.engine.grammar.matching.matcher import ends_of_generation
 from mullama_lab.engine.grammar.nodes import Token, walk
 from mullama_lab.engine.per_model import once_per_model
+from mullama_lab.engine.worker import end_if_stopped
 from mullama_lab.errors import GrammarError
 from mullama_lab.glyphs import brief
 
@@ -35,12 +38,17 @@ if TYPE_CHECKING:
 SECONDS = 10.0  # for the tokens that may come after a text
 SECONDS_TO_START = 60.0  # to read the vocabulary, on a slow machine
 BYTES = 1 << 30
+MOST_IDLE = 4  # processes that wait for the next request
+MOST_FIRST = 32  # grammars of which the first tokens are remembered
 
 _START = (  # without a debugger where it aborts, and without a GPU
     "import json, os, sys; os.environ.update(GGML_NO_BACKTRACE='1', CUDA_VISIBLE_DEVICES=''); "
     "sys.path[:] = json.loads(sys.argv[1]); "
     "from mullama_lab.engine.grammar.llama_sampler.program import main; main(sys.argv[2])"
 )
+
+
+T = TypeVar("T")
 
 
 class LlamaMatcher:
@@ -52,10 +60,14 @@ class LlamaMatcher:
 
     Attributes:
         error: why it cannot go on; empty while it can.
+
+    Raises:
+        Stopped: what the thread works on was asked to end meanwhile; so do its methods.
     """
 
-    def __init__(self, samplers: Samplers, text: str, first: NDArray[np.bool_]) -> None:
+    def __init__(self, samplers: SamplerPool, text: str, first: NDArray[np.bool_]) -> None:
         self._samplers, self._text = samplers, text
+        self._last: SamplerProcess | None = None  # which has the text, if it is free
         self._tokens: list[int] = []
         self._allowed: NDArray[np.bool_] | None = first
         self._is_over = False
@@ -68,7 +80,7 @@ class LlamaMatcher:
         """
         if self._allowed is None:
             try:
-                self._allowed = self._samplers.allowed(self._text, self._tokens)
+                self._allowed = self._ask(lambda one: one.allowed(self._text, self._tokens))
             except Ended as end:
                 self._stop(str(end))
         assert self._allowed is not None
@@ -99,27 +111,81 @@ class LlamaMatcher:
         if self._allowed is not None or token in self._samplers.ends:
             return bool(self.allowed()[token])
         try:  # which is sooner known than all that may come
-            return self._samplers.takes(self._text, [*self._tokens, token])
+            return self._ask(lambda one: one.takes(self._text, [*self._tokens, token]))
         except Ended as end:
             self.error = str(end)
             return False
+
+    def _ask(self, question: Callable[[SamplerProcess], T]) -> T:
+        self._last = self._samplers.take(self._last)
+        try:
+            return question(self._last)
+        finally:
+            self._samplers.give_back(self._last)
 
     def forced(self) -> list[int]:
         """None: it does not tell which tokens must come."""
         return []
 
 
-class Samplers:
-    """llama.cpp's grammar samplers of one model's tokens, in a process of their own.
+class SamplerPool:
+    """The processes of one model: one for each request under way, so that none waits for another.
 
     Attributes:
         ends: the tokens that end a generation.
     """
 
     def __init__(self, path: Path, n_vocab: int, ends: list[int]) -> None:
-        self.n_vocab, self.ends = n_vocab, ends
-        arguments = ["-c", _START, json.dumps(sys.path), str(path)]
-        self._process = BoundedProcess([sys.executable, *arguments])
+        self._path, self.n_vocab, self.ends = path, n_vocab, ends
+        self._idle: list[SamplerProcess] = []  # the last to be used comes last
+        self._first: dict[str, NDArray[np.bool_]] = {}
+
+    def take(self, liked: SamplerProcess | None = None) -> SamplerProcess:
+        """A process that nobody uses: the one that is liked, if it is free."""
+        with suppress(ValueError):
+            if liked is not None:
+                self._idle.remove(liked)
+                return liked
+        with suppress(IndexError):
+            return self._idle.pop()
+        return SamplerProcess(self._path, self.n_vocab)
+
+    def give_back(self, process: SamplerProcess) -> None:
+        """Let others have what was taken."""
+        if len(self._idle) < MOST_IDLE:
+            self._idle.append(process)
+        else:
+            process.close()
+
+    def first(self, text: str) -> NDArray[np.bool_]:
+        """The tokens that may come first in a text of a grammar; `Ended` if it was too much."""
+        if (found := self._first.get(text)) is None:
+            process = self.take()
+            try:
+                found = process.allowed(text, ())
+            finally:
+                self.give_back(process)
+            found.flags.writeable = False  # it is everybody's
+            if len(self._first) >= MOST_FIRST:
+                self._first.clear()
+            self._first[text] = found
+        return found
+
+
+class SamplerProcess:
+    """llama.cpp's grammar samplers of one model's tokens, in a process of their own.
+
+    For one thread at a time.
+    """
+
+    def __init__(self, path: Path, n_vocab: int) -> None:
+        self.n_vocab = n_vocab
+        where = json.dumps([entry for entry in sys.path if isinstance(entry, str)])
+        self._process = BoundedProcess([sys.executable, "-c", _START, where, str(path)])
+
+    def close(self) -> None:
+        """End the process; the next request starts it again."""
+        self._process.close()
 
     def takes(self, text: str, tokens: Sequence[int]) -> bool:
         """Whether a grammar takes all tokens of a text; `Ended` if it was too much."""
@@ -149,7 +215,7 @@ class Samplers:
 
     def _reply(self, request: dict[str, Any], seconds: float) -> dict[str, Any]:
         line = json.dumps({**request, "seconds": seconds}).encode() + b"\n"
-        reply = json.loads(self._process.ask(line, seconds, BYTES))
+        reply = json.loads(self._process.ask(line, seconds, BYTES, end_if_stopped))
         if "failed" in reply:
             raise Ended(reply["failed"])
         return reply
@@ -168,20 +234,19 @@ def llama_matcher(model: Model, grammar: Grammar) -> LlamaMatcher:
 
 
 @once_per_model
-def _samplers(model: Model) -> Samplers:
+def _samplers(model: Model) -> SamplerPool:
     ends = ends_of_generation(model)
     if not ends:
         raise ValueError(
             f"no token of {model.name} ends a generation, and by these alone llama.cpp's sampler "
             "says that a text is complete. Leave out engine='llama.cpp'."
         )
-    return Samplers(model.path, model.n_vocab, list(ends))
+    return SamplerPool(model.path, model.n_vocab, list(ends))
 
 
-@once_per_model
 def _first(model: Model, text: str) -> NDArray[np.bool_]:
     try:
-        found = _samplers(model).allowed(text, ())
+        found = _samplers(model).first(text)
     except Ended as end:
         raise GrammarError(
             f"llama.cpp's sampler cannot carry this grammar out: {end}. Leave out "
@@ -191,7 +256,6 @@ def _first(model: Model, text: str) -> NDArray[np.bool_]:
         raise GrammarError(
             f"no token of {model.name} can begin a text of this grammar: {brief(text)}"
         )
-    found.flags.writeable = False  # it is everybody's
     return found
 
 
