@@ -148,8 +148,13 @@ class Generation(Lane[Trace]):
         with self._changing:
             if (due := self._due) is not None:
                 return due.chains or self.chains, due.weights.steering
-            own = self.own
-            return self.chains, own.steering if own else self.trace.in_force[-1][1].steering
+            return self.chains, self._acting
+
+    @property
+    def has_own_weights(self) -> bool:
+        """Whether weights of its own compute it, now or from a later step on."""
+        with self._changing:
+            return self.own is not None or bool(self._later)
 
     def change(self, chains: Schedule, weights: Weights | None = None) -> None:
         """Have others draw from the next token on.
@@ -159,16 +164,23 @@ class Generation(Lane[Trace]):
             weights: others that compute it. A row may be under way: then both begin with the next
                 one, but for what masks rows, which has to know of every token from now on.
         """
-        acting = self.wanted[1]
-        waits = weights is not None and weights.steering != acting and not self.masks_to_be(chains)
+        masks = self.masks_to_be(chains)
         with self._changing:
             due = self._due
             if weights is not None:
+                waits = not masks and (due is not None or weights.steering != self._acting)
                 self._later = deque([Due(0, weights, chains if waits else None)])
-            elif due is not None:
-                self._later = deque([due._replace(chains=None), *list(self._later)[1:]])
+            else:
+                waits = not masks and due is not None and due.chains is not None
+                if due is not None:
+                    self._later[0] = due._replace(chains=chains if waits else None)
             if not waits:
                 self.chains = chains
+
+    @property
+    def _acting(self) -> Steering:
+        """What acts on the weights of the newest row."""
+        return self.own.steering if self.own else self.trace.in_force[-1][1].steering
 
     @property
     def _due(self) -> Due | None:
@@ -199,7 +211,7 @@ class Generation(Lane[Trace]):
             if (due := self._due) is None:
                 return None
             self._later.popleft()
-            self.chains = due.chains or self.chains
+            self.chains, self.own = due.chains or self.chains, due.weights
             return due.weights
 
     def change_weights(self, steering: Steering, epoch: str) -> None:
@@ -243,10 +255,19 @@ class Generation(Lane[Trace]):
         reason = self._reason_to_end(draw)
         if not reason:
             self.text.extend((draw.token,), generated=True)
-            # Each needs a draw, and so does the row after the last; weights may change before it.
-            if not self.ahead and not self._later:
-                self.foreseen = self._drawing.forced[: self.n_left - 1]
+            if not self.ahead:
+                self.foreseen = self._drawing.forced[: self._n_foreseen_at_most]
         return reason
+
+    @property
+    def _n_foreseen_at_most(self) -> int:
+        """How many tokens may be decoded with the newest.
+
+        Each needs a draw, and so does the row after the last, which the same weights compute.
+        """
+        with self._changing:
+            n_same = self._later[0].step - self.n_steps if self._later else self.n_left
+        return max(0, min(self.n_left, n_same) - 1)
 
     def record(self, recorder: Recorder) -> None:
         draw, self._draw = self._draw, None

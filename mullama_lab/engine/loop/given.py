@@ -107,8 +107,8 @@ class Rows(Lane[None]):
     def due_weights(self) -> Weights | None:
         if self._then is None or self.n_done < self.first_row:
             return None
-        weights, self._then = self._then, None
-        return weights
+        self.own, self._then = self._then, None
+        return self.own
 
     def take(self, row: Logits, decode_ns: int) -> None:
         self._visit(row)

@@ -94,14 +94,14 @@ class Lane(Work[T]):
         return cache.weights if self.own is None else self.own
 
     def due_weights(self) -> Weights | None:
-        """The weights of its own that compute it from now on, if they become others now."""
+        """Have weights that are due compute it from now on, as its own; None if none are."""
         return None
 
     # What the scheduler tells it.
 
     def settle_text(self, cache: Cache) -> None:
         """It may begin now: say what its text is."""
-        self.own = self.due_weights() or self.own
+        self.due_weights()
         self.text.epoch = self.weights_in(cache).epoch
 
     def admit(self, cache: Cache) -> None:

@@ -131,6 +131,11 @@ class Run(Awaitable[Trace]):
         _set([self], [setting])
 
     @property
+    def has_own_weights(self) -> bool:
+        """Whether it has a Setting, so that what is set in the session plays no part in it."""
+        return self._lane.has_own_weights
+
+    @property
     def started(self) -> bool:
         """Whether its turn came: its prompt is being processed, or was."""
         return self._lane.claimed and self._lane.sequence >= 0

@@ -107,6 +107,7 @@ class Scheduler:
             self._drop_ended()
         if portions := self._portions():
             self._prepare_decode(worker)
+            portions = self._under_due_weights(portions)
             for weights, batch in self._batches(portions):
                 try:
                     self.cache.put_in_force(weights)
@@ -298,8 +299,6 @@ class Scheduler:
         """
         cache = self.cache
         lanes = {lane.sequence: lane for lane in self.active}
-        for portion in portions:
-            self._put_due_in_force(lanes[portion.sequence])
         if all(lane.own is None for lane in self.active):
             groups = [(cache.weights, portions)]
         else:
@@ -312,13 +311,22 @@ class Scheduler:
             for batch in cache.batches(some):
                 yield weights, batch
 
+    def _under_due_weights(self, portions: list[Portion]) -> list[Portion]:
+        """Have each lane in a batch computed by the weights that are due; those of what goes on."""
+        lanes = {lane.sequence: lane for lane in self.active}
+        for portion in portions:
+            lane = lanes[portion.sequence]
+            try:
+                self._put_due_in_force(lane)
+            except BaseException as error:
+                lane.finish("failed", error)
+        return [portion for portion in portions if not lanes[portion.sequence].ended]
+
     def _put_due_in_force(self, lane: Lane[Any]) -> None:
         """Have the weights that a lane is to have from now on compute it."""
-        if (weights := lane.due_weights()) is None:
-            return
-        changes = weights.epoch != lane.weights_in(self.cache).epoch
-        lane.own = weights
-        if changes:
+        before = lane.weights_in(self.cache).epoch
+        weights = lane.due_weights()
+        if weights is not None and weights.epoch != before:
             self._change(lane, weights)
 
     def _lengths(self, *, foreseen: bool) -> dict[int, int]:

@@ -102,6 +102,20 @@ def test_the_ledger_has_as_many_batches_fewer_as_the_trace_says(session, cost):
     assert np.count_nonzero(trace.decode_ns) == len(trace) - trace.n_decodes_saved
 
 
+def test_a_setting_planned_for_later_stops_no_look_ahead_before_it(session):
+    setting = ml.Setting(CHAIN)
+    alone = session.generate(PROMPT, setting, max_tokens=80, seed=3)
+    vector = ml.ControlVector({1: np.full(32, 2.0)})
+    for then in (len(alone) + 400, *range(4, 13)):
+        changed = replace(setting, control=vector)
+        trace = session.generate(PROMPT, {0: setting, then: changed}, max_tokens=80, seed=3)
+        n = min(then - 1, len(alone))
+        # What is ahead before the change is as alone, but for the token whose row is the new one's.
+        assert trace.ahead[:n].tolist() == alone.ahead[:n].tolist()
+        assert len(trace) <= then or not trace.ahead[then]
+        assert replay(trace, on=session.model).n_changed == 0
+
+
 def test_what_is_ahead_is_marked_and_left_one_token(session):
     trace = session.generate(PROMPT, CHAIN, max_tokens=80, seed=3)
     assert "".join(p.decode() for p, a in zip(trace.pieces, trace.ahead) if a)[:4] == "nae:"

@@ -144,7 +144,36 @@ def test_what_is_set_last_holds(session, settings):
     trace = session.generate(PROMPT, one, **HOW)
     [(setting, chain, hot)] = seen
     assert setting == ml.Setting(hot, other.adapters) and chain == hot
-    assert trace.settings[-1][1] == setting
+    assert [each for _, each in trace.settings] == [one, setting]
+    must_come_again(session, trace)
+
+
+def test_a_chain_set_twice_waits_for_the_weights_it_came_with(session, settings):
+    one, other = settings
+    hot = replace(other, chain=CHAIN | ml.TopK(3))
+
+    def change(run):
+        run.setting = other
+        run.setting = hot
+
+    changed_at(session, 6, change)
+    trace = session.generate(PROMPT, one, **HOW)
+    assert [each for _, each in trace.settings] == [one, hot]
+    must_come_again(session, trace)
+
+
+def test_a_chain_alone_comes_with_the_weights_that_are_due(session, settings):
+    one, other = settings
+    hot = CHAIN | ml.TopK(3)
+
+    def change(run):
+        run.setting = other
+        run.chain = hot
+        assert run.setting == replace(other, chain=hot)
+
+    changed_at(session, 6, change)
+    trace = session.generate(PROMPT, one, **HOW)
+    assert [each for _, each in trace.settings] == [one, replace(other, chain=hot)]
     must_come_again(session, trace)
 
 
@@ -157,7 +186,7 @@ def test_a_chain_alone_leaves_the_weights(session, settings):
 
     changed_at(session, 6, change)
     trace = session.generate(PROMPT, one, **HOW)
-    assert trace.settings[-1][1] == replace(other, chain=CHAIN)
+    assert [each for _, each in trace.settings] == [one, replace(other, chain=CHAIN)]
     assert trace.chains == [(0, CHAIN)]
 
 
@@ -218,6 +247,32 @@ def test_a_grammar_holds_at_once(session, settings):
     trace = session.generate(PROMPT, begun, **HOW)
     assert trace.finish_reason == "length" and trace.settings[-1][1] == ends
     must_come_again(session, trace)
+
+
+def test_weights_that_cannot_be_put_in_force_end_their_text_alone(
+    session, settings, until, monkeypatch
+):
+    one, other = settings
+    runs = session.start_many(PROMPT, one, seeds=range(2), max_tokens=100)
+    until(lambda: all(len(run.trace) > 3 for run in runs))
+
+    def fail():
+        raise ValueError("these weights are gone")
+
+    monkeypatch.setattr(runs[0]._lane, "due_weights", fail)
+    with pytest.raises(ValueError, match="are gone"):
+        runs[0].wait()
+    assert len(runs[1].wait()) == 100 and runs[0].trace.finish_reason == "failed"
+    assert len(session.generate(PROMPT, other, max_tokens=3)) == 3
+
+
+def test_a_run_says_whether_it_has_weights_of_its_own(session, settings, until):
+    one, other = settings
+    runs = session.start_many(PROMPT, [CHAIN, one], seeds=5, max_tokens=100)
+    assert [run.has_own_weights for run in runs] == [False, True]
+    runs[0].setting = other
+    assert runs[0].has_own_weights
+    runs.stop()
 
 
 def test_a_branch_is_changed_too(session, settings):
