@@ -9,12 +9,14 @@ import pytest
 
 import mullama_lab as ml
 from mullama_lab.engine import tiny
+from mullama_lab.engine.loop.scheduler import Scheduler
 from mullama_lab.engine.noise_floor import row_differences
 from mullama_lab.labs import AdapterLab
 from mullama_lab.labs._adapters_panel import CHANGED, STALE
 from mullama_lab.labs._effects import gap_in_words
 from mullama_lab.studies.control_vectors import train
 from mullama_lab.studies.effect import effect_in, staleness_in
+from mullama_lab.widgets._rows_aside import RowsAside
 
 ENDLESS = ml.Mask(ban=[tiny.EOS]) | ml.Temperature(0.8)
 HAPPY = ml.ControlVector({1: np.random.default_rng(1).normal(size=32)}, name="happy")
@@ -120,6 +122,71 @@ def test_a_run_that_has_weights_of_its_own_is_stale_and_not_to_be_decoded_anew(l
     assert run.trace.settings[-1][1].control == HAPPY
     run.stop()
     lab.wait()
+
+
+def test_a_run_with_weights_like_those_of_the_session_is_not_to_be_decoded_anew(lab, until):
+    lab.set(max_tokens=1900, chain=ENDLESS)
+    lab.adapter_cards.add(HAPPY, 0.5)
+    run = lab.start()
+    until(lambda: len(run.trace) > 3)
+    run.setting = ml.Setting(lab.chain, control=2 * HAPPY)
+    lab.adapter_cards.set("happy", 2)
+    lab._adapters.settle()
+    until(lambda: len(run.trace.settings) > 1)
+    lab._adapters.settle()
+    assert not run.done and run.setting.steering == lab.session.steering
+    assert lab.adapter_cards.note == STALE and not lab.adapter_cards.is_stale
+    run.stop()
+    lab.wait()
+
+
+def test_a_text_that_has_ended_is_not_under_way_though_its_prompt_was_made_by_others(lab):
+    trace = lab.run()
+    trace.in_force = [(0, trace.in_force[0][1]._replace(stale=True))]  # changed in its prompt
+    lab._adapters.show(trace)
+    lab.wait()
+    assert lab.adapter_cards.note.startswith(CHANGED) and not lab.adapter_cards.is_stale
+
+
+def test_adapters_and_a_vector_come_into_force_together(lab, session, adapter, monkeypatch):
+    seen, change = [], Scheduler.change_weights
+
+    def noted(self, weights, *, exact):
+        seen.append((self is session._scheduler, weights.steering))
+        change(self, weights, exact=exact)
+
+    monkeypatch.setattr(Scheduler, "change_weights", noted)
+    both = ml.Setting(None, {adapter: 0.5}, HAPPY).steering
+    lab._adapters.bring_back(both)
+    lab.wait()
+    assert [steering for is_own, steering in seen if is_own] == [both]
+    assert both in [steering for is_own, steering in seen if not is_own], "the dial's rows"
+    rows = RowsAside(session)
+    del seen[:]
+    rows.row([5, 6], both)
+    assert [steering for _, steering in seen] == [both]
+    rows.close()
+
+
+def test_what_a_cell_sets_again_and_again_is_followed_to_the_end(lab, session):
+    rng = np.random.default_rng(3)
+    traces = []
+    for turn in range(40):
+        session.control = ml.ControlVector({1: rng.normal(size=32)}, name=f"turn {turn}")
+        traces.append(session.generate("Hello", max_tokens=1))
+    lab.wait()
+    assert lab.trace is traces[-1] and lab.panel.runs[-1].trace is traces[-1]
+    assert lab.adapter_cards.in_force == "turn 39 × 1" and len(lab.adapter_cards.cards) == 32
+
+
+def test_an_error_of_a_panel_leaves_the_text_and_the_history(lab, session, monkeypatch):
+    def fail(run):
+        raise ValueError("a panel that fails")
+
+    monkeypatch.setattr(lab._adapters, "follow", fail)
+    trace = session.generate("Hello", max_tokens=1)
+    lab.wait()
+    assert lab.trace is trace and [past.trace for past in lab.panel.runs] == [trace]
 
 
 def test_a_run_by_the_model_as_it_is_and_one_by_what_is_on_are_compared(lab, session, adapter):

@@ -54,6 +54,7 @@ class AdaptersPanel(Panel):
         self.views = (self.cards, self.trainer, self.dial, self.pad)
         self._session: Session | None = None
         self._at: tuple[Trace, int] | None = None  # the step that the dial stands at
+        self._runs = weakref.WeakValueDictionary[int, Run]()  # by the id of the trace
         self._weights = LatestOnly("weights", weakly(self._failed))
         self._both = LatestOnly("weights-both", _run_failed)
         self._learning = Learning(self.trainer, weakly(self._learnt), desk)
@@ -121,6 +122,7 @@ class AdaptersPanel(Panel):
 
     def follow(self, run: Run) -> None:
         self._gaps.drop()
+        self._runs[id(run.trace)] = run
         self._take_over()
         self._stay_at(run.trace)
         say = weakly(self._say)
@@ -260,12 +262,10 @@ class AdaptersPanel(Panel):
         session, wanted = self._session, self.cards.steering
         if session is None:
             return
-        before = session.steering.epoch
-        if wanted.adapters != session.adapters:
-            session.adapters = wanted.adapters
-        if wanted.control != session.control:
-            session.control = wanted.control
-        if session.steering.epoch == before:
+        before = session.steering
+        if (wanted.adapters, wanted.control) != (before.adapters, before.control):
+            session.steer(Setting(None, wanted.adapters, wanted.control))
+        if session.steering == before:
             return
         session.give_way()
         self._say()
@@ -291,11 +291,12 @@ class AdaptersPanel(Panel):
         if desk is not None and session is not None:
             desk.weights = self.cards.in_force
             trace, steering = desk.strip.trace, session.steering
-            said = words = _of_text(trace, steering)
-            is_own = trace is not None and trace.in_force[-1][1].steering != steering
+            run = self._runs.get(id(trace))
+            words, may_be_exact = _of_text(trace, steering)
             if trace is not None and trace.finish_reason and stale_spans(trace) and self.is_shown:
-                words = f"{said} {self._gaps.of(trace, session)}".strip()
-            self.cards.say(words, is_stale=said == STALE and not is_own)
+                words = f"{words} {self._gaps.of(trace, session)}".strip()
+            is_own = run is None or run.has_own_weights
+            self.cards.say(words, is_stale=may_be_exact and not is_own)
 
 
 def _names_for(model: Model) -> list[str]:
@@ -308,16 +309,19 @@ def _run_failed(error: Exception) -> None:
     """A run failed, which the run bar says."""
 
 
-def _of_text(trace: Trace | None, steering: Steering) -> str:
-    """What is to be said of a text beside the weights in force; "" if it is of these alone."""
+def _of_text(trace: Trace | None, steering: Steering) -> tuple[str, bool]:
+    """What is to be said of a text beside the weights in force; "" if it is of these alone.
+
+    The second is whether decoding it anew would make that untrue.
+    """
     if trace is None:
-        return ""
+        return "", False
     _, last = trace.in_force[-1]
-    if len(trace.in_force) > 1 and trace.finish_reason:
-        return CHANGED
+    if trace.finish_reason and (len(trace.in_force) > 1 or last.stale):
+        return CHANGED, False
     if last.stale:
-        return STALE
+        return STALE, True
     if last.steering == steering:
-        return ""
+        return "", False
     words = ", ".join(between_steerings(Steering(), last.steering))
-    return f"The text is by the model {words or 'as it is'}. Run writes it anew."
+    return f"The text is by the model {words or 'as it is'}. Run writes it anew.", False

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, TypeVar
 
 from traitlets import TraitError
 
+from mullama_lab.engine.loop.news import call_logged
 from mullama_lab.engine.loop.run import Run
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.options import flag, instance, listed, whole
@@ -668,7 +669,7 @@ class Workbench(Lab):
     def _follow(self, run: Run) -> None:
         """A generation began, whoever began it."""
         for panel in self._panels:
-            panel.follow(run)
+            call_logged(panel.follow, run)  # the text and the history follow whatever becomes of it
         self._seen[self.panel.chat] = run.trace
         self.strip.follow(run)
         self.panel.follow(run)

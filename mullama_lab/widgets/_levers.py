@@ -13,6 +13,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
+
 from mullama_lab.counted import counted
 from mullama_lab.engine.gguf.file import read_header
 from mullama_lab.engine.model.card import in_words as count_in_words
@@ -186,9 +188,44 @@ class Sums:
         if len(self._parts) > MOST_SUMS:
             del self._parts[next(iter(self._parts))]
 
-    def parts_of(self, vector: ControlVector | None) -> Mapping[ControlVector, float]:
-        """What made a vector, with the scales; one that nothing made is there by itself."""
-        return {} if vector is None else self._parts.get(vector.fingerprint, {vector: 1.0})
+    def parts_of(
+        self, vector: ControlVector | None, levers: Levers
+    ) -> Mapping[ControlVector, float]:
+        """What made a vector, with the scales; one that nothing made is of `at_a_scale`."""
+        if vector is None:
+            return {}
+        return self._parts.get(vector.fingerprint) or at_a_scale(vector, levers)
+
+
+def at_a_scale(vector: ControlVector, levers: Levers) -> Mapping[ControlVector, float]:
+    """A vector as one of levers at a scale; by itself at 1 where it is none, or has a lever."""
+    known = [one.what for one in levers if isinstance(one.what, ControlVector)]
+    for base in [] if vector in known else known:
+        if scale := _multiple(vector, base):
+            return {base: scale}
+    return {vector: 1.0}
+
+
+def _multiple(vector: ControlVector, base: ControlVector) -> float | None:
+    """The scale at which a vector is another one, bit for bit; None where there is none."""
+    rows, ours, norms = vector.directions, base.directions, base.norms
+    layer = max(norms, key=lambda one: norms[one])
+    place = int(np.abs(ours[layer]).argmax())
+    if rows.keys() != ours.keys() or vector.n_embd != base.n_embd or not ours[layer][place]:
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        near = np.float32(float(rows[layer][place]) / float(ours[layer][place]))
+        # What was rounded in float32 leaves the scale within one place of what it seems to be.
+        scales = [
+            np.nextafter(near, end) for end in (-np.float32(np.inf), near, np.float32(np.inf))
+        ]
+        same = [
+            scale
+            for scale in scales
+            if all(np.array_equal(rows[one], row * scale) for one, row in ours.items())
+        ]
+    written = [str(scale) for scale in same if abs(scale) <= LARGEST]
+    return float(min(written, key=len)) if written else None
 
 
 def in_words(levers: Iterable[Lever]) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.engine.session import Session
+from mullama_lab.engine.setting import Setting
 from mullama_lab.engine.steering.steering import Steering
 
 LEAST_ROOM = 256  # tokens
@@ -61,7 +62,7 @@ class RowsAside:
     def _under(self, steering: Steering, n: int) -> Session:
         """Its session with these weights in force, and room for so many tokens."""
         session = self._with_room(n)
-        session.adapters, session.control = steering.adapters, steering.control
+        session.steer(Setting(None, steering.adapters, steering.control))
         return session
 
     def _with_room(self, n: int) -> Session:

@@ -32,6 +32,7 @@ from mullama_lab.widgets._levers import (
     Levers,
     LoraOrVector,
     Sums,
+    at_a_scale,
     changed,
     checked_scale,
     file_in_words,
@@ -145,7 +146,7 @@ class AdapterCards(View):
     def control(self, vector: ControlVector | None) -> None:
         wanted = control_of(vector)
         with self._lock:
-            vectors = {} if wanted is None else {wanted: 1.0}
+            vectors = {} if wanted is None else at_a_scale(wanted, self._fitting(self._levers))
             self._change(self._with_on(self._levers, ControlVector, vectors))
 
     def add(self, weights: LoraAdapter | Layered | str | Path, scale: float = 1.0) -> str:
@@ -267,13 +268,16 @@ class AdapterCards(View):
     def take(self, steering: Steering) -> None:
         """Have the cards say what is in force; those of what is not are switched off.
 
-        A vector that some of them made before is made by the same again, at the same scales.
+        A vector that some of them made before is made by the same again, at the same scales, and
+        one that is a multiple of a card's is that card at another scale. What has none gets one,
+        and the oldest card that is off gives way to it where there are too many.
         """
         self._must_fit(steering)  # reads adapters that were not; nobody waits meanwhile
         with self._lock:
             levers = self._with_on(self._levers, LoraAdapter, steering.adapters)
             if steering.acts != self.steering.acts:
-                levers = self._with_on(levers, ControlVector, self._sums.parts_of(steering.acts))
+                parts = self._sums.parts_of(steering.acts, self._fitting(levers))
+                levers = self._with_on(levers, ControlVector, parts)
             self._change(levers)
 
     def on_exact(self, callback: Callable[[], object]) -> Undo:
@@ -419,7 +423,7 @@ class AdapterCards(View):
     def _with_on(
         self, levers: Levers, kind: type[LoraOrVector], wanted: Mapping[Any, float]
     ) -> Levers:
-        """Have just these of a kind on; each that is new has a lever."""
+        """Have just these of a kind on; each that is new has a lever, and the oldest off go."""
         kept = [
             replace(one, on=one.what in wanted, scale=wanted.get(one.what, one.scale))
             if isinstance(one.what, kind)
@@ -428,7 +432,13 @@ class AdapterCards(View):
         ]
         known = [one.what for one in kept]
         new = [(what, scale) for what, scale in wanted.items() if what not in known]
+        off = [one.key for one in kept if not one.on]
+        gone = off[: max(0, len(kept) + len(new) - MOST_LEVERS)]
+        kept = [one for one in kept if one.key not in gone]
         return (*kept, *(Lever(self._key(), what, scale) for what, scale in new))
+
+    def _fitting(self, levers: Levers) -> Levers:
+        return tuple(one for one in levers if one.key not in self._misfits)
 
     def _put(self, place: int, lever: Lever) -> None:
         """Have another lever on a card."""
@@ -438,8 +448,6 @@ class AdapterCards(View):
         self, levers: Levers, *, choose: str | None = None, misfits: Mapping[str, str] | None = None
     ) -> None:
         """Have other cards, unless what they make is refused."""
-        if len(levers) > MOST_LEVERS:
-            raise ValueError(f"there are {MOST_LEVERS} cards, and no more. Remove one first.")
         steering = steering_of(levers)
         if steering != self.steering:
             self._must_fit(steering)

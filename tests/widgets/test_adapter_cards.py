@@ -105,6 +105,30 @@ def test_what_is_set_switches_the_others_off(cards, adapter):
     assert len(cards.cards) == 4, "it is what they say already"
 
 
+def test_what_a_cell_sets_is_never_refused_for_want_of_a_card(cards, adapter):
+    cards.take(Steering({adapter: 0.5}, HAPPY))
+    for scale in (0.1, -0.3, 1.7, 1e-3, *np.linspace(0.011, 3, 40)):
+        cards.take(Steering({adapter: 0.5}, float(scale) * HAPPY))
+        assert [card["on"] for card in cards.cards] == [True, True, False]
+        assert cards.steering == Steering({adapter: 0.5}, float(scale) * HAPPY)
+    cards.take(Steering({}, 0.1 * HAPPY))
+    assert cards.cards[1]["scale"] == 0.1 and len(cards.cards) == 3, "a multiple is that card"
+    cards.control = -2 * SAD
+    assert cards.cards[2]["scale"] == -2 and len(cards.cards) == 3
+    for turn in range(1, 41):
+        made = vector(f"turn {turn}", 1.0, 0.5 + turn)
+        cards.take(Steering({adapter: 0.5}, made))
+        assert cards.steering == Steering({adapter: 0.5}, made)
+    names = [card["name"] for card in cards.cards]
+    assert names == ["adapter", *(f"turn {turn}" for turn in range(10, 41))], "the oldest give way"
+    many = {vector(f"wide {turn}", 1.0, -1.0 - turn) for turn in range(3)}
+    for one in many:
+        cards.control = one
+    assert len(cards.cards) == 32 and cards.cards[0]["on"]
+    with pytest.raises(ValueError, match="there are 32 cards"):
+        cards.add(vector("more", 0.0, 1.0))
+
+
 def test_a_card_says_what_it_is(cards, adapter):
     lora, happy, _ = cards.cards
     assert lora["about"].startswith("LoRA, rank 2, alpha 4 · 1 weight of 1 layer (0) · 192 numbers")
@@ -268,7 +292,7 @@ def test_its_code_has_the_same_act(tiny_model, adapter, tmp_path):
     with tiny_model.session(n_ctx=64) as session:
         exec(cards.to_code(), {"ml": ml, "session": session})
         assert session.steering == cards.steering
-    cards.control = ml.ControlVector({1: np.zeros(32) + 2}, name="mine")
+    cards.control = ml.ControlVector({1: np.arange(32) + 2}, name="mine")
     assert "# save this control vector first: vector.save('vector-" in cards.to_code()
     assert AdapterCards().to_code() == ""
 
