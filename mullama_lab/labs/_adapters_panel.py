@@ -101,7 +101,8 @@ class AdaptersPanel(Panel):
 
     @property
     def still_views(self) -> tuple[View, ...]:
-        return tuple(view for view in self.views if view.layout.display != "none")
+        beside = self.pad if self.dial.layout.display == "none" else self.dial
+        return self.cards, beside  # the form of what may be learnt is no result
 
     def show_or_hide(self, is_shown: bool) -> None:
         super().show_or_hide(is_shown)
