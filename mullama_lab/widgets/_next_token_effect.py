@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.noise_floor import known_floor, row_differences
 from mullama_lab.glyphs import piece_label
+from mullama_lab.widgets._rows_aside import NO_NUMBERS
 
 N_FIRST, N_MORE = 8, 4  # rows: the likeliest without, and those that are new among them with
 
@@ -22,7 +23,7 @@ def effect(base: NDArray[np.float32], row: NDArray[np.float32], model: Model) ->
         ValueError: a row has no numbers, as where an adapter is at a scale far too large.
     """
     if not (np.isfinite(base.max()) and np.isfinite(row.max())):
-        raise ValueError("the model has no numbers for the next token here. Give a smaller scale.")
+        raise ValueError(NO_NUMBERS)
     kl = row_differences(base, row)["kl"]
     p, q = _probabilities(base), _probabilities(row)
     first = [int(token) for token in np.argsort(-p, kind="stable")[:N_FIRST]]

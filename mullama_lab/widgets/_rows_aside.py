@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.setting import Setting
 from mullama_lab.engine.steering.steering import Steering
+from mullama_lab.errors import ClosedError, DecodeError
 
 LEAST_ROOM = 256  # tokens
+NO_NUMBERS = "the model has no numbers for the next token here. Give a smaller scale."
 
 
 def session_aside(like: Session, n_tokens: int) -> Session:
@@ -34,6 +36,7 @@ class RowsAside:
     def __init__(self, like: Session) -> None:
         self.like = like
         self._own: Session | None = None
+        self._is_closed = False
         self._known: dict[tuple[str, tuple[int, ...]], NDArray[np.float32]] = {}
         self._lock = threading.Lock()
 
@@ -48,14 +51,27 @@ class RowsAside:
             return row
 
     def logprob(self, prompt: Sequence[int], target: Sequence[int], steering: Steering) -> float:
-        """How likely some tokens are after others, in nats."""
+        """How likely some tokens are after others, in nats.
+
+        Raises:
+            ValueError: the rows have no numbers, as where an adapter is at a scale far too large.
+        """
         with self._lock:
             session = self._under(steering, len(prompt) + len(target))
-            scored = session.score(list(target), given=list(prompt), top=1)
+            try:
+                scored = session.score(list(target), given=list(prompt), top=1)
+            except DecodeError as error:
+                if steering == Steering():
+                    raise
+                raise ValueError(NO_NUMBERS) from error
             return float(scored.logprob.sum())
 
     def close(self) -> None:
-        """Stop what it decodes, and close its session."""
+        """Stop what it decodes, and close its session; what is asked from now on is refused."""
+        self._is_closed = True
+        self._close_own()
+
+    def _close_own(self) -> None:
         if self._own is not None:
             self._own.close()
 
@@ -67,6 +83,12 @@ class RowsAside:
 
     def _with_room(self, n: int) -> Session:
         if self._own is None or self._own.n_ctx < n:
-            self.close()
-            self._own = session_aside(self.like, n)
+            self._close_own()
+            self._own = None
+            if not self._is_closed:
+                self._own = session_aside(self.like, n)
+            if self._is_closed:  # maybe while that was opened, by who found no session to close
+                self._close_own()
+        if self._own is None or self._is_closed:
+            raise ClosedError("what computes rows aside was closed.")
         return self._own

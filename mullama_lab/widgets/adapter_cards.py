@@ -173,8 +173,8 @@ class AdapterCards(View):
             raise TypeError(f"{brief(weights)} is neither a LoraAdapter nor a ControlVector.")
         self._must_fit(steering_of([Lever("", weights)]))  # reads it; nobody waits meanwhile
         with self._lock:
-            if any(one.what == weights for one in self._levers):
-                raise ValueError(f"{Lever('', weights).name} has a card already.")
+            if there := next((one for one in self._levers if one.what == weights), None):
+                raise ValueError(f"{there.name} has a card already, and is the same.")
             if len(self._levers) >= MOST_LEVERS:
                 raise ValueError(f"there are {MOST_LEVERS} cards, and no more. Remove one first.")
             lever = Lever(self._key(), weights, checked_scale(scale), choice=choice)

@@ -49,6 +49,7 @@ __dir__ = __all__.copy  # what tab completion offers
 
 STATES = ("idle", "running", "finished", "stopped", "failed")
 MOST_TARGET = 4096  # characters that a page sends
+MOST_KEPT = 8  # times as far as the point needs it a map goes before it begins anew
 
 
 @dataclass
@@ -249,7 +250,11 @@ class BlendPad(ViewAside):
         before, grid = self._question, self._answers.grid
         reach = (reach_for(at[0]), reach_for(at[1]))
         if before is not None and before.levers == question.levers:
-            reach = max(reach[0], grid.reach[0]), max(reach[1], grid.reach[1])
+            x, y = (
+                had if least <= had <= MOST_KEPT * least else least
+                for had, least in zip(grid.reach, reach, strict=True)
+            )
+            reach = x, y
         if before != question or reach != grid.reach:
             self._question, self._answers = question, _Answers(BlendGrid(reach))
             axes = [

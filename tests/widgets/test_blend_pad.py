@@ -148,6 +148,15 @@ def test_the_map_goes_as_far_as_the_point(pad):
     assert pad.axes[1]["reach"] == 8 and pad.done == pad.cells, "it does not shrink under the hand"
 
 
+def test_a_map_that_went_much_too_far_comes_back(pad):
+    pad.at = (1e30, 1e30)
+    pad.settle()
+    pad.at = (0.5, 0.5)
+    pad.settle()
+    assert [axis["reach"] for axis in pad.axes] == [2, 2]
+    assert (pad.state, pad.problem) == ("finished", "")
+
+
 def test_it_stops_shows_what_there_is_and_goes_on(pad, session, adapter, held_up):
     is_there, go_on = held_up
     is_there.holds = True
@@ -236,7 +245,8 @@ def test_bad_input_is_refused(pad, session):
     assert (pad.target, pad.state) == ("", "finished")
 
 
-def test_where_the_model_has_no_numbers_the_map_has_none(pad):
+def test_where_the_model_has_no_numbers_the_map_has_none(pad, monkeypatch):
+    monkeypatch.setattr("mullama_lab.widgets.blend_pad.MOST_KEPT", 1e40)
     pad.at = (0.5, 1e30)
     pad.settle()
     assert "Give a smaller scale" in pad.problem and pad.state == "failed"
