@@ -5,7 +5,9 @@ tqdm's own bar for notebooks is a widget: a saved notebook shows "model not foun
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 import uuid
 from typing import Any
 
@@ -21,6 +23,13 @@ class TextBar(tqdm):
         is_notebook = getattr(shell, "kernel", None) is not None
         own = {"file": _Output(shell)} if is_notebook else {}
         super().__init__(*args, **{"leave": False, **own, **settings})
+
+
+# tqdm's own lock is shared with forks: one that is killed as it draws would stop every bar here.
+_lock: Any = threading.RLock()
+TextBar.set_lock(_lock)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_lock._at_fork_reinit)  # a thread here may hold it then
 
 
 class _Output:

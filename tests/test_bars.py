@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import threading
 from types import SimpleNamespace
 
 import pytest
@@ -62,3 +64,36 @@ def test_without_progress_a_download_shows_no_bar(cell, capfd):
     with bar_class(False)(total=2, desc="a file", mininterval=0) as bar:
         bar.update()
     assert not cell.outputs and capfd.readouterr() == ("", "")
+
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="the system does not fork")
+
+
+@needs_fork
+def test_a_fork_that_ends_as_it_draws_holds_up_no_bar():
+    if (child := os.fork()) == 0:
+        TextBar.get_lock().acquire()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert TextBar.get_lock().acquire(timeout=5)
+    TextBar.get_lock().release()
+
+
+@needs_fork
+def test_a_fork_has_bars_though_a_thread_drew_one():
+    held, done = threading.Event(), threading.Event()
+
+    def draw():
+        with TextBar.get_lock():
+            held.set()
+            done.wait(20)
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    assert held.wait(20)
+    if (child := os.fork()) == 0:
+        os._exit(not TextBar.get_lock().acquire(timeout=5))
+    _, status = os.waitpid(child, 0)
+    done.set()
+    thread.join()
+    assert status == 0

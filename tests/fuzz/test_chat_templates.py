@@ -55,7 +55,7 @@ def test_no_template_takes_more_than_its_share(attack, monkeypatch):
     try:
         attack(templates(), attempt, few=20)
     finally:
-        renderer.close()
+        renderer.process.close()
 
 
 MARKS = ("<|im_start|>", "<|im_end|>", "<|im_", "|>")
