@@ -151,7 +151,8 @@ function render({ model, el }) {
     if (!columns.append(message, buffers)) return refill({ gap: true });
     flow.sync();
     if (!Object.is(usual, columns.usual)) showLayer();
-    if (atEnd && get("state") === "running") flow.node.scrollTop = flow.node.scrollHeight;
+    const follows = atEnd && !details.float.open; // a token that is looked at stays where it is
+    if (follows && get("state") === "running") flow.node.scrollTop = flow.node.scrollHeight;
     else if (message.from === 0) flow.showStart();
     parts.table.refresh();
     showState();

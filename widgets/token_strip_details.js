@@ -179,5 +179,5 @@ export function tokenDetails({ model, line, columns, flow, say }) {
     ...hoverKeys.bindings,
     Escape: () => (float.open ? hide() : false),
   };
-  return { node: card.node, restart, close, bindings };
+  return { node: card.node, float, restart, close, bindings };
 }

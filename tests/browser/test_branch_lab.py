@@ -242,7 +242,7 @@ def test_a_branch_while_another_runs_waits_and_stop_ends_both(lab):
     page.run_cell(2)
     for step in (1, 2):
         alternatives(page, step).first.dblclick()
-    page.page.locator(".mll-bt-new").nth(1).wait_for()
+        page.page.locator(".mll-bt-new").nth(step - 1).wait_for()
     page.picture("branch-lab-two-at-once")
     growing = page.page.locator(".mll-bt-growing").inner_text()
     assert "waiting for the session" in growing and "generating" in growing
