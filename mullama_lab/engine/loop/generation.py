@@ -207,6 +207,8 @@ class Generation(Lane[Trace]):
         self._tell_progress()
 
     def due_weights(self) -> Weights | None:
+        if not self._later:
+            return None
         with self._changing:
             if (due := self._due) is None:
                 return None
@@ -256,7 +258,8 @@ class Generation(Lane[Trace]):
         if not reason:
             self.text.extend((draw.token,), generated=True)
             if not self.ahead:
-                self.foreseen = self._drawing.forced[: self._n_foreseen_at_most]
+                forced = self._drawing.forced
+                self.foreseen = forced[: self._n_foreseen_at_most] if forced else []
         return reason
 
     @property
