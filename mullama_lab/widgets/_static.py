@@ -68,6 +68,11 @@ def in_columns(rows: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
+def table_as_text(said: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A line, and a table below it if that has rows."""
+    return "\n".join([said, *(in_columns([columns, *rows]) if rows else [])])
+
+
 def special_token(name: str, says: str) -> ET.Element:
     """A token that stands for no text, as a badge; `says` tells which it is."""
     style = "border:1px solid;border-radius:3px;padding:0 3px;font-size:10px;opacity:.8"

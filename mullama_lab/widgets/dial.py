@@ -212,8 +212,7 @@ class Dial(ViewAside):
         )
 
     def _plain_text(self) -> str:
-        columns, rows = self._table()
-        return "\n".join([repr(self), *(_static.in_columns([columns, *rows]) if rows else [])])
+        return _static.table_as_text(repr(self), *self._table())
 
     def _static_html(self) -> Element:
         e = _static.element
