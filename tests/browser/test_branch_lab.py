@@ -12,7 +12,7 @@ LAB = """lab = ml.labs.BranchLab(
     seed=4, max_tokens=16,
 )
 lab"""
-ENDLESS = "lab.set(max_tokens=3000, chain=ml.Mask(ban=range(3)) | ml.MinP(0.05))"
+ENDLESS = "lab.set(max_tokens=3000, chain=ml.Mask(ban=range(5)) | ml.MinP(0.05))"
 SAID = "print('said:', len(lab.tree), [b.name for b in lab.tree], lab.session.ledger.decoded)"
 
 

@@ -19,7 +19,7 @@ lab.run()
 {more}
 lab"""
 # A text that does not end before its 40 tokens, whatever this machine draws.
-TO_THE_END = "lab.chain = ml.Mask(ban=[0, 2]) | lab.chain; lab.run(); "
+TO_THE_END = "lab.chain = ml.Mask(ban=[0, 2, 4]) | lab.chain; lab.run(); "
 SIDE_BAR = "window.jupyterapp.commands.execute('filebrowser:activate')"
 PARTS = {
     "Workbench": (".mll-rp-first", ".mll-flow", ".mll-ce-scroll", ".mll-nt-scroll"),

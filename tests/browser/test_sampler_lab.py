@@ -11,7 +11,7 @@ LAB = """lab = ml.labs.SamplerLab(
     model, prompt="The capital of France is", max_tokens=40, seed=7
 )
 lab"""
-ENDLESS = "ml.Mask(ban=range(3)) | ml.Chain.default()"
+ENDLESS = "ml.Mask(ban=range(5)) | ml.Chain.default()"  # 0, 2 and 4 end a text
 SAYS_WHERE = """() => {
     const about = document.querySelector('.mll-nt-about'), where = document.createRange();
     where.setStart(about.firstChild, 0);
@@ -19,7 +19,8 @@ SAYS_WHERE = """() => {
     const inside = about.getBoundingClientRect();
     return [...where.getClientRects()].every((line) => line.bottom <= inside.bottom + 1);
 }"""
-BLOCKING = f"lab.session.generate('Once upon a time', {ENDLESS}, max_tokens=3000).finish_reason"
+BLOCKING = f"""lab.chain = {ENDLESS}  # which a turned slider gives to what runs
+lab.session.generate('Once upon a time', lab.chain, max_tokens=3000).finish_reason"""
 
 
 @pytest.fixture
