@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 import tempfile
 from collections.abc import Iterator
@@ -40,6 +41,22 @@ class Bare(anywidget.AnyWidget):
     def _answer(self, change):
         self.shown = f"({change.new})"
 Bare()"""
+DIAL = """import numpy as np
+random = np.random.default_rng(1)
+vector = ml.ControlVector(
+    {layer: random.normal(size=model.n_embd) for layer in range(1, model.n_layer)}
+)
+dial = ml.widgets.Dial(vector, on=model.session(), prompt="The capital of France is")
+dial.slider = [0, 2]
+dial"""
+DECODES = """from time import perf_counter
+session, times = model.session(), []
+for i in range(50):
+    session.control = (1 + i / 100) * vector
+    begun = perf_counter()
+    session.logits("The capital of France is")
+    times.append(perf_counter() - begun)
+print(f"a decode takes {1e3 * np.median(times):.2f} ms")"""
 BLOCKING = """reason = ""
 while reason != "stopped":
     reason = lab.session.generate("Once upon a time", max_tokens=4000).finish_reason
@@ -51,8 +68,13 @@ LAB = {
     "value": r"Temperature\(([0-9.]+)",
 }
 BARE_WIDGET = {"slider": ".bare-slider", "picture": ".bare-picture", "value": r"\(([0-9.]+)"}
+DIALLED = {
+    "slider": ".mll-dl:not(.mll-lab *) input[type=range]",  # which has a dial too
+    "picture": ".mll-dl:not(.mll-lab *) table",
+    "value": r"at 0at ([0-9.]+)",  # the heads of its columns
+}
 
-LAB_CELL, BLOCKING_CELL, BARE_CELL = range(3)
+LAB_CELL, BLOCKING_CELL, BARE_CELL, DIAL_CELL, DECODES_CELL = range(5)
 
 # Move a slider up every 20 ms; an event is answered when the picture shows its value or a later
 # one.
@@ -102,7 +124,9 @@ def rows(source: str, chromium: str | None) -> Iterator[Row]:
             page.page.wait_for_selector(BARE_WIDGET["picture"], timeout=30_000)
             least = statistics.median(_drag(page, BARE_WIDGET))
             _show_lab(page)
-            yield from _with_bounds(name, _drag(page), f"{least:.1f}", 30, 60)
+            dragged = _drag(page)
+            yield from _with_bounds(name, dragged, f"{least:.1f}", 30, 60)
+            yield _dial(page, statistics.median(dragged))
             yield from _while_busy(page)
         with _open(browser, source, nagle=True) as page:
             _show_lab(page)
@@ -113,6 +137,24 @@ def _show_lab(page: NotebookPage) -> None:
     page.run_cell(LAB_CELL)
     page.page.wait_for_selector(".mll-lab .mll-nt", timeout=60_000)
     page.page.wait_for_timeout(3000)
+
+
+def _dial(page: NotebookPage, lab: float) -> Row:
+    """A dial computes its row anew: what a slider of the lab takes, and a decode."""
+    page.run_cell(DIAL_CELL)
+    page.page.wait_for_selector(DIALLED["picture"], timeout=30_000)
+    page.run_cell(DECODES_CELL)
+    decode = float(re.findall(r"a decode takes ([0-9.]+) ms", page.outputs())[-1])
+    times = _drag(page, DIALLED)
+    median, p95 = statistics.median(times), statistics.quantiles(times, n=20)[-1]
+    peer = decode + lab
+    return Row(
+        "slider to changed picture of a dial, ms (95 %), against the lab's and a decode",
+        f"{median:.1f} ({p95:.1f})",
+        f"{peer:.1f}",
+        median / peer,
+        1.0,
+    )
 
 
 def _while_busy(page: NotebookPage) -> Iterator[Row]:
@@ -151,7 +193,7 @@ def _drag(page: NotebookPage, names: dict[str, str] = LAB) -> list[float]:
 def _open(browser: Any, source: str, *, nagle: bool) -> Iterator[NotebookPage]:
     """A JupyterLab with a notebook of these cells, not yet run, for one configuration."""
     environment = {"MULLAMA_LAB_NAGLE": "1"} if nagle else {}
-    cells = [SETUP.format(source=source), BLOCKING, BARE]
+    cells = [SETUP.format(source=source), BLOCKING, BARE, DIAL, DECODES]
     with (
         tempfile.TemporaryDirectory(prefix="mullama-bench-") as folder,
         jupyterlab(Path(folder), environment) as server,
