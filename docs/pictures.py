@@ -23,7 +23,7 @@ MODEL = "import mullama_lab as ml\nmodel = ml.Model.load('smollm2-135m')"
 SESSION = "model, 'The capital of France is', max_tokens={n}, seed=7"
 STATES = {  # how many tokens a run has, and what is done with the lab
     "empty": (60, ""),
-    "running": (3000, "lab.set(chain=ml.Mask(ban=[2]) | lab.chain); lab.start();"),
+    "running": (3000, "lab.set(chain=ml.Mask(ban=range(5)) | lab.chain); lab.start();"),
     "finished": (60, "lab.run();"),
     "failed": (60, "lab.panel._answer('run', {'name': 'prompt', 'value': 'word ' * 19000});"),
 }
