@@ -25,9 +25,13 @@ _EXPORT = re.compile(r"^export (async function|function|const|let|class) (\w+)",
 _COMMENT = re.compile(r"^[ \t]*/\*(?:.|\n)*?\*/\n|(?:^|[ \t]+)// .*$", re.MULTILINE)
 _INDENT = re.compile(r"^[ \t]*\n|^[ \t]+", re.MULTILINE)
 _LINE_END = re.compile(r"[,;]\n(?=\})|,\n(?=[)\]])|(?<=[{}(\[,;=>?:&|+])\n|\n(?=[.?:&|)}\]])")
-_STRING_OR_SPACE = re.compile(
-    r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*')|[ ]*([{}(),:;=<>?&|*])[ ]*"""
+_STRING = r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'"""
+# A regular expression stands where no number can have ended, which a slash would divide.
+_PATTERN = (
+    r"(?:(?<=[(\[,=:!&|?>])|(?<=[(\[,=:!&|?>] )|(?<=return ))"
+    r"/(?:[^/\\\n\[]|\\.|\[(?:[^\]\\\n]|\\.)*\])+/"
 )
+_LITERAL_OR_SPACE = re.compile(rf"({_STRING}|{_PATTERN})|[ ]*([{{}}(),:;=<>?&|*])[ ]*")
 _SPACE_IN_CSS = re.compile(r"\s*([{};,>])\s*|(:)\s+")
 
 
@@ -65,7 +69,7 @@ def style(stem: str) -> str:
 def _compact(script: str) -> str:
     """A script without what means nothing; a line with a template keeps its spaces."""
     lines = _INDENT.sub("", _COMMENT.sub("", script)).splitlines(keepends=True)
-    tight = (x if "`" in x else _STRING_OR_SPACE.sub(r"\1\2", x) for x in lines)
+    tight = (x if "`" in x else _LITERAL_OR_SPACE.sub(r"\1\2", x) for x in lines)
     return _LINE_END.sub("", "".join(tight))
 
 

@@ -324,6 +324,16 @@ def test_a_narrow_page_has_no_bar_to_scroll_it_sideways(panel) -> None:
         assert panel.page.locator(selector).first.evaluate(wide) == 0, selector
 
 
+def test_headings_and_what_branches_are_called_are_whole_however_narrow_the_panel_is(panel) -> None:
+    cut = """() => [...document.querySelectorAll('.mll-fill :is(.mll-bt-heads button, bdi)')]
+        .filter((node) => node.offsetParent && node.scrollWidth > node.clientWidth + 1)
+        .map((node) => node.textContent)"""
+    for width in (900, 600, 400, 340, 300):
+        panel.page.locator(".mll-fill").evaluate(f"(node) => (node.style.width = '{width}px')")
+        panel.settled()
+        assert panel.page.evaluate(cut) == [], width
+
+
 def test_a_click_on_a_heading_sorts_siblings_down_then_up_then_not_at_all(page) -> None:
     head = page.view.locator(".mll-bt-heads .mll-bt-path")
     level = "[role=treeitem][aria-level='2']"
