@@ -3,7 +3,7 @@
  * State lives in the model: `view` and `scale`. A new view changes what is there in place; a row
  * keeps its element as long as its token is shown.
  */
-import { COLOURS, csvRows, headings, picture } from "./next_token_file.js";
+import { COLOURS, csvRows, headings, measures, picture } from "./next_token_file.js";
 import { grid } from "./next_token_columns.js";
 import { fate, tokenRow } from "./next_token_row.js";
 import { bias } from "./shared/bias.js";
@@ -43,7 +43,8 @@ function filesOf(model) {
   const shown = (make) => (node) => (model.get("view").rows ? make(model.get("view"), node) : null);
   const drawn = (view, node) => {
     const scale = model.get("scale");
-    return picture(view, scale, [`Next token · ${aboutText(view)}`, scaleText(scale)], palette(node, COLOURS));
+    const says = [`Next token · ${aboutText(view)}`, scaleText(scale)];
+    return picture({ view, scale, says, ...measures() }, palette(node, COLOURS));
   };
   return { CSV: shown((view) => csvTable(headings(view), csvRows(view))), SVG: shown(drawn) };
 }

@@ -2,13 +2,13 @@
 import { announcer, button, h, keyHelp, keys, mount, tableView } from "./shared/dom.js";
 import { csvTable, exportMenu } from "./shared/export.js";
 import { connect, goneNote, watch } from "./shared/kernel.js";
-import { palette } from "./shared/svg.js";
+import { measuring, palette } from "./shared/svg.js";
 import { splitPieces } from "./shared/text.js";
 import { pieceLabel } from "./shared/tokens.js";
 import { toolbar } from "./shared/toolbar.js";
 import { LAYERS, offers, tokenColumns } from "./token_strip_columns.js";
 import { tokenDetails } from "./token_strip_details.js";
-import { coloursOf, csvRows, headings, measuring, picture } from "./token_strip_file.js";
+import { coloursOf, csvRows, FONT, headings, picture } from "./token_strip_file.js";
 import { tokenFlow } from "./token_strip_flow.js";
 import { branchedText, tableColumns, scaleText, stateText, summary, tableRows } from "./token_strip_words.js";
 
@@ -209,7 +209,7 @@ function render({ model, el }) {
   function drawn(node) {
     const layer = layerNow();
     const says = [get("title"), summary(columns, get("ended")), ...saidAside(), scaleText(layer, columns.usual)];
-    return picture({ prompt, columns, layer, says, measure: measuring() }, palette(node, coloursOf(layer)));
+    return picture({ prompt, columns, layer, says, measure: measuring(FONT) }, palette(node, coloursOf(layer)));
   }
   function pick(layer) {
     if (!line.alive || !offers(layer, get("more"))) return;

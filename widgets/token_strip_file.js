@@ -8,6 +8,7 @@ import { lookOf } from "./token_strip_flow.js";
 const WIDTH = 760;
 const LINE = 24;
 const SIZE = 13;
+export const FONT = `${SIZE}px ${MONO}`;
 const LINES_BELOW = [0, 1, 1, 2, 3, 4]; // thickness of the line under a token of each level
 const HEADINGS = ["step", "token", "text", "probability", "logprob", "rank", "entropy", "ms", "ahead", "stale"];
 const COSTS = ["grammar_nats", "grammar_nats_high", "grammar_wanted"];
@@ -96,11 +97,4 @@ export function picture({ prompt, columns, layer, says, measure }, colours) {
   parts.push(...key.flatMap((one) => tokenParts(one, bottom, colours)));
   parts.push(...placed.flatMap((one) => tokenParts(one, top, colours)));
   return svg(WIDTH, top + ((placed.at(-1)?.line ?? 0) + 1) * LINE + EDGE, parts.filter(Boolean), colours);
-}
-
-/** How wide a text is in a picture. */
-export function measuring() {
-  const context = document.createElement("canvas").getContext("2d");
-  context.font = `${SIZE}px ${MONO}`;
-  return (text) => context.measureText(text).width;
 }

@@ -19,11 +19,28 @@ bench = ml.Workbench(model, "Once <b>", chain=chain, seed=1, max_tokens=12, pane
 bench
 """
 RUN = "trace = bench.run()"
+LONG = """bench.chain = (ml.Penalties(repeat=1.1, frequency=0.25) | ml.DRY(0.8) | ml.XTC(0.1, 0.3)
+    | ml.DynamicTemperature(0.9, 0.5, 1.5))"""
+DRAWN = """(svg) => {
+    const page = document.createElement('div');
+    page.innerHTML = svg;
+    document.body.append(page);
+    const { left, right, bottom } = page.firstChild.getBoundingClientRect();
+    const words = [...page.querySelectorAll('text')].map((node) => [
+        node.textContent, node.getBoundingClientRect()]);
+    page.remove();
+    const apart = (a, b) => a.right <= b.left || b.right <= a.left
+        || a.bottom <= b.top + 3 || b.bottom <= a.top + 3;
+    return {
+        out: words.filter(([, box]) => box.left < left || box.right > right || box.bottom > bottom),
+        met: words.filter(([, one]) => words.some(([, b]) => one !== b && !apart(one, b))),
+    };
+}"""
 
 
 @pytest.fixture
 def page(notebook):
-    page = notebook([SETUP, RUN, "print(*trace.tokens)"], width=1400, height=757)
+    page = notebook([SETUP, RUN, "print(*trace.tokens)", LONG], width=1400, height=757)
     page.run_cell(0)
     page.page.locator(".mll-nt tbody tr").first.wait_for()
     return page
@@ -92,3 +109,12 @@ def test_each_view_of_a_workbench_saves_what_it_shows(page):
     entry = page.page.get_by_role("button", name="CSV", exact=True)
     entry.wait_for(state="hidden")
     assert page.page.get_by_role("button", name="Save runs as…").is_visible()
+
+
+def test_no_heading_is_cut_in_the_picture_of_the_next_token(page):
+    page.run_cell(3)
+    page.page.locator(".mll-nt thead th:has-text('DynamicTemperature')").wait_for()
+    _, text = saved(page, "next token", "SVG")
+    assert "…" not in words_of(text)
+    assert "DynamicTemperature(" in words_of(text).splitlines()
+    assert page.page.evaluate(DRAWN, text) == {"out": [], "met": []}

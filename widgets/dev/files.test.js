@@ -2,11 +2,11 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { csvRows as treeRows, HEADINGS as TREE } from "../branch_tree_words.js";
-import { csvRows as nextRows, headings, picture as nextPicture } from "../next_token_file.js";
+import { csvRows as nextRows, fitted, headings, picture as nextPicture } from "../next_token_file.js";
 import { REMOVED, UNLISTED } from "../next_token_row.js";
 import { COLUMNS as RUNS, csvRows as runRows } from "../run_panel_history.js";
 import { csvTable, figure } from "../shared/export.js";
-import { beginning, words, wrapped } from "../shared/svg.js";
+import { words, wrapped } from "../shared/svg.js";
 import { tokenColumns } from "../token_strip_columns.js";
 import { headings as stripHeadings, csvRows as stripRows } from "../token_strip_file.js";
 import { laidOut, picture as stripPicture } from "../token_strip_file.js";
@@ -17,6 +17,7 @@ import { costBuffers, effectBuffers, stepBuffers } from "./fake_model.js";
 const hex = (text) => [...new TextEncoder().encode(text)].map((b) => b.toString(16).padStart(2, "0")).join("");
 const PAPER = { paper: "#ffffff", ink: "#000000", "ink-2": "#555555", line: "#dddddd", removed: "#bbbbbb" };
 const COLOURS = { ...PAPER, kept: "#0000ff", "warm-edge": "#aa0000", "warm-5": "#ff0000" };
+const MEASURES = { ofName: (text) => 7 * text.length, ofToken: (text) => 8 * text.length };
 /** Boxes of a fill or a stroke in a picture. */
 const boxes = (picture, colour) =>
   picture.split("\n").filter((line) => line.startsWith("<rect") && line.includes(colour));
@@ -58,7 +59,8 @@ test("the table of the next token has a column a stage, also those without effec
 });
 
 test("the picture of the next token has a bar for each share and says what it shows", () => {
-  const drawn = nextPicture(NEXT, "linear", ["seed 7 · step 2", "bars 0–100%"], COLOURS);
+  const says = ["seed 7 · step 2", "bars 0–100%"];
+  const drawn = nextPicture({ view: NEXT, scale: "linear", says, ...MEASURES }, COLOURS);
   assert.match(drawn, /^<svg xmlns="http:\/\/www.w3.org\/2000\/svg" width="480" /);
   const widths = (colour) => boxes(drawn, colour).map((line) => Number(line.match(/width="([\d.]+)"/)[1]));
   assert.deepEqual(widths(COLOURS["warm-edge"]), [55, 82.5]); // of 110: the drawn token, after each stage
@@ -68,14 +70,41 @@ test("the picture of the next token has a bar for each share and says what it sh
   assert.ok(!drawn.includes("DRY"));
 });
 
+/** The words at each place from the left in a picture, and where its columns of figures begin. */
+function wordsAcross(drawn) {
+  const texts = [...drawn.matchAll(/<text x="([\d.]+)"[^>]*>([^<]*)</g)].map(([, x, text]) => [Number(x), text]);
+  const lefts = texts.filter(([, text]) => text.endsWith(" entropy")).map(([x]) => x);
+  return { lefts, at: (x) => texts.filter(([left]) => left === x).map(([, text]) => text) };
+}
+
+test("no name of a stage and no token is cut in a picture: what is long has more room", () => {
+  const rows = NEXT.rows.map((row) => ({ ...row, bytes: hex("incomprehensibilities") }));
+  const drawn = (...names) => {
+    const columns = [NEXT.columns[0], ...names.map((name) => ({ ...NEXT.columns[1], name }))];
+    const view = { ...NEXT, rows, columns, cells: NEXT.cells.slice(0, columns.length) };
+    return wordsAcross(nextPicture({ view, scale: "linear", says: [], ...MEASURES }, COLOURS));
+  };
+  const { lefts, at } = drawn("DynamicTemperature(0.9, 0.5, 1.5)", "Penalties(repeat=1.1, last_n=64)");
+  assert.equal(lefts[2] - lefts[1], 4 + 7 * "DynamicTemperature(".length + 4);
+  assert.deepEqual(at(lefts[1]).slice(0, 2), ["DynamicTemperature(", "0.9, 0.5, 1.5)"]);
+  assert.deepEqual(at(lefts[2]).slice(0, -3), ["Penalties(", "repeat=1.1,", "last_n=64)"]);
+  assert.deepEqual(at(26), rows.map(() => "incomprehensibilities"));
+  assert.ok(26 + 8 * "incomprehensibilities".length < lefts[0]);
+  const long = drawn("x".repeat(90));
+  assert.deepEqual(long.at(long.lefts[1]).slice(0, -3), ["x".repeat(30), "x".repeat(30), "x".repeat(30)]);
+});
+
 test("what a token says is never markup in a picture", () => {
   assert.equal(words(0, 0, '<i a="b">&'), '<text x="0" y="0">&#60;i a=&#34;b&#34;&#62;&#38;</text>');
 });
 
-test("lines break between words, and a long text ends in an ellipsis", () => {
+test("lines break between words, and before the settings of a stage", () => {
   assert.deepEqual(wrapped("one two three", 7), ["one two", "three"]);
   assert.deepEqual(wrapped("incomprehensible", 7), ["incomprehensible"]);
-  assert.deepEqual([beginning("short", 5), beginning("longer", 5)], ["short", "long…"]);
+  const fit = (text) => fitted(text, 8, (of) => of.length);
+  assert.deepEqual(fit("TopK(40)"), ["TopK(40)"]);
+  assert.deepEqual(fit("XTC(0.1, 0.3)"), ["XTC(0.1,", "0.3)"]);
+  assert.deepEqual(fit("a incomprehensible"), ["a incomp", "rehensib", "le"]);
 });
 
 function columnsOf(steps) {

@@ -2,6 +2,8 @@
 import { colours } from "./colours.js";
 
 export const MONO = "ui-monospace, Menlo, Consolas, monospace";
+export const SANS = "system-ui, sans-serif";
+export const SIZE = 11; // pixels of words that say no other
 export const EDGE = 12; // pixels around a picture
 const LINE = 16; // of the lines above it
 const CHARACTER = 6; // pixels that one of them takes
@@ -42,11 +44,12 @@ export function wrapped(text, most) {
   return lines;
 }
 
-/** The beginning of a text, with an ellipsis where it is cut. */
-export const beginning = (text, most) => {
-  const all = [...text];
-  return all.length > most ? `${all.slice(0, most - 1).join("")}…` : text;
-};
+/** `measure(text)`: how many pixels wide a text is in a font, given as CSS has it. */
+export function measuring(font) {
+  const context = document.createElement("canvas").getContext("2d");
+  context.font = font;
+  return (text) => context.measureText(text).width;
+}
 
 /** What a picture shows, in lines above it: their markup, and where the picture begins. */
 export function heading(texts, width, { ink }) {
@@ -58,7 +61,7 @@ export function heading(texts, width, { ink }) {
 /** Parts on a sheet of paper; needs `paper` and `ink` of the palette. */
 export function svg(width, height, parts, { paper, ink }) {
   const more = { viewBox: `0 0 ${Math.ceil(width)} ${Math.ceil(height)}`, fill: ink };
-  const font = { "font-family": "system-ui, sans-serif", "font-size": 11 };
+  const font = { "font-family": SANS, "font-size": SIZE };
   const size = { xmlns: "http://www.w3.org/2000/svg", width: Math.ceil(width), height: Math.ceil(height) };
   const sheet = box(0, 0, Math.ceil(width), Math.ceil(height), { fill: paper });
   return `${tag("svg", { ...size, ...more, ...font }, [sheet, ...parts].join("\n"))}\n`;
