@@ -51,7 +51,8 @@ export function chatField({ model, attempt, changed, start }) {
   let rows = []; // [{node, role, text}]
   let at = -1; // the turn that a hand changed last, -1 for none since the kernel set them
   const first = button("+ system", FIRST, addFirst, { class: "mll-button mll-rp-system" });
-  const node = h("div", { class: "mll-rp-chat", role: "group", "aria-label": "Turns of the chat" });
+  const list = h("div", { class: "mll-rp-turns" });
+  const node = h("div", { class: "mll-rp-chat", role: "group", "aria-label": "Turns of the chat" }, first, list);
   const turns = () => written(rows.map(({ role, text }) => ({ role: role.value, content: text.value })));
 
   /** Send a turn that says something. */
@@ -92,15 +93,15 @@ export function chatField({ model, attempt, changed, start }) {
     const hadFocus = node.contains(node.ownerDocument.activeElement);
     rows = all.map(rowOf);
     first.hidden = all[0]?.role === "system";
-    node.replaceChildren(first, ...rows.map((row) => row.node));
-    node.scrollTop = node.scrollHeight;
+    list.replaceChildren(...rows.map((row) => row.node));
+    list.scrollTop = list.scrollHeight;
     if (hadFocus) rows.at(-1).text.focus({ preventScroll: true });
   }
   function addFirst() {
     at += at >= 0;
     fill([{ role: "system", content: "" }, ...withNext(turns())]);
     rows[0].text.focus();
-    node.scrollTop = 0;
+    list.scrollTop = 0;
     save();
   }
   function save() {

@@ -325,6 +325,29 @@ def test_a_chat_is_answered_edited_and_answered_anew_by_hand(notebook):
     page.picture("chat-system-dark")
 
 
+TURNS = """lab.panel.messages = [{"role": ("user", "assistant")[i % 2], "content": f"turn {i}"}
+    for i in range(19)]; lab.panel.chat = True; lab.run()"""
+
+
+def test_a_turn_of_the_system_can_be_added_to_a_chat_however_long_it_is(notebook):
+    page = shown(notebook, "Workbench", more=TURNS)
+    first = page.page.get_by_role("button", name="+ system")
+    turns = page.page.locator(".mll-rp-turn")
+    for width, height in ((700, 757), (1400, 757)):
+        resized(page, width, height)
+        chat = page.page.locator(".mll-rp-chat").bounding_box()
+        for turn in (turns.nth(0), turns.nth(10), turns.nth(20)):
+            turn.scroll_into_view_if_needed()
+            assert first.evaluate(COVERED) == [], width
+            assert first.evaluate("(node) => node.clientHeight >= node.scrollHeight"), width
+            assert first.bounding_box()["y"] >= chat["y"], width
+        page.picture(f"chat-long-{width}")
+    first.click()
+    assert turns.count() == 22 and turns.nth(0).get_attribute("data-role") == "system"
+    assert turns.nth(0).locator("textarea").evaluate(COVERED) == []
+    assert not first.is_visible()  # there is one
+
+
 def test_from_the_prompt_it_is_eight_tabs_to_the_tokens(notebook):
     page = shown(notebook, "Workbench")
     page.page.locator(".mll-rp-prompt").focus()
