@@ -72,8 +72,10 @@ function word(beside, say) {
  * promise; `say(text)` speaks, `complain(text)` shows what went wrong.
  */
 export function presetBar({ presets, preset, ask, say, complain }) {
-  const named = { class: "mll-field mll-ce-preset", "aria-label": "Preset", title: "Take a chain by its name" };
-  const pick = h("select", { ...named, on: { change: take } });
+  const pick = h("select", { class: "mll-field mll-ce-preset", on: { change: take } });
+  const title = "Take a chain of samplers by its name; none: the chain in force is no preset";
+  const says = h("span", { class: "mll-number-label" }, "preset");
+  const choice = h("label", { class: "mll-ce-choice", title }, says, pick);
   const open = button("Save as…", "Keep this chain by a name", () => show(line.hidden));
   const erase = button("Delete", "", forget, { class: "mll-button mll-ce-erase" });
   const name = nameField({ input: label, keydown: typed });
@@ -81,8 +83,8 @@ export function presetBar({ presets, preset, ask, say, complain }) {
   const cancel = button("Cancel", "Leave the chain unsaved (Esc)", () => show(false));
   const note = h("p", { class: "mll-problem mll-ce-naming-problem", role: "alert" });
   const saving = { class: "mll-ce-bar mll-ce-naming", role: "group", "aria-label": "Save this chain", hidden: true };
-  const says = h("label", { for: name.id, class: "mll-quiet" }, "Name");
-  const line = h("div", saving, says, name, save, cancel, note);
+  const asks = h("label", { for: name.id, class: "mll-quiet" }, "Name");
+  const line = h("div", saving, asks, name, save, cancel, note);
   const told = word(open, say);
 
   function show(shown) {
@@ -163,7 +165,7 @@ export function presetBar({ presets, preset, ask, say, complain }) {
         ),
       ];
       pick.replaceChildren(
-        h("option", { value: "", disabled: true, hidden: true }, "Presets"),
+        h("option", { value: "", disabled: true, hidden: true }, "none"),
         ...groups.filter(Boolean),
       );
     }
@@ -175,5 +177,5 @@ export function presetBar({ presets, preset, ask, say, complain }) {
   // another notebook may have saved one since
   pick.addEventListener("focus", () => ask("list_presets").catch((error) => complain(error.message)));
   open.setAttribute("aria-expanded", "false");
-  return { pick, open, erase, line, draw };
+  return { choice, open, erase, line, draw };
 }

@@ -56,7 +56,7 @@ function modelButton(link) {
 
 /** The choice of a chain by its name goes into the run bar, which is in view whatever panel is; false if one lacks. */
 function placePreset(lab) {
-  const [place, choice] = [".mll-rp-preset", ".mll-ce-preset"].map((name) => lab.querySelector(name));
+  const [place, choice] = [".mll-rp-preset", ".mll-ce-choice"].map((name) => lab.querySelector(name));
   if (place && choice && choice.parentElement !== place) place.append(choice);
   return Boolean(place && choice);
 }

@@ -197,6 +197,7 @@ def test_a_preset_is_taken_in_the_run_bar_whatever_panel_is_shown(notebook):
     page = shown(notebook, "labs.BranchLab", width=1000, height=700)
     choice = page.page.get_by_label("Preset")
     assert choice.count() == 1 and page.page.locator(".mll-rp-preset select").is_visible()
+    assert page.page.locator(".mll-rp-preset").get_by_text("preset", exact=True).is_visible()
     choice.select_option("greedy")
     page.page.locator(".mll-xb:has-text('drawn by: Greedy()')").wait_for()
     page.page.locator(".mll-pb-tab button[data-key=samplers]").first.click()
