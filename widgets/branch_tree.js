@@ -2,7 +2,7 @@
  * Branches from one prompt as a tree of segments. State lives in the model: `revision`, `n`,
  * `selected`, `to_undo`, `to_redo`, `compared`, `growing`, `title`, `sorted_by`, `ascending`; the rows are asked for.
  */
-import { branchHeads } from "./branch_tree_heads.js";
+import { branchHeads, FIGURE_HELP } from "./branch_tree_heads.js";
 import { nameField } from "./branch_tree_naming.js";
 import { newKeys, news, reveal } from "./branch_tree_news.js";
 import { outline } from "./branch_tree_outline.js";
@@ -19,7 +19,7 @@ import { unhex } from "./shared/tokens.js";
 
 function elements(model, tree, { attempt, history, rename, remove, rows, files, said }) {
   const voice = announcer();
-  const help = keyHelp(HELP);
+  const help = keyHelp([...HELP, ...FIGURE_HELP]);
   const saving = exportMenu("tree", files);
   const problem = h("p", { class: "mll-problem", role: "alert" });
   const gone = goneNote(model);

@@ -1,18 +1,22 @@
 /** The headings of a branch tree: what each column is, and by which one siblings stand. */
 import { h } from "./shared/dom.js";
 
+const WHOLE = "Chance of the whole path from the prompt: the product of its tokens' chances";
+const UNIT = "in %, or as a power of ten below 0.01%";
 const HEADS = [
   ["step", "step", "Where the segment begins: its first token is trace[step], counted from 0."],
   ["segment", "segment", "Tokens that the same paths share. It ends where paths part or one ends."],
   ["name", "branch", "The path that ends here. Ticked ones are compared (c); n names it."],
-  ["first", "first token", "Chance of the segment's first token, before the chain."],
-  ["share", "per token", "Geometric mean of the chances along the path, before the chain."],
-  ["path", "path before", "Chance of the whole path from the prompt, before the chain. ★ marks the likeliest path."],
-  ["after", "path after", "Chance of the whole path from the prompt, after the chain; 0 where it had removed a token."],
+  ["first", "first token", "Chance of the segment's first token, before the chain, in %."],
+  ["share", "per token", "Geometric mean of the chances along the path, before the chain, in %."],
+  ["path", "path before", `${WHOLE} before the chain, ${UNIT}. ★ marks the likeliest path.`],
+  ["after", "path after", `${WHOLE} after the chain, ${UNIT}; 0 where the chain had removed one of them.`],
   ["n", "tokens", "Tokens from the prompt to the segment's end."],
 ];
 
 const FIGURES = 3; // from this one on they are figures
+/** What the figures are, as `?` lists them: also those that have no room for a column. */
+export const FIGURE_HELP = HEADS.slice(FIGURES).map(([, text, hint]) => [text.replaceAll(" ", "\u00a0"), hint]);
 const SORTS = " A click sorts by it what parts at one place: the largest first, the smallest first, as before.";
 
 /** One tab stop; left and right go through the headings that are seen. `sort(name)` when a figure's is pressed. */

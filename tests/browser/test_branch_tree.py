@@ -166,7 +166,10 @@ def test_what_python_changes_is_seen(page) -> None:
 def test_the_keys_are_listed_and_a_gone_kernel_is_said(page) -> None:
     rows(page).first.focus()
     press(page, "?")
-    assert page.view.locator(".mll-help").is_visible()
+    help = page.view.locator(".mll-help")
+    assert help.is_visible()
+    assert "path\u00a0after\nChance of the whole path from the prompt" in help.inner_text()
+    assert "after the chain, in %, or as a power of ten below 0.01%" in help.inner_text()
     press(page, "Escape")
     assert not page.view.locator(".mll-help").is_visible()
     page.picture("branch-tree")
