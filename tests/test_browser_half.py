@@ -136,6 +136,14 @@ def test_a_line_of_the_browser_half_is_at_most_120_wide():
                 assert len(line) <= 120, f"{path.relative_to(ROOT)}:{number} is {len(line)} wide"
 
 
+def test_no_text_of_a_script_goes_over_several_lines():
+    """A module has neither ends of lines nor indentation, so it would be another text there."""
+    for name, script in all_scripts().items():
+        for number, line in enumerate(script.read_text(encoding="utf-8").splitlines(), 1):
+            comment = line.lstrip().startswith(("*", "/*"))
+            assert comment or line.count("`") % 2 == 0, f"{name}.js:{number}"
+
+
 def test_a_module_says_what_its_scripts_say():
     """What is left out of a module is in no string of it and in no pattern that is handed over."""
     quoted = re.compile(r'"(?:[^"\\\n]|\\.)*"|(?<=\()/(?![/*])[^\n]+?/[a-z]*(?=[,)])')

@@ -1,12 +1,14 @@
 /** What a grammar may be typed as, and a small example of each to begin with. */
 import { h } from "./shared/dom.js";
 
-const SCHEMA = `{"type": "object",
- "properties": {
-   "fruit": {"enum": ["apple", "pear"]},
-   "ripe": {"type": "boolean"}},
- "required": ["fruit", "ripe"],
- "additionalProperties": false}`;
+const SCHEMA = [
+  '{"type": "object",',
+  ' "properties": {',
+  '   "fruit": {"enum": ["apple", "pear"]},',
+  '   "ripe": {"type": "boolean"}},',
+  ' "required": ["fruit", "ripe"],',
+  ' "additionalProperties": false}',
+].join("\n");
 
 export const STARTERS = [
   { name: "Choice of words", text: ["apple", "pear", "plum"].map((word) => JSON.stringify(word)).join(" | ") },
