@@ -149,7 +149,7 @@ function render({ model, el }) {
     parts.run.disabled = BUSY.has(state) || !link.alive;
     drawRun();
     parts.stop.disabled = !BUSY.has(state) || !link.alive;
-    const far = progressOf(state, get("progress"), meters.tokens ?? 0, get("max_tokens"));
+    const far = progressOf(state, get("progress"), meters, get("max_tokens"));
     parts.bar.show(far.share, far.text || text);
     parts.figures.draw(meters, state, far.text);
   }

@@ -27,12 +27,13 @@ function endText(state, { finish, ended }) {
 
 const sentence = (text) => `${text[0].toUpperCase()}${text.slice(1)}.`;
 
-/** How far a run is, 0 to 1, and in words. */
-export function progressOf(state, [done, all], tokens, most) {
+/** How far a run is, 0 to 1, and in words; what a branch took over counts as nothing drawn. */
+export function progressOf(state, [done, all], { tokens = 0, copied = 0 }, most) {
+  const drawn = tokens - copied;
   const share = (part, whole) => (whole ? Math.min(1, part / whole) : 0);
   if (state === "prompt") return { share: share(done, all), text: `${count(done)} of ${counted(all, "prompt token")}` };
   if (state === "running")
-    return { share: share(tokens, most), text: `${count(tokens)} of at most ${counted(most, "token")}` };
+    return { share: share(drawn, most), text: `${count(drawn)} of at most ${counted(most, "token")}` };
   return { share: 0, text: "" };
 }
 

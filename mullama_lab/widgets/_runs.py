@@ -239,6 +239,7 @@ def meters(trace: Trace) -> dict[str, Any]:
     begun, own = len(trace) > 0, slice(trace.n_copied, None)
     return {
         "tokens": len(trace),
+        "copied": trace.n_copied,
         "tokens_per_second": _rounded(trace.tokens_per_second) if begun else None,
         "speeds": [_rounded(1e9 / ns) for ns in _in_parts(_step_ns(trace)[own][1:]) if ns > 0],
         "logprob": _mean(trace.logprob),

@@ -97,6 +97,8 @@ def test_curves_go_along_the_steps_that_a_run_drew_itself(session: Session) -> N
     )
     assert figures["speeds"][0] == pytest.approx(1e9 / step, rel=1e-3)
     branch = branched(session, trunk, 3, other_than(trunk.tokens[3]))
-    assert len(meters(branch)["logprobs"]) == len(branch) - 4
+    assert (
+        len(meters(branch)["logprobs"]) == len(branch) - 4 == len(branch) - meters(branch)["copied"]
+    )
     assert len(meters(drawn(session, n=100))["logprobs"]) == 32
     assert meters(drawn(session, n=1)[:0])["logprobs"] == []

@@ -33,10 +33,12 @@ test("a remark is said in every state but while a run goes on, apart from the st
 });
 
 test("progress is of the prompt first, then of the tokens asked for", () => {
-  assert.deepEqual(progressOf("prompt", [128, 512], 0, 64), { share: 0.25, text: "128 of 512 prompt tokens" });
-  assert.equal(progressOf("running", [512, 512], 16, 64).share, 0.25);
-  assert.equal(progressOf("prompt", [0, 0], 0, 0).share, 0);
-  assert.equal(progressOf("finished", [1, 1], 9, 9).text, "");
+  assert.deepEqual(progressOf("prompt", [128, 512], {}, 64), { share: 0.25, text: "128 of 512 prompt tokens" });
+  assert.equal(progressOf("running", [512, 512], { tokens: 16, copied: 0 }, 64).share, 0.25);
+  const branch = progressOf("running", [9, 9], { tokens: 351, copied: 233 }, 256);
+  assert.equal(branch.text, "118 of at most 256 tokens");
+  assert.equal(progressOf("prompt", [0, 0], {}, 0).share, 0);
+  assert.equal(progressOf("finished", [1, 1], { tokens: 9 }, 9).text, "");
 });
 
 test("a figure that is not known is left out", () => {
