@@ -65,6 +65,7 @@ export function chatField({ model, attempt, changed, start }) {
     const change = (act) => () => {
       at = i;
       act();
+      mark();
       changed();
     };
     const option = (role) => h("option", { value: role, selected: role === turn.role }, role);
@@ -89,11 +90,17 @@ export function chatField({ model, attempt, changed, start }) {
     });
     return { node: h("div", { class: "mll-rp-turn", "data-role": turn.role }, role, text, remove), role, text };
   }
+  /** Mark the turns that Run drops. */
+  function mark() {
+    const [all, kept] = [turns().length, answered(turns(), at).length];
+    for (const [i, { node }] of rows.entries()) node.toggleAttribute("data-dropped", i >= kept && i < all);
+  }
   function fill(all) {
     const hadFocus = node.contains(node.ownerDocument.activeElement);
     rows = all.map(rowOf);
     first.hidden = all[0]?.role === "system";
     list.replaceChildren(...rows.map((row) => row.node));
+    mark();
     list.scrollTop = list.scrollHeight;
     if (hadFocus) rows.at(-1).text.focus({ preventScroll: true });
   }

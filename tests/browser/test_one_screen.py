@@ -303,11 +303,17 @@ def test_a_chat_is_answered_edited_and_answered_anew_by_hand(notebook):
     page.page.wait_for_function("document.querySelectorAll('.mll-rp-say').length === 5")
     page.picture("chat")
     assert go.inner_text() == "Go on"
+    dropped = page.page.locator(".mll-rp-turn[data-dropped]")
+    assert not dropped.count()
     say.first.fill("Name a colour.")
+    assert dropped.count() == 3 and "line-through" in say.nth(2).evaluate(
+        "(node) => getComputedStyle(node).textDecorationLine"
+    )
+    page.picture("chat-edited")
     assert go.inner_text() == "Run" and "dropped (3 of" in go.get_attribute("title")
     page.page.keyboard.press("Control+Enter")
     page.page.wait_for_function("document.querySelectorAll('.mll-rp-say').length === 3")
-    assert say.first.input_value() == "Name a colour."
+    assert say.first.input_value() == "Name a colour." and not dropped.count()
     assert page.page.evaluate(
         "document.activeElement === document.querySelectorAll('.mll-rp-say')[2]"
     )
