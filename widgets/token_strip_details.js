@@ -116,7 +116,7 @@ export function tokenDetails({ model, line, columns, flow, say }) {
       say(`${pieceLabel(piece)} ${what}`);
       if (at !== step) return;
       looked = null; // a remark that is still to come would take its place
-      card.tell(piece, what);
+      card.tell(piece, `${what}. Run writes the text anew.`);
     };
     bias(line, token, ban).then(done, (error) => card.failed(error.message));
   }

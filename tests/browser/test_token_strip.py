@@ -325,7 +325,7 @@ def test_buttons_of_the_row_at_hand_ban_its_token_and_favour_it_and_move_nothing
     assert [rows.nth(i).bounding_box() for i in range(7)] == before
     strip.picture("strip-card-buttons")
     ban.click()
-    strip.card.locator(".mll-card-why:has-text('banned')").wait_for()
+    strip.card.locator(".mll-card-why:has-text('banned. Run writes the text anew.')").wait_for()
     acts.get_by_role("button", name="Favour ").click()
     strip.card.locator(".mll-card-why:has-text('favoured')").wait_for()
     strip.run_cell(5)
