@@ -34,8 +34,9 @@ export function runsDrawer({ model, attempt, say }) {
     told.textContent = reply.said;
     say(reply.said);
   }
+  /** Compare from the older run to the newer one, as the table says what became another. */
   function choose(n) {
-    return compare(ticked(ticks, n));
+    return compare(ticked(ticks, n).sort((a, b) => a - b));
   }
   /** Python asks for a comparison, which opens the drawer. */
   function compareAsked() {
