@@ -23,5 +23,5 @@ test("a file that is read is named, and after two seconds for how long", () => {
 
 test("a field says what it takes: a path, and a name where there are some", () => {
   assert.equal(addHint([]), "a .gguf file");
-  assert.equal(addHint(["certain", "happy"]), "certain, or a .gguf file");
+  assert.equal(addHint(["certain", "happy"]), "a name such as “certain”, or a .gguf file");
 });
