@@ -162,8 +162,8 @@ class Grammar:
         >>> Grammar.json_schema({"type": "integer", "minimum": 0})
         Grammar.json_schema({'type': 'integer', 'minimum': 0})
 
-        Properties come in the order of the schema. At most 40 characters of white space are
-        between two parts, and none before and after the text. Strings have no `\\uXXXX`.
+        Properties come in the order of the schema. Between two parts are at most one end of a
+        line and 40 blanks, and none before and after the text. Strings have no `\\uXXXX`.
 
         Raises:
             GrammarError: a keyword that is not carried out, named with its path; a `$ref` to

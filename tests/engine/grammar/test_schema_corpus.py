@@ -16,7 +16,7 @@ Known differences, which the schemas here keep out of the way of:
 The other way round, fewer texts are written than are valid: properties come in the order of the
 schema, strings without the escapes `\uXXXX` and `\/` (so of control characters with the usual five
 alone), bounded numbers without an exponent, integers without `.0`, and no white space but between
-the parts, at most 40 characters of it in one place.
+the parts, at most one end of a line and 40 blanks in one place.
 """
 
 from __future__ import annotations

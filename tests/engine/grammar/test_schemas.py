@@ -267,6 +267,8 @@ def test_a_name_cannot_be_spelled_in_another_way(allows):
 def test_white_space_has_an_end(allows):
     assert allows({}, "[" + " " * 40 + "]") is True
     assert allows({}, "[" + " " * 41) == 41
+    assert allows({}, '["a", \r\n' + "\t" * 40 + "1\n]") is True
+    assert allows({}, "[\n\n1]") == 2
     assert allows(an_object(a={}), '{\n    "a"\t:\r\n {\n        "b": [1, 2]\n    }\n}') is True
 
 

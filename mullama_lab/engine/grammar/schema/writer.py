@@ -20,8 +20,10 @@ NOTES = {
     *("title", "description", "default", "examples", "$comment", "discriminator"),
     *("deprecated", "readOnly", "writeOnly"),
 }
+# With more than one end of a line, small models fill the text with empty lines.
+SPACE = r"[\x20\x09]?\x0D?\x0A[\x20\x09]{0,40}|[\x20\x09]{1,40}"
 # Without `u`, since "\u0061" would be another property than "a" for it.
-OPTIONS = {"json_allowed_escapes": 'nrbtf\\"', "whitespace_pattern": r"[\x20\x0A\x0D\x09]{1,40}"}
+OPTIONS = {"json_allowed_escapes": 'nrbtf\\"', "whitespace_pattern": SPACE}
 IN_FRAGMENT = "#/~!$&'()*+,;=:@"  # besides letters, digits and -._ (RFC 3986)
 _EXCLUSIVE = {
     "exclusiveMinimum": ("minimum", ("maximum", "exclusiveMaximum"), 1),
