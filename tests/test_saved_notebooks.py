@@ -68,8 +68,42 @@ def test_a_view_of_a_long_trace_and_each_lab_after_runs_take_at_most_60_kb(smoll
     branch_lab.close()
 
 
-def test_the_lab_of_the_tour_writes_a_text_long_enough_to_be_stopped():
+def the_tour() -> tuple[list[str], dict[str, str]]:
+    """The cells of the tour, and how each task of its table is done."""
     (tour,) = [path for path in NOTEBOOKS if path.stem == "00_tour"]
-    cells = nbformat.read(tour, as_version=4).cells
-    (made,) = [cell.source for cell in cells if "lab = ml.labs." in cell.source]
+    cells = [cell.source for cell in nbformat.read(tour, as_version=4).cells]
+    rows = [line for cell in cells for line in cell.splitlines() if line.startswith("| ")]
+    return cells, dict(line.strip("| ").split(" | ") for line in rows)
+
+
+def test_the_code_in_the_table_of_the_tour_does_what_it_says(tiny_model, tmp_path, monkeypatch):
+    code = {task: re.findall("`([^`]+)`", done) for task, done in the_tour()[1].items()}
+    for name in code["mix LoRA adapters"]:
+        assert (NOTEBOOKS[0].parent / name).is_file()
+    monkeypatch.chdir(tmp_path)
+    lab = ml.labs.SamplerLab(tiny_model, max_tokens=4)
+    trace = lab.run()
+    names = {"ml": ml, "model": tiny_model, "lab": lab}
+    table, write = code["have the table in Python"]
+    assert len(eval(table, names)) == len(trace) > 0
+    exec(write, names)
+    assert Path("run.csv").read_text().startswith("step,piece,token")
+    save, reopen = code["keep the work itself"]
+    exec(save, names)
+    lab.close()
+    again, shown = reopen.split("; ")
+    exec(again, names)
+    assert eval(shown, names).trace == trace, "what a cell ends with is shown"
+    eval(shown, names).close()
+
+
+def test_the_tour_leaves_a_lab_whose_text_is_of_its_chain_and_says_who_answers_an_edited_turn():
+    cells, how = the_tour()
+    code = "\n".join(cells)
+    assert code.index("lab.set(") < code.index("lab.chain = before") < code.index("lab.run()")
+    assert "Enter" in how["edit a turn"] and "Again" not in how["edit a turn"]
+
+
+def test_the_lab_of_the_tour_writes_a_text_long_enough_to_be_stopped():
+    (made,) = [cell for cell in the_tour()[0] if "lab = ml.labs." in cell]
     assert int(re.search(r"max_tokens=(\d+)", made)[1]) >= 200
