@@ -25,7 +25,7 @@ const NONE = "Nothing is loaded. Add a LoRA adapter or a control vector: a GGUF 
 export const inForceText = (words) => `In force: ${words || "the model as it is"}.`;
 
 /** What may be typed to add one; the first of some names is an example. */
-export const addHint = (names) => `${names.length ? `a name such as “${names[0]}”, or ` : ""}a .gguf file`;
+export const addHint = (names) => (names.length ? `a name such as “${names[0]}”, or ` : "") + "a .gguf file";
 
 let count = 0; // of fields, whose lists of names have ids of their own
 

@@ -18,7 +18,7 @@ const scaleText = (scale) => (scale === "log" ? "bars 0.01–100%, log" : "bars 
 
 /** Which draw it was; a note says the step in its own words. */
 export const drawText = ({ seed, step, note }) => (note ? `${note} · seed ${seed}` : `seed ${seed} · step ${step}`);
-const aboutText = (view) => `${drawText(view)}${view.after ? ` · after “${readable(view.after)}”` : ""}`;
+const aboutText = (view) => drawText(view) + (view.after ? ` · after “${readable(view.after)}”` : "");
 
 const EMPTY = "No distribution yet. It appears here as soon as there is a prompt and a chain.";
 const HELP = [

@@ -42,7 +42,8 @@ export function detailsText({ board, now, off }, k, i) {
   if (k < 0) return `${name}${off.includes(i) ? " is off" : ""}`;
   const { parts, total } = printed(board, k, off);
   const adds = i < 0 ? "" : parts[i] === null ? " is off" : ` adds ${shown(parts[i])} of ${shown(total)}`;
-  return `${ordinal(now.rank[k])} ${board.names[k]} · score ${shown(total)}${name && ` · ${name}`}${adds}`;
+  const named = name && ` · ${name}`;
+  return `${ordinal(now.rank[k])} ${board.names[k]} · score ${shown(total)}${named}${adds}`;
 }
 
 export const COLUMNS = ["rank", "move", "document", "score", "largest part"];

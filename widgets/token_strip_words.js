@@ -21,7 +21,8 @@ export function summary(columns, ended) {
 export function scaleText(layer, usual) {
   if (layer !== "time") return LAYERS[layer].says;
   const known = Number.isFinite(usual);
-  return `${LAYERS.time.says}; 1× is ${known ? `${duration(usual)}, median at the start` : "known after 8 tokens"}`;
+  const once = known ? `${duration(usual)}, median at the start` : "known after 8 tokens";
+  return `${LAYERS.time.says}; 1× is ${once}`;
 }
 
 /** One line on what is going on. */
@@ -86,7 +87,7 @@ const isTold = ({ ahead, stale }) => [...ahead, ...stale].some(Boolean);
 export function tokenText({ token, hex, ahead, stale }) {
   const bytes = hex.replace(/(..)(?=.)/g, "$1 ").toUpperCase() || "none";
   const how = decodedText(ahead, stale);
-  return `token ${token} · bytes ${bytes}${how && ` · decoded ${how}`}`;
+  return `token ${token} · bytes ${bytes}` + (how && ` · decoded ${how}`);
 }
 
 const COLUMNS = ["step", "token", "text", "probability", "rank", "entropy", "time"];

@@ -6,7 +6,9 @@ What only this view uses stands beside it as `<stem>_*.js`; what several views u
 
 anywidget loads a module from a blob: address, where `import "./shared/dom.js"` has nothing to be
 relative to. So every imported file is put in front as a function of its own that returns its
-exports; names of one file never meet those of another.
+exports; names of one file never meet those of another. Every saved view carries a copy of the
+text, so what means nothing in it is left out. No template may stand in another, where `jsmin`
+would take the inner one for code.
 """
 
 from __future__ import annotations
@@ -16,23 +18,13 @@ import re
 from functools import cache
 from pathlib import Path
 
+from rcssmin import cssmin
+from rjsmin import jsmin
+
 LIMIT_BYTES = 58_000
 
 _IMPORT = re.compile(r'^import \{([^}]*)\} from "(\.\.?/[\w/]+)\.js";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (async function|function|const|let|class) (\w+)", re.MULTILINE)
-# Every saved view carries a copy of the text, so comments, indentation, ends of lines and spaces
-# that mean nothing are left out. No string of ours has ` // ` in it or goes over several lines.
-_COMMENT = re.compile(r"^[ \t]*/\*(?:.|\n)*?\*/\n|(?:^|[ \t]+)// .*$", re.MULTILINE)
-_INDENT = re.compile(r"^[ \t]*\n|^[ \t]+", re.MULTILINE)
-_LINE_END = re.compile(r"[,;]\n(?=\})|,\n(?=[)\]])|(?<=[{}(\[,;=>?:&|+])\n|\n(?=[.?:&|)}\]])")
-_STRING = r""""(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'"""
-# A regular expression stands where no number can have ended, which a slash would divide.
-_PATTERN = (
-    r"(?:(?<=[(\[,=:!&|?>])|(?<=[(\[,=:!&|?>] )|(?<=return ))"
-    r"/(?:[^/\\\n\[]|\\.|\[(?:[^\]\\\n]|\\.)*\])+/"
-)
-_LITERAL_OR_SPACE = re.compile(rf"({_STRING}|{_PATTERN})|[ ]*([{{}}(),:;=<>?&|*])[ ]*")
-_SPACE_IN_CSS = re.compile(r"\s*([{};,>])\s*|(:)\s+")
 
 
 def folder() -> Path:
@@ -51,7 +43,7 @@ def folder() -> Path:
 def module(stem: str) -> str:
     """The module of `<stem>.js` with the files that it imports inside it."""
     parts = [_as_function(name) for name in _imported(stem)]
-    text = _compact("".join(parts) + _with_imports_bound(stem))
+    text = str(jsmin("".join(parts) + _with_imports_bound(stem)))
     size = len(text.encode())
     if size > LIMIT_BYTES:
         raise ValueError(f"{stem}.js with its imports has {size} bytes; {LIMIT_BYTES} is the most")
@@ -63,14 +55,7 @@ def style(stem: str) -> str:
     """The theme, the sheets of the files that the module imports, and `<stem>.css`."""
     sheets = [folder() / f"{name}.css" for name in ("shared/theme", *_imported(stem), stem)]
     text = "\n".join(sheet.read_text(encoding="utf-8") for sheet in sheets if sheet.is_file())
-    return _SPACE_IN_CSS.sub(r"\1\2", _COMMENT.sub("", text)).replace(";}", "}")
-
-
-def _compact(script: str) -> str:
-    """A script without what means nothing; a line with a template keeps its spaces."""
-    lines = _INDENT.sub("", _COMMENT.sub("", script)).splitlines(keepends=True)
-    tight = (x if "`" in x else _LITERAL_OR_SPACE.sub(r"\1\2", x) for x in lines)
-    return _LINE_END.sub("", "".join(tight))
+    return str(cssmin(text))
 
 
 @cache

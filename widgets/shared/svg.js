@@ -8,11 +8,12 @@ export const EDGE = 12; // pixels around a picture
 const LINE = 16; // of the lines above it
 const CHARACTER = 6; // pixels that one of them takes
 
-const escaped = (text) => String(text).replace(/[&<>\u0022]/g, (sign) => `&#${sign.charCodeAt(0)};`);
+const escaped = (text) => String(text).replace(/[&<>"]/g, (sign) => `&#${sign.charCodeAt(0)};`);
 const value = (x) => (typeof x === "number" ? Number(x.toFixed(2)) : escaped(x));
 const tag = (name, attributes, inside = "") => {
   const given = Object.entries(attributes).filter(([, x]) => x !== null);
-  return `<${name}${given.map(([key, x]) => ` ${key}="${value(x)}"`).join("")}>${inside}</${name}>`;
+  const written = given.map(([key, x]) => ` ${key}="${value(x)}"`).join("");
+  return `<${name}${written}>${inside}</${name}>`;
 };
 
 export const box = (x, y, width, height, more) => tag("rect", { x, y, width, height, ...more });
