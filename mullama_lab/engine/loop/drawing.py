@@ -44,6 +44,7 @@ class Draw:
     has_ended: bool  # with it, as a stage says
     ahead: bool = False  # it had been decoded with the token before it
     seconds: float = 0.0  # since the beginning
+    wall_ns: int = 0  # since the draw before
 
 
 class Drawing:
@@ -120,7 +121,7 @@ class Drawing:
         )
         record.decode_ns, record.sample_ns = draw.decode_ns, draw.sample_ns
         record.canonical, record.ahead = draw.canonical, draw.ahead
-        record.constraint_ns = draw.constraint_ns
+        record.constraint_ns, record.wall_ns = draw.constraint_ns, draw.wall_ns
         record.capture_ns = perf_counter_ns() - began
         self.trace.append(record)
 

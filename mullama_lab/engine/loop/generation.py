@@ -102,7 +102,7 @@ class Generation(Lane[Trace]):
         self.learnt: Learnt = Chain(), ()  # what stages know of the text before
         self._later = deque(Due(*one) for one in weights[1:])
         self._changing = usable_in_forks(threading.Lock())  # the chains, and what is due
-        self._began = 0
+        self._began = self._last_drawn = 0
         self._n_had = 0  # positions of its prompt that the cache had
         self._records_aside = True
         self._draw: Draw | None = None  # not yet recorded
@@ -195,12 +195,12 @@ class Generation(Lane[Trace]):
     # What the scheduler tells it.
 
     def admit(self, cache: Cache) -> None:
-        self._began = perf_counter_ns()
+        self._began = self._last_drawn = perf_counter_ns()
         self.trace.change_weights(self.weights_in(cache).steering)
 
     def prepared(self, cache: Cache) -> None:
         self._n_had = self.n_done
-        self._records_aside = cache.leaves_a_core
+        self._records_aside = self.trace.captured_aside = cache.leaves_a_core
         self._tell_progress()
 
     def advanced(self) -> None:
@@ -249,7 +249,9 @@ class Generation(Lane[Trace]):
         if self._drawing.has_ended(self.chains.at(len(self.trace))):
             return "complete"
         draw = self._drawing.draw(row, decode_ns, canonical=self.canonical)
-        draw.seconds = (perf_counter_ns() - self._began) / 1e9
+        now = perf_counter_ns()
+        draw.seconds, draw.wall_ns = (now - self._began) / 1e9, now - self._last_drawn
+        self._last_drawn = now
         draw.ahead = self.ahead[:1] == [draw.token]
         self.ahead = self.ahead[1:] if draw.ahead else []
         self.n_steps += 1

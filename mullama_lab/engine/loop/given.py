@@ -42,10 +42,10 @@ class Scored(Lane[Trace]):
         super().__init__(Text([*prompt, *tokens[:-1]]), owner, first_row=len(prompt) - 1)
         self.model, self.trace, self.tokens = model, trace, list(tokens)
         self._reader = RowReader(model.n_vocab, trace.top)
-        self._began = self._last = 0
+        self._began = self._last = self._last_row = 0
 
     def admit(self, cache: Cache) -> None:
-        self._began = self._last = perf_counter_ns()
+        self._began = self._last = self._last_row = perf_counter_ns()
         self.trace.change_weights(self.weights_in(cache).steering)
 
     def change_weights(self, steering: Steering, epoch: str) -> None:
@@ -56,6 +56,7 @@ class Scored(Lane[Trace]):
         trace = self.trace
         trace.n_prompt_reused = self.n_done
         trace.n_prompt_decoded = len(trace.prompt_tokens) - self.n_done
+        trace.captured_aside = False
 
     def take(self, row: Logits, decode_ns: int) -> None:
         t0, trace, model = perf_counter_ns(), self.trace, self.model
@@ -63,6 +64,7 @@ class Scored(Lane[Trace]):
         facts = self._reader.read(row)
         record = StepRecord.of_row(model, token, facts, standing_in(row, token, facts))
         record.decode_ns, record.capture_ns = t0 - self._last, perf_counter_ns() - t0
+        record.wall_ns, self._last_row = t0 - self._last_row, t0
         record.canonical = self.canonical
         trace.append(record)
         trace.seconds = (perf_counter_ns() - self._began) / 1e9

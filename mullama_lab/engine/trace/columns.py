@@ -91,7 +91,15 @@ class StepColumns(ABC):
     sample_ns = Column(np.int64, "Time of the other stages and the draw.")
     constraint_ns = Column(np.int64, "Time of stages that constrain the text, such as a Mask.")
     capture_ns = Column(
-        np.int64, "Time of making the record; it passes while the next token is decoded."
+        np.int64,
+        "Time of making the record; with `trace.captured_aside` it passes while the next token is "
+        "decoded, else before that.",
+    )
+    wall_ns = Column(
+        np.int64,
+        "Time from the draw of the token before to that of this one, or from the beginning to the "
+        "first; 0 where nothing was measured: of a token that was given, and in older files.",
+        absent=0,
     )
     forced = Column(np.bool_, "Whether a caller gave the token: it was not drawn.", absent=False)
     canonical = Column(

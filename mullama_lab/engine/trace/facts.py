@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from mullama_lab.engine.options import whole
+from mullama_lab.engine.options import instance, whole
 from mullama_lab.glyphs import brief
 
 
@@ -60,6 +60,7 @@ FACTS = {
     "finish_reason": _Fact(_name),
     "first_step": _Fact(_count, absent=0),
     "n_copied": _Fact(_count, absent=0),
+    "captured_aside": _Fact(lambda value: instance("captured_aside", value, bool), absent=True),
     "n_prompt_decoded": _Fact(_count),
     "n_prompt_reused": _Fact(_count),
     "prompt_seconds": _Fact(_seconds),

@@ -56,6 +56,7 @@ class StepRecord:
     sample_ns: int = 0
     constraint_ns: int = 0
     capture_ns: int = 0
+    wall_ns: int = 0
     canonical: bool = False
     ahead: bool = False
 

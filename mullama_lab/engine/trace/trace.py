@@ -45,8 +45,9 @@ class Trace(StepColumns, Sequence[Step]):
     Each per-token array is a property with one entry a step: `tokens`, `logprob` (nats, before
     the chain), `logprob_after`, `rank` (0 is the model's first choice), `entropy` (nats),
     `logsumexp`, `top_ids` and `top_logprobs` (n, top), `after_ids` and `after_logprobs`, `n_kept`
-    (n, stages), the times `decode_ns`, `sample_ns`, `constraint_ns`, `capture_ns`, and `forced`;
-    `help(Trace.rank)` says more of one. `trace[3]` is a Step, `trace[2:5]` a shorter Trace.
+    (n, stages), the times `decode_ns`, `sample_ns`, `constraint_ns`, `capture_ns` and `wall_ns`,
+    and `forced`; `help(Trace.rank)` says more of one. `trace[3]` is a Step, `trace[2:5]` a shorter
+    Trace.
 
     Args:
         prompt_tokens: the token ids before the first step.
@@ -88,6 +89,7 @@ class Trace(StepColumns, Sequence[Step]):
         self.finish_reason = ""
         self.first_step = 0  # of a part of a trace: where in the whole it begins
         self.n_copied = 0  # steps at the beginning that another trace's generation made
+        self.captured_aside = True  # a step was recorded while the next one was decoded
         self.n_prompt_decoded = 0
         self.n_prompt_reused = 0
         self.prompt_seconds = 0.0

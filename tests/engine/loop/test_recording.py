@@ -11,7 +11,7 @@ from mullama_lab.engine.stages import Mask, Penalties, Temperature, TopK
 from mullama_lab.errors import DecodeError
 
 CHAIN = Mask(ban=(tiny.EOS,)) | Penalties(repeat=1.2) | TopK(30) | Temperature(1.1)
-TIMES = {"decode_ns", "sample_ns", "constraint_ns", "capture_ns"}
+TIMES = {"decode_ns", "sample_ns", "constraint_ns", "capture_ns", "wall_ns"}
 
 
 @pytest.fixture(params=[True, False], ids=["beside", "before"])

@@ -31,8 +31,8 @@ N_VOCAB = 259
 NO_END = Mask(ban=[tiny.EOS])
 PER_TOKEN = [
     *("token", "logprob", "logprob_after", "rank", "entropy", "logsumexp"),
-    *("decode_ns", "sample_ns", "constraint_ns", "capture_ns", "forced", "canonical"),
-    "ahead",
+    *("decode_ns", "sample_ns", "constraint_ns", "capture_ns", "wall_ns", "forced"),
+    *("canonical", "ahead"),
 ]
 TABLES = ["top_ids", "top_logprobs", "after_ids", "after_logprobs"]
 
@@ -166,6 +166,31 @@ def test_times_and_speed_add_up(trace):
     assert trace.tokens_per_second == pytest.approx(
         19 / (trace.seconds - trace.seconds_to_first_token)
     )
+
+
+def test_the_steps_of_a_trace_take_all_of_its_time(trace, session):
+    assert trace.wall_ns.sum() / 1e9 == pytest.approx(trace.seconds, abs=1e-7 * len(trace))
+    assert trace.wall_ns[0] / 1e9 == pytest.approx(trace.seconds_to_first_token, abs=1e-6)
+    parts = trace.decode_ns + trace.sample_ns + trace.constraint_ns
+    assert (parts <= trace.wall_ns).all()
+    scored = session.score("hello there")
+    between = scored.decode_ns[1:] + scored.capture_ns[:-1]  # recorded before the next row
+    assert not scored.captured_aside and (between <= scored.wall_ns[1:]).all()
+
+
+def test_a_branch_takes_time_from_its_own_first_token_on(trace, session):
+    branch = session.branch(trace, 5, 60, max_tokens=12)
+    assert branch.wall_ns[:5].tolist() == trace.wall_ns[:5].tolist()
+    assert branch.wall_ns[5] == 0  # given
+    assert branch.wall_ns[6:].sum() / 1e9 == pytest.approx(branch.seconds, abs=1e-6)
+
+
+def test_a_file_from_before_there_was_a_wall_time_still_opens(trace):
+    old = trace.to_dict()
+    del old["columns"]["wall_ns"], old["captured_aside"]
+    opened = Trace.from_dict(old)
+    assert opened.captured_aside and not opened.wall_ns.any()
+    assert opened.decode_ns.tolist() == trace.decode_ns.tolist()
 
 
 def test_a_table_has_a_row_a_token(trace):
