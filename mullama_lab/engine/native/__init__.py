@@ -1,8 +1,8 @@
 """The one door to llama.cpp.
 
-`library` alone imports it; `log`, `arithmetic`, `samplers`, `model`, `context`, `batch`, `state`
-and `vectors` call it through that. What every sampling needs is here by its name; the others are
-imported as modules.
+`library` alone imports it; `log`, `arithmetic`, `samplers`, `model`, `context`, `batch`, `state`,
+`tensors`, `hidden`, `nodes`, `steering` and `vectors` call it through that. What every sampling
+needs is here by its name; the others are imported as modules.
 
 Everything is a thin, checked call. What would abort or crash the process (a token
 outside the vocabulary, a batch over its size, a NaN in a row of logits, a freed handle)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from mullama_lab.engine.c_library import c_function
 from mullama_lab.engine.native.library import C
@@ -84,6 +84,7 @@ def new_context(
     params.flash_attn_type = FLASH_ATTENTION[flash_attention]
     params.type_k, params.type_v = (KV_TYPES[name] for name in kv_types)
     params.kv_unified = kv_unified
+    params.no_perf = False  # `counters` has times then, which two looks at the clock a batch cost
     params.swa_full = True  # a pruned window could not be rewound
     if gives_vectors:
         params.embeddings, params.pooling_type = True, C.LLAMA_POOLING_TYPE_NONE
@@ -100,6 +101,30 @@ def new_context(
             f"llama.cpp could not open {kind}: {heard.reason()}. Try a smaller {way_out}."
         )
     return context
+
+
+class Counters(NamedTuple):
+    """What llama.cpp counted of a context's work, with its own clock (`llama_perf_context`).
+
+    Attributes:
+        prompt_ms: time of batches of several tokens (`t_p_eval_ms`), and n_prompt their tokens.
+        eval_ms: time of batches of one token (`t_eval_ms`), and n_eval how many there were.
+    """
+
+    prompt_ms: float
+    eval_ms: float
+    n_prompt: int
+    n_eval: int
+
+
+def counters(context: Any) -> Counters:
+    """llama.cpp's counters since the context was opened; of its thread alone."""
+    data = C.llama_perf_context(context)
+    prompt_ms, eval_ms = data.t_p_eval_ms, data.t_eval_ms
+    # It says one where there were none.
+    return Counters(
+        prompt_ms, eval_ms, data.n_p_eval if prompt_ms else 0, data.n_eval if eval_ms else 0
+    )
 
 
 free_context = C.llama_free

@@ -1,14 +1,12 @@
 """Checked calls of llama.cpp on contexts that give what the layers of a network pass on.
 
 llama.cpp names the residual stream after each layer `l_out` and shows every tensor that it
-computes to a callback, which copies those here. After the last one that is wanted the callback
-ends the computation, so that no logits are made. The callback is fixed when a context is opened:
-a context without one pays nothing.
+computes to a callback (`tensors`), which copies those here. After the last one that is wanted the
+callback ends the computation, so that no logits are made.
 """
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +15,8 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine.native.batch import Batch
 from mullama_lab.engine.native.context import StopFlag, clear_memory, free_context, new_context
-from mullama_lab.engine.native.library import C, ggml_function
+from mullama_lab.engine.native.library import C
+from mullama_lab.engine.native.tensors import TensorCallback, get_values, n_bytes, tensor_name
 from mullama_lab.errors import DecodeError
 
 
@@ -47,10 +46,9 @@ class HiddenContext:
     ) -> None:
         self._places = {f"l_out-{layer}".encode(): i for i, layer in enumerate(layers)}
         self._n_embd, self._layers = n_embd, list(layers)
-        self._error: BaseException | None = None
         self._rows = np.empty((0, 0, n_embd), np.float32)
         self._n_had = np.zeros(len(layers), np.int64)
-        self._look = C.ggml_backend_sched_eval_callback(self._shown)
+        self._callback = TensorCallback(self._shown)
         self.handle = new_context(
             model,
             n_ctx=n_ctx,
@@ -60,7 +58,7 @@ class HiddenContext:
             n_seq_max=1,
             stop=stop,
             gives_vectors=True,
-            on_tensor=self._look,
+            on_tensor=self._callback.native,
         )
         self._batch = Batch(C.llama_n_batch(self.handle))
 
@@ -87,8 +85,7 @@ class HiddenContext:
         self._rows = np.empty((len(self._places), n, self._n_embd), np.float32)
         self._n_had[:] = 0
         finished = batch.decode(self.handle, n)
-        if self._error is not None:
-            raise self._error
+        self._callback.raise_error()
         if not finished:
             return None
         if (self._n_had != n).any():
@@ -105,35 +102,18 @@ class HiddenContext:
             free_context(self.handle)
             self.handle = None
 
-    def _shown(self, tensor: int, ask: bool, _user: object) -> bool:
-        """llama.cpp's callback: whether a tensor is wanted, and once it is there, whether to go on.
-
-        An error cannot pass through C; it ends the computation and is raised after it.
-        """
-        try:
-            place = self._places.get(_name(tensor))
-            if ask or place is None:
-                return place is not None
-            self._copy(tensor, place)
-            return place < len(self._places) - 1
-        except BaseException as error:
-            self._error = error
-            return False
+    def _shown(self, tensor: int, ask: bool) -> bool:
+        """Whether a tensor is wanted, and once it is there, whether to go on."""
+        place = self._places.get(tensor_name(tensor))
+        if ask or place is None:
+            return place is not None
+        self._copy(tensor, place)
+        return place < len(self._places) - 1
 
     def _copy(self, tensor: int, place: int) -> None:
         had, rows = int(self._n_had[place]), self._rows[place]
-        n, left_over = divmod(_n_bytes(tensor), 4 * self._n_embd)
+        n, left_over = divmod(n_bytes(tensor), 4 * self._n_embd)
         if left_over or had + n > len(rows):
             raise DecodeError("the stream after a layer is of another size than the model says.")
-        _get(tensor, rows[had:].ctypes.data, 0, n * 4 * self._n_embd)
+        get_values(tensor, rows[had:].ctypes.data, 0, n * 4 * self._n_embd)
         self._n_had[place] += n
-
-
-_name = ggml_function("base", "ggml_get_name", ctypes.c_char_p, [ctypes.c_void_p])
-_n_bytes = ggml_function("base", "ggml_nbytes", ctypes.c_size_t, [ctypes.c_void_p])
-_get = ggml_function(
-    "base",
-    "ggml_backend_tensor_get",
-    None,
-    [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t],
-)

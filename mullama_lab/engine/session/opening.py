@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mullama_lab.engine.cache import Cache
 from mullama_lab.engine.native import context as native
@@ -12,8 +12,13 @@ if TYPE_CHECKING:
     from mullama_lab.engine.session.settings import Settings
 
 
-def open_cache(model: Model, settings: Settings, stop: native.StopFlag) -> Cache:
+def open_cache(
+    model: Model, settings: Settings, stop: native.StopFlag, *, on_tensor: Any = None
+) -> Cache:
     """The native context for checked settings, with an empty cache.
+
+    Args:
+        on_tensor: llama.cpp's callback for each tensor that it computes.
 
     Raises:
         ModelLoadError: llama.cpp refused them.
@@ -32,6 +37,7 @@ def open_cache(model: Model, settings: Settings, stop: native.StopFlag) -> Cache
         kv_types=types,
         kv_unified=settings.kv_unified,
         stop=stop,
+        on_tensor=on_tensor,
     )
     return Cache(
         handle,
