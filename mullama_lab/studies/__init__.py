@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         standard_library,
         states,
         sweeps,
+        timing,
         tokenization,
     )
 
@@ -51,6 +52,7 @@ __all__ = [
     "standard_library",
     "states",
     "sweeps",
+    "timing",
     "tokenization",
 ]
 __dir__ = __all__.copy  # what tab completion offers

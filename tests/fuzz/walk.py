@@ -154,6 +154,7 @@ class Bench:
                     self.session, "abc", self.lever(), [1.0], progress=False
                 ),
             ),
+            "curve": lambda: studies.timing.from_trace(self.trace),
             "modules": lambda: ["json"],
             "methods": lambda: {"one": [["a", "b"]]},
             "rankings": lambda: [["a", "b"]],
@@ -327,6 +328,10 @@ def part_retrieval(b: Bench) -> Iterator[Call]:
 def part_studies(b: Bench) -> Iterator[Call]:
     for name in studies.__all__:
         yield from functions(getattr(studies, name), b)
+    for name in ("depth", "from_trace", "operators"):  # at home in modules of their own
+        yield from calls_of(f"timing.{name}", getattr(studies.timing, name), b)
+    yield from methods("Timing", lambda: studies.timing.timing(b.trace), b)
+    yield from methods("DepthCurve", lambda: studies.timing.depth(b.session, repeats=2), b)
     yield from functions(plots, b)
 
 
