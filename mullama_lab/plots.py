@@ -27,16 +27,20 @@ if TYPE_CHECKING:
     from mullama_lab.studies.control_vectors import Training
     from mullama_lab.studies.effect import Strengths
     from mullama_lab.studies.seeds import SeedFan
+    from mullama_lab.studies.timing import DepthCurve, Timing
 
 Documents: TypeAlias = "Sequence[MultiVector] | Mapping[str, MultiVector]"
 
 __all__ = [
     "blend",
+    "depth_curve",
+    "latency",
     "next_token",
     "rank_board",
     "seed_fan",
     "similarity_grid",
     "strengths",
+    "throughput",
     "token_strip",
     "training",
     "versus",
@@ -44,6 +48,7 @@ __all__ = [
 __dir__ = __all__.copy  # what tab completion offers
 
 MOST_MARKS = 80  # of a curve
+N_MEDIANS = 40  # of a running median
 MOST_NAMES = 80  # along one axis; more would be a grey smear
 MOST_NAME = 24  # characters
 NARROW = 0.03  # of the axis: a part that is too short for its number
@@ -304,7 +309,87 @@ def blend(found: Blend, ax: Axes | None = None, *, cmap: str = "Blues") -> Axes:
     return ax
 
 
+def throughput(found: Timing, ax: Axes | None = None) -> Axes:
+    """Tokens a second over the tokens of a generation, one by one and as a running median.
+
+    The first token is left out, which has the prompt's time.
+    """
+    _must_be_timing(found)
+    ax = _axes(ax, 7, 3.2)
+    speed = 1e3 / found.after_first.to_pandas()["total"]
+    width = max(1, len(speed) // N_MEDIANS)
+    middle = speed.rolling(width, center=True, min_periods=1).median()
+    ax.plot(speed.index, speed, ".", color="0.72", ms=3, label="each token")
+    ax.plot(speed.index, middle, "-", color=AHEAD, label=f"median of {width}")
+    ax.set(xlabel="step", ylabel="tokens a second", ylim=(0, None))
+    ax.set_title(found.tokens.test, fontsize=11)
+    _legend_above(ax)
+    return ax
+
+
+def latency(found: Timing, ax: Axes | None = None) -> Axes:
+    """How long tokens take: the share of them that took at most so many milliseconds.
+
+    The lines are the median and what 95 of 100 tokens stay below. The first token is left out.
+    """
+    from matplotlib.ticker import PercentFormatter
+
+    _must_be_timing(found)
+    ax = _axes(ax, 5, 3.2)
+    ms = np.sort(found.after_first.total)
+    ms = ms[np.isfinite(ms)]
+    ax.step(ms, np.arange(1, len(ms) + 1) / max(1, len(ms)), where="post", color=AHEAD)
+    ax.set(xlabel="milliseconds a token", ylabel="share of the tokens", ylim=(0, 1.05))
+    ax.yaxis.set_major_formatter(PercentFormatter(1.0))
+    ax.set_title(found.tokens.test, fontsize=11)
+    if len(ms):
+        for share, style in ((0.5, "--"), (0.95, ":")):
+            at = float(np.quantile(ms, share))
+            ax.axvline(at, color="0.5", lw=0.8, ls=style, label=f"{share:.0%}: {at:.3g} ms")
+        _legend_above(ax)
+    return ax
+
+
+def depth_curve(curve: DepthCurve, ax: Axes | None = None) -> Axes:
+    """Milliseconds a token against the tokens in the cache: medians, quartiles, and a line.
+
+    The band is the line's 95 % interval; where fewer than four depths were measured there is none.
+    """
+    if not hasattr(curve, "seconds_to_fill"):
+        raise TypeError(f"curve={brief(curve)}: it must be what depth() or from_trace() gives.")
+    ax = _axes(ax, 6, 3.6)
+    table = curve.to_pandas()
+    ends = [table["ms"] - table["q1"], table["q3"] - table["ms"]]
+    ax.errorbar(
+        table["depth"],
+        table["ms"],
+        ends,
+        fmt="o",
+        color="0.4",
+        ms=4,
+        lw=1,
+        label="median, quartiles",
+    )
+    try:
+        line = curve.line
+    except ValueError:  # too few depths
+        pass
+    else:
+        x = np.linspace(0, table["depth"].max(), 50)
+        middle, low, high = np.array([line.at(one) for one in x]).T
+        ax.plot(x, middle, "-", color=AHEAD, label=f"{1e3 * line.slope:+.3g} ms for each 1000")
+        ax.fill_between(x, low, high, color=AHEAD, alpha=0.15, lw=0)
+    ax.set(xlabel="tokens in the cache", ylabel="milliseconds a token", ylim=(0, None))
+    _legend_above(ax)
+    return ax
+
+
 # Parts
+
+
+def _must_be_timing(found: object) -> None:
+    if not hasattr(found, "after_first"):
+        raise TypeError(f"found={brief(found)}: it must be what timing() gives.")
 
 
 def _heat_map(

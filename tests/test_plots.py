@@ -315,3 +315,41 @@ def test_a_blend_is_drawn_over_both_strengths(tiny_model):
         plots.blend(thin)
     with pytest.raises(TypeError, match="blend"):
         plots.blend(one)
+
+
+def test_throughput_and_latency_leave_the_first_token_out(tiny_model):
+    from mullama_lab.studies.timing import timing
+
+    with tiny_model.session(n_ctx=256, n_threads=1) as session:
+        trace = session.generate("abc", max_tokens=90, seed=1)
+        nothing = timing(session.generate("abc", max_tokens=0))
+    found = timing(trace)
+    ax = drawn(plots.throughput(found))
+    each, middle = ax.lines
+    assert each.get_xdata().tolist() == list(range(1, len(trace)))
+    np.testing.assert_allclose(each.get_ydata(), 1e9 / trace.wall_ns[1:])
+    assert len(middle.get_ydata()) == len(trace) - 1 and ax.get_title() == found.tokens.test
+    ax = drawn(plots.latency(found))
+    steps, median, most = ax.lines
+    assert (np.diff(steps.get_xdata()) >= 0).all() and steps.get_ydata()[-1] == 1
+    assert median.get_xdata()[0] == np.quantile(trace.wall_ns[1:] / 1e6, 0.5)
+    assert median.get_xdata()[0] <= most.get_xdata()[0]
+    for plot in (plots.throughput, plots.latency):
+        drawn(plot(nothing))
+        with pytest.raises(TypeError, match="timing"):
+            plot(trace)
+
+
+def test_a_depth_curve_has_its_line_where_there_is_one(tiny_model):
+    from mullama_lab.studies.timing import depth
+
+    with tiny_model.session(n_ctx=256, n_threads=1) as session:
+        curve = depth(session, [0, 50, 100, 150], repeats=3)
+        short = depth(session, [0, 50], repeats=3)
+    ax = drawn(plots.depth_curve(curve))
+    points, line = ax.lines[0], ax.lines[-1]
+    assert points.get_xdata().tolist() == [2, 52, 102, 152]
+    assert line.get_ydata()[0] == curve.line.intercept and len(ax.collections) == 2
+    assert len(drawn(plots.depth_curve(short)).lines) == 1
+    with pytest.raises(TypeError, match="depth"):
+        plots.depth_curve([1, 2])
