@@ -41,6 +41,7 @@ class Operators:
         layers: the layer, from 0 on; "input" before the first, "output" after the last.
         ms: the median of all decodes.
         bare_ms, timed_ms: medians of what a decode took alone, and with its nodes timed.
+        between_ms: of that, what passed between the nodes, as the measuring itself; the median.
         n_before: tokens in the cache before the one that was decoded.
         repeats: decodes of each kind, in turns.
     """
@@ -51,6 +52,7 @@ class Operators:
     ms: NDArray[np.float64]
     bare_ms: float
     timed_ms: float
+    between_ms: float
     n_before: int
     repeats: int
 
@@ -58,6 +60,15 @@ class Operators:
     def overhead(self) -> float:
         """How much longer a decode takes while its nodes are timed: 0.2 is a fifth longer."""
         return self.timed_ms / self.bare_ms - 1
+
+    @property
+    def pauses_ms(self) -> float:
+        """What the medians of the nodes leave out: a node now and then that was held up.
+
+        With `between_ms` and the sum of `ms` it adds up to `timed_ms`. Where it is much, other
+        programs want the cores.
+        """
+        return self.timed_ms - self.between_ms - float(self.ms.sum())
 
     @property
     def floor_ms(self) -> float:
@@ -101,11 +112,11 @@ class Operators:
 
     def summary(self) -> str:
         """What came of it, in words."""
-        inside = float(self.ms.sum())
         return (
             f"a token after {self.n_before} takes {self.bare_ms:.3g} ms, and {self.timed_ms:.3g} "
-            f"ms ({self.overhead:+.0%}) while its {len(self.ms)} nodes are timed: {inside:.3g} ms "
-            f"in them, {self.timed_ms - inside:.3g} ms between them"
+            f"ms ({self.overhead:+.0%}) while its {len(self.ms)} nodes are timed: "
+            f"{self.ms.sum():.3g} ms in them, {self.between_ms:.3g} ms between them, and "
+            f"{self.pauses_ms:.3g} ms of pauses"
         )
 
     def __repr__(self) -> str:
@@ -127,6 +138,7 @@ def operators(
         operators(session, "The capital of France is").by_operation()
 
     The text is decoded in contexts of their own, opened as the session was: it stays as it is.
+    Tried on CPUs alone.
     One of them shows its nodes one by one (`ggml_backend_sched_eval_callback`), the other is left
     alone; they take turns, so that what the measuring costs is measured with it. Ctrl-C stops it.
 
@@ -158,6 +170,7 @@ def operators(
         ms=np.median(each, axis=0) / NS_PER_MS,
         bare_ms=float(np.median(timed.bare_ns)) / NS_PER_MS,
         timed_ms=float(np.median(timed.timed_ns)) / NS_PER_MS,
+        between_ms=float(np.median(timed.timed_ns - each.sum(axis=1))) / NS_PER_MS,
         n_before=len(tokens) - 1,
         repeats=repeats,
     )

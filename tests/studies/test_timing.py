@@ -163,6 +163,8 @@ def test_each_node_of_a_decode_has_an_operation_and_a_layer(session):
         assert table["share"].sum() == pytest.approx(1)
     assert found.by_operation()["ms"].is_monotonic_decreasing
     assert found.bare_ms > 0 and found.timed_ms > 0 and found.floor_ms > 0
+    parts = found.ms.sum() + found.between_ms + found.pauses_ms
+    assert parts == pytest.approx(found.timed_ms) and found.between_ms > 0
     assert found.overhead == found.timed_ms / found.bare_ms - 1
     assert found.n_before == len(session.prompt_tokens("hello there")) - 1
     assert "MUL_MAT" in repr(found) and "MUL_MAT" in found._repr_html_()
