@@ -61,6 +61,15 @@ def test_the_parts_of_each_token_add_up_to_its_time(tiny_model, monkeypatch, n_c
     assert table[apart].tolist()[1:] == (trace.capture_ns[:-1] / 1e6).tolist()
 
 
+def test_beside_other_texts_the_parts_are_no_more_than_the_whole(tiny_model):
+    with tiny_model.session(n_ctx=256, n_threads=1) as session:
+        traces = session.generate_many("hello", CHAIN, seeds=range(4), max_tokens=20)
+    for trace in traces:
+        found = study.timing(trace)
+        assert (found.rest >= 0).all() and sum(found.shares.values()) == pytest.approx(1)
+        assert found.total.sum() / 1e3 == pytest.approx(trace.seconds, abs=1e-6)
+
+
 def test_the_first_token_stands_apart_and_speeds_are_named_as_llama_bench_names_them(trace):
     found = study.timing(trace)
     assert found.first == 0 and found.total[0] / 1e3 == pytest.approx(trace.seconds_to_first_token)
@@ -222,6 +231,14 @@ def test_a_session_stays_as_it_was_while_depths_are_measured(session, trace):
     seconds = curve.seconds_to_fill()
     assert seconds.low <= seconds.value <= seconds.high
     assert "filling 256" in curve.summary() and "@ d2" in repr(curve)
+
+
+def test_a_session_whose_sequences_share_nothing_has_a_curve_of_one_of_them(tiny_model):
+    with tiny_model.session(n_ctx=256, n_threads=1, n_seq_max=2, reproducible=True) as session:
+        curve = study.depth(session, repeats=2)
+        trace = session.generate("hello", CHAIN, max_tokens=30, seed=1)
+    assert curve.n_ctx == study.from_trace(trace).n_ctx == 128
+    assert curve.depths[-1] == 127 and curve.is_complete
 
 
 def test_depths_that_are_named_are_measured(session):
