@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -641,6 +642,23 @@ def test_with_fewer_than_two_on_there_is_no_map(lab, adapter, small_maps):
     cards.remove("adapter")
     lab.wait()
     assert lab.blend_pad.levers == () and (cards.sides, lab.dial.name) == ({}, "happy")
+
+
+def test_a_lab_is_saved_while_the_pad_computes_its_map(
+    lab, adapter, small_maps, tmp_path, monkeypatch
+):
+    lab.adapters = {adapter: 0.5}
+    lab.adapter_cards.add(HAPPY, -1)
+    row = RowsAside.row
+    monkeypatch.setattr(RowsAside, "row", lambda *asked: (time.sleep(0.3), row(*asked))[1])
+    lab.adapter_cards.side = "pad"
+    path = lab.save(tmp_path / "work.lab")
+    assert lab.blend_pad.state == "running"
+    lab.wait()
+    assert lab.blend_pad.state == "finished"
+    again = AdapterLab.reopen(path, lab.session.model)
+    assert list(again.adapters.values()) == [0.5] and again.control == lab.control
+    again.close()
 
 
 def test_a_hidden_pad_computes_nothing(lab, adapter, small_maps):

@@ -138,11 +138,15 @@ class AdaptersPanel(Panel):
     def stop(self) -> None:
         self._learning.stop()
 
-    def settle(self) -> None:
+    def settle_weights(self) -> None:
+        """Wait until those are in force that were asked for; what shows them may be on its way."""
         self._learning.settle()
         self.cards.settle()
         self._both.settle()
         self._weights.settle()
+
+    def settle(self) -> None:
+        self.settle_weights()
         self._say()  # the end of a run may still be on its way here
         self._gaps.settle()
         self.dial.settle()

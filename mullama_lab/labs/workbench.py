@@ -474,7 +474,7 @@ class Workbench(Lab):
             SessionError: no model is open yet.
             ValueError: a chain has a Custom stage, whose function is no value.
         """
-        self._adapters.settle()
+        self._adapters.settle_weights()
         settings = {name: getattr(self.panel, name) for name in (*SETTINGS, "stop_strings")}
         runs, trees = self.panel.runs, self._tree.trees.all
         in_force = self.session.steering
