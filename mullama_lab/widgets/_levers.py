@@ -15,10 +15,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from mullama_lab.counted import counted
+from mullama_lab.counted import counted, size_in_words
+from mullama_lab.counted import in_words as count_in_words
 from mullama_lab.engine.gguf.file import read_header
-from mullama_lab.engine.model.card import in_words as count_in_words
-from mullama_lab.engine.model.card import size_in_words
 from mullama_lab.engine.steering.control_vector import KIND, ControlVector
 from mullama_lab.engine.steering.lora import LoraAdapter
 from mullama_lab.engine.steering.steering import LARGEST, Steering, name_of

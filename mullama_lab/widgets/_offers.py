@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from mullama_lab import hub
+from mullama_lab.counted import in_words
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.model.card import in_words
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.session.checks import must_generate
 from mullama_lab.engine.trace import Trace

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from mullama_lab.counted import in_words, size_in_words
 from mullama_lab.engine.encoder.presets import is_causal
 from mullama_lab.engine.gguf import projection
 
@@ -46,20 +47,3 @@ def _projection(model: Model) -> dict[str, str]:
     """What becomes of a token's vector, of models that are there for vectors."""
     makes_vectors = model.projection or not is_causal(model)
     return {"projection": projection.in_words(model.projection)} if makes_vectors else {}
-
-
-def in_words(number: int) -> str:
-    """A count as a person says it, to three digits."""
-    return _scaled(number, ((10**9, " billion"), (10**6, " million"), (10**3, " thousand")), "")
-
-
-def size_in_words(number: int) -> str:
-    """A number of bytes as a person says it, to three digits."""
-    return _scaled(number, ((10**9, " GB"), (10**6, " MB"), (10**3, " kB")), " bytes")
-
-
-def _scaled(number: int, units: tuple[tuple[int, str], ...], plain: str) -> str:
-    for size, unit in units:
-        if number >= size:
-            return f"{number / size:.3g}{unit}"
-    return f"{number}{plain}"

@@ -15,11 +15,12 @@ from types import MappingProxyType
 from typing import Any
 
 from mullama_lab import hub
+from mullama_lab.counted import in_words
 from mullama_lab.engine.chat import Chat, RenderedChat, rendered
 from mullama_lab.engine.chat.tools import ToolLike
 from mullama_lab.engine.gguf.check import CheckedFile, check, parts
 from mullama_lab.engine.handle import Handle
-from mullama_lab.engine.model.card import in_words, model_card
+from mullama_lab.engine.model.card import model_card
 from mullama_lab.engine.model.loading import Progress, reporter, say_warnings
 from mullama_lab.engine.model_memory import ModelMemory
 from mullama_lab.engine.native import VERSION
