@@ -45,6 +45,11 @@ class WeightFiles:
         """What the disk said of each file when the model was loaded."""
         return tuple(file.stamp for file in self._files)
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Where they were when the model was loaded."""
+        return tuple(file.path for file in self._files)
+
     def must_be_whole(self) -> None:
         """Refuse to decode with weights that are no longer those that were loaded.
 

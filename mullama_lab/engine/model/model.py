@@ -20,11 +20,14 @@ from mullama_lab.engine.chat import Chat, RenderedChat, rendered
 from mullama_lab.engine.chat.tools import ToolLike
 from mullama_lab.engine.gguf.check import CheckedFile, check, parts
 from mullama_lab.engine.handle import Handle
+from mullama_lab.engine.memory import Buffer, Memory, ProcessMemory
+from mullama_lab.engine.memory.buffers import read
 from mullama_lab.engine.model.card import model_card
 from mullama_lab.engine.model.loading import Progress, reporter, say_warnings
 from mullama_lab.engine.model_memory import ModelMemory
 from mullama_lab.engine.native import VERSION
 from mullama_lab.engine.native import model as native
+from mullama_lab.engine.native.log import said_of_sizes
 from mullama_lab.engine.options import flag, whole
 from mullama_lab.engine.probe import must_survive
 from mullama_lab.engine.session import Session
@@ -67,6 +70,7 @@ class Model(Handle):
 
     source: str
     options: Mapping[str, Any] = MappingProxyType({})
+    _buffers: tuple[Buffer, ...] = ()  # that the weights are in
     n_vocab: int
     n_embd: int
     n_layer: int
@@ -171,7 +175,7 @@ class Model(Handle):
         file = check(path, vocab_only=vocab_only)
         if probe and source not in hub.catalogue():
             must_survive(file, vocab_only=bool(vocab_only))
-        with reporter(progress, file.path.name) as report:
+        with reporter(progress, file.path.name) as report, said_of_sizes() as said:
             handle, warned = native.load_model(
                 file.path,
                 n_gpu_layers=n_gpu_layers,
@@ -184,7 +188,7 @@ class Model(Handle):
         model = cls(
             handle, file, weight_files, vocab_only=bool(vocab_only), n_gpu_layers=n_gpu_layers
         )
-        model.source = str(source)
+        model.source, model._buffers = str(source), read(said)
         model.options = _options(n_gpu_layers=n_gpu_layers, mmap=mmap, mlock=mlock)
         weight_files.must_be_on_disk()  # what was checked is what was loaded
         say_warnings(model.name, warned, model.vocab_type)
@@ -354,6 +358,20 @@ class Model(Handle):
     def eot(self) -> int | None:
         """The token that ends a turn of a chat."""
         return self.special_tokens.get("eot")
+
+    # -- memory -----------------------------------------------------------------------------
+
+    @property
+    def memory(self) -> Memory:
+        """What its weights take of the memory now, by device, and what the process takes.
+
+        `session.memory` adds what a session takes.
+
+        Raises:
+            ClosedError: the model was closed.
+        """
+        self.must_be_open()
+        return Memory(self._buffers, ProcessMemory.now(self._weight_files.paths))
 
     # -- display ----------------------------------------------------------------------------
 

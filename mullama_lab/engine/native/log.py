@@ -23,6 +23,7 @@ logger.addHandler(logging.NullHandler())  # what matters of it is in our excepti
 # As in ggml.h; the numbers in llama-cpp-python's own logger are out of date.
 _LEVELS = {1: logging.DEBUG, 2: logging.INFO, 3: logging.WARNING, 4: logging.ERROR}
 _CONTINUATION = 5  # of the line before
+_ABOUT_SIZES = ("MiB", "dev = ", "assigned to device")
 
 
 class Complaints:
@@ -58,6 +59,7 @@ class _ThreadState(threading.local):
     def __init__(self) -> None:
         self.level = logging.DEBUG  # of its newest line
         self.openings: list[Complaints] = []  # the innermost last
+        self.sizes: list[list[str]] = []  # the innermost last
 
 
 _thread = _ThreadState()
@@ -81,6 +83,21 @@ def complaints(*, printed: bool = False) -> Iterator[Complaints]:
         _thread.openings.pop()
 
 
+@contextmanager
+def said_of_sizes() -> Iterator[list[str]]:
+    """Collect what llama.cpp says of memory on this thread inside the block.
+
+    That is the lines which name sizes, and those which say what layer is on which device.
+    A line belongs to the innermost block.
+    """
+    lines: list[str] = []
+    _thread.sizes.append(lines)
+    try:
+        yield lines
+    finally:
+        _thread.sizes.pop()
+
+
 @C.llama_log_callback
 def _on_log(ggml_level: int, text: bytes, _user: object) -> None:
     if ggml_level != _CONTINUATION:
@@ -92,6 +109,8 @@ def _on_log(ggml_level: int, text: bytes, _user: object) -> None:
     line = visible(line)  # it quotes the file
     if _thread.openings:
         _thread.openings[-1].hear(level, line)
+    if _thread.sizes and any(word in line for word in _ABOUT_SIZES):
+        _thread.sizes[-1].append(line)
     # Its information is our detail: a user who sets the root logger to INFO wants no dump.
     logger.log(level if level >= logging.WARNING else logging.DEBUG, "%s", line)
 

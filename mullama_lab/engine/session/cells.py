@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from mullama_lab.engine.cache.room import free_id, replaceable
 from mullama_lab.engine.loop.given import Fork, Hold
 from mullama_lab.engine.loop.lane import Lane
+from mullama_lab.engine.memory import Buffers, Memory
+from mullama_lab.engine.memory.buffers import cell_bytes, read
+from mullama_lab.engine.memory.memory import by_sequence
 from mullama_lab.engine.options import whole
 from mullama_lab.engine.text import Text
 from mullama_lab.errors import ContextFull
@@ -48,6 +51,19 @@ def sequences(session: Session) -> Mapping[int, NDArray[np.int32]]:
             if held.text or held.kept or sequence == 0
         }
     )
+
+
+def memory(session: Session) -> Memory:
+    """What `Session.memory` gives."""
+    session.must_be_open()
+    said = session._said_of_sizes
+    buffers = Buffers(read(said))
+    held = dict(session._cache.sequences.held)
+    spans = {s: list(theirs.spans) for s, theirs in sorted(held.items()) if theirs.text}
+    each = buffers.state_bytes / session.n_seq_max
+    sequences, shared_bytes = by_sequence(spans, cell_bytes(said), each)
+    model = session.model.memory
+    return Memory(model.buffers + buffers.buffers, model.process, sequences, shared_bytes)
 
 
 def fork(session: Session, sequence: int, n_tokens: int | None) -> int:

@@ -31,8 +31,10 @@ from mullama_lab.engine.loop.run import Run, Runs
 from mullama_lab.engine.loop.scheduler import Scheduler, SequenceJob
 from mullama_lab.engine.loop.spread import Prompt
 from mullama_lab.engine.loop.stream import Stream
+from mullama_lab.engine.memory import Memory
 from mullama_lab.engine.native import Logits
 from mullama_lab.engine.native.context import StopFlag
+from mullama_lab.engine.native.log import said_of_sizes
 from mullama_lab.engine.options import flag, instance
 from mullama_lab.engine.session import cells, file, rows
 from mullama_lab.engine.session.conversation import Conversation, as_request
@@ -108,7 +110,8 @@ class Session(ContextOwner):
         self.options: Mapping[str, Any] = settings.options(asked)
         stop = StopFlag()
         with model._memory.in_use():
-            cache = self._cache = open_cache(model, settings, stop)
+            with said_of_sizes() as self._said_of_sizes:
+                cache = self._cache = open_cache(model, settings, stop)
             self.n_ctx, self.n_seq_max = cache.n_ctx, cache.sequences.n_max
             self._scheduler = Scheduler(cache)
             self._own(
@@ -574,6 +577,19 @@ class Session(ContextOwner):
     def n_cells(self) -> int:
         """Cells of the cache in use: a token that sequences share takes one, not one for each."""
         return self._cache.sequences.n_cells
+
+    @property
+    def memory(self) -> Memory:
+        """What the session and its model take of the memory now.
+
+            session.memory.kv_bytes                  # of all cells
+            session.memory.sequences[0]              # of those that sequence 0 alone holds
+            session.memory.to_pandas()               # by kind and device
+
+        Raises:
+            ClosedError: the session was closed.
+        """
+        return cells.memory(self)
 
     @property
     def ledger(self) -> Ledger:
