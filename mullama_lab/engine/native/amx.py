@@ -20,6 +20,7 @@ from functools import cache
 
 from mullama_lab.engine.c_library import c_function
 from mullama_lab.engine.leaving import usable_in_forks
+from mullama_lab.engine.native.layouts import extra_layouts
 from mullama_lab.engine.native.library import C
 
 _SMALL_STACK = 8192  # bytes; the tiles alone take as many
@@ -57,24 +58,7 @@ def _add_layouts_without_amx(names: list[bytes]) -> None:
 
 
 def _extra_layouts() -> list[bytes]:
-    ggml = ctypes.CDLL(C._lib._name)  # its functions are found through llama.cpp's library
-    pointer = ctypes.c_void_p
-    for function in (ggml.ggml_backend_reg_by_name, ggml.ggml_backend_reg_dev_get):
-        function.restype = pointer
-    ggml.ggml_backend_reg_get_proc_address.restype = pointer
-    ggml.ggml_backend_buft_name.restype = ctypes.c_char_p
-    cpu = pointer(ggml.ggml_backend_reg_by_name(b"CPU"))
-    if not cpu:
-        return []
-    address = ggml.ggml_backend_reg_get_proc_address(cpu, b"ggml_backend_dev_get_extra_bufts")
-    if not address:
-        return []
-    ask = ctypes.CFUNCTYPE(ctypes.POINTER(pointer), pointer)(address)
-    found = ask(ggml.ggml_backend_reg_dev_get(cpu, ctypes.c_size_t(0)))
-    names = []
-    while found[len(names)]:
-        names.append(ggml.ggml_backend_buft_name(pointer(found[len(names)])))
-    return names
+    return [name.encode() for name, _ in extra_layouts()]
 
 
 @contextmanager
