@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import psutil
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
+from mullama_lab.engine.native.context import KV_TYPES
 from mullama_lab.errors import ModelLoadError
 from mullama_lab.warned import warn
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
+    from mullama_lab.engine.session.settings import Settings
+
+MOST_TOKENS = 1 << 24  # of a context
 
 
 def must_generate(model: Model) -> None:
@@ -53,21 +59,42 @@ def warn_past_training(model: Model, n_ctx: int) -> None:
         )
 
 
-def must_fit_memory(model: Model, n_ctx: int, n_ubatch: int, *, flash_attention: str) -> None:
-    """Refuse a context that would not fit: the system may kill the process when it fills."""
-    keys = f"{model.architecture}.attention"
-    head = model.n_embd // max(1, model.n_head)
-    per_head = sum(
-        length if isinstance(length := model.metadata.get(f"{keys}.{name}_length"), int) else head
-        for name in ("key", "value")
-    )
-    cache = 2 * n_ctx * model.n_layer * model.n_head_kv * per_head
-    seen = 4 * n_ctx * n_ubatch  # what each token of a batch may look at
-    scores = seen * model.n_head if flash_attention == "off" else 0
-    size = cache + seen + scores
+def must_fit_memory(model: Model, settings: Settings) -> None:
+    """Refuse a context that would not fit: the system may kill the process when it fills.
+
+    What is told from the metadata is the cache and what each token of a batch may look at: no more
+    than llama.cpp takes, which a plan (`studies.planner`) has in full.
+    """
+    n_ctx, n_ubatch = settings.n_ctx, settings.n_ubatch
+    assert isinstance(n_ctx, int) and not isinstance(settings.kv_type, str)
+    cache = _cache_bytes(model, n_ctx, settings.kv_type)
+    # What each token of a batch may look at, a number each; and scores, which are not kept else.
+    seen = 4 * (1 + model.n_head) if settings.flash_attention == "off" else 2
+    size = cache + (seen * n_ctx * n_ubatch if cache else 0)
     free = psutil.virtual_memory().available
     if size > free:
         raise ValueError(
             f"n_ctx={n_ctx}: the context would take about {size / 1e9:.1f} GB and "
-            f"{free / 1e9:.1f} GB are free. Use a smaller n_ctx or n_ubatch."
+            f"{free / 1e9:.1f} GB are free. Use a smaller n_ctx or n_ubatch, kv_type='q8_0', or "
+            "n_ctx='fit'."
         )
+
+
+def _cache_bytes(model: Model, n_ctx: int, kv_types: tuple[str, str]) -> float:
+    """Bytes of keys and values, of models that keep both for each head: those of a llama."""
+    about = {
+        name: model.metadata.get(f"{model.architecture}.attention.{name}")
+        for name in ("head_count_kv", "key_length", "value_length", "key_length_mla")
+    }
+    heads = about["head_count_kv"]
+    by_layer = isinstance(heads, Sequence) and all(isinstance(n, int) for n in heads)
+    n_heads = sum(heads) if by_layer else model.n_layer * model.n_head_kv  # type: ignore[arg-type]
+    lengths = [
+        length if isinstance(length := about[name], int) else model.n_embd // max(1, model.n_head)
+        for name in ("key_length", "value_length")
+    ]
+    if about["key_length_mla"]:  # values are made of the keys
+        lengths[1] = 0
+    of_block = (GGML_QUANT_SIZES[GGMLQuantizationType(KV_TYPES[name])] for name in kv_types)
+    per_head = sum(n * size / block for n, (block, size) in zip(lengths, of_block, strict=True))
+    return n_ctx * n_heads * per_head

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from mullama_lab.engine.native import context as native
 from mullama_lab.engine.options import flag, kv_types, one_of, threads, whole
-from mullama_lab.engine.session.checks import must_fit_memory, must_generate, warn_past_training
+from mullama_lab.engine.session.checks import (
+    MOST_TOKENS,
+    must_fit_memory,
+    must_generate,
+    warn_past_training,
+)
+from mullama_lab.engine.session.fit import fitted
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
@@ -23,8 +29,9 @@ class Settings:
 
     Args:
         n_ctx: tokens the context has room for, in all sequences together; None takes what the
-            model was trained with, at most 4096. With kv_unified=False each sequence has an
-            equal part of it, which `session.n_ctx` names.
+            model was trained with, at most 4096; "fit" as much of what it was trained with as
+            nine tenths of the memory that is free now can hold, beside the model's weights. With
+            kv_unified=False each sequence has an equal part of it, which `session.n_ctx` names.
         n_batch: tokens a prompt is processed in at once, at least n_seq_max; Stop acts between
             them on a GPU.
         n_ubatch: tokens llama.cpp computes at once, at most n_batch.
@@ -46,7 +53,7 @@ class Settings:
     """
 
     _: KW_ONLY
-    n_ctx: int | None = None
+    n_ctx: int | str | None = None
     n_batch: int = 512
     n_ubatch: int = 512
     n_threads: int | None = None
@@ -63,13 +70,21 @@ class Settings:
             ValueError, TypeError: a value is out of range, or the cache would not fit in memory.
             ModelLoadError: the model does not generate.
         """
+        fits = isinstance(self.n_ctx, str) and self.n_ctx == "fit"
+        found = fitted(self, model) if fits else self.settled(model)
+        must_fit_memory(model, found)
+        warn_past_training(model, found.n_each)
+        return found
+
+    def settled(self, model: Model) -> Settings:
+        """The same as `checked`, whether it fits in memory or not; n_ctx may not be "fit"."""
         must_generate(model)
         kv_unified, reproducible = (
             flag(name, getattr(self, name)) for name in ("kv_unified", "reproducible")
         )
         kv_unified = kv_unified and not reproducible
         n_ctx = min(4096, model.n_ctx_train or 4096) if self.n_ctx is None else self.n_ctx
-        n_ctx = whole("n_ctx", n_ctx, 1, 1 << 24)
+        n_ctx = whole("n_ctx", n_ctx, 1, MOST_TOKENS, ' "fit" takes what fits in memory.')
         n_batch = min(whole("n_batch", self.n_batch, 1, 1 << 16), n_ctx)
         n_seq_max = self.n_seq_max
         if n_seq_max is None:  # more cost nothing where they share a buffer
@@ -84,8 +99,7 @@ class Settings:
         n_ubatch = min(whole("n_ubatch", self.n_ubatch, 1, 1 << 16), n_batch)
         n_threads, types = threads(self.n_threads), kv_types(self.kv_type)
         one_of("flash_attention", self.flash_attention, native.FLASH_ATTENTION)
-        must_fit_memory(model, n_ctx, n_ubatch, flash_attention=self.flash_attention)
-        found = Settings(
+        return Settings(
             n_ctx=n_ctx,
             n_batch=n_batch,
             n_ubatch=n_ubatch,
@@ -96,13 +110,11 @@ class Settings:
             kv_unified=kv_unified,
             reproducible=reproducible,
         )
-        warn_past_training(model, found.n_each)
-        return found
 
     @property
     def n_each(self) -> int:
         """Positions that one sequence may have, of checked settings."""
-        assert self.n_ctx is not None and self.n_seq_max is not None
+        assert isinstance(self.n_ctx, int) and self.n_seq_max is not None
         return self.n_ctx if self.kv_unified else self.n_ctx // self.n_seq_max
 
     def options(self, asked: Settings) -> Mapping[str, Any]:

@@ -1,0 +1,105 @@
+"""The largest context that fits in what memory is free now."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from mullama_lab.counted import size_in_words
+from mullama_lab.engine.memory import Buffers
+from mullama_lab.engine.native import model as native
+from mullama_lab.engine.native.devices import devices
+from mullama_lab.engine.session.checks import MOST_TOKENS, must_generate
+from mullama_lab.engine.session.opening import lay_out
+
+if TYPE_CHECKING:
+    from mullama_lab.engine.model import Model
+    from mullama_lab.engine.session.settings import Settings
+
+STEP = 256  # cells, to whose multiples llama.cpp rounds up
+LEFT_FREE = 0.1  # of what is free, for the rest of the process and all others
+
+log = logging.getLogger(__name__)
+
+
+def fitted(settings: Settings, model: Model) -> Settings:
+    """Settings with n_ctx="fit", settled: it is the largest that fits, and is logged.
+
+    Raises:
+        ValueError: not even the smallest fits.
+    """
+    must_generate(model)
+    with _without_weights(model) as handle:
+        return largest(settings, model, handle, _room(model))
+
+
+def largest(settings: Settings, model: Model, handle: Any, room: dict[str, int]) -> Settings:
+    """Settings with the largest n_ctx that fits, settled.
+
+    Args:
+        handle: the native model without its weights.
+        room: bytes there are by device.
+    """
+
+    def of(n_ctx: int) -> Settings:
+        return replace(settings, n_ctx=n_ctx).settled(model)
+
+    def fits(n_ctx: int) -> bool:
+        taken = Buffers(lay_out(handle, of(n_ctx))).by_device
+        return all(size <= room.get(device, 0) for device, size in taken.items())
+
+    most = min(model.n_ctx_train or 4096, MOST_TOKENS)
+    low, high = 0, -(-most // STEP)  # steps: so many fit, and no more than so many
+    tried = high
+    while low < high:
+        if fits(min(tried * STEP, most)):
+            low = tried
+        else:
+            high = tried - 1
+        tried = -(-(low + high) // 2)
+    if low == 0:
+        free = ", ".join(f"{size_in_words(size)} on {name}" for name, size in room.items())
+        raise ValueError(
+            f"n_ctx='fit': not even {STEP} tokens fit in what is free beside the weights ({free}). "
+            "Close other models, or use a smaller n_ubatch or n_seq_max."
+        )
+    found = of(min(low * STEP, most))
+    log.info("n_ctx='fit': %s tokens, of the %s of its training", found.n_ctx, most)
+    return found
+
+
+def _room(model: Model) -> dict[str, int]:
+    """Bytes that a session may take, by device.
+
+    Weights that are used from their file are in what the system calls available, too.
+    """
+    mapped: Counter[str] = Counter()
+    for buffer in model.memory.buffers:
+        if buffer.name.endswith("_Mapped"):
+            mapped[buffer.device] += buffer.size_bytes
+    return {
+        device.name: max(0, int((1 - LEFT_FREE) * (device.free_bytes - mapped[device.name])))
+        for device in devices()
+    }
+
+
+@contextmanager
+def _without_weights(model: Model) -> Iterator[Any]:
+    """The native model a second time, without memory for its weights."""
+    handle, _ = native.load_model(
+        model.path,
+        n_gpu_layers=model.options.get("n_gpu_layers", 0),
+        mmap=False,
+        mlock=False,
+        vocab_only=False,
+        progress=None,
+        no_weights=True,
+    )
+    try:
+        yield handle
+    finally:
+        native.free_model(handle)
