@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.counted import counted
+from mullama_lab.counted import counted, size_in_words
+from mullama_lab.engine.memory import Buffers, Memory
+from mullama_lab.engine.memory.buffers import KINDS
 from mullama_lab.engine.multivector import MultiVector, maxsim
 from mullama_lab.engine.multivector.scales import BARS, SCALES, raw_ends
 from mullama_lab.engine.options import instance, listed, whole
@@ -35,6 +37,7 @@ __all__ = [
     "blend",
     "depth_curve",
     "latency",
+    "memory",
     "next_token",
     "rank_board",
     "seed_fan",
@@ -279,6 +282,28 @@ def strengths(found: Strengths, ax: Axes | None = None, *, cmap: str = "Blues") 
     ax.set(ylabel="strength", xlim=(-0.5, kl.shape[1] - 0.5), ylim=(len(kl) - 0.5, -0.5))
     _tick_names(ax, "y", [f"{one:g}" for one in found.strengths])
     _legend_above(ax)
+    return ax
+
+
+def memory(found: Buffers, ax: Axes | None = None) -> Axes:
+    """Memory by kind: a bar each of a Memory or a Plan; `print(found)` has them as text.
+
+    The darker part of the KV cache is in use; of models with states it is not told apart.
+    """
+    if not isinstance(found, Buffers):
+        raise TypeError(f"found={brief(found)}: it must be session.memory, or what plan() gives.")
+    sizes = {kind: getattr(found, f"{kind}_bytes") / 1e6 for kind in KINDS}
+    shown = [kind for kind in KINDS if sizes[kind]]
+    ax = _axes(ax, 6, 1.2 + 0.36 * len(shown))
+    bars = ax.barh(range(len(shown)), [sizes[kind] for kind in shown], color="#9ecae1")
+    ax.bar_label(bars, [size_in_words(int(sizes[kind] * 1e6)) for kind in shown], padding=3)
+    if isinstance(found, Memory) and found.used_bytes and not found.state_bytes:
+        ax.barh(shown.index("kv"), found.used_bytes / 1e6, color=AHEAD, label="in use")
+        _legend_above(ax)
+    _tick_names(ax, "y", [KINDS[kind] for kind in shown])
+    ax.invert_yaxis()
+    ax.set(xlabel=f"MB, {size_in_words(found.total_bytes)} in all")
+    ax.margins(x=0.15)
     return ax
 
 

@@ -296,6 +296,24 @@ def test_strengths_are_drawn_by_token(tiny_model):
         plots.strengths(vector)
 
 
+def test_memory_is_drawn_by_kind_with_what_is_in_use(tiny_model):
+    with tiny_model.session(n_ctx=1024) as session:
+        ax = drawn(plots.memory(session.memory))
+        assert names(ax.yaxis) == ["weights", "KV cache", "compute", "output"]
+        assert ax.get_legend() is None
+        session.generate("a" * 500, max_tokens=0)
+        memory = session.memory
+    ax = drawn(plots.memory(memory))
+    widths = [bar.get_width() * 1e6 for bar in ax.patches]
+    sizes = [memory.weights_bytes, memory.kv_bytes, memory.compute_bytes, memory.output_bytes]
+    assert widths == pytest.approx([*sizes, memory.used_bytes])
+    assert ax.get_xlabel() == "MB, 2.01 MB in all"
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["in use"]
+    drawn(plots.memory(ml.studies.planner.plan(tiny_model.path)))
+    with pytest.raises(TypeError, match=r"found=3: it must be session\.memory"):
+        plots.memory(3)
+
+
 def test_a_blend_is_drawn_over_both_strengths(tiny_model):
     from mullama_lab.studies.blend import blend
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas
 
 MIB = 1 << 20
+BAR = 40  # characters that stand for the total
 KINDS = {  # in the order to show them
     "weights": "weights",
     "kv": "KV cache",
@@ -106,6 +107,16 @@ class Buffers:
         for buffer in self.buffers:
             sums[buffer.device] += buffer.size_bytes
         return MappingProxyType(dict(sums))
+
+    def __str__(self) -> str:
+        """A line for each kind, its bar as long as its part of the total."""
+        sizes = {label: self._sum(kind) for kind, label in KINDS.items() if self._sum(kind)}
+        total = self.total_bytes
+        lines = [
+            f"{label:<8} {size_in_words(size):>9}  {'█' * round(BAR * size / total)}".rstrip()
+            for label, size in sizes.items()
+        ]
+        return "\n".join([*lines, f"{'total':<8} {size_in_words(total):>9}"])
 
     def to_pandas(self) -> pandas.DataFrame:
         """One row a buffer: kind, device, name (llama.cpp's) and bytes; needs pandas."""

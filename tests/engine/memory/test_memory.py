@@ -157,6 +157,18 @@ def test_a_vocabulary_alone_has_no_weights(tmp_path):
         assert model.memory.buffers == () and repr(model.memory) == "<Memory: nothing>"
 
 
+def test_its_text_has_a_bar_for_each_kind():
+    assert str(Buffers(read(ON_TWO_DEVICES))).splitlines() == [
+        "weights    1.05 GB  █████████████████████████████████████",
+        "KV cache   12.6 MB",
+        "states      2.1 MB",
+        "compute    73.9 MB  ███",
+        "output      524 kB",
+        "total      1.14 GB",
+    ]
+    assert str(Buffers(())) == "total      0 bytes"
+
+
 # The process.
 
 
