@@ -102,6 +102,14 @@ def test_layers_are_planned_on_the_devices_that_llama_cpp_gives_them(monkeypatch
     }
 
 
+def test_nobody_is_offered_a_model_that_has_no_weights(tiny_path):
+    """To compute with it would end the process."""
+    before = Model.opened()
+    with outlines.outline(tiny_path) as (model, _):
+        assert not model.closed and Model.opened() == before
+    assert model.closed
+
+
 def test_a_plan_says_what_it_is(tiny_path):
     planned = planner.plan(tiny_path, n_ctx=2048)
     assert repr(planned).startswith("<Plan of tiny, n_ctx=2048: 3.32 MB: weights 153 kB, KV cache ")

@@ -108,7 +108,6 @@ class Model(Handle):
         vars(self).update(native.facts(handle, vocab_only=vocab_only))
         self._memory = ModelMemory(handle, self.name)
         weakref.finalize(self, self._memory.close).atexit = False  # nor is it forgotten there
-        _made[self] = None
         # Sessions and encoders, as they came.
         self._handles: weakref.WeakKeyDictionary[Handle, None] = weakref.WeakKeyDictionary()
         self.vocabulary = Vocabulary(
@@ -188,6 +187,7 @@ class Model(Handle):
         model = cls(
             handle, file, weight_files, vocab_only=bool(vocab_only), n_gpu_layers=n_gpu_layers
         )
+        _made[model] = None
         model.source, model._buffers = str(source), read(said)
         model.options = _options(n_gpu_layers=n_gpu_layers, mmap=mmap, mlock=mlock)
         weight_files.must_be_on_disk()  # what was checked is what was loaded

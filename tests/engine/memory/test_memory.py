@@ -111,6 +111,15 @@ def test_what_sequences_share_is_counted_once(tmp_path, architecture):
         assert "of the cache in use" in repr(memory)
 
 
+def test_sequences_with_a_buffer_each_share_nothing(tiny_model):
+    with tiny_model.session(n_ctx=4096, n_seq_max=4, kv_unified=False) as session:
+        session.generate("abcdefgh", max_tokens=0)
+        other = session.fork()
+        memory = session.memory
+        assert memory.kv_bytes == 4096 * 256 and memory.shared_bytes == 0
+        assert memory.sequences == {0: 9 * 256, other: 9 * 256}
+
+
 def test_a_sequence_takes_what_llama_cpp_would_save_of_it(tiny_model):
     with tiny_model.session(n_ctx=4096) as session:
         sizes = []
