@@ -134,6 +134,11 @@ class Worker:
         return getattr(_here, "worker", None) is self
 
     @property
+    def n_queued(self) -> int:
+        """About how much was submitted that its plan has not been given yet; takes no lock."""
+        return self._queue.qsize()
+
+    @property
     def is_gone(self) -> bool:
         """Whether nothing more is done: what has not ended by now never will."""
         return self.is_lost or not self._thread.is_alive()

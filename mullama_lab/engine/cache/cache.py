@@ -90,7 +90,7 @@ class Cache:
         self.may_decode_ahead = not reproducible and not self.has_states
         self.decode_ns = 0  # that the newest batch took
         self.pause_until = 0.0  # of time.monotonic
-        self._counts = Counts()
+        self.counts = Counts()
 
     def close(self) -> None:
         if self.handle is not None:
@@ -99,11 +99,11 @@ class Cache:
 
     @property
     def ledger(self) -> Ledger:
-        return self._counts.ledger
+        return self.counts.ledger
 
     @property
     def n_decoded(self) -> int:
-        return self._counts.decoded
+        return self.counts.decoded
 
     def put_in_force(self, weights: Weights) -> None:
         """Have these weights compute the next batch."""
@@ -146,18 +146,18 @@ class Cache:
         n_sure = cuts.n_reusable(theirs.text, theirs.provenance, text, first_row, canonical=True)
         if source == sequence:
             n = self.cut(sequence, n)
-            self._counts.reused += n
+            self.counts.reused += n
         else:
             self.cut(sequence, 0)
             native.copy_sequence(self.handle, source, sequence, n)
             self.sequences.copy(source, sequence, n)
-            self._counts.forked += n
+            self.counts.forked += n
         held.text.epoch = text.epoch
         if n > n_sure:  # what follows is not cut as it would be anew
             held.provenance.n_canonical = min(n_sure, held.provenance.n_canonical)
         if not as_held or n == 0:
             held.provenance.prompt_end = cuts.prompt_end(text, first_row)
-        self._counts.decoded_again += n_held - n
+        self.counts.decoded_again += n_held - n
         self.make_room(len(text) - n, besides=[sequence])
         return n
 
@@ -207,7 +207,7 @@ class Cache:
             self._back_to_boundary(portions)
             raise Stopped("stopped.")
         self.decode_ns = perf_counter_ns() - start
-        self._counts.add_batch(ends[-1], self.decode_ns)
+        self.counts.add_batch(ends[-1], self.decode_ns)
         for portion in portions:
             self._note(portion, alone=len(portions) == 1)
         return [

@@ -58,7 +58,13 @@ class Ledger:
 
 @dataclass(slots=True)
 class Counts:
-    """A Ledger that grows."""
+    """A Ledger that grows, and what a monitor reads beside it; any thread may read.
+
+    Attributes:
+        generated: tokens that were drawn.
+        first_token: when the newest first token of a run came (nanoseconds of
+            `time.perf_counter_ns`), and after how many seconds of its run; None before any.
+    """
 
     decoded: int = 0
     reused: int = 0
@@ -66,6 +72,8 @@ class Counts:
     decoded_again: int = 0
     batches: int = 0
     nanoseconds: int = 0
+    generated: int = 0
+    first_token: tuple[int, float] | None = None
 
     def add_batch(self, n_tokens: int, nanoseconds: int) -> None:
         """Count a call of `llama_decode`."""

@@ -59,6 +59,11 @@ class Sequences:
 
     # What there is.
 
+    @property
+    def n_cells_max(self) -> int:
+        """Cells that all of them may take together."""
+        return self.n_ctx if self.shared else self.n_ctx * self.n_max
+
     def __getitem__(self, sequence: int) -> Held:
         return self.held[sequence]
 

@@ -30,6 +30,7 @@ from mullama_lab.engine.trace import Trace
 
 if TYPE_CHECKING:
     from mullama_lab.engine.cache import Cache
+    from mullama_lab.engine.cache.ledger import Counts
     from mullama_lab.engine.loop.recorder import Recorder
     from mullama_lab.engine.model import Model
     from mullama_lab.engine.steering.steering import Steering, Weights
@@ -77,6 +78,8 @@ class Generation(Lane[Trace]):
         news: tells of prompt tokens that are done, of each step, and of the end.
         on_step: what is called, with nothing, when the trace has one step more, and at its end.
     """
+
+    _counts: Counts  # of its cache
 
     def __init__(
         self,
@@ -199,7 +202,7 @@ class Generation(Lane[Trace]):
         self.trace.change_weights(self.weights_in(cache).steering)
 
     def prepared(self, cache: Cache) -> None:
-        self._n_had = self.n_done
+        self._n_had, self._counts = self.n_done, cache.counts
         self._records_aside = self.trace.captured_aside = cache.leaves_a_core
         self._tell_progress()
 
@@ -255,6 +258,7 @@ class Generation(Lane[Trace]):
         draw.ahead = self.ahead[:1] == [draw.token]
         self.ahead = self.ahead[1:] if draw.ahead else []
         self.n_steps += 1
+        self._counts.generated += 1
         self._draw = draw
         reason = self._reason_to_end(draw)
         if not reason:
@@ -334,6 +338,7 @@ class Generation(Lane[Trace]):
         trace.seconds = draw.seconds
         if trace.seconds_to_first_token is None:
             trace.seconds_to_first_token = draw.seconds
+            self._counts.first_token = perf_counter_ns(), draw.seconds
         for tell in self.on_step:
             tell()
         self.news.tell()

@@ -39,6 +39,7 @@ from mullama_lab.engine.options import flag, instance
 from mullama_lab.engine.session import cells, file, rows
 from mullama_lab.engine.session.conversation import Conversation, as_request
 from mullama_lab.engine.session.file import SavedSession
+from mullama_lab.engine.session.gauges import Gauges, tell_opened
 from mullama_lab.engine.session.hidden import hidden
 from mullama_lab.engine.session.opening import open_cache
 from mullama_lab.engine.session.request import (
@@ -91,6 +92,7 @@ class Session(ContextOwner):
         run, last_trace, last_traces: what was asked for last.
         tree: the one it was loaded with, or saved with last.
         saved: the file it was loaded from.
+        gauges: what it is doing, for who looks at it often.
     """
 
     tree: Tree | None = None
@@ -122,6 +124,8 @@ class Session(ContextOwner):
                 opened_by="model.session()",
                 caller="a Custom stage",
             )
+        self.gauges = Gauges(self)
+        tell_opened(self.gauges)
 
     # Generating.
 
