@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 _PACKAGE = __name__.partition(".")[0]
 _heard = threading.local()
@@ -18,10 +19,22 @@ def warn(message: str) -> None:
     if messages is not None:
         messages.append(message)
         return
-    depth, frame = 1, sys._getframe()
+    warnings.warn(message, stacklevel=_callers_frame()[0])
+
+
+def warner() -> Callable[[str], None]:
+    """What warns later, from any thread, and points to the caller's line that runs now."""
+    frame = _callers_frame()[1]
+    place = frame.f_code.co_filename, frame.f_lineno
+    return lambda message: warnings.warn_explicit(message, UserWarning, *place)
+
+
+def _callers_frame() -> tuple[int, FrameType]:
+    """The innermost one outside this package, and how many above the calling function it is."""
+    depth, frame = 0, sys._getframe()
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] == _PACKAGE:
         depth, frame = depth + 1, frame.f_back
-    warnings.warn(message, stacklevel=depth)
+    return depth, frame
 
 
 @contextmanager
