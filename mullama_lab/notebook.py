@@ -1,8 +1,8 @@
-"""What IPython needs: how objects are displayed, and the `%%llama` magic.
+"""What IPython needs: how objects are displayed, and the magics `%%llama` and `%%monitor`.
 
 Displays are registered by type name, so the engine imports no view and nothing is imported
 before something is shown. `import mullama_lab` registers them where IPython runs;
-`%load_ext mullama_lab` adds the magic.
+`%load_ext mullama_lab` adds the magics.
 """
 
 from __future__ import annotations
@@ -10,10 +10,16 @@ from __future__ import annotations
 import ast
 import contextlib
 import keyword
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from IPython.core.error import UsageError
-from IPython.core.magic import Magics, line_cell_magic, magics_class
+from IPython.core.magic import (
+    Magics,
+    line_cell_magic,
+    magics_class,
+    output_can_be_silenced,
+)
 from IPython.core.magic_arguments import argument, magic_arguments, parse_argstring
 from IPython.display import display
 
@@ -31,7 +37,7 @@ if TYPE_CHECKING:
     from mullama_lab.engine.stages.preview import Preview
     from mullama_lab.engine.trace import Trace
 
-__all__ = ["LlamaMagics", "load_ipython_extension", "register_displays"]
+__all__ = ["LlamaMagics", "MonitorMagics", "load_ipython_extension", "register_displays"]
 __dir__ = __all__.copy  # what tab completion offers
 
 Bundle = Any  # what _repr_mimebundle_ returns
@@ -123,18 +129,13 @@ class LlamaMagics(Magics):
 
         Each cell stands for itself: a chat of many turns is `session.conversation()`.
         """
-        try:
-            args = parse_argstring(self.llama, line)
-        except (SyntaxError, ValueError) as error:
-            raise UsageError(f"%%llama {line}: {error}") from error
+        args = _parsed(self.llama, line)
         if args.help:
-            print(self._options().format_help())
+            print(_parser(self.llama).format_help())
             return
         if cell is None:
             raise UsageError("%%llama takes its prompt from the lines below it; see %llama --help")
         name = args.output
-        if name is not None and (not name.isidentifier() or keyword.iskeyword(name)):
-            raise UsageError(f"-o {name}: it must be a name that a variable can have")
         try:
             session = self._session(args)
             chain = _with_temperature(self._chain(args.chain), args.temp)
@@ -215,16 +216,10 @@ class LlamaMagics(Magics):
 
     def complete(self, _shell: object, event: Any) -> list[str]:
         """What may follow on the line of a `%%llama`: options, or names for the one before."""
-        words = event.text_until_cursor.split()
-        before = words[-2] if event.symbol and len(words) > 1 else words[-1]
+        before = _word_before(event)
         if before not in ("--chain", "--model", "--session"):
-            actions = self._options()._actions
-            return [word for action in actions for word in action.option_strings]
+            return _words_of(self.llama)
         return self._names_for(before)
-
-    def _options(self) -> Any:
-        """The parser that `magic_arguments` left on the magic."""
-        return self.llama.parser  # type: ignore[attr-defined]
 
     def _names_for(self, option: str) -> list[str]:
         from mullama_lab.engine.model import Model
@@ -234,6 +229,115 @@ class LlamaMagics(Magics):
         mine = [name for name, value in self._names.items() if isinstance(value, kinds[option])]
         known = {"--chain": Chain.presets, "--model": hub.catalogue}.get(option, dict)
         return [name for name in (*mine, *known()) if not name.startswith("_")]
+
+
+@magics_class
+class MonitorMagics(Magics):
+    """`%%monitor`: what the cell runs is monitored. `%monitor --help` lists its options."""
+
+    @magic_arguments()
+    @argument("--interval", type=float, default=0.5, help="seconds between readings; 0.5")
+    @argument("--gpu", action="store_true", help="read NVIDIA's GPUs too")
+    @argument(
+        "--session", metavar="NAME", help="a variable with a Session or Model; else every one"
+    )
+    @argument("-o", "--output", metavar="NAME", help="name to give the Monitor")
+    @argument("--help", action="store_true", help="show these options and run nothing")
+    @output_can_be_silenced
+    @line_cell_magic
+    def monitor(self, line: str, cell: str | None = None) -> Any:
+        """Run the cell and show what it took: tokens a second, memory, cores, cache and queue.
+
+        It is shown too when the cell fails or is interrupted. `await` cannot stand in the cell.
+        """
+        from mullama_lab.studies.monitor import Monitor
+
+        args = _parsed(self.monitor, line)
+        if args.help:
+            print(_parser(self.monitor).format_help())
+            return None
+        if cell is None:
+            raise UsageError("%%monitor runs the lines below it; see %monitor --help")
+        shell: Any = self.shell
+        try:
+            on = self._named(args.session)
+            monitor = Monitor(on, interval=args.interval, gpu=args.gpu)
+        except (MullamaError, ValueError, TypeError) as error:
+            raise UsageError(str(error)) from error
+        statements, last = _compiled(shell, cell)
+        if args.output:
+            shell.user_ns[args.output] = monitor
+        try:
+            with monitor:
+                exec(statements, shell.user_ns)
+                return None if last is None else eval(last, shell.user_ns)
+        finally:
+            display(monitor)
+
+    def _named(self, name: str | None) -> Session | Model | None:
+        if name is None:
+            return None
+        found = self._sessions_and_models().get(name)
+        if found is None:
+            raise UsageError(f"--session {name}: no Session or Model has that name")
+        return found
+
+    def _sessions_and_models(self) -> dict[str, Any]:
+        from mullama_lab.engine.model import Model
+        from mullama_lab.engine.session import Session
+
+        shell: Any = self.shell
+        return {name: x for name, x in shell.user_ns.items() if isinstance(x, (Session, Model))}
+
+    def complete(self, _shell: object, event: Any) -> list[str]:
+        """What may follow on the line of a `%%monitor`."""
+        if _word_before(event) != "--session":
+            return _words_of(self.monitor)
+        return [name for name in self._sessions_and_models() if not name.startswith("_")]
+
+
+def _compiled(shell: Any, cell: str) -> tuple[CodeType, CodeType | None]:
+    """The statements of a cell, and the expression at its end if there is one."""
+    source = shell.transform_cell(cell)
+    if shell.should_run_async(cell, transformed_cell=source):
+        raise UsageError(
+            "`await` cannot stand in the cell of a magic. Write `with Monitor() as monitor:` "
+            "around it, after `from mullama_lab.studies.monitor import Monitor`."
+        )
+    number = len(shell.history_manager.input_hist_parsed) - 1  # that of the cell with the magic
+    name = shell.compile.cache(source, number, raw_code=cell)  # for tracebacks
+    body = shell.transform_ast(shell.compile.ast_parse(source, name)).body
+    last = body.pop() if body and isinstance(body[-1], ast.Expr) else None
+    statements = shell.compile(ast.Module(body, []), name, "exec")
+    return statements, last and shell.compile(ast.Expression(last.value), name, "eval")
+
+
+def _parser(magic: Any) -> Any:
+    """The parser that `magic_arguments` left on a magic."""
+    return magic.parser
+
+
+def _parsed(magic: Any, line: str) -> Any:
+    """The options on the line of a cell magic."""
+    try:
+        args = parse_argstring(magic, line)
+    except (SyntaxError, ValueError) as error:
+        raise UsageError(f"%%{magic.__name__} {line}: {error}") from error
+    name = args.output
+    if name is not None and (not name.isidentifier() or keyword.iskeyword(name)):
+        raise UsageError(f"-o {name}: it must be a name that a variable can have")
+    return args
+
+
+def _words_of(magic: Any) -> list[str]:
+    """The options of a magic."""
+    return [word for action in _parser(magic)._actions for word in action.option_strings]
+
+
+def _word_before(event: Any) -> str:
+    """The word before the one that is completed."""
+    words = event.text_until_cursor.split()
+    return words[-2] if event.symbol and len(words) > 1 else words[-1]
 
 
 def _prompt(model: Model, text: str, args: Any) -> Any:
@@ -256,6 +360,7 @@ def _with_temperature(chain: Chain, temperature: float | None) -> Chain:
 def load_ipython_extension(shell: InteractiveShell) -> None:
     """`%load_ext mullama_lab`."""
     register_displays(shell)
-    magics = LlamaMagics(shell)
-    shell.register_magics(magics)
-    shell.set_hook("complete_command", magics.complete, str_key="%%llama")
+    llama, monitor = LlamaMagics(shell), MonitorMagics(shell)
+    shell.register_magics(llama, monitor)
+    shell.set_hook("complete_command", llama.complete, str_key="%%llama")
+    shell.set_hook("complete_command", monitor.complete, str_key="%%monitor")

@@ -1,4 +1,4 @@
-"""What IPython shows, and the `%%llama` magic."""
+"""What IPython shows, and the magics `%%llama` and `%%monitor`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 import pytest
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
 from jupyter_client.manager import KernelManager
 
 import mullama_lab as ml
@@ -181,6 +182,122 @@ def test_help_lists_the_options_and_runs_nothing(shell, session, capsys):
 def test_tab_completes_options_and_names(shell, session, line, offered):
     found = shell.Completer.complete(line_buffer=line, cursor_pos=len(line))[1]
     assert offered in found
+
+
+# %%monitor
+
+
+def monitored(shell, line, cell, error=None):
+    """What a cell shows as HTML and as text, however it ends."""
+    with capture_output() as captured:
+        if error is None:
+            shell.run_cell_magic("monitor", line, cell)
+        else:
+            with pytest.raises(error):
+                shell.run_cell_magic("monitor", line, cell)
+    (shown,) = captured.outputs
+    return shown.data["text/html"], shown.data["text/plain"]
+
+
+ENDLESS = "ml.Mask(ban=[2])"
+
+
+@pytest.fixture
+def names(shell, session):
+    shell.user_ns.update(ml=ml, session=session)
+    return shell.user_ns
+
+
+def test_a_monitored_cell_runs_as_it_would_and_shows_its_table(shell, session, names):
+    cell = f"n = 5\ntrace = session.generate([1, 5], {ENDLESS}, max_tokens=n)\n"
+    html, text = monitored(shell, "-o seen", cell)
+    assert names["n"] == 5 and names["seen"].n_generated == 5 and not names["seen"].running
+    assert "<table" in html and "<script" not in html and "tokens/s" in html
+    assert text == names["seen"].to_text() and text.startswith("Monitor of every session: stopped")
+
+
+def test_what_stands_last_in_a_monitored_cell_is_its_value(shell, names):
+    with capture_output():
+        assert shell.run_cell_magic("monitor", "", "x = 20\nx + 1\n") == 21
+        assert shell.run_cell_magic("monitor", "", "x + 2") == 22
+        assert shell.run_cell_magic("monitor", "", "y = x\n") is None
+        assert shell.run_cell_magic("monitor", "", "%env HOME\n") is not None  # a magic in it
+        assert shell.run_cell_magic("monitor", "", "\n") is None
+        assert shell.run_cell_magic("monitor", "", "x + 3;\n") is None
+
+
+def test_a_monitored_cell_may_be_about_one_session_and_open_others(shell, session, names):
+    cell = f"""
+session.generate([1, 5], {ENDLESS}, max_tokens=3)
+with session.model.session(n_ctx=64) as other:
+    other.generate([1, 5], {ENDLESS}, max_tokens=4)
+"""
+    for line, n in (("-o seen --session session", 3), ("-o seen --interval 0.01", 7)):
+        monitored(shell, line, cell)
+        assert names["seen"].n_generated == n
+
+
+def test_a_monitored_cell_that_fails_shows_its_table_and_fails(shell, session, names):
+    cell = f"session.generate([1, 5], {ENDLESS}, max_tokens=3)\n1 / 0\n"
+    html, text = monitored(shell, "-o seen", cell, ZeroDivisionError)
+    assert names["seen"].n_generated == 3 and not names["seen"].running
+    assert "<table" in html and "2 readings" in text
+    with capture_output() as captured:
+        result = shell.run_cell("%%monitor\n1 / 0", store_history=True)
+    assert isinstance(result.error_in_exec, ZeroDivisionError)
+    assert "1 / 0" in captured.stdout  # the line, in the traceback
+    assert captured.stdout.count(f"In[{result.execution_count}]") == 2
+
+
+def test_await_in_a_monitored_cell_is_refused_with_a_way_out(shell, names):
+    with pytest.raises(UsageError, match="Write `with Monitor"):
+        shell.run_cell_magic("monitor", "", "await session.start('abc', max_tokens=3)")
+
+
+def test_a_monitored_cell_that_is_interrupted_shows_its_table_too(shell, session, names):
+    cell = f"""
+import _thread
+run = session.start([1, 5], {ENDLESS}, max_tokens=200)
+run.on_step(lambda step: _thread.interrupt_main() if len(run.trace) == 2 else None)
+run.wait()
+while True:
+    pass
+"""
+    _, text = monitored(shell, "-o seen", cell, KeyboardInterrupt)
+    names["run"].stop_and_wait()
+    assert "time to first token" in text and names["seen"].n_generated >= 2
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["--interval 0", "--interval nan", "--interval x", "--session nobody", "--session ml", "-o 1x",
+     "--nobody"],
+)  # fmt: skip
+def test_wrong_options_of_a_monitored_cell_are_said_and_it_does_not_run(shell, names, line):
+    names["ran"] = False
+    with pytest.raises(UsageError):
+        shell.run_cell_magic("monitor", line, "ran = True")
+    assert names["ran"] is False
+
+
+def test_the_help_of_monitor_lists_the_options_and_runs_nothing(shell, names, capsys):
+    names["ran"] = False
+    shell.run_cell_magic("monitor", "--help", "ran = True")
+    shell.run_line_magic("monitor", "--help")
+    said = capsys.readouterr().out
+    for option in ("--interval", "--gpu", "--session", "--output"):
+        assert said.count(option) >= 2
+    assert names["ran"] is False
+    with pytest.raises(UsageError, match="runs the lines below it"):
+        shell.run_line_magic("monitor", "")
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [("%%monitor --int", "--interval"), ("%%monitor --session ses", "session")],
+)
+def test_tab_completes_what_monitor_takes(shell, names, line, offered):
+    assert offered in shell.Completer.complete(line_buffer=line, cursor_pos=len(line))[1]
 
 
 def test_an_interrupt_before_the_tokens_show_stops_the_generation_too(shell, session, monkeypatch):
