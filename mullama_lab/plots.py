@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from mullama_lab.studies.blend import Blend
     from mullama_lab.studies.control_vectors import Training
     from mullama_lab.studies.effect import Strengths
+    from mullama_lab.studies.monitor import Monitor
     from mullama_lab.studies.seeds import SeedFan
     from mullama_lab.studies.timing import DepthCurve, Timing
 
@@ -38,12 +39,14 @@ __all__ = [
     "depth_curve",
     "latency",
     "memory",
+    "memory_over_time",
     "next_token",
     "rank_board",
     "seed_fan",
     "similarity_grid",
     "strengths",
     "throughput",
+    "throughput_over_time",
     "token_strip",
     "training",
     "versus",
@@ -409,12 +412,59 @@ def depth_curve(curve: DepthCurve, ax: Axes | None = None) -> Axes:
     return ax
 
 
+def throughput_over_time(monitor: Monitor, ax: Axes | None = None) -> Axes:
+    """Tokens a second of a Monitor, interval by interval, and their average while any came.
+
+    A gap is where it was stopped.
+    """
+    columns = _columns_of_monitor(monitor)
+    ax = _axes(ax, 7, 3.2)
+    seconds = columns["seconds"]
+    ax.plot(seconds, columns["decoded_per_second"], color="0.72", label="decoded, prompts too")
+    ax.plot(seconds, columns["tokens_per_second"], color=AHEAD, label="generated")
+    if not np.isnan(monitor.average):
+        ax.axhline(monitor.average, color=AHEAD, lw=0.8, ls=":")
+        ax.set_title(f"{monitor.average:.3g} tokens/s on average", fontsize=11)
+    ax.set(xlabel="seconds", ylabel="tokens/s", ylim=(0, None))
+    _legend_above(ax)
+    return ax
+
+
+def memory_over_time(monitor: Monitor, ax: Axes | None = None) -> Axes:
+    """Resident memory of the process while a Monitor ran, what the machine had free, and GPUs'.
+
+    What was not available has no line, and the title says so where that is all of it.
+    """
+    columns = _columns_of_monitor(monitor)
+    ax = _axes(ax, 7, 3.2)
+    lines = {"resident_bytes": ("resident", AHEAD, "-"), "free_bytes": ("free", "0.5", "--")}
+    for name in columns:
+        if name.startswith("gpu_") and name.endswith("_bytes") and "total" not in name:
+            number = name.split("_")[1]
+            lines[name] = (f"GPU {number}", _colours("tab10")(1 + int(number) % 9), "-")
+    shown = {name: line for name, line in lines.items() if name in columns}
+    for name, (label, colour, style) in shown.items():
+        ax.plot(columns["seconds"], columns[name] / 1e9, style, color=colour, label=label)
+    ax.set(xlabel="seconds", ylabel="memory (GB)", ylim=(0, None))
+    if shown:
+        _legend_above(ax)
+    else:
+        ax.set_title("memory: not available", fontsize=11)
+    return ax
+
+
 # Parts
 
 
 def _must_be_timing(found: object) -> None:
     if not hasattr(found, "after_first"):
         raise TypeError(f"found={brief(found)}: it must be what timing() gives.")
+
+
+def _columns_of_monitor(monitor: Monitor) -> Mapping[str, NDArray[np.float64]]:
+    if not hasattr(monitor, "sessions_to_pandas"):
+        raise TypeError(f"monitor={brief(monitor)}: it must be a Monitor.")
+    return monitor.columns()
 
 
 def _heat_map(

@@ -371,3 +371,42 @@ def test_a_depth_curve_has_its_line_where_there_is_one(tiny_model):
     assert len(drawn(plots.depth_curve(short)).lines) == 1
     with pytest.raises(TypeError, match="depth"):
         plots.depth_curve([1, 2])
+
+
+def test_throughput_and_memory_are_drawn_over_the_seconds_of_a_monitor(tiny_model):
+    from mullama_lab.studies.monitor import Monitor
+
+    with tiny_model.session(n_ctx=64, n_threads=1) as session:
+        with Monitor(session, interval=3600) as monitor:
+            session.generate([1, 5], ml.Mask(ban=[2]), max_tokens=4, seed=1)
+        columns = monitor.columns()
+        ax = drawn(plots.throughput_over_time(monitor))
+        by_label = {line.get_label(): line for line in ax.lines}
+        for label, name in (
+            ("generated", "tokens_per_second"),
+            ("decoded, prompts too", "decoded_per_second"),
+        ):
+            np.testing.assert_array_equal(by_label[label].get_ydata(), columns[name])
+            np.testing.assert_array_equal(by_label[label].get_xdata(), columns["seconds"])
+        assert ax.get_title() == f"{monitor.average:.3g} tokens/s on average"
+        resident, free = drawn(plots.memory_over_time(monitor)).lines
+        np.testing.assert_allclose(resident.get_ydata(), columns["resident_bytes"] / 1e9)
+        np.testing.assert_allclose(free.get_ydata(), columns["free_bytes"] / 1e9)
+    for draw in (plots.throughput_over_time, plots.memory_over_time):
+        drawn(draw(Monitor(tiny_model)))  # not started
+        with pytest.raises(TypeError, match="monitor=3: it must be a Monitor"):
+            draw(3)
+
+
+def test_memory_that_is_not_available_is_said_and_gpus_have_lines(tiny_model, monkeypatch):
+    from mullama_lab.studies.monitor import Monitor
+
+    monitor = Monitor(tiny_model)
+    seconds = np.arange(3.0)
+    monkeypatch.setattr(monitor, "columns", lambda: {"seconds": seconds})
+    ax = drawn(plots.memory_over_time(monitor))
+    assert ax.get_title() == "memory: not available" and not ax.lines
+    gpu = {"gpu_1_bytes": seconds * 1e9, "gpu_1_total_bytes": seconds}
+    monkeypatch.setattr(monitor, "columns", lambda: {"seconds": seconds, **gpu})
+    (line,) = drawn(plots.memory_over_time(monitor)).lines
+    assert line.get_label() == "GPU 1" and line.get_ydata().tolist() == [0, 1, 2]
