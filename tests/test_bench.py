@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from mullama_lab.bench import browser
+from mullama_lab.bench import browser, monitor
 from mullama_lab.bench.turns import in_turns_afresh, speeds
 
 
@@ -53,3 +53,10 @@ def test_what_is_opened_afresh_takes_turns_in_opening_and_in_running_and_is_clos
 def test_a_row_of_speeds_has_the_median_of_the_ratios_not_the_ratio_of_the_medians():
     row = speeds("tokens/s", [(1.0, 1.0), (2.0, 4.0), (30.0, 10.0)], 0.9)
     assert (row.ours, row.peer, row.value, row.verdict) == ("2.0", "4.0", 1.0, "met")
+
+
+def test_what_a_monitor_costs_is_a_ratio_of_the_same_work(tiny_model, monkeypatch):
+    monkeypatch.setattr(monitor, "PAIRS", 2)
+    (row,) = monitor.rows(tiny_model)
+    assert row.what.endswith("monitor at 0.5 s: tokens/s with against without")
+    assert (row.target, row.at_least) == (0.99, True) and row.value > 0.1

@@ -20,6 +20,7 @@ def every_row(models: Sequence[str], chromium: str | None) -> Iterator[Row]:
         generation,
         grammars,
         late_interaction,
+        monitor,
         sequences,
         side_by_side,
         steering,
@@ -36,6 +37,7 @@ def every_row(models: Sequence[str], chromium: str | None) -> Iterator[Row]:
             yield from studies.rows(model)
             yield from grammars.rows(model)
             yield from steering.rows(model)
+            yield from monitor.rows(model)
     yield from encoding.rows()
     yield from late_interaction.rows()
     if chromium is not None:
