@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from mullama_lab.bench.jupyter import headless_chromium, jupyterlab, open_notebook
+from mullama_lab.selfbench.jupyter import headless_chromium, jupyterlab, open_notebook
 
 HERE = Path(__file__).parent
 ALL = HERE / "pictures"

@@ -5,7 +5,7 @@
     mullama-lab models                  what the catalogue has, and what is on this disk
     mullama-lab models fetch NAME       bring a model into the cache
     mullama-lab models remove NAME      delete it from the cache
-    mullama-lab bench                   measure speed beside the peers
+    mullama-lab selfbench               measure speed beside the peers
 
 Whatever `mullama-lab` itself does not know goes to JupyterLab as it is.
 """
@@ -26,7 +26,7 @@ from mullama_lab.errors import MullamaError
 from mullama_lab.glyphs import visible
 
 TOUR = "00_tour.ipynb"
-MEASURED = (hub.DEFAULT_MODEL, "gemma3-270m")  # by `bench`, unless told otherwise
+MEASURED = (hub.DEFAULT_MODEL, "gemma3-270m")  # by `selfbench`, unless told otherwise
 
 _PACKAGE = Path(__file__).resolve().parent
 _COPIES = "mullama_lab_notebooks"
@@ -117,16 +117,16 @@ def remove(name: str) -> None:
         click.echo(f"{name} was not cached")
 
 
-@main.command(short_help="Measure speed beside the peers, in one run.")
+@main.command(short_help="Measure the workbench beside its peers, in one run.")
 @click.option("--model", "names", multiple=True, help="A catalogue name; again for another.")
 @click.option("--browser/--no-browser", default=True, help="Measure the slider in JupyterLab too.")
-def bench(names: Sequence[str], browser: bool) -> None:
+def selfbench(names: Sequence[str], browser: bool) -> None:
     """Measure what the workbench costs beside llama.cpp alone and llama-cpp-python.
 
     Run it on a machine that does nothing else. It takes about five minutes.
     """
-    from mullama_lab.bench import every_row
-    from mullama_lab.bench.table import print_table
+    from mullama_lab.selfbench import every_row
+    from mullama_lab.selfbench.table import print_table
 
     chromium = shutil.which("chromium") if browser else None
     if chromium and importlib.util.find_spec("playwright") is None:

@@ -164,7 +164,7 @@ def test_models_fetch_prints_the_path_and_remove_what_it_freed(tmp_path, monkeyp
 
 
 @pytest.mark.parametrize(
-    "command", [("models", "fetch"), ("models", "remove"), ("bench", "--no-browser", "--model")]
+    "command", [("models", "fetch"), ("models", "remove"), ("selfbench", "--no-browser", "--model")]
 )
 def test_an_unknown_model_ends_in_one_line_and_a_failure(command):
     done = run(*command, "smolm2")

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from mullama_lab.bench.jupyter import (
+from mullama_lab.selfbench.jupyter import (
     NotebookPage,
     Server,
     headless_chromium,

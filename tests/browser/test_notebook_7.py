@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mullama_lab.bench.jupyter import new_notebook
+from mullama_lab.selfbench.jupyter import new_notebook
 
 LAB = """
 import mullama_lab as ml

@@ -14,12 +14,12 @@ import pytest
 
 import mullama_lab as ml
 from mullama_lab import hub
-from mullama_lab.bench.encoding import OnnxRuntime, without_rounding
 from mullama_lab.engine import tiny
 from mullama_lab.engine.encoder import MultiVectorEncoder
 from mullama_lab.engine.model import Model
 from mullama_lab.errors import ClosedError, ContextFull, ModelLoadError, Stopped
 from mullama_lab.hub.wheels import fetch_onnx
+from mullama_lab.selfbench.encoding import OnnxRuntime, without_rounding
 
 TEXTS = [
     "a tiny text",

@@ -6,11 +6,11 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from mullama_lab.bench.table import Row
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.stages import Chain, MinP, Penalties, Stage, Temperature, TopK, TopP
 from mullama_lab.engine.trace import Trace
+from mullama_lab.selfbench.table import Row
 from mullama_lab.studies.explore import explore
 from mullama_lab.studies.flips import flip_map
 from mullama_lab.studies.replay import replay, stage_effects

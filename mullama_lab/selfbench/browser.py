@@ -10,8 +10,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from mullama_lab.bench.jupyter import NotebookPage, headless_chromium, jupyterlab, open_notebook
-from mullama_lab.bench.table import Row
+from mullama_lab.selfbench.jupyter import NotebookPage, headless_chromium, jupyterlab, open_notebook
+from mullama_lab.selfbench.table import Row
 
 MOVES = 100
 SETUP = """import mullama_lab as ml

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from mullama_lab.bench import browser, monitor
-from mullama_lab.bench.turns import in_turns_afresh, speeds
+from mullama_lab.selfbench import browser, monitor
+from mullama_lab.selfbench.turns import in_turns_afresh, speeds
 
 
 def test_a_notebook_that_does_not_open_leaves_no_jupyterlab_behind(monkeypatch):

@@ -10,14 +10,14 @@ from contextlib import contextmanager
 
 from llama_cpp.llama_grammar import JSON_GBNF, json_schema_to_gbnf
 
-from mullama_lab.bench.bare_loop import PROMPT, BareLoop
-from mullama_lab.bench.table import Row
-from mullama_lab.bench.turns import Opener, in_turns_afresh, speeds
 from mullama_lab.engine.grammar import Grammar
 from mullama_lab.engine.grammar.matching.matcher import matcher
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.stages import Chain, Constrain
+from mullama_lab.selfbench.bare_loop import PROMPT, BareLoop
+from mullama_lab.selfbench.table import Row
+from mullama_lab.selfbench.turns import Opener, in_turns_afresh, speeds
 
 PAIRS = 7
 N_TOKENS = 96

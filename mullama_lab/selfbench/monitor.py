@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from mullama_lab.bench.bare_loop import PROMPT
-from mullama_lab.bench.table import Row
-from mullama_lab.bench.turns import in_turns_afresh, speeds
+from mullama_lab.selfbench.bare_loop import PROMPT
+from mullama_lab.selfbench.table import Row
+from mullama_lab.selfbench.turns import in_turns_afresh, speeds
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.stages import Chain, Mask
 from mullama_lab.studies.monitor import Monitor

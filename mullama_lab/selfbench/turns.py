@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from typing import TypeVar
 
-from mullama_lab.bench.table import Row
+from mullama_lab.selfbench.table import Row
 
 T = TypeVar("T")
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from mullama_lab.bench.table import Row
-from mullama_lab.bench.turns import in_turns_afresh, speeds
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.native import context as native
 from mullama_lab.engine.native.batch import Batch
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.trace import Trace
+from mullama_lab.selfbench.table import Row
+from mullama_lab.selfbench.turns import in_turns_afresh, speeds
 
 PROMPT = "Once upon a time, in a small town by the sea, there lived"
 N_SEQUENCES = 8

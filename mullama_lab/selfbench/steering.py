@@ -11,9 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from mullama_lab.bench.bare_loop import PROMPT, BareLoop, C
-from mullama_lab.bench.table import Row
-from mullama_lab.bench.turns import in_turns, in_turns_afresh, speeds
 from mullama_lab.engine import tiny
 from mullama_lab.engine.gguf.file import read_header
 from mullama_lab.engine.hidden import HiddenStates
@@ -22,6 +19,9 @@ from mullama_lab.engine.session import Session
 from mullama_lab.engine.steering.control_vector import ControlVector
 from mullama_lab.engine.steering.lora import LoraAdapter
 from mullama_lab.engine.steering.steering import Steering, Weights
+from mullama_lab.selfbench.bare_loop import PROMPT, BareLoop, C
+from mullama_lab.selfbench.table import Row
+from mullama_lab.selfbench.turns import in_turns, in_turns_afresh, speeds
 from mullama_lab.studies.control_vectors import train
 
 PAIRS = 9

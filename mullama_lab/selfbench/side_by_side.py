@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from mullama_lab.bench.table import Row
-from mullama_lab.bench.turns import in_turns_afresh, speeds
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.session import Session
+from mullama_lab.selfbench.table import Row
+from mullama_lab.selfbench.turns import in_turns_afresh, speeds
 
 N_TEXTS = 8
 PROMPT = "Once upon a time, in a small town by the sea, there lived a fisherman who"
