@@ -56,6 +56,7 @@ def new_context(
     flash_attention: str = "auto",
     kv_types: Sequence[str] = ("f16", "f16"),
     kv_unified: bool = True,
+    whole_window: bool = True,
     gives_vectors: bool = False,
     on_tensor: Any = None,
 ) -> Any:
@@ -71,6 +72,7 @@ def new_context(
         flash_attention: "auto", "on" or "off".
         kv_types: of the keys and the values in the cache, each of `KV_TYPES`.
         kv_unified: all sequences share one buffer, so that they can share cells.
+        whole_window: keep what left a sliding window; a cache without it cannot be rewound.
         gives_vectors: a vector for each token is wanted; else logits.
         on_tensor: llama.cpp's callback for each tensor that it computes; to be kept by the caller.
 
@@ -85,7 +87,7 @@ def new_context(
     params.type_k, params.type_v = (KV_TYPES[name] for name in kv_types)
     params.kv_unified = kv_unified
     params.no_perf = False  # `counters` has times then, which two looks at the clock a batch cost
-    params.swa_full = True  # a pruned window could not be rewound
+    params.swa_full = whole_window
     if gives_vectors:
         params.embeddings, params.pooling_type = True, C.LLAMA_POOLING_TYPE_NONE
     if on_tensor is not None:
@@ -132,6 +134,12 @@ n_ctx = C.llama_n_ctx_seq
 n_batch = C.llama_n_batch
 n_seq_max = C.llama_n_seq_max
 n_threads = C.llama_n_threads
+wait_for_results = C.llama_synchronize
+
+
+def set_threads(context: Any, n: int) -> None:
+    """Compute with so many threads from now on, a token as well as a prompt."""
+    C.llama_set_n_threads(context, n, n)
 
 
 def is_recurrent(context: Any) -> bool:

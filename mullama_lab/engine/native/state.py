@@ -89,3 +89,23 @@ def keep_windows(context: Any, lengths: Mapping[int, int], free: Sequence[int]) 
 def last_position(context: Any, seq_id: int) -> int:
     """The last position of a sequence; -1 if it holds nothing."""
     return C.llama_memory_seq_pos_max(C.llama_get_memory(context), seq_id)
+
+
+def sequence_state(context: Any, seq_id: int) -> NDArray[np.uint8]:
+    """The cells of one sequence."""
+    with complaints() as heard:
+        state = np.empty(C.llama_state_seq_get_size(context, seq_id), np.uint8)
+        place = state.ctypes.data_as(_BYTES)
+        n = C.llama_state_seq_get_data(context, place, state.nbytes, seq_id)
+    if n == 0 or n > state.nbytes:
+        raise SessionError(f"llama.cpp could not give the state of a sequence: {heard.reason()}.")
+    return state[:n]
+
+
+def set_sequence_state(context: Any, state: NDArray[np.uint8], seq_id: int) -> None:
+    """Let an empty sequence be what `sequence_state` gave, on a context with the same settings."""
+    place = state.ctypes.data_as(_BYTES)
+    with complaints() as heard:
+        n = C.llama_state_seq_set_data(context, place, state.nbytes, seq_id)
+    if n == 0:
+        raise SessionError(f"llama.cpp did not take the state of a sequence: {heard.reason()}.")
