@@ -27,6 +27,7 @@
     │   ├── WrongEncoder        the index was made by another encoder
     │   ├── IndexNotSaved       the disk is full, or does not allow it
     │   └── UnknownDocument     no document of that id; a KeyError too
+    ├── HistoryError        the history of a benchmark could not be read or written
     └── ClosedError         a call on a closed model or session
 
 What the caller did wrong (a value out of range, a wrong type) is a plain
@@ -44,6 +45,7 @@ __all__ = [
     "DecodeError",
     "GrammarBroken",
     "GrammarError",
+    "HistoryError",
     "HubError",
     "IndexFileError",
     "IndexNotSaved",
@@ -193,6 +195,10 @@ class UnknownDocument(RetrievalError, KeyError):
     """No document has that id, or it was removed."""
 
     __str__ = Exception.__str__  # a KeyError would show the repr of its message
+
+
+class HistoryError(MullamaError):
+    """The history of a benchmark could not be read or written."""
 
 
 class ClosedError(MullamaError):

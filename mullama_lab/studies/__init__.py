@@ -11,6 +11,7 @@ from mullama_lab.on_use import loaded_on_use
 
 if TYPE_CHECKING:
     from mullama_lab.studies import (
+        bench,
         blend,
         control_vectors,
         effect,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "bench",
     "blend",
     "control_vectors",
     "effect",

@@ -1,0 +1,248 @@
+"""Whether one run of a benchmark is faster than another, where noise is not taken for an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from math import comb
+from statistics import NormalDist
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mullama_lab.engine.options import instance
+from mullama_lab.glyphs import visible
+from mullama_lab.studies._bench_result import BenchResult
+from mullama_lab.studies._bench_rows import BenchRow
+
+if TYPE_CHECKING:
+    import pandas
+
+FASTER, SLOWER, UNTOLD = "faster", "slower", "no difference to be told"
+TOO_FEW = "too few repeats to tell"
+LEVEL = 0.95  # of all intervals of a comparison together
+RESAMPLES = 100_000
+_SEED = 20
+_TEST = ("n_prompt", "n_gen", "n_depth")
+_SOFTWARE = ("llama_cpp", "commit", "llama_cpp_python", "mullama_lab", "python", "features")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One test in two runs.
+
+    Attributes:
+        what: the test, and the settings that tell it from the others.
+        before_ts, after_ts: median tokens a second.
+        ratio: of these two, after to before.
+        low, high: its bootstrap interval; NaN where there are too few repeats.
+        verdict: of the second run: "faster", "slower", "no difference to be told", or "too few
+            repeats to tell".
+        paired: whether the repeats were compared round by round.
+    """
+
+    what: str
+    before_ts: float
+    after_ts: float
+    ratio: float
+    low: float
+    high: float
+    verdict: str
+    paired: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What two runs say about each other.
+
+    Attributes:
+        differences: one for each test that both have.
+        notes: what else differs between the two, and what the intervals do not cover.
+        refusal: why they cannot be compared; "" if they can.
+    """
+
+    differences: tuple[Difference, ...] = ()
+    notes: tuple[str, ...] = ()
+    refusal: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """Of all tests: "slower" if one of them is, else "faster" if one is."""
+        found = {difference.verdict for difference in self.differences}
+        if self.refusal or not found:
+            return self.refusal or "nothing to compare"
+        return next(one for one in (SLOWER, FASTER, UNTOLD, TOO_FEW) if one in found)
+
+    @property
+    def exit_code(self) -> int:
+        """For a script: 0 no test is slower, 1 one is, 2 the runs cannot be compared."""
+        if self.refusal or self.verdict in ("nothing to compare", TOO_FEW):
+            return 2
+        return int(self.verdict == SLOWER)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A row for each test."""
+        import pandas
+
+        return pandas.DataFrame([asdict(difference) for difference in self.differences])
+
+    def __str__(self) -> str:
+        if self.refusal:
+            return f"cannot be compared: {self.refusal}"
+        return "\n".join([*map(_in_words, self.differences), *self.notes])
+
+    __repr__ = __str__
+
+
+def _in_words(one: Difference) -> str:
+    interval = "" if one.verdict == TOO_FEW else f" ({one.low:.3f} to {one.high:.3f})"
+    speeds = f"{one.before_ts:.2f} -> {one.after_ts:.2f} t/s, {one.ratio:.3f} times{interval}"
+    return f"{one.what}: {speeds}: {one.verdict}"
+
+
+def compare(a: BenchResult, b: BenchResult) -> Comparison:
+    """Say of each test whether run `b` is faster or slower than run `a`, if that can be told.
+
+    Tests are matched by name and by the settings that vary within a run. A setting that differs
+    between the two, such as threads or the model, is what is compared, and named. Runs of two
+    machines are not compared.
+
+    The interval is that of the ratio of medians, by resampling the repeats (an expanded percentile
+    bootstrap: as wide for few repeats as Student's t), at 95 % for all tests together. It says
+    "faster" or "slower" only where 1 is outside. Where even repeats that are wholly apart would
+    often be so by chance it says nothing: one test needs 4 repeats each, up to six tests 5. Rows
+    of one run took turns; with enough rounds (6 for one test, 8 for six) they are compared round
+    by round, so that what slowed a round is out of it. Runs that were measured apart differ also
+    by what the machine did meanwhile, which no interval shows: to compare two models, or settings,
+    measure both in one `bench`.
+
+        runs = bench("smollm2-135m", threads=[1, 2], repeats=8)
+        compare(runs.where(n_threads=1), runs.where(n_threads=2))
+
+    Source: Hesterberg 2014, "What Teachers Should Know About the Bootstrap", arXiv:1411.5279.
+    """
+    way_out = " bench() gives one, and so does a History."
+    a, b = (instance(name, run, BenchResult, way_out) for name, run in (("a", a), ("b", b)))
+    if a.machine.hardware != b.machine.hardware:
+        machines = " and ".join(visible(run.machine.text()) for run in (a, b))
+        return Comparison(refusal=f"they were measured on two machines: {machines}")
+    names = _varying(a.rows) | _varying(b.rows)
+    before, after = ({_key(row, names): row for row in run.rows} for run in (a, b))
+    keys = [key for key in before if key in after]
+    if not keys:
+        return Comparison(refusal="they have no test in common")
+    together = a.run == b.run and a.run != ""
+    level = 1 - (1 - LEVEL) / len(keys)
+    differences = tuple(
+        _difference(before[key], after[key], names, level=level, together=together) for key in keys
+    )
+    notes = [*_other_settings([(before[key], after[key]) for key in keys])]
+    notes += _other_software(a, b)
+    left = len(before) + len(after) - 2 * len(keys)
+    if left:
+        notes.append(f"not compared: {left} rows that only one of them has")
+    if not together:
+        notes.append("measured apart: what else the machine did meanwhile is in the difference")
+    return Comparison(differences, tuple(notes))
+
+
+def ratio_interval(
+    before: Sequence[float], after: Sequence[float], *, level: float, paired: bool = False
+) -> tuple[float, float, float]:
+    """The ratio of the medians of two samples, after to before, and its bootstrap interval.
+
+    Args:
+        paired: the samples belong together one by one; the median of their ratios it is then.
+
+    >>> ratio_interval([10, 11, 12, 13], [20, 22, 24, 26], level=0.95)[0]
+    2.0
+    """
+    chance = np.random.default_rng(_SEED)
+    old, new = np.asarray(before, float), np.asarray(after, float)
+    if paired:
+        ratios = new / old
+        ratio = float(np.median(ratios))
+        drawn = _medians(ratios, chance)
+    else:
+        ratio = float(np.median(new) / np.median(old))
+        drawn = _medians(new, chance) / _medians(old, chance)
+    tail = _tail(min(len(old), len(new)), level)
+    low, high = np.quantile(drawn, [tail, 1 - tail])
+    return ratio, float(low), float(high)
+
+
+def _medians(sample: NDArray[np.float64], chance: np.random.Generator) -> NDArray[np.float64]:
+    """The medians of resamples, as large as the sample."""
+    places = chance.integers(len(sample), size=(RESAMPLES, len(sample)), dtype=np.int32)
+    return np.median(sample[places], axis=1)
+
+
+def _tail(n: int, level: float) -> float:
+    """What is cut off at either end, so that few repeats are as unsure as Student's t says.
+
+    >>> round(_tail(5, 0.95), 4), round(_tail(1000, 0.95), 3)
+    (0.001, 0.025)
+    """
+    return NormalDist().cdf(-_student(n - 1, level) * (n / (n - 1)) ** 0.5)
+
+
+def _student(freedom: int, level: float) -> float:
+    """The t that a value of Student's distribution stays within, either way, at a level.
+
+    With t = sqrt(freedom) tan(angle) its density is cos(angle) ** (freedom - 1).
+
+    >>> round(_student(4, 0.95), 2)
+    2.78
+    """
+    angles = np.linspace(0, np.pi / 2, 200_001)
+    within = np.cumsum(np.cos(angles) ** (freedom - 1))
+    angle = angles[np.searchsorted(within, level * within[-1])]
+    return float(freedom**0.5 * np.tan(angle))
+
+
+def _difference(
+    before: BenchRow, after: BenchRow, names: Iterable[str], *, level: float, together: bool
+) -> Difference:
+    old, new = before.samples_ts, after.samples_ts
+    chance = 1 - level
+    paired = together and len(old) == len(new) and 2 / 2 ** len(old) <= chance
+    ratio, low, high = after.median_ts / before.median_ts, float("nan"), float("nan")
+    verdict = TOO_FEW
+    if paired or 2 / comb(len(old) + len(new), len(old)) <= chance:  # to be apart by chance
+        ratio, low, high = ratio_interval(old, new, level=level, paired=paired)
+        verdict = FASTER if low > 1 else SLOWER if high < 1 else UNTOLD
+    settings = [f"{name} {getattr(before, name)}" for name in sorted(set(names) - set(_TEST))]
+    what = ", ".join([before.test, *settings])
+    return Difference(
+        visible(what), before.median_ts, after.median_ts, ratio, low, high, verdict, paired
+    )
+
+
+def _varying(rows: Sequence[BenchRow]) -> set[str]:
+    """The settings in which rows of one run differ."""
+    return {
+        name
+        for name in (rows[0].settings if rows else ())
+        if len({getattr(row, name) for row in rows}) > 1
+    }
+
+
+def _key(row: BenchRow, names: set[str]) -> tuple[Any, ...]:
+    return tuple(getattr(row, name) for name in sorted(names | set(_TEST)))
+
+
+def _other_settings(pairs: Sequence[tuple[BenchRow, BenchRow]]) -> Iterable[str]:
+    """What differs between the two runs in all of their rows; a file may lie elsewhere."""
+    first, second = pairs[0]
+    for name, value in first.settings.items():
+        other = getattr(second, name)
+        if value != other and name != "model_filename":
+            yield visible(f"{name}: {value}, then {other}")
+
+
+def _other_software(a: BenchResult, b: BenchResult) -> Iterable[str]:
+    for name in _SOFTWARE:
+        old, new = getattr(a.machine, name), getattr(b.machine, name)
+        if old != new:
+            yield visible(f"{name}: {old or 'not told'}, then {new or 'not told'}")

@@ -1,0 +1,110 @@
+"""Which machine this is, and which build of llama.cpp runs on it, for what is measured here."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from mullama_lab.engine.native import VERSION, build
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine and its software. What the system does not tell is None or "".
+
+    Attributes:
+        cpu: the processor's name.
+        n_cores, n_cpus: cores, and what they run at once.
+        memory_bytes: main memory.
+        system, python: names and versions.
+        llama_cpp, commit: llama.cpp's version, and the commit that was built.
+        llama_cpp_python, mullama_lab: versions of the packages.
+        backends: llama.cpp's, such as "CPU".
+        features: instruction sets its kernels use.
+        load: tasks that were ready to run in the minute before.
+    """
+
+    cpu: str = ""
+    n_cores: int | None = None
+    n_cpus: int | None = None
+    memory_bytes: int | None = None
+    system: str = ""
+    python: str = ""
+    llama_cpp: str = ""
+    commit: str = ""
+    llama_cpp_python: str = ""
+    mullama_lab: str = ""
+    backends: str = ""
+    features: str = ""
+    load: float | None = None
+
+    @classmethod
+    def here(cls) -> Machine:
+        """This machine, now."""
+        return cls(
+            cpu=_cpu(),
+            n_cores=psutil.cpu_count(logical=False),
+            n_cpus=psutil.cpu_count(),
+            memory_bytes=psutil.virtual_memory().total,
+            system=f"{platform.system()} {platform.release()} {platform.machine()}",
+            python=platform.python_version(),
+            llama_cpp=build.version(),
+            commit=build.commit(),
+            llama_cpp_python=VERSION,
+            mullama_lab=metadata.version("mullama-lab"),
+            backends=",".join(name for name in build.backends() if name != "CPU") or "CPU",
+            features=build.features(),
+            load=_load(),
+        )
+
+    @property
+    def hardware(self) -> tuple[object, ...]:
+        """What two runs must share for their figures to be compared; the software may differ."""
+        memory = None if self.memory_bytes is None else round(self.memory_bytes / 2**30)
+        return (self.cpu, self.n_cores, self.n_cpus, memory, self.system.split(" ")[0])
+
+    def text(self) -> str:
+        """In a line."""
+        cores = "" if self.n_cores is None else f", {self.n_cores} cores"
+        memory = "" if self.memory_bytes is None else f", {self.memory_bytes / 2**30:.0f} GiB"
+        return f"{self.cpu or 'an unnamed processor'}{cores}{memory}, {self.system}"
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> Machine:
+        """What `to_dict` gave; what it does not know, or is no text and no number, is left out."""
+        numbers = ("n_cores", "n_cpus", "memory_bytes", "load")
+        given = {}
+        for one in fields(cls):
+            value = facts.get(one.name)
+            kind = (int, float) if one.name in numbers else str
+            if isinstance(value, kind) and not isinstance(value, bool):
+                given[one.name] = value
+        return cls(**given)
+
+    def to_dict(self) -> dict[str, object]:
+        """Its facts by name, as JSON has them."""
+        return asdict(self)
+
+
+def _cpu() -> str:
+    """As llama-bench says it on Linux; elsewhere what Python knows."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n"):
+            name, _, value = line.partition(":")
+            if name.strip() == "model name":
+                return value.strip()
+    return platform.processor()
+
+
+def _load() -> float | None:
+    with suppress(OSError, AttributeError):  # Windows has none
+        return round(os.getloadavg()[0], 2)
+    return None
