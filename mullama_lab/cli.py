@@ -5,7 +5,8 @@
     mullama-lab models                  what the catalogue has, and what is on this disk
     mullama-lab models fetch NAME       bring a model into the cache
     mullama-lab models remove NAME      delete it from the cache
-    mullama-lab selfbench               measure speed beside the peers
+    mullama-lab bench MODEL...          how fast a model is here, in llama-bench's words
+    mullama-lab selfbench               measure the workbench itself, beside its peers
 
 Whatever `mullama-lab` itself does not know goes to JupyterLab as it is.
 """
@@ -16,14 +17,18 @@ import importlib.util
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mullama_lab import hub
 from mullama_lab.errors import MullamaError
 from mullama_lab.glyphs import visible
+
+if TYPE_CHECKING:
+    from mullama_lab.studies.bench import BenchResult, Comparison, History
 
 TOUR = "00_tour.ipynb"
 MEASURED = (hub.DEFAULT_MODEL, "gemma3-270m")  # by `selfbench`, unless told otherwise
@@ -115,6 +120,112 @@ def remove(name: str) -> None:
         click.echo(f"{name} removed: {_megabytes(hub.catalogue()[name].size_bytes)} freed")
     else:
         click.echo(f"{name} was not cached")
+
+
+def _listed(kind: Callable[[str], Any], default: str | None) -> dict[str, Any]:
+    """An option of several values with commas between them."""
+
+    def read(_: click.Context, __: click.Parameter, given: str | None) -> list[Any] | None:
+        try:
+            return None if given is None else [kind(part.strip()) for part in given.split(",")]
+        except ValueError:
+            raise click.BadParameter(f"{given!r} is no list of whole numbers.") from None
+
+    return {"callback": read, "metavar": "LIST", "default": default, "show_default": True}
+
+
+def _kv_type(text: str) -> str | tuple[str, ...]:
+    return tuple(text.split("/")) if "/" in text else text
+
+
+class _Failed(click.ClickException):
+    exit_code = 2  # 1 says that something is slower
+
+
+@main.command(short_help="Measure how fast a model is, in llama-bench's words.")
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
+@click.option("--tests", **_listed(str, "pp512,tg128"), help="Also pp512+tg128, tg128@d4096.")
+@click.option("-t", "--threads", **_listed(int, None), help="One for each core, unless told.")
+@click.option("-b", "--batch", **_listed(int, "2048"), help="Tokens of one decode.")
+@click.option("-ub", "--ubatch", **_listed(int, "512"), help="Tokens computed at once.")
+@click.option("-d", "--depth", **_listed(int, "0"), help="Tokens in the cache before.")
+@click.option(
+    "--kv-type", **_listed(_kv_type, "f16"), help="f16, q8_0, ...; q8_0/f16 is keys/values."
+)
+@click.option("-fa", "--flash-attention", **_listed(str, "auto"), help="auto, on or off.")
+@click.option("--sequences", **_listed(int, "1"), help="Texts decoded together.")
+@click.option("-r", "--repeats", default=5, show_default=True, help="Rounds; rows take turns.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["md", "csv", "json", "jsonl"]),
+    default="md",
+    show_default=True,
+    help="json is what llama-bench writes.",
+)
+@click.option("--history", type=click.Path(), help="A file to append the run to.")
+@click.option("--compare", is_flag=True, help="With two models, or with the history's last run.")
+@click.pass_context
+def bench(
+    ctx: click.Context, models: Sequence[str], output: str, history: str | None, compare: bool,
+    **settings: Any,
+) -> None:  # fmt: skip
+    """Measure how many tokens a second models process and generate on this machine.
+
+    Every combination of the lists is a row. A model is a name of the catalogue, a file, or
+    hf:owner/repo/file.gguf. Run it on a machine that does nothing else.
+
+    With --compare the exit code is 0 where nothing is slower, 1 where something is, and 2 where
+    the runs cannot be compared: there is none on this machine with these settings, or too few
+    repeats. Every other failure is 2 too.
+    """
+    from mullama_lab.studies import bench as study
+
+    if compare and history is None and len(models) != 2:
+        raise click.UsageError("--compare needs two models, or --history FILE.")
+    found, stopped = None, False
+    try:
+        runs = None if history is None else study.History(history)
+        try:
+            result = study.bench(models, **settings)
+        except study.BenchStopped as stop:
+            result, stopped = stop.result, True
+        if result.rows:
+            _write(result, output)
+            if compare and not stopped:
+                found = _compared(result, len(models), runs)
+            if runs is not None:
+                runs.append(result)
+    except (MullamaError, ValueError) as error:
+        raise _Failed(visible(str(error))) from error
+    except KeyboardInterrupt:  # before anything was measured
+        stopped = True
+    if found is not None:
+        click.echo(f"\n{found}", err=output != "md")
+        ctx.exit(found.exit_code)
+    ctx.exit(130 if stopped else 0)
+
+
+def _write(result: BenchResult, output: str) -> None:
+    forms = {"md": result.to_markdown, "csv": result.to_csv}
+    forms |= {"json": result.to_json, "jsonl": result.to_jsonl}
+    click.echo(forms[output](), nl=output == "md")
+
+
+def _compared(result: BenchResult, n_models: int, runs: History | None) -> Comparison:
+    """The second model with the first; a single one, or more, with the last run like this."""
+    from mullama_lab.studies import bench as study
+
+    if n_models == 2:
+        names = list(dict.fromkeys(row.model_filename for row in result.rows))
+        if len(names) == 1:
+            return study.Comparison(refusal=f"both models are {names[0]}")
+        return study.compare(*(result.where(model_filename=name) for name in names))
+    before = None if runs is None else runs.baseline(result)
+    if before is None:
+        refusal = "the history has no run of this model with these settings on this machine"
+        return study.Comparison(refusal=refusal)
+    return study.compare(before, result)
 
 
 @main.command(short_help="Measure the workbench beside its peers, in one run.")

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import os
+import random
+import shutil
 import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +23,7 @@ from click.testing import CliRunner
 import mullama_lab
 from mullama_lab import cli, hub
 from mullama_lab.errors import Offline
+from mullama_lab.studies import bench as study
 
 
 @pytest.fixture
@@ -171,6 +178,82 @@ def test_an_unknown_model_ends_in_one_line_and_a_failure(command):
     assert done.exit_code == 1
     assert "Did you mean 'smollm2-135m'" in done.output
     assert "Traceback" not in done.output
+
+
+BENCH = ("bench", "--tests", "pp4,tg2", "-t", "1")
+
+
+@pytest.mark.parametrize("output", ["md", "csv", "json", "jsonl"])
+def test_bench_writes_what_it_measured_and_nothing_else(tiny_path, output):
+    done = run(*BENCH, str(tiny_path), "-r", "2", "-ub", "8,16", "--kv-type", "q8_0/f16",
+               "-d", "4", "-o", output)  # fmt: skip
+    assert done.exit_code == 0, done.output
+    if output == "md":
+        assert done.stdout.count("pp4 @ d4") == done.stdout.count("tg2 @ d4") == 2
+        assert done.stdout.startswith("| model ") and "\nbuild: " in done.stdout
+    elif output == "csv":
+        assert len(list(csv.DictReader(io.StringIO(done.stdout)))) == 4
+    else:
+        lines = [done.stdout] if output == "json" else done.stdout.splitlines()
+        rows = [json.loads(line) for line in lines]
+        rows = rows[0] if output == "json" else rows
+        assert [row["n_ubatch"] for row in rows] == [8, 8, 16, 16]
+
+
+def test_bench_compares_with_the_last_run_like_it_and_says_so_by_its_exit_code(
+    tiny_path, here, monkeypatch
+):
+    speeds = iter([100, 100, 200, 50, 50])
+
+    def measured(models, **_):
+        speed = next(speeds)
+        samples = tuple(round(1e9 * 2 / (speed * (1 + i / 100))) for i in range(5))
+        return study.BenchResult((replace(row, samples_ns=samples),), machine, str(random.random()))
+
+    machine = study.Machine.here()
+    row = study.bench(tiny_path, "tg2", threads=1, repeats=1).rows[0]
+    monkeypatch.setattr(study, "bench", measured)
+    command = ("bench", "a model", "--history", "speed.jsonl", "--compare")
+    codes = [run(*command) for _ in range(5)]
+    assert [done.exit_code for done in codes] == [2, 0, 0, 1, 0], codes[0].output
+    assert "cannot be compared: the history has no run" in codes[0].output
+    assert codes[1].output.endswith("in the difference\n") and "no difference" in codes[1].output
+    assert ": faster" in codes[2].output and ": slower" in codes[3].output
+    assert len((here / "speed.jsonl").read_text().splitlines()) == 5
+
+
+def test_bench_compares_two_models(tiny_path, tmp_path):
+    other = shutil.copy(tiny_path, tmp_path / "other.gguf")
+    done = run(*BENCH, str(tiny_path), str(other), "-r", "3", "--compare")
+    assert done.exit_code == 2 and done.output.count("too few repeats to tell") == 2
+    same = run(*BENCH, str(tiny_path), str(tiny_path), "-r", "1", "--compare")
+    assert same.exit_code == 2 and "both models are" in same.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(("smolm2",), "Did you mean 'smollm2-135m'"), (("{}", "--compare"), "or --history FILE"),
+     (("{}", "-t", "two"), "no list of whole numbers"), (("{}", "--tests", "pp"), "a test is"),
+     (("{}", "--history", "."), "can be no history"), ((), "Missing argument")],
+)  # fmt: skip
+def test_bench_ends_in_one_line_and_never_in_the_code_that_says_slower(tiny_path, arguments, said):
+    given = [argument.format(tiny_path) for argument in arguments]
+    done = run("bench", "--tests", "tg1", "-r", "1", *given)
+    assert done.exit_code == 2 and said in done.output
+    assert "Traceback" not in done.output
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_bench_that_is_interrupted_writes_what_it_has(tiny_path, here, monkeypatch, kept):
+    result = study.bench(tiny_path, "tg2", threads=1, repeats=1)
+
+    def stopped(*_, **__):
+        raise study.BenchStopped(replace(result, complete=False)) if kept else KeyboardInterrupt
+
+    monkeypatch.setattr(study, "bench", stopped)
+    done = run("bench", "a model", "--history", "speed.jsonl", "--compare")
+    assert done.exit_code == 130
+    assert ("ended early" in done.output) == kept == (here / "speed.jsonl").exists()
 
 
 def test_an_unknown_command_is_not_passed_on(started):
