@@ -110,6 +110,10 @@ class DecodeLoop(ContextOwner):
         """
         return self._do(lambda: self._context.time(timed))
 
+    def held_bytes(self, n_tokens: int) -> int:
+        """Bytes that the memory of one sequence has once so many tokens are in it."""
+        return self._do(lambda: self._context.held_bytes(n_tokens))
+
     def _do(self, work: Callable[[], T]) -> T:
         def checked() -> T:
             self.model._weight_files.must_be_whole()
@@ -172,6 +176,11 @@ class _Context:
         if timed.n_gen:
             self._generate(chance, timed.n_gen, timed.n_depth + timed.n_prompt)
         return perf_counter_ns() - start
+
+    def held_bytes(self, n_tokens: int) -> int:
+        native.clear_memory(self._handle)
+        self._prompt(np.random.default_rng(0), n_tokens, 0, n_sequences=1)
+        return sequence_state(self._handle, 0).nbytes
 
     def _fill(self, n_depth: int) -> None:
         """Put the same tokens into every sequence: decoded the first time, copied afterwards."""

@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 
+from mullama_lab.counted import counted
 from mullama_lab.engine import options
 from mullama_lab.engine.decode_loop import DecodeLoop, Opening, Timed
 from mullama_lab.engine.model import Model
@@ -274,7 +275,7 @@ def _warn_of_other_threads(n_threads: int) -> None:
     others = sum(session.settings["n_threads"] - 1 for session in sessions)
     if others and others + n_threads > (psutil.cpu_count() or 1):
         warn(
-            f"{len(sessions)} sessions are open in this process, with {others} threads of "
-            "llama.cpp beside those that are measured: that may slow both. Close them, or use "
+            f"{counted(len(sessions), 'session')} of this process may slow what is measured: "
+            f"{counted(others, 'thread')} of llama.cpp beside it. Close what is open, or use "
             "`mullama-lab bench` in a terminal."
         )

@@ -64,6 +64,15 @@ def test_what_is_decoded_behind_a_copied_depth_is_what_is_decoded_behind_a_decod
     assert np.abs(rows[0] - rows[1]).max() < 0.02 < np.ptp(rows[0])
 
 
+def test_what_a_sequence_holds_grows_by_its_keys_and_values(tiny_model):
+    head = tiny_model.metadata["llama.attention.key_length"]
+    a_token = 2 * 2 * tiny_model.n_layer * tiny_model.n_head_kv * head  # keys and values in f16
+    with DecodeLoop(tiny_model) as loop:
+        loop.open(opening())
+        grown = loop.held_bytes(50) - loop.held_bytes(10)
+    assert 40 * a_token <= grown <= 40 * (a_token + 32)  # and a position
+
+
 def test_a_loop_that_is_stopped_says_so_and_can_go_on(tiny_model):
     with DecodeLoop(tiny_model) as loop:
         loop.open(opening(n_each=20_000))

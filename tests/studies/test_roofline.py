@@ -1,0 +1,109 @@
+"""Rooflines: the arithmetic by hand, and what is measured is what is divided."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from mullama_lab.engine import tiny
+from mullama_lab.engine.model import Model
+from mullama_lab.studies import _roofs, _weight_work
+from mullama_lab.studies._weight_work import Work, prompt_operations, work_of
+from mullama_lab.studies.roofline import Phase, Roofline, roofline
+
+
+@pytest.fixture
+def small_roofs(monkeypatch):
+    """Roofs that are measured at once, whatever they then are."""
+    monkeypatch.setattr(_roofs, "SMALLEST_BUFFER", 8 << 20)
+    monkeypatch.setattr(_roofs, "TIMES_CACHE", 0)
+    monkeypatch.setattr(_roofs, "N_MATRIX", 64)
+
+
+def test_weights_are_read_once_a_token_and_multiplied_but_for_what_is_looked_up(tiny_model):
+    work = work_of(tiny_model)
+    names = {tensor.name for tensor in _weight_work.read_header(tiny_model.path).tensors}
+    embedding = tiny_model.n_vocab * tiny_model.n_embd
+    looked_up = embedding * ("output.weight" in names)
+    norms = (2 * tiny_model.n_layer + 1) * tiny_model.n_embd
+    assert work.output == embedding and work.n_attention == tiny_model.n_layer
+    assert work.products == tiny_model.n_params - norms - embedding - looked_up
+    assert work.bytes_read == 4 * (work.products + work.output + norms)  # of float32
+
+
+def test_of_experts_the_part_that_is_used_is_read(tiny_path, monkeypatch):
+    with Model.load(tiny_path) as model:
+        before, tensors = work_of(model), _weight_work.read_header(tiny_path).tensors
+        experts = _weight_work.TensorInfo("blk.0.ffn_up_exps.weight", (8, 4, 16), 0, 0)
+        header = SimpleNamespace(tensors=(*tensors, experts))
+        monkeypatch.setattr(_weight_work, "read_header", lambda _: header)
+        counts = {"llama.expert_count": 16, "llama.expert_used_count": 2}
+        monkeypatch.setattr(model, "metadata", {**model.metadata, **counts})
+        after = work_of(model)
+    assert after.products - before.products == 8 * 4 * 2
+    assert after.bytes_read - before.bytes_read == 4 * 8 * 4 * 2
+
+
+def test_a_prompts_operations_by_hand(tiny_model):
+    work = Work(bytes_read=0, products=1000, output=50, n_attention=3)
+    width = tiny_model.n_head * tiny_model.metadata["llama.attention.key_length"]
+    pairs = 4 * 10 + (1 + 2 + 3 + 4)  # behind ten tokens, each sees those before it and itself
+    by_hand = 2 * 1000 * 4 + 2 * 50 + 4 * 3 * width * pairs
+    assert prompt_operations(tiny_model, work, 4, 10) == by_hand
+
+
+def test_a_share_is_the_rate_by_the_roof_and_the_text_shows_how():
+    decode = Phase("tg128", 175.0, 93.6e6, 175.0 * 93.6e6, 21e9, "B")
+    prefill = Phase("pp512", 450.0, 0.25e9, 450 * 0.25e9, 180e9, "FLOP")
+    found = Roofline(decode, prefill, int(92.1e6), int(1.5e6), 2, 256 << 20)
+    assert decode.share == pytest.approx(0.78)
+    text = str(found)
+    assert "(92.10 MB of weights + 1.50 MB of cache) a token x 175.00 t/s = 16.38 GB/s" in text
+    assert "decode is at 78% of memory bandwidth" in text
+    assert "0.2500 GFLOP a token x 450.00 t/s = 112.5 GFLOP/s" in text and "at 62% of" in text
+    assert (
+        "256 MiB" in text
+        and "by 2 threads" in text
+        and "by 1 thread (" in str(replace(found, n_threads=1))
+    )
+    assert found.to_pandas().loc["decode", "share"] == decode.share
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gemma3", "mamba", "jamba"])
+def test_every_kind_of_network_has_both_phases(tmp_path, small_roofs, architecture):
+    path = tiny.write(tmp_path / "a.gguf", architecture=architecture)
+    found = roofline(path, n_prompt=8, n_gen=4, depth=4, threads=1, repeats=2, progress=False)
+    assert (found.decode.test, found.prefill.test) == ("tg4 @ d4", "pp8 @ d4")
+    for phase in (found.decode, found.prefill):
+        assert phase.rate == pytest.approx(phase.per_token * phase.median_ts)
+        assert phase.roof > 0 and phase.share > 0
+    assert found.decode.per_token == found.weight_bytes + found.cache_bytes
+    assert found.cache_bytes > 0 and not [m for m in Model.opened() if m.path == path]
+
+
+def test_the_roofs_are_speeds_that_a_computer_can_have(small_roofs):
+    for n_threads in (1, 2):
+        assert 1e8 < _roofs.read_bandwidth(n_threads) < 1e14
+        assert 1e8 < _roofs.matrix_throughput(n_threads) < 1e16
+
+
+def test_the_buffer_is_larger_than_the_caches_and_leaves_memory_free(monkeypatch):
+    monkeypatch.setattr(_roofs, "_largest_caches", lambda: 100 << 20)
+    monkeypatch.setattr(_roofs.psutil, "virtual_memory", lambda: SimpleNamespace(available=8 << 30))
+    assert _roofs.buffer_bytes() == 400 << 20
+    monkeypatch.setattr(_roofs, "_largest_caches", lambda: 1 << 50)
+    assert _roofs.buffer_bytes() == 2 << 30
+
+
+@pytest.mark.parametrize("settings", [{"n_prompt": 0}, {"n_gen": -1}, {"depth": -1}])
+def test_absurd_settings_are_refused(tiny_model, settings):
+    with pytest.raises(ValueError, match="must be from"):
+        roofline(tiny_model, **settings)
+
+
+def test_a_model_on_a_gpu_is_refused_for_the_roofs_are_the_cpus(tiny_model, monkeypatch):
+    monkeypatch.setattr(tiny_model, "options", {"n_gpu_layers": -1})
+    with pytest.raises(ValueError, match="n_gpu_layers=-1: the roofs"):
+        roofline(tiny_model)
