@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from mullama_lab.engine.model import Model
+from mullama_lab.engine.stages import Chain, Mask
 from mullama_lab.selfbench.bare_loop import PROMPT
 from mullama_lab.selfbench.table import Row
 from mullama_lab.selfbench.turns import in_turns_afresh, speeds
-from mullama_lab.engine.model import Model
-from mullama_lab.engine.stages import Chain, Mask
 from mullama_lab.studies.monitor import Monitor
 
 N_TOKENS = 256  # some intervals of a monitor
