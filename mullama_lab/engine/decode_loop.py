@@ -21,6 +21,7 @@ from mullama_lab.engine.native import context as native
 from mullama_lab.engine.native.batch import Batch
 from mullama_lab.engine.native.state import sequence_state, set_sequence_state
 from mullama_lab.engine.session.checks import must_fit_memory, must_generate
+from mullama_lab.engine.session.settings import Settings
 from mullama_lab.engine.work import Job
 from mullama_lab.errors import Stopped
 
@@ -138,7 +139,13 @@ class _Context:
         n_ctx = opening.n_each * opening.n_sequences
         n_batch = max(min(opening.n_batch, n_ctx), opening.n_sequences)
         n_ubatch = min(opening.n_ubatch, n_batch)
-        must_fit_memory(model, n_ctx, n_ubatch, flash_attention=opening.flash_attention)
+        settings = Settings(
+            n_ctx=n_ctx,
+            n_ubatch=n_ubatch,
+            kv_type=opening.kv_types,
+            flash_attention=opening.flash_attention,
+        )
+        must_fit_memory(model, settings)
         self._handle = native.new_context(
             model._handle,
             n_ctx=n_ctx,

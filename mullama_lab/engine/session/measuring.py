@@ -129,7 +129,7 @@ def _own_cache(session: Session, n_ctx: int, *, on_tensor: Any = None) -> Iterat
     settings = replace(
         known, n_ctx=n_ctx, n_seq_max=1, n_batch=n_batch, n_ubatch=min(known.n_ubatch, n_batch)
     )
-    must_fit_memory(model, n_ctx, settings.n_ubatch, flash_attention=settings.flash_attention)
+    must_fit_memory(model, settings)
     cache = open_cache(model, settings, session._cache.stop, on_tensor=on_tensor)
     try:
         cache.sequences.use(0)
