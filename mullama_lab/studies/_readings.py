@@ -12,7 +12,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from mullama_lab.engine.model.card import size_in_words
+from mullama_lab.counted import size_in_words
 from mullama_lab.studies._throughput import SessionReading
 
 Columns: TypeAlias = dict[str, NDArray[np.float64]]  # of one number a reading each

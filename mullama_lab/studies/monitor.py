@@ -26,10 +26,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mullama_lab.counted import counted
+from mullama_lab.counted import counted, size_in_words
 from mullama_lab.engine.leaving import PATIENCE, usable_in_forks, wait_at_exit
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.model.card import size_in_words
 from mullama_lab.engine.options import flag, whole
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.session.gauges import Gauges, when_opened
