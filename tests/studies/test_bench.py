@@ -17,8 +17,6 @@ from mullama_lab.engine import tiny
 from mullama_lab.engine.decode_loop import DecodeLoop
 from mullama_lab.engine.model import Model
 from mullama_lab.errors import HistoryError, ModelNotFound
-from mullama_lab.studies import _bench_compare
-from mullama_lab.studies._bench_tests import BenchTest
 from mullama_lab.studies.bench import (
     BenchResult,
     BenchRow,
@@ -27,7 +25,9 @@ from mullama_lab.studies.bench import (
     Machine,
     bench,
     compare,
+    comparison,
 )
+from mullama_lab.studies.bench.sizes import BenchTest
 
 # `llama-bench -o json` of llama.cpp's tools/llama-bench/llama-bench.cpp, in its order.
 FIELDS = [
@@ -252,7 +252,7 @@ def test_where_refuses_a_setting_that_no_row_has():
 
 
 def test_noise_is_not_called_a_difference_and_ten_per_cent_is(monkeypatch):
-    monkeypatch.setattr(_bench_compare, "RESAMPLES", 2000)
+    monkeypatch.setattr(comparison, "RESAMPLES", 2000)
     for n in (5, 8):
         same = [compare(run(row(noisy(i, n))), run(row(noisy(1000 + i, n)))) for i in range(100)]
         assert sum(one.verdict != "no difference to be told" for one in same) <= 5
@@ -263,7 +263,7 @@ def test_noise_is_not_called_a_difference_and_ten_per_cent_is(monkeypatch):
 
 
 def test_over_many_tests_noise_is_not_called_a_difference_either(monkeypatch):
-    monkeypatch.setattr(_bench_compare, "RESAMPLES", 2000)
+    monkeypatch.setattr(comparison, "RESAMPLES", 2000)
 
     def many(seed):
         return run(*[row(noisy((seed, n), 6), n_gen=n) for n in range(1, 21)])

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from mullama_lab.studies._counters import UNREADABLE, Cores, Memory, NvidiaGpus, Rapl
 from mullama_lab.studies.monitor import Monitor
+from mullama_lab.studies.monitor.counters import UNREADABLE, Cores, Memory, NvidiaGpus, Rapl
 
 Times = namedtuple("Times", "user system idle iowait guest")
 

@@ -9,22 +9,21 @@ import pytest
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
-from mullama_lab.studies import _roofs, _weight_work
-from mullama_lab.studies._weight_work import Work, prompt_operations, work_of
-from mullama_lab.studies.roofline import Phase, Roofline, roofline
+from mullama_lab.studies.roofline import Phase, Roofline, roofline, roofs, weight_work
+from mullama_lab.studies.roofline.weight_work import Work, prompt_operations, work_of
 
 
 @pytest.fixture
 def small_roofs(monkeypatch):
     """Roofs that are measured at once, whatever they then are."""
-    monkeypatch.setattr(_roofs, "SMALLEST_BUFFER", 8 << 20)
-    monkeypatch.setattr(_roofs, "TIMES_CACHE", 0)
-    monkeypatch.setattr(_roofs, "N_MATRIX", 64)
+    monkeypatch.setattr(roofs, "SMALLEST_BUFFER", 8 << 20)
+    monkeypatch.setattr(roofs, "TIMES_CACHE", 0)
+    monkeypatch.setattr(roofs, "N_MATRIX", 64)
 
 
 def test_weights_are_read_once_a_token_and_multiplied_but_for_what_is_looked_up(tiny_model):
     work = work_of(tiny_model)
-    names = {tensor.name for tensor in _weight_work.read_header(tiny_model.path).tensors}
+    names = {tensor.name for tensor in weight_work.read_header(tiny_model.path).tensors}
     embedding = tiny_model.n_vocab * tiny_model.n_embd
     looked_up = embedding * ("output.weight" in names)
     norms = (2 * tiny_model.n_layer + 1) * tiny_model.n_embd
@@ -35,10 +34,10 @@ def test_weights_are_read_once_a_token_and_multiplied_but_for_what_is_looked_up(
 
 def test_of_experts_the_part_that_is_used_is_read(tiny_path, monkeypatch):
     with Model.load(tiny_path) as model:
-        before, tensors = work_of(model), _weight_work.read_header(tiny_path).tensors
-        experts = _weight_work.TensorInfo("blk.0.ffn_up_exps.weight", (8, 4, 16), 0, 0)
+        before, tensors = work_of(model), weight_work.read_header(tiny_path).tensors
+        experts = weight_work.TensorInfo("blk.0.ffn_up_exps.weight", (8, 4, 16), 0, 0)
         header = SimpleNamespace(tensors=(*tensors, experts))
-        monkeypatch.setattr(_weight_work, "read_header", lambda _: header)
+        monkeypatch.setattr(weight_work, "read_header", lambda _: header)
         counts = {"llama.expert_count": 16, "llama.expert_used_count": 2}
         monkeypatch.setattr(model, "metadata", {**model.metadata, **counts})
         after = work_of(model)
@@ -85,16 +84,16 @@ def test_every_kind_of_network_has_both_phases(tmp_path, small_roofs, architectu
 
 def test_the_roofs_are_speeds_that_a_computer_can_have(small_roofs):
     for n_threads in (1, 2):
-        assert 1e8 < _roofs.read_bandwidth(n_threads) < 1e14
-        assert 1e8 < _roofs.matrix_throughput(n_threads) < 1e16
+        assert 1e8 < roofs.read_bandwidth(n_threads) < 1e14
+        assert 1e8 < roofs.matrix_throughput(n_threads) < 1e16
 
 
 def test_the_buffer_is_larger_than_the_caches_and_leaves_memory_free(monkeypatch):
-    monkeypatch.setattr(_roofs, "_largest_caches", lambda: 100 << 20)
-    monkeypatch.setattr(_roofs.psutil, "virtual_memory", lambda: SimpleNamespace(available=8 << 30))
-    assert _roofs.buffer_bytes() == 400 << 20
-    monkeypatch.setattr(_roofs, "_largest_caches", lambda: 1 << 50)
-    assert _roofs.buffer_bytes() == 2 << 30
+    monkeypatch.setattr(roofs, "_largest_caches", lambda: 100 << 20)
+    monkeypatch.setattr(roofs.psutil, "virtual_memory", lambda: SimpleNamespace(available=8 << 30))
+    assert roofs.buffer_bytes() == 400 << 20
+    monkeypatch.setattr(roofs, "_largest_caches", lambda: 1 << 50)
+    assert roofs.buffer_bytes() == 2 << 30
 
 
 @pytest.mark.parametrize("settings", [{"n_prompt": 0}, {"n_gen": -1}, {"depth": -1}])

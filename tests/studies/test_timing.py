@@ -17,8 +17,8 @@ from mullama_lab.engine.steering.control_vector import ControlVector
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import ClosedError
 from mullama_lab.studies import timing as study
-from mullama_lab.studies._line import Line, student
-from mullama_lab.studies._operators import layers_of
+from mullama_lab.studies.timing.line import Line, student
+from mullama_lab.studies.timing.operation_times import layers_of
 
 CHAIN = Mask(ban=[tiny.EOS]) | Temperature(1.0)
 PARTS = ["decode", "sampling", "constraint", "capture", "rest"]

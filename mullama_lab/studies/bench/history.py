@@ -15,9 +15,9 @@ from mullama_lab.errors import HistoryError
 from mullama_lab.files.path import in_full
 from mullama_lab.files.replacing import must_not_be_a_device
 from mullama_lab.glyphs import visible
-from mullama_lab.studies._bench_result import BenchResult
-from mullama_lab.studies._bench_rows import BenchRow
-from mullama_lab.studies._machine import Machine
+from mullama_lab.studies.bench.machine import Machine
+from mullama_lab.studies.bench.result import BenchResult
+from mullama_lab.studies.bench.row import BenchRow
 
 if TYPE_CHECKING:
     import pandas

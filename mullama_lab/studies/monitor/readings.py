@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mullama_lab.counted import size_in_words
-from mullama_lab.studies._throughput import SessionReading
+from mullama_lab.studies.monitor.throughput import SessionReading
 
 Columns: TypeAlias = dict[str, NDArray[np.float64]]  # of one number a reading each
 

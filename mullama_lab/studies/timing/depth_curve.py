@@ -18,7 +18,7 @@ from mullama_lab.engine.session import Session
 from mullama_lab.engine.session.measuring import decode_at_depths
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import Stopped
-from mullama_lab.studies._line import LEAST, Estimate, Line
+from mullama_lab.studies.timing.line import LEAST, Estimate, Line
 
 if TYPE_CHECKING:
     import pandas

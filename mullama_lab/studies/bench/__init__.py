@@ -24,13 +24,13 @@ from mullama_lab.engine.model import Model
 from mullama_lab.engine.native.context import FLASH_ATTENTION
 from mullama_lab.engine.options import listed, one_of, whole
 from mullama_lab.glyphs import brief
-from mullama_lab.studies._bench_compare import Comparison, Difference, compare
-from mullama_lab.studies._bench_history import Entry, History
-from mullama_lab.studies._bench_result import BenchResult
-from mullama_lab.studies._bench_rows import BenchRow
-from mullama_lab.studies._bench_tests import MOST_TOKENS, BenchTest
-from mullama_lab.studies._machine import Machine
 from mullama_lab.studies._together import Bar
+from mullama_lab.studies.bench.comparison import Comparison, Difference, compare
+from mullama_lab.studies.bench.history import Entry, History
+from mullama_lab.studies.bench.machine import Machine
+from mullama_lab.studies.bench.result import BenchResult
+from mullama_lab.studies.bench.row import BenchRow
+from mullama_lab.studies.bench.sizes import MOST_TOKENS, BenchTest
 from mullama_lab.warned import warn
 
 __all__ = [

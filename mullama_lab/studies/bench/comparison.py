@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine.options import instance
 from mullama_lab.glyphs import visible
-from mullama_lab.studies._bench_result import BenchResult
-from mullama_lab.studies._bench_rows import BenchRow
+from mullama_lab.studies.bench.result import BenchResult
+from mullama_lab.studies.bench.row import BenchRow
 
 if TYPE_CHECKING:
     import pandas

@@ -33,14 +33,14 @@ from mullama_lab.engine.options import flag, whole
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.session.gauges import Gauges, when_opened
 from mullama_lab.glyphs import brief
-from mullama_lab.studies._counters import (
+from mullama_lab.studies.monitor.counters import (
     UNREADABLE,
     Counter,
     Values,
     counters_of_machine,
     memories,
 )
-from mullama_lab.studies._readings import (
+from mullama_lab.studies.monitor.readings import (
     HEAD,
     Columns,
     Reading,
@@ -50,8 +50,8 @@ from mullama_lab.studies._readings import (
     seconds_in_words,
     summary,
 )
-from mullama_lab.studies._throughput import Throughput
-from mullama_lab.studies._watched import Watched
+from mullama_lab.studies.monitor.throughput import Throughput
+from mullama_lab.studies.monitor.watched import Watched
 from mullama_lab.warned import warner
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mullama_lab.glyphs import visible
-from mullama_lab.studies._bench_rows import BenchRow
-from mullama_lab.studies._bench_table import table
-from mullama_lab.studies._machine import Machine
+from mullama_lab.studies.bench.machine import Machine
+from mullama_lab.studies.bench.row import BenchRow
+from mullama_lab.studies.bench.table import table
 
 if TYPE_CHECKING:
     import pandas

@@ -17,10 +17,10 @@ from mullama_lab.engine import options
 from mullama_lab.engine.decode_loop import DecodeLoop, Opening
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.options import whole
-from mullama_lab.studies import _roofs
-from mullama_lab.studies._bench_tests import MOST_TOKENS, name_of
-from mullama_lab.studies._weight_work import N_BATCH, prompt_operations, work_of
 from mullama_lab.studies.bench import bench
+from mullama_lab.studies.bench.sizes import MOST_TOKENS, name_of
+from mullama_lab.studies.roofline import roofs
+from mullama_lab.studies.roofline.weight_work import N_BATCH, prompt_operations, work_of
 
 if TYPE_CHECKING:
     import pandas
@@ -90,10 +90,10 @@ class Roofline:
             [
                 f"memory: {decode.roof / 1e9:.1f} GB/s read by {by} (the maximum of "
                 f"{self.buffer_bytes >> 20} MiB of float32 with numpy, the best of "
-                f"{_roofs.PASSES})",
+                f"{roofs.PASSES})",
                 f"matrix: {prefill.roof / 1e9:.1f} GFLOP/s by {by} (a float32 product of "
-                f"{_roofs.N_MATRIX} x {_roofs.N_MATRIX} with numpy's BLAS, the best of "
-                f"{_roofs.PASSES})",
+                f"{roofs.N_MATRIX} x {roofs.N_MATRIX} with numpy's BLAS, the best of "
+                f"{roofs.PASSES})",
                 f"decode {decode.test}: ({self.weight_bytes / 1e6:.2f} MB of weights + "
                 f"{self.cache_bytes / 1e6:.2f} MB of cache) a token x {decode.median_ts:.2f} t/s "
                 f"= {decode.rate / 1e9:.2f} GB/s",
@@ -176,12 +176,12 @@ def roofline(
         weight_bytes=work.bytes_read,
         cache_bytes=cached,
         n_threads=n_threads,
-        buffer_bytes=_roofs.buffer_bytes(),
+        buffer_bytes=roofs.buffer_bytes(),
     )
 
 
 def _measured_roofs(n_threads: int) -> tuple[float, float]:
-    return _roofs.read_bandwidth(n_threads), _roofs.matrix_throughput(n_threads)
+    return roofs.read_bandwidth(n_threads), roofs.matrix_throughput(n_threads)
 
 
 def _cache_bytes(model: Model, n_tokens: int, kv_types: tuple[str, str]) -> int:

@@ -26,9 +26,9 @@ from mullama_lab.engine.options import instance, whole
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.session.measuring import llama_counters
 from mullama_lab.engine.trace import Trace
-from mullama_lab.studies._depth_curve import DepthCurve, DepthStopped, depth, from_trace
-from mullama_lab.studies._line import Estimate, Line
-from mullama_lab.studies._operators import Operators, operators
+from mullama_lab.studies.timing.depth_curve import DepthCurve, DepthStopped, depth, from_trace
+from mullama_lab.studies.timing.line import Estimate, Line
+from mullama_lab.studies.timing.operation_times import Operators, operators
 
 if TYPE_CHECKING:
     import pandas

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from mullama_lab.glyphs import visible
-from mullama_lab.studies._bench_rows import BenchRow
+from mullama_lab.studies.bench.row import BenchRow
 
 # llama-bench's table: a column for what is not as it is by default, or differs among the rows.
 _USUAL = {"n_batch": 2048, "n_ubatch": 512, "type_k": "f16", "type_v": "f16"}
