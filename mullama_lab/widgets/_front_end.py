@@ -18,13 +18,15 @@ import re
 from functools import cache
 from pathlib import Path
 
-from rcssmin import cssmin
 from rjsmin import jsmin
 
 LIMIT_BYTES = 58_000
 
 _IMPORT = re.compile(r'^import \{([^}]*)\} from "(\.\.?/[\w/]+)\.js";\n', re.MULTILINE)
 _EXPORT = re.compile(r"^export (async function|function|const|let|class) (\w+)", re.MULTILINE)
+# The space before a colon stays, where rcssmin 1.3 takes it from `@container {.a :is(b) {}}`.
+_COMMENT_IN_CSS = re.compile(r"/\*.*?\*/", re.DOTALL)
+_SPACE_IN_CSS = re.compile(r"\s*([{};,>])\s*|(:)\s+")
 
 
 def folder() -> Path:
@@ -55,7 +57,7 @@ def style(stem: str) -> str:
     """The theme, the sheets of the files that the module imports, and `<stem>.css`."""
     sheets = [folder() / f"{name}.css" for name in ("shared/theme", *_imported(stem), stem)]
     text = "\n".join(sheet.read_text(encoding="utf-8") for sheet in sheets if sheet.is_file())
-    return str(cssmin(text))
+    return _SPACE_IN_CSS.sub(r"\1\2", _COMMENT_IN_CSS.sub("", text)).replace(";}", "}")
 
 
 @cache
