@@ -6,6 +6,7 @@ import ast
 import graphlib
 import importlib
 import json
+import pkgutil
 import re
 import subprocess
 import sys
@@ -119,7 +120,8 @@ def test_every_public_name_is_there():
 
 
 def test_every_study_is_reached_by_its_name_and_loaded_on_first_use():
-    studies = {path.stem for path in (ROOT / "mullama_lab" / "studies").glob("[!_]*.py")}
+    found = pkgutil.iter_modules(mullama_lab.studies.__path__)
+    studies = {module.name for module in found if not module.name.startswith("_")}
     assert set(mullama_lab.studies.__all__) == studies == set(dir(mullama_lab.studies))
     for name in studies:
         module = getattr(mullama_lab.studies, name)
