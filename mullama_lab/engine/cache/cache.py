@@ -206,6 +206,7 @@ class Cache:
         if not finished:
             self._back_to_boundary(portions)
             raise Stopped("stopped.")
+        native.wait_for_results(self.handle)  # a GPU may still be at work, and would not be timed
         self.decode_ns = perf_counter_ns() - start
         self.counts.add_batch(ends[-1], self.decode_ns)
         for portion in portions:

@@ -270,8 +270,7 @@ class Counted:
 
     Attributes:
         ours: the session's ledger.
-        llama: `llama_perf_context`, which tells batches of one token from those of several. It
-            counts a batch when something is asked of it, and its time until then.
+        llama: `llama_perf_context`, which tells batches of one token from those of several.
     """
 
     ours: Ledger

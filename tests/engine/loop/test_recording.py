@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from time import sleep
+
 import numpy as np
 import pytest
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.loop.drawing import Drawing
+from mullama_lab.engine.native import context as native
 from mullama_lab.engine.stages import Mask, Penalties, Temperature, TopK
 from mullama_lab.errors import DecodeError
 
@@ -58,3 +61,11 @@ def test_a_step_that_cannot_be_recorded_ends_the_generation_and_not_the_session(
             session.generate("Hello", CHAIN, max_tokens=40, seed=3)
     assert (len(session.last_trace), session.last_trace.finish_reason) == (5, "failed")
     assert len(session.generate("Hello", CHAIN, max_tokens=8, seed=3)) == 8
+
+
+def test_a_decode_lasts_until_its_results_are_there(session, monkeypatch):
+    before = session.ledger.seconds
+    monkeypatch.setattr(native, "wait_for_results", lambda context: sleep(0.01))  # as on a GPU
+    trace = session.generate("Hello", CHAIN, max_tokens=5, seed=3)
+    assert (trace.decode_ns >= 10_000_000).all()
+    assert session.ledger.seconds - before >= 0.05
