@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -11,8 +12,10 @@ import pytest
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.cache import Cache
+from mullama_lab.engine.grammar import Grammar
 from mullama_lab.engine.model import Model
-from mullama_lab.engine.stages import Mask, Temperature
+from mullama_lab.engine.setting import Setting
+from mullama_lab.engine.stages import Constrain, Mask, Temperature
 from mullama_lab.engine.steering.control_vector import ControlVector
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import ClosedError
@@ -59,6 +62,39 @@ def test_the_parts_of_each_token_add_up_to_its_time(tiny_model, monkeypatch, n_c
     apart, part = ("beside", "capture") if n_cores == 2 else ("capture", "beside")
     assert (table[apart][1:] > 0).all() and not table[part].any()
     assert table[apart].tolist()[1:] == (trace.capture_ns[:-1] / 1e6).tolist()
+
+
+@pytest.fixture
+def spare_core(monkeypatch):
+    """A core is free for the records of a session that is opened with one thread."""
+    monkeypatch.setattr("mullama_lab.engine.cache.cache.os.cpu_count", lambda: 2)
+
+
+def test_the_record_of_a_token_is_beside_no_decode_where_the_next_is_from_the_same_batch(
+    tiny_model, spare_core
+):
+    grammar = Grammar.gbnf('root ::= [a-c]{2} ", the city: " [x-z]{2} (", old" | ", often young")')
+    chain = Constrain(grammar, fast_forward=True) | Temperature(1.5)
+    with tiny_model.session(n_ctx=256, n_threads=1) as session:
+        trace = session.generate("hello", chain, max_tokens=40, seed=1)
+    found = study.timing(trace)
+    waited = trace.decode_ns[1:] == 0
+    assert 5 < waited.sum() < len(trace) - 5
+    recorded = trace.capture_ns[:-1] / 1e6
+    assert found.capture[1:].tolist() == np.where(waited, recorded, 0).tolist()
+    assert found.beside[1:].tolist() == np.where(waited, 0, recorded).tolist()
+    assert (found.rest >= 0).all()
+
+
+def test_the_record_of_a_token_is_beside_no_decode_where_other_weights_come(tiny_model, spare_core):
+    setting = Setting(CHAIN)
+    changed = replace(setting, control=ControlVector({1: np.ones(32)}))
+    with tiny_model.session(n_ctx=256, n_threads=1) as session:
+        trace = session.generate("hello", {0: setting, 10: changed}, max_tokens=20, seed=1)
+    found = study.timing(trace)
+    assert np.flatnonzero(found.capture).tolist() == [10]
+    assert np.flatnonzero(found.beside).tolist() == [*range(1, 10), *range(11, 20)]
+    assert (found.rest >= 0).all()
 
 
 def test_beside_other_texts_the_parts_are_no_more_than_the_whole(tiny_model):

@@ -93,7 +93,7 @@ class StepColumns(ABC):
     capture_ns = Column(
         np.int64,
         "Time of making the record; with `trace.captured_aside` it passes while the next token is "
-        "decoded, else before that.",
+        "decoded, if that is not from the same batch; else before that.",
     )
     wall_ns = Column(
         np.int64,

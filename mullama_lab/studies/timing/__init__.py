@@ -5,7 +5,7 @@ tokens, `tg128` is 128 tokens one by one, `@ d4096` is with 4096 in the cache be
 puts llama.cpp's own clock beside ours. `operators` asks which of ggml's operations and which layers
 take the time of a decode, `depth` what the tokens in the cache cost.
 
-The parts of a token's time lie one after the other and add up to it. Its record passes beside the
+The parts of a token's time lie one after the other and add up to it. Its record is made beside the
 next decode where a core is free for it: then it is no part of the time, and stands apart.
 """
 
@@ -92,8 +92,10 @@ class Timing:
             beginning on, prompt and all. NaN in a trace from before this was measured.
         decode: the whole batch that the row came from, other texts in it included.
         sampling, constraint: the stages and the draw; those that constrain the text, as a grammar.
-        capture: the record of the token before, where that was made between two decodes.
-        beside: that record, where it was made while this token was decoded: no part of the total.
+        capture: the record of the token before, where this one waited for it: where no core was
+            free for it, both tokens came out of one batch, or other weights were put in force.
+        beside: that record, where it was made while this token was decoded: no part of the total,
+            and what of it took longer than the decode is in the rest.
         first: the entry of the first token, whose decode is the prompt's; None if it is not there.
         prompt: the speed of the prompt's tokens; None where none were decoded, or in a part.
         n_before: tokens before step 0.
@@ -234,8 +236,7 @@ def timing(trace: Trace) -> Timing:
     )
     total[total == 0] = np.nan
     before = np.concatenate([[0.0], capture[:-1]])[: len(capture)]  # of the token before
-    nothing = np.zeros_like(before)
-    aside = trace.captured_aside
+    aside = _captured_aside(trace)[own]
     has_first = len(total) > 0 and (trace.first_step == 0 or trace.n_copied > 0)
     return Timing(
         steps=np.arange(own.start, own.stop),
@@ -243,12 +244,24 @@ def timing(trace: Trace) -> Timing:
         decode=decode,
         sampling=sampling,
         constraint=constraint,
-        capture=nothing if aside else before,
-        beside=before if aside else nothing,
+        capture=np.where(aside, 0.0, before),
+        beside=np.where(aside, before, 0.0),
         first=0 if has_first else None,
         prompt=_prompt_speed(trace),
         n_before=len(trace.prompt_tokens),
     )
+
+
+def _captured_aside(trace: Trace) -> NDArray[np.bool_]:
+    """Whether the record of the token before each was made while it was decoded.
+
+    A token from the same batch as the one before it has no decode of its own, and before other
+    weights are put in force all is recorded.
+    """
+    aside = trace.decode_ns > 0
+    changes = [step for step, _ in trace.in_force if step < len(aside)]
+    aside[changes] = False
+    return aside & trace.captured_aside
 
 
 def _prompt_speed(trace: Trace) -> Speed | None:
