@@ -140,12 +140,15 @@ def test_a_part_counts_and_times_its_own_steps(session, trace):
     assert branch.n_copied == 11
     for whole, a, b, copied in ((trace, 3, 8, 0), (branch, 5, 15, 6), (branch, 12, 15, 0)):
         part = whole[a:b]
-        assert (part.first_step, part.n_copied, part.n_prompt_decoded) == (a, copied, 0)
+        assert (part.first_step, part.n_copied) == (a, copied)
         drawn = slice(a + copied, b)
         spent = sum(whole.columns()[name][drawn] for name in ("decode_ns", "sample_ns"))
         rest = float((spent[1:] + whole.constraint_ns[drawn][1:]).sum()) / 1e9
         assert part.tokens_per_second == pytest.approx((len(spent) - 1) / rest)
     assert trace[4:][3:].first_step == 7
+    for whole, a, has_prompt in ((trace, 3, 0), (branch, 5, 1), (branch, 11, 1), (branch, 12, 0)):
+        assert whole[a:].n_prompt_decoded == whole.n_prompt_decoded * has_prompt
+        assert whole[a:].prompt_seconds == whole.prompt_seconds * has_prompt
     assert trace[:4].seconds_to_first_token == trace.seconds_to_first_token
     assert trace[:] == trace
 

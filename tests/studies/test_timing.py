@@ -149,6 +149,17 @@ def test_a_branch_is_timed_from_its_own_first_token_on(session, trace):
     assert found.total.sum() / 1e3 == pytest.approx(branch.seconds, abs=1e-6)
 
 
+def test_a_part_of_a_branch_has_the_prompts_time_where_it_has_the_first_token(session, trace):
+    branch = session.branch(trace, 10, 60, max_tokens=20)
+    whole, n = study.timing(branch), len(branch)
+    for part in (branch[5:], branch[11:], branch[5:][6:]):
+        found = study.timing(part)
+        assert found.first == 0 and len(found.after_first) == n - 12
+        assert found.tokens == whole.tokens and found.prompt == whole.prompt
+    assert study.timing(branch[12:]).first is None and study.timing(branch[12:]).prompt is None
+    assert study.timing(branch[12:]).total.tolist() == whole.total[1:].tolist()
+
+
 def test_what_was_not_measured_is_not_invented(trace):
     plain = trace.to_dict()
     del plain["columns"]["wall_ns"]

@@ -123,8 +123,8 @@ def _facts_of_part(facts: dict[str, Any], steps: StepTable, a: int) -> dict[str,
     n_copied = min(max(0, facts["n_copied"] - a), len(steps))
     times = [steps.column(name) for name in ("decode_ns", "sample_ns", "constraint_ns")]
     seconds: list[float] = (np.sum(times, axis=0)[n_copied:] / 1e9).tolist()
-    first = facts["seconds_to_first_token"]
-    if a > facts["n_copied"] or first is None:
+    first, has_first = facts["seconds_to_first_token"], a <= facts["n_copied"]
+    if not has_first or first is None:
         first = seconds[0] if seconds else None
     part = {
         "first_step": facts["first_step"] + a,
@@ -132,5 +132,5 @@ def _facts_of_part(facts: dict[str, Any], steps: StepTable, a: int) -> dict[str,
         "seconds_to_first_token": first,
         "seconds": (first or 0.0) + sum(seconds[1:]),
     }
-    before_it = {"n_prompt_decoded": 0, "n_prompt_reused": 0, "prompt_seconds": 0.0}
-    return part | before_it if a else part
+    no_prompt = {"n_prompt_decoded": 0, "n_prompt_reused": 0, "prompt_seconds": 0.0}
+    return part if has_first else part | no_prompt

@@ -237,7 +237,7 @@ def timing(trace: Trace) -> Timing:
     total[total == 0] = np.nan
     before = np.concatenate([[0.0], capture[:-1]])[: len(capture)]  # of the token before
     aside = _captured_aside(trace)[own]
-    has_first = len(total) > 0 and (trace.first_step == 0 or trace.n_copied > 0)
+    has_first = len(total) > 0 and (trace.first_step == 0 or trace.prompt_seconds > 0)
     return Timing(
         steps=np.arange(own.start, own.stop),
         total=total,
