@@ -326,8 +326,18 @@ def test_a_stop_keeps_what_was_measured(session, monkeypatch):
     curve = study.depth(session, [0, 40, 80, 120], repeats=4)
     monkeypatch.undo()
     assert 0 < len(curve.ms) < 16 and not curve.is_complete
-    assert "then it was stopped" in curve.summary()
+    assert "when it was stopped" in curve.summary()
     assert len(session.generate("hello", CHAIN, max_tokens=3)) == 3
+
+
+def test_a_curve_that_was_stopped_in_its_last_place_is_not_complete(session, monkeypatch):
+    # Two depths of one that is not timed and four that are; 35 tokens between them, in one batch.
+    stopped_after(monkeypatch, 5 + 1 + 3, session.stop)
+    curve = study.depth(session, [0, 40], repeats=4)
+    monkeypatch.undo()
+    assert set(curve.places) == {0, 1} and 4 < len(curve.ms) < 8
+    assert not curve.is_complete and curve.n_planned == 8
+    assert f"{len(curve.ms)} tokens at 2 depths, of 8 that were to be timed" in curve.summary()
 
 
 def test_ctrl_c_keeps_what_was_measured(session, monkeypatch):
@@ -337,7 +347,7 @@ def test_ctrl_c_keeps_what_was_measured(session, monkeypatch):
     monkeypatch.undo()
     assert isinstance(stop.value, KeyboardInterrupt)
     curve = stop.value.curve
-    assert 0 < len(curve.ms) < 6 * 30 and curve.n_planned == 6 and not curve.is_complete
+    assert 0 < len(curve.ms) < 6 * 30 == curve.n_planned and not curve.is_complete
     assert len(session.generate("hello", CHAIN, max_tokens=3)) == 3
 
 

@@ -39,7 +39,7 @@ class DepthCurve:
         depths, ms: of each token that was timed, in order.
         places: the group of each, from 0 on: tokens at about the same depth.
         n_ctx: tokens the context has room for; None where that is not known.
-        n_planned: places that were to be measured; fewer are there if it was stopped.
+        n_planned: tokens that were to be timed; fewer are there if it was stopped.
     """
 
     depths: NDArray[np.int64]
@@ -50,8 +50,8 @@ class DepthCurve:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all places that were to be measured are there."""
-        return len(np.unique(self.places)) == self.n_planned
+        """Whether all tokens that were to be timed are there."""
+        return len(self.ms) == self.n_planned
 
     def to_pandas(self) -> pandas.DataFrame:
         """A row a place: depth, n (tokens timed), q1, ms (the median), q3; needs pandas."""
@@ -104,8 +104,9 @@ class DepthCurve:
     def summary(self) -> str:
         """What came of it, in words."""
         n = len(self._points)
-        lacking = "" if self.is_complete else f" of {self.n_planned}, then it was stopped"
-        said = f"{counted(len(self.ms), 'token')} at {counted(n, 'depth')}{lacking}"
+        said = f"{counted(len(self.ms), 'token')} at {counted(n, 'depth')}"
+        if not self.is_complete:
+            said += f", of {self.n_planned} that were to be timed when it was stopped"
         if n < LEAST:
             return f"{said}: too few for a line, which takes {LEAST}"
         base, more = self.line.combined(1, 0), self.line.combined(0, 1000)
@@ -173,7 +174,7 @@ def depth(
 
     def curve() -> DepthCurve:
         places = np.arange(len(found)) // repeats
-        return _curve(found, places, session.n_ctx, len(known))
+        return _curve(found, places, session.n_ctx, len(known) * repeats)
 
     try:
         decode_at_depths(session, known, repeats, lambda *one: found.append(one), progress=progress)
@@ -204,7 +205,7 @@ def from_trace(trace: Trace) -> DepthCurve:
     found = list(zip(depths.tolist(), took[steps].tolist(), strict=True))
     n_places = min(N_PARTS, len(found))
     places = np.arange(len(found)) * n_places // max(1, len(found))
-    return _curve(found, places, _n_ctx(trace), n_places)
+    return _curve(found, places, _n_ctx(trace), len(found))
 
 
 def _curve(
