@@ -14,11 +14,12 @@ from mullama_lab.engine import tiny
 from mullama_lab.engine.cache import Cache
 from mullama_lab.engine.grammar import Grammar
 from mullama_lab.engine.model import Model
+from mullama_lab.engine.native import nodes
 from mullama_lab.engine.setting import Setting
 from mullama_lab.engine.stages import Constrain, Mask, Temperature
 from mullama_lab.engine.steering.control_vector import ControlVector
 from mullama_lab.engine.trace import Trace
-from mullama_lab.errors import ClosedError
+from mullama_lab.errors import ClosedError, DecodeError
 from mullama_lab.studies import timing as study
 from mullama_lab.studies.timing.line import Line, student
 from mullama_lab.studies.timing.operation_times import layers_of
@@ -224,6 +225,15 @@ def test_each_node_of_a_decode_has_an_operation_and_a_layer(session):
     assert found.overhead == found.timed_ms / found.bare_ms - 1
     assert found.n_before == len(session.prompt_tokens("hello there")) - 1
     assert "MUL_MAT" in repr(found) and "MUL_MAT" in found._repr_html_()
+
+
+@pytest.mark.parametrize("position", [0, 1])
+def test_other_nodes_of_the_same_number_are_refused(session, monkeypatch, position):
+    names = iter(range(1_000_000))
+    name = ("tensor_name", "operation_name")[position]
+    monkeypatch.setattr(nodes, name, lambda tensor: b"node_%d" % next(names))
+    with pytest.raises(DecodeError, match="does not show the same nodes"):
+        study.operators(session, "hello", repeats=2)
 
 
 @pytest.mark.parametrize("architecture", ["gemma3", "mamba", "jamba"])

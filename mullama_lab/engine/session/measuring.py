@@ -51,6 +51,7 @@ def decode_at_depths(
         depths: tokens in the cache, in rising order, with room for `n_each` tokens and one more.
 
     Raises:
+        ValueError: its context would not fit in memory.
         Stopped: by another thread; `visit` has had what was measured.
     """
     n_ctx = depths[-1] + n_each + 1
@@ -70,13 +71,13 @@ def decode_at_depths(
     _do(session, measure, n_ctx, done, progress)
 
 
-class Timed:
+class NodeRuns:
     """Decodes of one token, left alone and with their nodes timed.
 
     Attributes:
         bare_ns: what each decode took in a context without a callback.
         timed_ns: what each took whose nodes were timed.
-        nodes: of each of those; alike in number and order.
+        nodes: of each of those; the same ones in the same order.
     """
 
     def __init__(self) -> None:
@@ -85,14 +86,17 @@ class Timed:
         self.nodes: list[list[Node]] = []
 
 
-def time_nodes(session: Session, tokens: Sequence[int], repeats: int, *, progress: bool) -> Timed:
+def time_nodes(
+    session: Session, tokens: Sequence[int], repeats: int, *, progress: bool
+) -> NodeRuns:
     """Decode the last token of a text again and again, in turns left alone and node by node.
 
     Raises:
         Stopped: by another thread.
-        DecodeError: llama.cpp shows no nodes here.
+        ValueError: its contexts would not fit in memory.
+        DecodeError: llama.cpp shows no nodes here, or others each time.
     """
-    times, found, done = NodeTimes(), Timed(), [0]
+    times, found, done = NodeTimes(), NodeRuns(), [0]
     before, last = list(tokens[:-1]), list(tokens[-1:])
 
     def measure() -> None:
@@ -116,7 +120,8 @@ def time_nodes(session: Session, tokens: Sequence[int], repeats: int, *, progres
                     found.nodes.append(times.nodes)
 
     _do(session, measure, 2 * (len(tokens) + repeats), done, progress)
-    if not found.nodes[0] or len({len(nodes) for nodes in found.nodes}) > 1:
+    kinds = {tuple((node.name, node.operation) for node in nodes) for nodes in found.nodes}
+    if kinds == {()} or len(kinds) > 1:
         raise DecodeError("llama.cpp does not show the same nodes in each decode of this model.")
     return found
 
