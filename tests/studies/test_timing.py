@@ -222,9 +222,25 @@ def test_each_node_of_a_decode_has_an_operation_and_a_layer(session):
     assert found.bare_ms > 0 and found.timed_ms > 0 and found.floor_ms > 0
     parts = found.ms.sum() + found.between_ms + found.pauses_ms
     assert parts == pytest.approx(found.timed_ms) and found.between_ms > 0
-    assert found.overhead == found.timed_ms / found.bare_ms - 1
     assert found.n_before == len(session.prompt_tokens("hello there")) - 1
     assert "MUL_MAT" in repr(found) and "MUL_MAT" in found._repr_html_()
+
+
+def test_what_timing_the_nodes_costs_can_be_checked_by_hand():
+    found = study.Operators(
+        names=("embd", "norm-0", "view-0", "result"),
+        operations=("GET_ROWS", "RMS_NORM", "VIEW", "MUL_MAT"),
+        layers=("input", 0, 0, "output"),
+        ms=np.array([0.5, 0.25, 0.125, 1.0]),
+        bare_ms=2.0,
+        timed_ms=2.5,
+        between_ms=0.5,
+        n_before=7,
+        repeats=3,
+    )
+    assert (found.overhead, found.pauses_ms, found.floor_ms) == (0.25, 0.125, 0.125)
+    assert "a token after 7 takes 2 ms, and 2.5 ms (+25%)" in found.summary()
+    assert found.by_layer()["measuring"].tolist() == [0.125, 0.25, 0.125]
 
 
 @pytest.mark.parametrize("position", [0, 1])
