@@ -29,6 +29,7 @@ from mullama_lab.engine.trace import Trace
 from mullama_lab.studies.timing.depth_curve import DepthCurve, DepthStopped, depth, from_trace
 from mullama_lab.studies.timing.line import Estimate, Line
 from mullama_lab.studies.timing.operation_times import Operators, operators
+from mullama_lab.studies.timing.units import NS_PER_MS
 
 if TYPE_CHECKING:
     import pandas
@@ -50,7 +51,6 @@ __all__ = [
 ]
 __dir__ = __all__.copy  # what tab completion offers
 
-NS_PER_MS = 1e6
 PARTS = ("decode", "sampling", "constraint", "capture", "rest")
 
 

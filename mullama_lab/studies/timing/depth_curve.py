@@ -19,11 +19,11 @@ from mullama_lab.engine.session.measuring import decode_at_depths
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import Stopped
 from mullama_lab.studies.timing.line import LEAST, Estimate, Line
+from mullama_lab.studies.timing.units import NS_PER_MS
 
 if TYPE_CHECKING:
     import pandas
 
-NS_PER_MS = 1e6
 N_DEPTHS = 8  # unless told otherwise
 N_PARTS = 32  # of a trace, of each of which the median is taken
 

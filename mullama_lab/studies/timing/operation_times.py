@@ -18,12 +18,12 @@ from mullama_lab.engine.options import whole
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.session.measuring import time_nodes
 from mullama_lab.glyphs import brief
+from mullama_lab.studies.timing.units import NS_PER_MS
 
 if TYPE_CHECKING:
     import pandas
 
 NOTHING = ("NONE", "VIEW", "RESHAPE", "PERMUTE", "TRANSPOSE")  # operations that compute nothing
-NS_PER_MS = 1e6
 _LAYER = re.compile(r"(?:-|_l)(\d+)(?!\d)")
 Layer = int | str
 
