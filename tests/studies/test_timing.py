@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -287,6 +288,20 @@ def test_what_operators_cannot_be_asked(session, tiny_model):
     for on, text, repeats in ((None, "a", 1), (session, None, 1), (session, "a", 0)):
         with pytest.raises((ValueError, TypeError)):
             study.operators(on, text, repeats=repeats)
+
+
+@pytest.mark.parametrize(
+    "measure", [study.depth, lambda session: study.operators(session, "hello")]
+)
+def test_a_context_that_would_not_fit_in_memory_is_refused(session, monkeypatch, measure):
+    monkeypatch.setattr(
+        "mullama_lab.engine.session.checks.psutil.virtual_memory",
+        lambda: SimpleNamespace(available=0),
+    )
+    with pytest.raises(ValueError, match="GB are free"):
+        measure(session)
+    monkeypatch.undo()
+    assert len(session.generate("hello", CHAIN, max_tokens=3)) == 3
 
 
 # Depth.

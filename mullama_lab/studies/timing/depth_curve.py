@@ -164,7 +164,8 @@ def depth(
         progress: show a bar if it takes longer than two seconds.
 
     Raises:
-        ValueError: a depth does not fit with its tokens in the session's context.
+        ValueError: a depth does not fit with its tokens in the session's context; or a context
+            of its own would not fit in memory.
         ClosedError: the session was closed.
     """
     session = instance("session", session, Session)

@@ -150,6 +150,7 @@ def operators(
 
     Raises:
         ContextFull: the text is longer than the context.
+        ValueError: contexts of their own would not fit in memory.
         DecodeError: llama.cpp shows no nodes, or others each time.
         Stopped: another thread stopped the session.
         ClosedError: the session was closed.
