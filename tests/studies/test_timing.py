@@ -186,6 +186,22 @@ def test_its_text_is_the_same_each_time_and_its_html_is_escaped(trace):
     assert found._repr_html_().count("<div>") == len(found.summary().splitlines())
 
 
+def test_its_words_can_be_checked_by_hand(trace):
+    ms, capture = np.array([50, 4, 4, 4]), np.array([0.5, 0.25, 0.5, 8])
+    decode = np.array([50, 2, 0, 2])  # the third token is from the batch of the second
+    columns = {"wall_ns": ms * 1e6, "decode_ns": decode * 1e6, "capture_ns": capture * 1e6}
+    columns |= {name: np.zeros(4) for name in ("sample_ns", "constraint_ns")}
+    made = with_columns(trace[:4], **columns)
+    made.captured_aside = True
+    assert study.timing(made).summary().splitlines()[1:] == [
+        "tg3 @ d6: 250.0 t/s (median 250.0, half of the tokens 250.0 to 250.0)",
+        "first token: 50 ms, with the prompt's",
+        "time of a later token: decode 33.3%, sampling 0.0%, constraint 0.0%, capture 2.1%, "
+        "rest 64.6%",
+        "recording a token takes 0.5 ms, while the next one is decoded",
+    ]
+
+
 # llama.cpp's own clock.
 
 

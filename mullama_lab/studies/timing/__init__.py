@@ -192,12 +192,11 @@ class Timing:
             lines.append(f"first token: {_ms(self.total[self.first])}, with the prompt's")
         if not np.isnan(self.tokens.mean):
             told = [f"{name} {share:.1%}" for name, share in self.shares.items()]
-            lines.append(f"each of the others: {', '.join(told)}")
-        if (beside := self.after_first.beside).any():
-            lines.append(
-                f"beside the decode: {_ms(float(np.median(beside)))} of capture a token pass "
-                "meanwhile"
-            )
+            lines.append(f"time of a later token: {', '.join(told)}")
+        beside = self.after_first.beside
+        if (aside := beside[beside > 0]).size:
+            took = _ms(float(np.median(aside)))
+            lines.append(f"recording a token takes {took}, while the next one is decoded")
         return "\n".join(lines)
 
     def __repr__(self) -> str:
