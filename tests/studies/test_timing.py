@@ -22,7 +22,8 @@ from mullama_lab.engine.steering.control_vector import ControlVector
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import ClosedError, DecodeError
 from mullama_lab.studies import timing as study
-from mullama_lab.studies.timing.line import Line, student
+from mullama_lab.studies._student import student
+from mullama_lab.studies.timing.line import Line
 from mullama_lab.studies.timing.operation_times import layers_of
 
 CHAIN = Mask(ban=[tiny.EOS]) | Temperature(1.0)
@@ -480,8 +481,16 @@ def test_a_lines_uncertainty_is_that_of_numpys_fit():
 
 
 def test_students_t_is_that_of_the_tables():
-    assert [student(df) for df in (5, 10, 30)] == pytest.approx([2.571, 2.228, 2.042], abs=1e-3)
-    assert student(2) == pytest.approx(4.303, rel=0.03)
+    found = [student(df, 0.95) for df in (2, 5, 10, 30, 1000)]
+    assert found == pytest.approx([4.303, 2.571, 2.228, 2.042, 1.962], abs=1e-3)
+    assert student(1, 0.9) == pytest.approx(6.314, abs=1e-3)
+
+
+def test_the_interval_of_a_line_through_four_points_is_the_tables():
+    line = Line.through([-3, -1, 1, 3], [1, -1, -1, 1])  # y is flat, its residuals all 1 long
+    value, low, high = line.at(0)
+    half = 4.303 * (4 / 2 / 4) ** 0.5  # t at 2 degrees, times the standard error of the mean
+    assert (value, low, high) == pytest.approx((0, -half, half), abs=1e-3)
 
 
 def test_tables_are_of_pandas(session, trace):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from mullama_lab.studies._student import student
 
 LEVEL = 0.95  # of every interval
 LEAST = 4  # points
@@ -57,7 +58,7 @@ class Line:
         """So many times the intercept and so many times the slope, with the interval."""
         c = np.array([of_intercept, of_slope], np.float64)
         value = of_intercept * self.intercept + of_slope * self.slope
-        half = student(self.n - 2) * math.sqrt(max(0.0, float(c @ self.covariance @ c)))
+        half = student(self.n - 2, LEVEL) * math.sqrt(max(0.0, float(c @ self.covariance @ c)))
         return Estimate(value, value - half, value + half)
 
     def at(self, x: float) -> Estimate:
@@ -68,18 +69,3 @@ class Line:
         """The sum over the whole numbers from `first` up to, without, `last`."""
         n = last - first
         return self.combined(n, n * (first + last - 1) / 2)
-
-
-def student(df: int) -> float:
-    """How many standard errors Student's t takes to each side for 95 %, at 2 degrees or more.
-
-    Source: Abramowitz and Stegun 26.7.5, within 3 % at 2 degrees of freedom and 0.1 % from 5 on.
-    """
-    z = NormalDist().inv_cdf(0.5 + LEVEL / 2)
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return z + sum(term / df**power for power, term in enumerate(terms, 1))
