@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mullama_lab.engine.options import instance
 from mullama_lab.glyphs import visible
+from mullama_lab.studies._student import student as _student
 from mullama_lab.studies.bench.result import BenchResult
 from mullama_lab.studies.bench.row import BenchRow
 
@@ -185,20 +186,6 @@ def _tail(n: int, level: float) -> float:
     (0.001, 0.025)
     """
     return NormalDist().cdf(-_student(n - 1, level) * (n / (n - 1)) ** 0.5)
-
-
-def _student(freedom: int, level: float) -> float:
-    """The t that a value of Student's distribution stays within, either way, at a level.
-
-    With t = sqrt(freedom) tan(angle) its density is cos(angle) ** (freedom - 1).
-
-    >>> round(_student(4, 0.95), 2)
-    2.78
-    """
-    angles = np.linspace(0, np.pi / 2, 200_001)
-    within = np.cumsum(np.cos(angles) ** (freedom - 1))
-    angle = angles[np.searchsorted(within, level * within[-1])]
-    return float(freedom**0.5 * np.tan(angle))
 
 
 def _difference(
