@@ -72,9 +72,35 @@ def test_equations(tiny_model, adapters):
     rows = [steered(tiny_model, adapters=pair) for pair in ({a: 0.5, b: 2.0}, {b: 2.0, a: 0.5})]
     assert np.array_equal(*rows)
     v = vector()
-    assert np.array_equal(steered(tiny_model, control=2 * v), steered(tiny_model, control=v + v))
     assert np.array_equal(steered(tiny_model, control=v - v), steered(tiny_model))
     assert not np.array_equal(steered(tiny_model, control=v), steered(tiny_model, control=-v))
+
+
+def test_twice_a_vector_is_its_doubled_file(tiny_model, tmp_path):
+    v = vector()
+    v.save(tmp_path / "v.gguf")
+    doubled = {layer: row + row for layer, row in v.directions.items()}
+    ml.ControlVector(doubled).save(tmp_path / "doubled.gguf")
+    v, doubled = (ml.ControlVector.load(tmp_path / f"{name}.gguf") for name in ("v", "doubled"))
+    once, twice = (steered(tiny_model, control=strength * v) for strength in (1, 2))
+    assert np.array_equal(steered(tiny_model, control=doubled), twice)
+    assert np.abs(once - twice).max() > 0.05
+    with tiny_model.session(n_ctx=256, n_threads=1) as fresh:
+        plain = fresh.hidden(PROMPT, [1])
+        fresh.control = 2 * v
+        added = fresh.hidden(PROMPT, [1]) - plain
+    assert np.allclose(added, v.directions[1] + v.directions[1], atol=1e-4)
+
+
+def test_an_adapter_at_scale_two_is_its_doubled_file(tiny_model, tmp_path):
+    chance, files = np.random.default_rng(0), {}
+    down, up = (chance.normal(size=size).astype(np.float32) for size in ((2, 32), (64, 2)))
+    for name, b in (("a", up), ("doubled", up + up)):
+        path = tiny.write_adapter(tmp_path / f"{name}.gguf", {"blk.0.attn_q.weight": (down, b)})
+        files[name] = ml.LoraAdapter.load(path)
+    once, twice = (steered(tiny_model, adapters={files["a"]: scale}) for scale in (1, 2))
+    assert np.array_equal(steered(tiny_model, adapters={files["doubled"]: 1}), twice)
+    assert np.abs(once - twice).max() > 0.05
 
 
 def test_two_sessions_of_a_model_have_each_its_own(session, tiny_model, adapters):
