@@ -1,7 +1,7 @@
 """The rows a trace was chosen from: as it kept them, or decoded again.
 
-What is decoded again is teacher-forced, all tokens in one batch, so its logits differ from those
-of the generation by the noise of another batch size. What was kept is exact. The weights are those
+What is decoded again is teacher-forced, its rows in one batch, so its logits differ from those of
+the generation by the noise of another batch size. What was kept is exact. The weights are those
 that computed the trace, whatever is in force in the session, or others that are asked for.
 """
 

@@ -6,7 +6,7 @@ After it the rerun would see other text, so later choices answer a smaller quest
 chain would choose there if the text before were as it was. They are marked off-policy.
 
 A Setting with other adapters or another control vector gives other rows too. No record has those:
-the text is decoded with them, teacher-forced in one batch.
+the text is decoded with them, teacher-forced: the prompt, then the rest in one batch.
 """
 
 from __future__ import annotations

@@ -140,6 +140,28 @@ def test_the_noise_is_that_of_the_model_or_of_the_text(session, vector):
         remember(session.model, known)
 
 
+def test_an_effect_is_one_batch_for_each_of_what_is_compared(session, vector, monkeypatch):
+    """Teacher-forced; a known noise is not measured again."""
+    floor = NoiseFloor(logit=0.1, logprob=0.1, kl=1e-3, js=0.1)
+    monkeypatch.setattr("mullama_lab.studies._given_text.known_floor", lambda model: floor)
+
+    def spent(work):
+        session.reset()
+        before = session.ledger
+        work()
+        ledger = session.ledger - before
+        return ledger.batches, ledger.decoded
+
+    steered_ones = ml.Setting(control=vector), ml.Setting(control=-vector)
+    n = len(TEXT) - 1
+    assert spent(lambda: effect(session, TEXT, steered_ones[0])) == (2, 2 * n)
+    assert spent(lambda: effect(session, TEXT, *steered_ones)) == (2, 2 * n)
+    assert spent(lambda: strengths(session, TEXT, vector, (-1, 0.5, 2))) == (4, 4 * n)
+    trace = generated(session, {0: {"control": vector}})
+    n = len(TEXT) + len(trace) - 1
+    assert spent(lambda: effect_in(trace, on=session)) == (4, 2 * n), "the prompt in its own"
+
+
 def generated(session, by_step, n=12):
     chain = ml.Mask(ban=[tiny.EOS]) | ml.Greedy()
     settings = {step: ml.Setting(chain, **what) for step, what in by_step.items()}

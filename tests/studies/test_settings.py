@@ -92,6 +92,20 @@ def test_a_replay_with_other_weights_says_that_it_decodes(session, trace, settin
     assert rerun.tokens[first] == there.choices[first] != trace.tokens[first]
 
 
+@pytest.mark.parametrize("n_weights", [1, 2])
+def test_a_replay_with_other_weights_is_teacher_forced(session, trace, setting, n_weights):
+    """For each of the weights a batch of the prompt, and one with the rows of all 16 steps."""
+    plan = {0: ml.Setting(CHAIN), 9: replace(setting, control=vector(3))}
+    session.reset()
+    before = session.ledger
+    there = replay(trace, dict(list(plan.items())[:n_weights]), on=session)
+    spent = session.ledger - before
+    assert set(there.sources) == {"other weights"}
+    n = len(PROMPT) + len(trace) - 1
+    n_decoded = n if n_weights == 1 else (len(PROMPT) + 8) + n
+    assert (spent.batches, spent.decoded, spent.reused) == (2 * n_weights, n_decoded, 0)
+
+
 def test_weights_that_change_on_the_way_are_decoded_each_with_its_own(session, trace, setting):
     plan = {0: setting, 6: ml.Setting(CHAIN), 11: replace(setting, control=vector(3))}
     there = replay(trace, plan, on=session)

@@ -452,8 +452,9 @@ class Session(ContextOwner):
     ) -> None:
         """Call `visit(place, row)` with the row after each token of a text, from place `first` on.
 
-        All in one batch, on the session's thread; a row is gone after its visit. Sequence 0 holds
-        the text afterwards.
+        The rows come from one batch, or from several where they take more than 64 MB; what is
+        before them is decoded as a prompt is. On the session's thread; a row is gone after its
+        visit. Sequence 0 holds the text afterwards.
 
         Args:
             setting: whose adapters and vector compute them; None is what is in force.
