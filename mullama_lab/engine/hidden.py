@@ -7,6 +7,7 @@ for what it could be asked. Texts go through in batches, one after the other.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from mullama_lab.errors import DecodeError, Stopped
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
+    from mullama_lab.engine.session import Session
 
 BATCH_TOKENS = 512
 LOGITS_BYTES = 64 << 20  # what llama.cpp sets aside for the logits of a batch, made or not
@@ -40,6 +42,7 @@ class HiddenStates(ContextOwner):
         n_ctx: most tokens of a text.
         n_threads: CPU threads.
         steering: what acts on the weights meanwhile.
+        session: one whose `stop` ends a reading, too.
 
     Attributes:
         layers: those that are read, in rising order.
@@ -53,8 +56,9 @@ class HiddenStates(ContextOwner):
         n_ctx: int,
         n_threads: int,
         steering: Steering | None = None,
+        session: Session | None = None,
     ) -> None:
-        self.model, self.n_ctx = model, n_ctx
+        self.model, self.n_ctx, self._session = model, n_ctx, session
         self.layers = checked_layers(layers, model)
         n_batch = min(n_ctx, BATCH_TOKENS, max(8, LOGITS_BYTES // (4 * model.n_vocab)))
         self._stop = StopFlag()
@@ -92,9 +96,10 @@ class HiddenStates(ContextOwner):
             DecodeError: llama.cpp failed, or shows no such layers of this architecture.
         """
         done = [0]
-        job = self._do(lambda: self._read(texts, visit, done))
         shown = bar("hidden states", sum(map(len, texts)), " tokens", shown=progress)
-        job.result_beside(shown, lambda: done[0])
+        job = self._do(lambda: self._read(texts, visit, done))
+        with nullcontext() if self._session is None else self._session._stops_too(job):
+            job.result_beside(shown, lambda: done[0])
 
     def _do(self, work: Callable[[], Any]) -> Job[Any]:
         self.must_be_open()

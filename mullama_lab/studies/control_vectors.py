@@ -195,7 +195,7 @@ def train(
             that is done (0 to 1), on another thread, and may return False to stop.
 
     Raises:
-        Stopped: `progress` returned False.
+        Stopped: `progress` returned False, or another thread called `session.stop()`.
         ValueError: there are fewer than two pairs, an empty text, no such method, or the two
             texts of every pair end alike for the model.
         TypeError: pairs are no pairs of texts, or `on` is neither a Model nor a Session.
@@ -285,6 +285,7 @@ def _last_states(
         layers=range(1, model.n_layer),
         n_ctx=max(map(len, texts)),
         n_threads=on.n_threads if isinstance(on, Session) else threads(None),
+        session=on if isinstance(on, Session) else None,
     ) as reader:
         reader.read(texts, visit, progress=False if callable(progress) else progress)
     return found

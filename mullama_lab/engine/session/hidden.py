@@ -29,6 +29,7 @@ def hidden(
         n_ctx=len(tokens),
         n_threads=session.n_threads,
         steering=session.steering,
+        session=session,
     ) as reader:
         reader.read([tokens], lambda _, states: found.append(states), progress=progress)
     return found[0]

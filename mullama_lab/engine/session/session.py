@@ -11,8 +11,8 @@ Here is what can be asked; `request.py` has the parameters; `runs.py`, `scoring.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import get_ident
 from time import monotonic
@@ -108,6 +108,7 @@ class Session(ContextOwner):
         self.last_traces: list[Trace] = []
         self.run: Run | None = None
         self._watchers: list[Callable[[Run], None]] = []
+        self._aside: dict[Work[Any], None] = {}  # in contexts of their own
         self.settings: Mapping[str, Any] = settings.as_mapping()
         self.options: Mapping[str, Any] = settings.options(asked)
         stop = StopFlag()
@@ -404,7 +405,7 @@ class Session(ContextOwner):
             ValueError: there is no such layer, or the states would not fit in memory.
             ContextFull: the text is longer than the context.
             DecodeError: llama.cpp shows no such layers of this architecture.
-            Stopped: another thread stopped it.
+            Stopped: another thread called `session.stop()`.
             ClosedError: the session was closed.
         """
         return hidden(self, text, layers, progress)
@@ -717,6 +718,12 @@ class Session(ContextOwner):
         """
         return file.load(cls, path, model, adapters, settings)
 
+    def stop(self) -> None:
+        """Stop whatever is at work, from any thread; hidden states that are read, too."""
+        super().stop()
+        for work in list(self._aside):
+            work.stop()
+
     def __repr__(self) -> str:
         if self.closed:
             return f"<Session of {self.model.name}: closed>"
@@ -724,6 +731,15 @@ class Session(ContextOwner):
         return f"<Session of {self.model.name}: {used} of {self.n_ctx} tokens cached, open>"
 
     # For the modules beside this one.
+
+    @contextmanager
+    def _stops_too(self, work: Work[Any]) -> Iterator[None]:
+        """Meanwhile `stop` ends a work that another worker does for the session, too."""
+        self._aside[work] = None
+        try:
+            yield
+        finally:
+            del self._aside[work]
 
     def _launched(self, run: Run) -> Run:
         """Have a Run begin, once who watches was told of it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 
@@ -140,6 +141,56 @@ def test_it_can_be_stopped(tiny_model):
         seen.clear()
         reader.read([TEXT, TEXT[:3]], lambda _, states: seen.append(states.shape), progress=False)
         assert seen == [(2, 40, 32), (2, 3, 32)]
+
+
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory):
+    """A session whose hidden states of `LONG` take many seconds, in many batches."""
+    path = tiny.write(tmp_path_factory.mktemp("slow") / "slow.gguf", n_layer=8, n_ctx_train=24_000)
+    with ml.Model.load(path) as model, model.session(n_ctx=24_000, n_threads=1) as session:
+        yield session
+
+
+LONG = [5 + i % 200 for i in range(23_000)]
+
+
+def hidden_states(session):
+    return session.hidden(LONG, [1])
+
+
+def training(session):
+    words = "".join(map(chr, (65 + i % 50 for i in range(19_000))))
+    return ml.studies.control_vectors.train(
+        [(f"{words}{i}", f"{i}{words}") for i in "ab"], on=session
+    )
+
+
+@pytest.mark.parametrize("work", [hidden_states, training])
+def test_ctrl_c_ends_it_and_its_bar_and_the_session_stays_usable(slow, work, monkeypatch, capsys):
+    monkeypatch.setattr("mullama_lab.engine.bar.SHOWN_AFTER", 0.1)
+    before = slow.logits(TEXT)
+    threading.Timer(1, signal.raise_signal, [signal.SIGINT]).start()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        work(slow)
+    assert time.monotonic() - began < 10
+    shown = capsys.readouterr().err
+    assert "hidden states:" in shown and " tokens" in shown
+    assert shown.rsplit("\r", 2)[-2].strip() == "", "the bar goes"
+    assert np.array_equal(slow.logits(TEXT), before)
+    assert slow.hidden(TEXT).shape == (8, len(TEXT), 32)
+
+
+@pytest.mark.parametrize("work", [hidden_states, training])
+def test_stopping_the_session_ends_it_from_another_thread(slow, work):
+    before = slow.logits(TEXT)
+    threading.Timer(0.5, slow.stop).start()
+    began = time.monotonic()
+    with pytest.raises(Stopped, match="stopped after 0 of"):
+        work(slow)
+    assert time.monotonic() - began < 10
+    assert np.array_equal(slow.logits(TEXT), before)
+    assert slow.hidden(TEXT).shape == (8, len(TEXT), 32) and not slow._aside
 
 
 def test_an_error_of_the_one_who_looks_is_raised(tiny_model):
