@@ -12,6 +12,7 @@ import pytest
 
 import mullama_lab as ml
 from mullama_lab.engine import hidden, tiny
+from mullama_lab.engine.native.library import C
 from mullama_lab.errors import ClosedError, ContextFull, Stopped
 
 TEXT = list(range(5, 45))
@@ -102,6 +103,25 @@ def test_the_session_is_left_as_it_is(session):
     assert (session.tokens.tolist(), session.ledger) == (held, ledger)
     session.reset()
     assert session.generate(TEXT, seed=1, max_tokens=5).tokens.tolist() == trace.tokens.tolist()
+
+
+def test_a_session_that_never_asks_pays_nothing(tiny_model, monkeypatch):
+    """llama.cpp calls back for each tensor in the context of the hidden states alone."""
+    opened, open_context = [], C.llama_init_from_model
+
+    def watched(model, params):
+        opened.append((bool(params.cb_eval), bool(params.embeddings)))
+        return open_context(model, params)
+
+    monkeypatch.setattr(C, "llama_init_from_model", watched)
+    with tiny_model.session(n_ctx=256, n_threads=1) as session:
+        session.control = ml.ControlVector({1: np.ones(32)})
+        session.generate(TEXT, max_tokens=2)
+        assert opened == [(False, False)]
+        session.hidden(TEXT)
+        assert opened[1:] == [(True, True)]
+        session.generate(TEXT, max_tokens=2)
+    assert len(opened) == 2, "the session goes on in the context that it had"
 
 
 def test_texts_that_cannot_be_read(session):
