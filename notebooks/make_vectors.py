@@ -35,24 +35,30 @@ def leanings(session: ml.Session, pairs: list[tuple[str, str]]) -> np.ndarray:
     return np.array([wanted - other for wanted, other in found], np.float64)
 
 
+def learn(path: Path, session: ml.Session) -> tuple[ml.ControlVector, library.Learnt]:
+    """The vector of a table of pairs, and how it did on those that were held out."""
+    pairs = pairs_of(path)
+    trained = ml.studies.control_vectors.train(pairs, on=session.model, progress=False)
+    vector = trained.pick(FIRST, LAST)
+    lean = []
+    for control in (None, vector, -vector):
+        session.control = control
+        lean.append(leanings(session, pairs[3::4]))
+    up, down = lean[1] - lean[0], lean[2] - lean[0]
+    learnt = replace(
+        trained.learnt(FIRST, LAST),
+        model_name="smollm2-135m",
+        up=float(up.mean()),
+        down=float(down.mean()),
+        moved=float(((up > 0) & (down < 0)).mean()),
+    )
+    return vector, learnt
+
+
 def main() -> None:
     with ml.Model.load("smollm2-135m") as model, model.session(n_ctx=512) as session:
         for path in sorted(DATA.glob("contrast_*.tsv")):
-            pairs = pairs_of(path)
-            trained = ml.studies.control_vectors.train(pairs, on=model, progress=False)
-            vector = trained.pick(FIRST, LAST)
-            lean = []
-            for control in (None, vector, -vector):
-                session.control = control
-                lean.append(leanings(session, pairs[3::4]))
-            up, down = lean[1] - lean[0], lean[2] - lean[0]
-            learnt = replace(
-                trained.learnt(FIRST, LAST),
-                model_name="smollm2-135m",
-                up=float(up.mean()),
-                down=float(down.mean()),
-                moved=float(((up > 0) & (down < 0)).mean()),
-            )
+            vector, learnt = learn(path, session)
             library.write(library.BUILT_IN / f"{path.stem.partition('_')[2]}.gguf", vector, learnt)
     print(ml.ControlVector.library())
 

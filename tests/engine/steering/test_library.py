@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import runpy
+from dataclasses import replace
 from pathlib import Path
 
+import gguf
 import numpy as np
 import pytest
 
@@ -57,6 +60,40 @@ def test_the_list_says_how_each_does_and_which_are_weak():
     assert rows.loc["happy", "accuracy"] == cards["happy"].learnt.accuracy
     assert rows.loc["french", "weakness"] == cards["french"].learnt.weakness != ""
     assert not rows.loc["happy", "weakness"]
+
+
+SCORES = ("accuracy", "separation", "up", "down", "moved")
+
+
+def test_each_built_in_one_has_its_held_out_scores_in_its_file():
+    cards = ml.ControlVector.library()
+    assert len(cards) == 9
+    weak = {"certain", "french"}
+    for name, card in cards.items():
+        fields = gguf.GGUFReader(library.BUILT_IN / f"{name}.gguf").fields
+        scores = {key: float(fields[f"mullama_lab.{key}"].parts[-1][0]) for key in SCORES}
+        assert all(map(np.isfinite, scores.values())), name
+        assert scores == {key: getattr(card.learnt, key) for key in SCORES}
+        assert card.learnt.n_held_out == len(table(name)[1:][3::4]) == 8
+        assert (scores["accuracy"] < 0.9 or scores["moved"] < 0.75) == (name in weak), name
+        assert bool(card.learnt.weakness) == (name in weak), name
+    lines = repr(cards).splitlines()
+    assert {line.split()[0] for line in lines if "weak: it" in line} == weak
+
+
+def test_the_recipe_learns_a_built_in_one_again(smollm2):
+    learn = runpy.run_path(str(CONTRASTS.parent / "make_vectors.py"))["learn"]
+    with smollm2.session(n_ctx=512) as session:
+        again, learnt = learn(CONTRASTS / "contrast_polite.tsv", session)
+    kept, card = ml.ControlVector.named("polite"), ml.ControlVector.library()["polite"]
+    assert again.directions.keys() == kept.directions.keys() and again.model == kept.model
+    for layer, row in kept.directions.items():
+        other = again.directions[layer]
+        assert row @ other / (kept.norms[layer] * again.norms[layer]) > 0.999
+        assert again.norms[layer] == pytest.approx(kept.norms[layer], rel=0.01)
+    assert replace(learnt, **{key: getattr(card.learnt, key) for key in SCORES}) == card.learnt
+    for key in SCORES:
+        assert getattr(learnt, key) == pytest.approx(getattr(card.learnt, key), rel=0.05), key
 
 
 def test_a_weak_one_says_so_when_it_is_opened():
