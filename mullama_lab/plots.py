@@ -20,6 +20,7 @@ from mullama_lab.engine.multivector.scales import BARS, SCALES, raw_ends
 from mullama_lab.engine.options import instance, listed, whole
 from mullama_lab.engine.stages.preview import Preview, StageView
 from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.trace.stale import stale_words
 from mullama_lab.glyphs import brief, one_line, visible
 
 if TYPE_CHECKING:
@@ -204,7 +205,10 @@ def next_token(preview: Preview, ax: Axes | None = None, *, top: int = 12) -> Ax
 
 
 def token_strip(trace: Trace, ax: Axes | None = None) -> Axes:
-    """The tokens of a generation, and the probability each had in the model and after the chain."""
+    """The tokens of a generation, and the probability each had in the model and after the chain.
+
+    The title says which steps are stale (`trace.stale`), if any.
+    """
     instance("trace", trace, Trace)
     ax = _axes(ax, max(3.6, 1 + 0.2 * len(trace)), 3.2)
     places = np.arange(len(trace))
@@ -212,6 +216,8 @@ def token_strip(trace: Trace, ax: Axes | None = None) -> Axes:
     ax.plot(places, np.exp(trace.logprob_after), "o", color=AHEAD, ms=4, label="after the chain")
     _tick_names(ax, "x", [_label(piece.decode("utf-8", "replace")) for piece in trace.pieces])
     ax.set(ylim=(0, 1.05), ylabel="probability")
+    if words := stale_words(trace):
+        ax.set_title(words, fontsize=11)
     _legend_above(ax)
     return ax
 

@@ -13,6 +13,7 @@ import pytest
 
 import mullama_lab as ml
 from mullama_lab import plots
+from mullama_lab.engine import tiny
 from mullama_lab.engine.multivector import MultiVector
 from mullama_lab.studies.seeds import SeedFan
 
@@ -161,10 +162,19 @@ def test_the_drawn_token_is_there_and_marked_where_it_is_not_among_the_likeliest
     assert [text.get_text().strip() for text in ax.texts] == ["n/a", "n/a"]
 
 
+def half_stale(session):
+    """Six tokens, the last three of them over what other weights had left in the cache."""
+    plain = ml.Setting(ml.Mask(ban=[tiny.EOS]) | ml.Temperature(0.5))
+    vector = ml.ControlVector({1: np.ones(32)})
+    return session.generate(
+        "Hello", {0: plain, 3: ml.Setting(plain.chain, control=vector)}, max_tokens=6, seed=2
+    )
+
+
 @pytest.mark.parametrize("picture", ["next_token", "token_strip", "seed_fan"])
 def test_a_legend_covers_nothing_of_its_picture(tiny_model, picture):
     with tiny_model.session() as session:
-        trace = session.generate("Hello", ml.Temperature(0.5), max_tokens=6, seed=2)
+        trace = half_stale(session)
         view = ml.Chain([ml.Temperature(0.5)]).preview(
             session.logits("Hello"), model=tiny_model, seed=1
         )
@@ -187,6 +197,14 @@ def test_a_trace_is_drawn_token_by_token(tiny_model):
     )
     np.testing.assert_allclose(ax.lines[0].get_ydata(), np.exp(trace.logprob_after))
     assert len(names(ax.xaxis)) == len(trace)
+    assert ax.get_title() == "" and not trace.stale.any()
+
+
+def test_a_trace_over_what_other_weights_computed_says_so_in_its_picture(tiny_model):
+    with tiny_model.session() as session:
+        trace = half_stale(session)
+    assert drawn(plots.token_strip(trace)).get_title() == "stale from step 3 on"
+    assert drawn(plots.token_strip(trace[:3])).get_title() == ""
 
 
 def test_a_seed_fan_is_drawn_as_its_survival_curve(tiny_model):

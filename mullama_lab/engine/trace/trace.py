@@ -402,13 +402,13 @@ class Trace(StepColumns, Sequence[Step]):
     # Out and in again.
 
     def columns(self) -> dict[str, NDArray[Any]]:
-        """All per-token arrays by name, pieces and survivors by stage included."""
+        """All per-token arrays by name; pieces, `stale` and survivors by stage included."""
         if not self.finish_reason:
             return self._at_rest().columns()
         pieces = np.empty(len(self), object)
         pieces[:] = self.pieces
         arrays = {name: self._steps.column(name) for name in (*NARROW, *WIDE)}
-        return {"piece": pieces, **arrays, "n_kept": self.n_kept}
+        return {"piece": pieces, **arrays, "stale": self.stale, "n_kept": self.n_kept}
 
     def _at_rest(self) -> Trace:
         """A copy of what there is now; its finish reason says that it does not grow."""
@@ -417,7 +417,10 @@ class Trace(StepColumns, Sequence[Step]):
         return copy
 
     def to_pandas(self) -> pandas.DataFrame:
-        """A table with one row a token; needs pandas."""
+        """A table with one row a token, of the same columns whatever the text; needs pandas.
+
+        Only how many `kept_` there are depends on the chain: one a stage.
+        """
         import pandas as pd
 
         columns = self.columns()

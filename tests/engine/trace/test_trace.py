@@ -15,6 +15,7 @@ import pytest
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.rows.capture import KEEP_LEAST
+from mullama_lab.engine.setting import Setting
 from mullama_lab.engine.stages import (
     Ban,
     Chain,
@@ -25,6 +26,7 @@ from mullama_lab.engine.stages import (
     Temperature,
     TopK,
 )
+from mullama_lab.engine.steering.control_vector import ControlVector
 from mullama_lab.engine.trace import Trace, step_table
 
 N_VOCAB = 259
@@ -108,7 +110,7 @@ def test_a_custom_stage_may_bring_back_what_was_removed(session):
 
 def test_columns_are_arrays_of_one_length_with_their_types(trace):
     columns = trace.columns()
-    assert set(columns) == {"piece", *PER_TOKEN, *TABLES, "n_kept"}
+    assert set(columns) == {"piece", *PER_TOKEN, *TABLES, "stale", "n_kept"}
     assert {len(column) for column in columns.values()} == {20}
     kinds = {name: column.dtype for name, column in columns.items()}
     assert kinds["token"] == kinds["rank"] == kinds["top_ids"] == kinds["n_kept"] == np.int32
@@ -200,6 +202,19 @@ def test_a_table_has_a_row_a_token(trace):
     assert table["token"].tolist() == trace.tokens.tolist()
     assert table["kept_1"].tolist() == [50] * 20
     assert table["piece"].map(type).eq(str).all()
+
+
+def test_a_table_says_which_steps_are_stale(session, trace):
+    assert trace.to_pandas()["stale"].tolist() == [False] * 20
+    plain = Setting(NO_END | TopK(50))
+    changed = Setting(plain.chain, control=ControlVector({1: np.ones(32)}))
+    mixed = session.generate("hello", {0: plain, 5: changed}, max_tokens=8, seed=1)
+    table = mixed.to_pandas()
+    assert table["stale"].dtype == bool
+    assert table["stale"].tolist() == [False] * 5 + [True] * 3
+    others = {name for name in trace.to_pandas() if not name.startswith("kept_")}
+    assert {name for name in table if not name.startswith("kept_")} == others
+    assert "stale" in session.generate("hello", max_tokens=0).to_pandas()
 
 
 def test_a_trace_of_no_steps_has_empty_arrays(session):
