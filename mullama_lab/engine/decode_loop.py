@@ -100,8 +100,8 @@ class DecodeLoop(ContextOwner):
         self._do(lambda: self._context.open(self.model, opening, self._stop))
 
     def warm_up(self, n_tokens: int, n_threads: int) -> None:
-        """Decode so many tokens, and one by itself: memory that was never touched is slow."""
-        self.time(Timed(n_tokens, 1, 0, n_threads))
+        """Decode one token, as `time` does first, and then so many: untouched memory is slow."""
+        self.time(Timed(n_tokens, 0, 0, n_threads))
 
     def time(self, timed: Timed) -> int:
         """Nanoseconds that it took; what comes before, such as the depth, is not in them.

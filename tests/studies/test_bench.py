@@ -110,6 +110,11 @@ def test_a_depth_in_a_name_takes_the_place_of_the_others_and_nothing_is_measured
     assert [one.test for one in result.rows] == ["tg4 @ d8", "tg4"]
 
 
+def test_a_prompt_that_fills_the_whole_context_is_measured(tiny_model):
+    (one,) = bench(tiny_model, "pp256", **QUICK).rows  # llama.cpp rounds up to 256
+    assert one.test == "pp256" and len(one.samples_ns) == 2
+
+
 def test_rounds_take_turns_and_open_a_fresh_context_each(tiny_model, monkeypatch):
     did = []
     monkeypatch.setattr(DecodeLoop, "open", lambda _, opening: did.append(opening.n_ubatch))

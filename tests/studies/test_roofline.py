@@ -82,6 +82,11 @@ def test_every_kind_of_network_has_both_phases(tmp_path, small_roofs, architectu
     assert found.cache_bytes > 0 and not [m for m in Model.opened() if m.path == path]
 
 
+def test_a_prompt_that_fills_the_whole_context_has_its_roofline(tiny_model, small_roofs):
+    found = roofline(tiny_model, n_prompt=256, n_gen=4, threads=1, repeats=1, progress=False)
+    assert found.prefill.test == "pp256"
+
+
 def test_the_roofs_are_speeds_that_a_computer_can_have(small_roofs):
     for n_threads in (1, 2):
         assert 1e8 < roofs.read_bandwidth(n_threads) < 1e14
