@@ -306,6 +306,15 @@ def test_of_too_few_repeats_nothing_is_said(n):
     assert "nan" not in str(found)
 
 
+def test_too_few_repeats_of_one_test_are_not_hidden_by_another_test():
+    few, many = row([100, 101], n_gen=5), row(noisy(1, 8))
+    for seed, speed in ((2, 100), (3, 150)):
+        found = compare(run(few, many), run(few, row(noisy(seed, 8, speed))))
+        assert (found.verdict, found.exit_code) == ("too few repeats to tell", 2)
+    worse = compare(run(few, many), run(few, row(noisy(2, 8, 50))))
+    assert (worse.verdict, worse.exit_code) == ("slower", 1)
+
+
 def test_more_tests_need_more_repeats():
     def several(n_tests, n, speed=100):
         return run(*[row(noisy(i, n, speed), n_gen=i) for i in range(1, n_tests + 1)])

@@ -69,18 +69,18 @@ class Comparison:
 
     @property
     def verdict(self) -> str:
-        """Of all tests: "slower" if one of them is, else "faster" if one is."""
+        """Of all tests: "slower" if one is, else "too few repeats to tell", else "faster"."""
         found = {difference.verdict for difference in self.differences}
         if self.refusal or not found:
             return self.refusal or "nothing to compare"
-        return next(one for one in (SLOWER, FASTER, UNTOLD, TOO_FEW) if one in found)
+        return next(one for one in (SLOWER, TOO_FEW, FASTER, UNTOLD) if one in found)
 
     @property
     def exit_code(self) -> int:
-        """For a script: 0 no test is slower, 1 one is, 2 the runs cannot be compared."""
-        if self.refusal or self.verdict in ("nothing to compare", TOO_FEW):
-            return 2
-        return int(self.verdict == SLOWER)
+        """For a script: 1 a test is slower, 0 none is, 2 that cannot be said of every test."""
+        if self.verdict == SLOWER:
+            return 1
+        return 0 if self.verdict in (FASTER, UNTOLD) else 2
 
     def to_pandas(self) -> pandas.DataFrame:
         """A row for each test."""
