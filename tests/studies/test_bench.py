@@ -306,6 +306,12 @@ def test_of_too_few_repeats_nothing_is_said(n):
     assert "nan" not in str(found)
 
 
+def test_of_one_repeat_nothing_is_said_however_many_the_other_run_has():
+    for few, many in ((row([50]), row(noisy(1, 60))), (row(noisy(1, 60)), row([50]))):
+        assert compare(run(few), run(many)).verdict == "too few repeats to tell"
+    assert compare(run(row([50, 51])), run(row(noisy(1, 60)))).verdict == "faster"
+
+
 def test_too_few_repeats_of_one_test_are_not_hidden_by_another_test():
     few, many = row([100, 101], n_gen=5), row(noisy(1, 8))
     for seed, speed in ((2, 100), (3, 150)):

@@ -196,7 +196,8 @@ def _difference(
     paired = together and len(old) == len(new) and 2 / 2 ** len(old) <= chance
     ratio, low, high = after.median_ts / before.median_ts, float("nan"), float("nan")
     verdict = TOO_FEW
-    if paired or 2 / comb(len(old) + len(new), len(old)) <= chance:  # to be apart by chance
+    apart = 2 / comb(len(old) + len(new), len(old))  # how often they would be so by chance
+    if paired or (min(len(old), len(new)) > 1 and apart <= chance):
         ratio, low, high = ratio_interval(old, new, level=level, paired=paired)
         verdict = FASTER if low > 1 else SLOWER if high < 1 else UNTOLD
     settings = [f"{name} {getattr(before, name)}" for name in sorted(set(names) - set(_TEST))]
