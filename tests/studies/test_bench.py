@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import threading
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -319,6 +320,19 @@ def test_too_few_repeats_of_one_test_are_not_hidden_by_another_test():
         assert (found.verdict, found.exit_code) == ("too few repeats to tell", 2)
     worse = compare(run(few, many), run(few, row(noisy(2, 8, 50))))
     assert (worse.verdict, worse.exit_code) == ("slower", 1)
+
+
+def test_many_repeats_take_no_more_memory_and_in_parts_the_interval_is_the_same(monkeypatch):
+    monkeypatch.setattr(comparison, "RESAMPLES", 2000)
+    runs = run(row(noisy(1, 2000))), run(row(noisy(2, 2000)))
+    tracemalloc.start()
+    try:
+        (one,) = compare(*runs).differences
+        assert tracemalloc.get_traced_memory()[1] < 20e6  # in one piece it would be 80 MB
+    finally:
+        tracemalloc.stop()
+    monkeypatch.setattr(comparison, "_MOST_AT_ONCE", 2000 * 2000)
+    assert compare(*runs).differences == (one,)
 
 
 def test_more_tests_need_more_repeats():

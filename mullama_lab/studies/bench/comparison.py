@@ -24,6 +24,7 @@ FASTER, SLOWER, UNTOLD = "faster", "slower", "no difference to be told"
 TOO_FEW = "too few repeats to tell"
 LEVEL = 0.95  # of all intervals of a comparison together
 RESAMPLES = 100_000
+_MOST_AT_ONCE = 1 << 18  # repeats that are drawn; all at once would be 20 GB for 10 000 of them
 _SEED = 20
 _TEST = ("n_prompt", "n_gen", "n_depth")
 _SOFTWARE = ("llama_cpp", "commit", "llama_cpp_python", "mullama_lab", "python", "features")
@@ -175,8 +176,13 @@ def ratio_interval(
 
 def _medians(sample: NDArray[np.float64], chance: np.random.Generator) -> NDArray[np.float64]:
     """The medians of resamples, as large as the sample."""
-    places = chance.integers(len(sample), size=(RESAMPLES, len(sample)), dtype=np.int32)
-    return np.median(sample[places], axis=1)
+    n, found = len(sample), np.empty(RESAMPLES)
+    step = max(1, _MOST_AT_ONCE // n)
+    for start in range(0, RESAMPLES, step):
+        part = found[start : start + step]
+        places = chance.integers(n, size=(len(part), n), dtype=np.int32)
+        np.median(sample[places], axis=1, out=part)
+    return found
 
 
 def _tail(n: int, level: float) -> float:
