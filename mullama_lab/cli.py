@@ -176,8 +176,8 @@ def bench(
     hf:owner/repo/file.gguf. Run it on a machine that does nothing else.
 
     With --compare the exit code is 0 where nothing is slower, 1 where something is, and 2 where
-    the runs cannot be compared: there is none on this machine with these settings, or too few
-    repeats. Every other failure is 2 too.
+    that cannot be said of every row: there is no run before it on this machine with these
+    settings, or too few repeats. Every other failure is 2 too.
     """
     from mullama_lab.studies import bench as study
 

@@ -444,6 +444,31 @@ def test_the_baseline_is_the_newest_run_like_it_and_only_the_rows_that_are(tmp_p
     assert history.baseline(run(replace(tg, model_size=1))) is None
 
 
+def test_the_baseline_is_a_whole_run_with_most_of_the_tests_where_there_is_one(tmp_path):
+    history = History(tmp_path / "speed.jsonl")
+    tg, pp = row([50] * 5), row([400] * 5, n_prompt=100, n_gen=0)
+    now = run(tg, pp)
+    history.append(replace(run(tg, name="stump"), complete=False))
+    assert history.baseline(now).run == "stump"
+    for name, rows in (("both", [tg, pp]), ("one", [pp])):
+        history.append(run(*rows, name=name))
+    history.append(replace(run(tg, pp, name="interrupted"), complete=False))
+    assert history.baseline(now).run == "both"
+    history.append(run(tg, pp, name="newer"))
+    assert history.baseline(now).run == "newer"
+
+
+def test_a_test_that_the_run_before_did_not_have_is_not_passed_as_good():
+    tg, pp = row(noisy(1)), row(noisy(2), n_prompt=64, n_gen=0)
+    found = compare(run(tg), run(row(noisy(3, speed=150)), pp))
+    assert (found.verdict, found.exit_code, found.n_unmatched) == ("faster", 2, 1)
+    assert "not compared: 1 row that only the second run has" in found.notes
+    assert compare(run(tg), run(row(noisy(3, speed=50)), pp)).exit_code == 1
+    fewer = compare(run(tg, pp), run(row(noisy(3, speed=150))))
+    assert fewer.exit_code == 0
+    assert "not compared: 1 row that only the first run has" in fewer.notes
+
+
 def test_many_that_append_at_once_lose_nothing(tmp_path):
     path = tmp_path / "speed.jsonl"
 

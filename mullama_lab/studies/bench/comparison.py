@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mullama_lab.counted import counted
 from mullama_lab.engine.options import instance
 from mullama_lab.glyphs import visible
 from mullama_lab.studies._student import student as _student
@@ -62,11 +63,13 @@ class Comparison:
         differences: one for each test that both have.
         notes: what else differs between the two, and what the intervals do not cover.
         refusal: why they cannot be compared; "" if they can.
+        n_unmatched: tests of the second run that the first does not have.
     """
 
     differences: tuple[Difference, ...] = ()
     notes: tuple[str, ...] = ()
     refusal: str = ""
+    n_unmatched: int = 0
 
     @property
     def verdict(self) -> str:
@@ -81,7 +84,7 @@ class Comparison:
         """For a script: 1 a test is slower, 0 none is, 2 that cannot be said of every test."""
         if self.verdict == SLOWER:
             return 1
-        return 0 if self.verdict in (FASTER, UNTOLD) else 2
+        return 0 if self.verdict in (FASTER, UNTOLD) and not self.n_unmatched else 2
 
     def to_pandas(self) -> pandas.DataFrame:
         """A row for each test."""
@@ -141,12 +144,12 @@ def compare(a: BenchResult, b: BenchResult) -> Comparison:
     )
     notes = [*_other_settings([(before[key], after[key]) for key in keys])]
     notes += _other_software(a, b)
-    left = len(before) + len(after) - 2 * len(keys)
-    if left:
-        notes.append(f"not compared: {left} rows that only one of them has")
+    for which, rows in (("first", before), ("second", after)):
+        if left := len(rows) - len(keys):
+            notes.append(f"not compared: {counted(left, 'row')} that only the {which} run has")
     if not together:
         notes.append("measured apart: what else the machine did meanwhile is in the difference")
-    return Comparison(differences, tuple(notes))
+    return Comparison(differences, tuple(notes), n_unmatched=len(after) - len(keys))
 
 
 def ratio_interval(

@@ -6,7 +6,7 @@ import errno
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -101,13 +101,16 @@ class History:
             raise HistoryError(f"{self.path} could not be read: {error.strerror}.") from error
 
     def baseline(self, result: BenchResult) -> BenchResult | None:
-        """What a run may be compared with: the newest like it, from this machine; None if none is.
+        """What a run may be compared with, from this machine; None if nothing is like it.
 
-        Only the rows that have a match with the same model and settings are in it. The run
-        itself, if it was appended already, is passed over.
+        Of the runs that were not interrupted the one with most of its tests, and of those the
+        newest; an interrupted one where there is no other. Only the rows that have a match with
+        the same model and settings are in it. The run itself, if it was appended already, is
+        passed over.
         """
         wanted = {_key(row) for row in result.rows}
-        for entry in reversed(self.entries):
+        found = []
+        for entry in self.entries:
             run = entry.result
             if run is None or run.run == result.run:
                 continue
@@ -115,8 +118,8 @@ class History:
                 continue
             rows = tuple(row for row in run.rows if _key(row) in wanted)
             if rows:
-                return BenchResult(rows, run.machine, run.run, run.complete)
-        return None
+                found.append(replace(run, rows=rows))
+        return max(reversed(found), key=lambda run: (run.complete, len(run.rows)), default=None)
 
     def to_pandas(self) -> pandas.DataFrame:
         """A row for each test of each run; one, with the mark alone, for a line that is none."""
