@@ -449,6 +449,7 @@ def test_the_baseline_is_a_whole_run_with_most_of_the_tests_where_there_is_one(t
     tg, pp = row([50] * 5), row([400] * 5, n_prompt=100, n_gen=0)
     now = run(tg, pp)
     history.append(replace(run(tg, name="stump"), complete=False))
+    assert ": 1 line, 0 of them" in repr(history)
     assert history.baseline(now).run == "stump"
     for name, rows in (("both", [tg, pp]), ("one", [pp])):
         history.append(run(*rows, name=name))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mullama_lab.counted import counted
 from mullama_lab.engine.options import instance
 from mullama_lab.errors import HistoryError
 from mullama_lab.files.path import in_full
@@ -140,7 +141,8 @@ class History:
     def __repr__(self) -> str:
         entries = self.entries
         marked = sum(bool(entry.mark) for entry in entries)
-        return visible(f"<History {self.path}: {len(entries)} lines, {marked} of them marked>")
+        lines = counted(len(entries), "line")
+        return visible(f"<History {self.path}: {lines}, {marked} of them marked>")
 
 
 def _entries(path: Path) -> Iterator[Entry]:
