@@ -14,6 +14,7 @@ Whatever `mullama-lab` itself does not know goes to JupyterLab as it is.
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import shutil
 import sys
@@ -191,19 +192,23 @@ def bench(
         except study.BenchStopped as stop:
             result, stopped = stop.result, True
         if result.rows:
-            _write(result, output)
+            try:
+                if runs is not None:
+                    runs.append(result)
+            finally:  # whatever fails, what was measured is in one of the two
+                _write(result, output)
             if compare and not stopped:
                 found = _compared(result, len(models), runs)
-            if runs is not None:
-                runs.append(result)
-    except (MullamaError, ValueError) as error:
-        raise _Failed(visible(str(error))) from error
-    except KeyboardInterrupt:  # before anything was measured
+                click.echo(f"\n{found}", err=output != "md")
+    except OSError as error:  # a full disk, or a pipe that nobody reads
+        sys.stdout = io.StringIO()  # or it would be tried again at the end
+        reason = visible(error.strerror or str(error))
+        raise _Failed(f"What was measured could not be written: {reason}.") from error
+    except (MullamaError, ValueError, ArithmeticError, MemoryError) as error:
+        raise _Failed(visible(str(error) or "There is not enough memory.")) from error
+    except KeyboardInterrupt:  # before anything was measured, or behind it
         stopped = True
-    if found is not None:
-        click.echo(f"\n{found}", err=output != "md")
-        ctx.exit(found.exit_code)
-    ctx.exit(130 if stopped else 0)
+    ctx.exit(130 if stopped else found.exit_code if found else 0)
 
 
 def _write(result: BenchResult, output: str) -> None:

@@ -22,7 +22,7 @@ from click.testing import CliRunner
 
 import mullama_lab
 from mullama_lab import cli, hub
-from mullama_lab.errors import Offline
+from mullama_lab.errors import HistoryError, Offline
 from mullama_lab.studies import bench as study
 
 
@@ -254,6 +254,58 @@ def test_bench_that_is_interrupted_writes_what_it_has(tiny_path, here, monkeypat
     done = run("bench", "a model", "--history", "speed.jsonl", "--compare")
     assert done.exit_code == 130
     assert ("ended early" in done.output) == kept == (here / "speed.jsonl").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [(ZeroDivisionError("division by zero"), "division by zero"),
+     (MemoryError(), "not enough memory"), (OSError(28, "No space left"), "No space left")],
+)  # fmt: skip
+def test_bench_has_the_run_in_its_history_when_comparing_fails(
+    tiny_path, here, monkeypatch, error, said
+):
+    def fail(*_):
+        raise error
+
+    command = (*BENCH, str(tiny_path), "-r", "1", "--history", "speed.jsonl")
+    assert run(*command).exit_code == 0
+    monkeypatch.setattr(study, "compare", fail)
+    done = run(*command, "--compare")
+    assert done.exit_code == 2 and said in done.stderr and "Traceback" not in done.output
+    assert len((here / "speed.jsonl").read_text().splitlines()) == 2
+
+
+def test_bench_shows_what_it_measured_when_the_history_cannot_be_written(
+    tiny_path, here, monkeypatch
+):
+    def full(*_):
+        raise HistoryError("speed.jsonl could not be written: No space left.")
+
+    monkeypatch.setattr(study.History, "append", full)
+    done = run(*BENCH, str(tiny_path), "-r", "1", "--history", "speed.jsonl")
+    assert done.exit_code == 2 and "No space left" in done.stderr
+    assert done.stdout.startswith("| model ") and "tg2" in done.stdout
+
+
+@pytest.mark.parametrize("output", ["a full disk", "a pipe that nobody reads"])
+def test_bench_that_cannot_write_says_so_and_has_the_run_in_its_history(tiny_path, here, output):
+    if output == "a full disk":
+        if not Path("/dev/full").exists():
+            pytest.skip("this system has no /dev/full")
+        end = os.open("/dev/full", os.O_WRONLY)
+    else:
+        other, end = os.pipe()
+        os.close(other)
+    command = [sys.executable, "-c", "from mullama_lab.cli import main; main()", *BENCH]
+    command += [str(tiny_path), "-r", "1", "--history", "speed.jsonl"]
+    try:
+        done = subprocess.run(command, stdout=end, stderr=subprocess.PIPE, text=True)
+    finally:
+        os.close(end)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.strip().splitlines()[-1].startswith("Error: What was measured could not be")
+    assert "Traceback" not in done.stderr and "ignored" not in done.stderr
+    assert len((here / "speed.jsonl").read_text().splitlines()) == 1
 
 
 def test_an_unknown_command_is_not_passed_on(started):
