@@ -16,6 +16,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import os
+import re
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -123,12 +124,14 @@ def remove(name: str) -> None:
         click.echo(f"{name} was not cached")
 
 
-def _listed(kind: Callable[[str], Any], default: str | None) -> dict[str, Any]:
+def _listed(kind: Callable[[str], Any], default: str | None, between: str = ",") -> dict[str, Any]:
     """An option of several values with commas between them."""
 
     def read(_: click.Context, __: click.Parameter, given: str | None) -> list[Any] | None:
         try:
-            return None if given is None else [kind(part.strip()) for part in given.split(",")]
+            return (
+                None if given is None else [kind(one.strip()) for one in re.split(between, given)]
+            )
         except ValueError:
             raise click.BadParameter(f"{given!r} is no list of whole numbers.") from None
 
@@ -145,7 +148,11 @@ class _Failed(click.ClickException):
 
 @main.command(short_help="Measure how fast a model is, in llama-bench's words.")
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
-@click.option("--tests", **_listed(str, "pp512,tg128"), help="Also pp512+tg128, tg128@d4096.")
+@click.option(
+    "--tests",
+    **_listed(str, "pp512,tg128", r",(?!\d)"),  # pg512,128 is one
+    help="Also pp512+tg128, tg128@d4096.",
+)
 @click.option("-t", "--threads", **_listed(int, None), help="One for each core, unless told.")
 @click.option("-b", "--batch", **_listed(int, "2048"), help="Tokens of one decode.")
 @click.option("-ub", "--ubatch", **_listed(int, "512"), help="Tokens computed at once.")

@@ -200,6 +200,12 @@ def test_bench_writes_what_it_measured_and_nothing_else(tiny_path, output):
         assert [row["n_ubatch"] for row in rows] == [8, 8, 16, 16]
 
 
+def test_bench_takes_a_test_with_a_comma_in_its_name(tiny_path):
+    done = run("bench", "--tests", "pg4,2, tg2,pg8,4", "-t", "1", "-r", "1", str(tiny_path))
+    assert done.exit_code == 0, done.output
+    assert [name in done.stdout for name in (" pp4+tg2 ", " tg2 ", " pp8+tg4 ")] == [True] * 3
+
+
 def test_bench_compares_with_the_last_run_like_it_and_says_so_by_its_exit_code(
     tiny_path, here, monkeypatch
 ):
