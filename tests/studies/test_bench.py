@@ -422,6 +422,27 @@ def test_a_row_that_was_tampered_with_is_marked_or_read_never_a_crash(tmp_path, 
     assert entry.mark or entry.result.to_markdown()
 
 
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "-7", "1" + "0" * 400])
+@pytest.mark.parametrize("field", ["memory_bytes", "n_cores", "load", "n_gen", "samples_ns"])
+def test_a_number_that_nothing_can_have_marks_its_line_and_no_other(tmp_path, field, value):
+    data = RESULT.to_dict()
+    part = data["machine"] if field in data["machine"] else data["rows"][0]
+    part[field] = ["?"] if field == "samples_ns" else "?"
+    history = History(tmp_path / "speed.jsonl")
+    history.path.write_text(json.dumps(data).replace('"?"', value) + "\n")
+    history.append(RESULT)
+    damaged, whole = history.entries
+    assert damaged.result is None and f" has {field}=" in damaged.mark and whole.mark == ""
+    assert history.baseline(run(*RESULT.rows)).rows == RESULT.rows
+    assert history.to_pandas()["mark"].tolist() == [damaged.mark, "", ""]
+
+
+def test_a_model_that_was_wholly_on_a_gpu_is_read(tmp_path):
+    history = History(tmp_path / "speed.jsonl")
+    history.append(run(row([50, 51], n_gpu_layers=-1)))
+    assert history.entries[0].result.rows[0].n_gpu_layers == -1
+
+
 def test_runs_of_another_machine_are_marked_and_never_the_baseline(tmp_path):
     history = History(tmp_path / "speed.jsonl")
     history.append(run(row([50] * 5), machine=ELSEWHERE, name="there"))

@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 from mullama_lab.engine.native import VERSION, build
+from mullama_lab.glyphs import brief
 
 
 @dataclass(frozen=True)
@@ -79,13 +80,19 @@ class Machine:
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> Machine:
-        """What `to_dict` gave; what it does not know, or is no text and no number, is left out."""
+        """What `to_dict` gave; what it does not know, or is no text and no number, is left out.
+
+        Raises:
+            ValueError: a number is none that a machine can have.
+        """
         numbers = ("n_cores", "n_cpus", "memory_bytes", "load")
         given = {}
         for one in fields(cls):
             value = facts.get(one.name)
             kind = (int, float) if one.name in numbers else str
             if isinstance(value, kind) and not isinstance(value, bool):
+                if not isinstance(value, str) and not 0 <= value < 1 << 63:  # a NaN neither
+                    raise ValueError(f"its machine has {one.name}={brief(value)}")
                 given[one.name] = value
         return cls(**given)
 

@@ -92,12 +92,13 @@ class BenchRow:
             raise ValueError(f"a row has no {error}") from None
         samples = values.pop("samples_ns")
         for name, value in values.items():
-            kind = str if cls.__annotations__[name] == "str" else int
-            if not isinstance(value, kind) or isinstance(value, bool):
+            least = -1 if name == "n_gpu_layers" else 0  # -1 is all of them
+            is_text = cls.__annotations__[name] == "str"
+            if not (isinstance(value, str) if is_text else _is_count(value, least)):
                 raise ValueError(f"a row has {name}={brief(value)}")
         if not isinstance(samples, list) or not samples:
             raise ValueError("a row has no samples")
-        if not all(type(ns) is int and ns > 0 for ns in samples):
+        if not all(_is_count(ns, 1) for ns in samples):
             raise ValueError(f"a row has samples_ns={brief(samples)}")
         if values["n_prompt"] + values["n_gen"] < 1 or values["n_sequences"] < 1:
             raise ValueError("a row has no tokens")
@@ -156,6 +157,10 @@ class BenchRow:
             "samples_ns": list(self.samples_ns),
             "samples_ts": [round(speed, 3) for speed in self.samples_ts],
         }
+
+
+def _is_count(value: object, least: int) -> bool:
+    return type(value) is int and least <= value < 1 << 63
 
 
 def _deviation(values: Sequence[float]) -> float:
