@@ -411,7 +411,9 @@ def test_a_truncated_or_foreign_line_is_kept_and_marked(tmp_path, line):
     assert "3 lines, 1 of them marked" in repr(history)
 
 
-@pytest.mark.parametrize("field", ["n_gen", "samples_ns", "model_type", "n_threads"])
+@pytest.mark.parametrize(
+    "field", ["n_gen", "samples_ns", "model_type", "n_threads", "flash_attention"]
+)
 @pytest.mark.parametrize("value", [None, -1, 0, "x", [], [0], [1.5], True, {}, 1e400])
 def test_a_row_that_was_tampered_with_is_marked_or_read_never_a_crash(tmp_path, field, value):
     data = RESULT.to_dict()
@@ -419,7 +421,7 @@ def test_a_row_that_was_tampered_with_is_marked_or_read_never_a_crash(tmp_path, 
     path = tmp_path / "speed.jsonl"
     path.write_text(json.dumps(data) + "\n")
     (entry,) = History(path).entries
-    assert entry.mark or entry.result.to_markdown()
+    assert entry.mark or (entry.result.to_markdown() and entry.result.to_json())
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "-7", "1" + "0" * 400])

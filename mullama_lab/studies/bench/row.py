@@ -96,6 +96,8 @@ class BenchRow:
             is_text = cls.__annotations__[name] == "str"
             if not (isinstance(value, str) if is_text else _is_count(value, least)):
                 raise ValueError(f"a row has {name}={brief(value)}")
+        if values["flash_attention"] not in FLASH_ATTENTION:
+            raise ValueError(f"a row has flash_attention={brief(values['flash_attention'])}")
         if not isinstance(samples, list) or not samples:
             raise ValueError("a row has no samples")
         if not all(_is_count(ns, 1) for ns in samples):
