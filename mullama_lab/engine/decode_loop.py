@@ -23,7 +23,7 @@ from mullama_lab.engine.native.state import sequence_state, set_sequence_state
 from mullama_lab.engine.session.checks import must_fit_memory, must_generate
 from mullama_lab.engine.session.settings import Settings
 from mullama_lab.engine.work import Job
-from mullama_lab.errors import Stopped
+from mullama_lab.errors import SessionError, Stopped
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
@@ -107,12 +107,17 @@ class DecodeLoop(ContextOwner):
         """Nanoseconds that it took; what comes before, such as the depth, is not in them.
 
         Raises:
+            SessionError: no context is open.
             Stopped: it was stopped, as Ctrl-C does.
         """
         return self._do(lambda: self._context.time(timed))
 
     def held_bytes(self, n_tokens: int) -> int:
-        """Bytes that the memory of one sequence has once so many tokens are in it."""
+        """Bytes that the memory of one sequence has once so many tokens are in it.
+
+        Raises:
+            SessionError: no context is open.
+        """
         return self._do(lambda: self._context.held_bytes(n_tokens))
 
     def _do(self, work: Callable[[], T]) -> T:
@@ -170,6 +175,7 @@ class _Context:
             self._handle = None
 
     def time(self, timed: Timed) -> int:
+        self._must_be_open()
         chance = np.random.default_rng(timed.seed)
         native.set_threads(self._handle, timed.n_threads)
         native.clear_memory(self._handle)
@@ -185,9 +191,15 @@ class _Context:
         return perf_counter_ns() - start
 
     def held_bytes(self, n_tokens: int) -> int:
+        self._must_be_open()
         native.clear_memory(self._handle)
         self._prompt(np.random.default_rng(0), n_tokens, 0, n_sequences=1)
         return sequence_state(self._handle, 0).nbytes
+
+    def _must_be_open(self) -> None:
+        """Give no NULL to llama.cpp."""
+        if self._handle is None:
+            raise SessionError("the benchmark has no context. Call open() first.")
 
     def _fill(self, n_depth: int) -> None:
         """Put the same tokens into every sequence: decoded the first time, copied afterwards."""

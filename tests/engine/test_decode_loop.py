@@ -13,7 +13,7 @@ from mullama_lab.engine.decode_loop import DecodeLoop, Opening, Timed
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.native.batch import LogitRows
 from mullama_lab.engine.native.state import last_position
-from mullama_lab.errors import ClosedError, ModelLoadError, Stopped
+from mullama_lab.errors import ClosedError, ModelLoadError, SessionError, Stopped
 
 F16 = ("f16", "f16")
 
@@ -94,6 +94,20 @@ def test_a_loop_holds_one_context_and_ends_with_its_model(tiny_path):
         loop.time(Timed(1, 0, 0, 1))
     with pytest.raises(ClosedError):
         DecodeLoop(model)
+
+
+def test_without_a_context_nothing_is_asked_of_llama_cpp(tiny_model):
+    refused = opening(flash_attention="off", kv_types=("f16", "q8_0"))
+    with DecodeLoop(tiny_model) as loop:
+        for _ in range(2):  # before one is opened, and after one that could not be
+            with pytest.raises(SessionError, match="no context"):
+                loop.time(Timed(1, 0, 0, 1))
+            with pytest.raises(SessionError, match="no context"):
+                loop.held_bytes(1)
+            with pytest.raises(ModelLoadError):
+                loop.open(refused)
+        loop.open(opening())
+        assert loop.time(Timed(1, 0, 0, 1)) > 0
 
 
 def test_what_would_not_fit_or_cannot_generate_is_refused_before_memory_is_taken(
