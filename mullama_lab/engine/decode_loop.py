@@ -112,13 +112,13 @@ class DecodeLoop(ContextOwner):
         """
         return self._do(lambda: self._context.time(timed))
 
-    def held_bytes(self, n_tokens: int) -> int:
+    def held_bytes(self, n_tokens: int, n_threads: int) -> int:
         """Bytes that the memory of one sequence has once so many tokens are in it.
 
         Raises:
             SessionError: no context is open.
         """
-        return self._do(lambda: self._context.held_bytes(n_tokens))
+        return self._do(lambda: self._context.held_bytes(n_tokens, n_threads))
 
     def _do(self, work: Callable[[], T]) -> T:
         def checked() -> T:
@@ -190,8 +190,9 @@ class _Context:
             self._generate(chance, timed.n_gen, timed.n_depth + timed.n_prompt)
         return perf_counter_ns() - start
 
-    def held_bytes(self, n_tokens: int) -> int:
+    def held_bytes(self, n_tokens: int, n_threads: int) -> int:
         self._must_be_open()
+        native.set_threads(self._handle, n_threads)
         native.clear_memory(self._handle)
         self._prompt(np.random.default_rng(0), n_tokens, 0, n_sequences=1)
         return sequence_state(self._handle, 0).nbytes

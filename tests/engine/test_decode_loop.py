@@ -11,6 +11,7 @@ import pytest
 from mullama_lab.engine import decode_loop, tiny
 from mullama_lab.engine.decode_loop import DecodeLoop, Opening, Timed
 from mullama_lab.engine.model import Model
+from mullama_lab.engine.native import context as native
 from mullama_lab.engine.native.batch import LogitRows
 from mullama_lab.engine.native.state import last_position
 from mullama_lab.errors import ClosedError, ModelLoadError, SessionError, Stopped
@@ -69,7 +70,8 @@ def test_what_a_sequence_holds_grows_by_its_keys_and_values(tiny_model):
     a_token = 2 * 2 * tiny_model.n_layer * tiny_model.n_head_kv * head  # keys and values in f16
     with DecodeLoop(tiny_model) as loop:
         loop.open(opening())
-        grown = loop.held_bytes(50) - loop.held_bytes(10)
+        grown = loop.held_bytes(50, 1) - loop.held_bytes(10, 2)
+        assert native.n_threads(loop._context._handle) == 2
     assert 40 * a_token <= grown <= 40 * (a_token + 32)  # and a position
 
 
@@ -103,7 +105,7 @@ def test_without_a_context_nothing_is_asked_of_llama_cpp(tiny_model):
             with pytest.raises(SessionError, match="no context"):
                 loop.time(Timed(1, 0, 0, 1))
             with pytest.raises(SessionError, match="no context"):
-                loop.held_bytes(1)
+                loop.held_bytes(1, 1)
             with pytest.raises(ModelLoadError):
                 loop.open(refused)
         loop.open(opening())

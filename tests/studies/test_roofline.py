@@ -101,10 +101,21 @@ def test_the_buffer_is_larger_than_the_caches_and_leaves_memory_free(monkeypatch
     assert roofs.buffer_bytes() == 2 << 30
 
 
-@pytest.mark.parametrize("settings", [{"n_prompt": 0}, {"n_gen": -1}, {"depth": -1}])
-def test_absurd_settings_are_refused(tiny_model, settings):
-    with pytest.raises(ValueError, match="must be from"):
+@pytest.mark.parametrize(
+    "settings",
+    [{"n_prompt": 0}, {"n_gen": -1}, {"depth": -1}, {"threads": 0}, {"threads": -1},
+     {"threads": "2"}, {"kv_type": "f17"}, {"kv_type": ["f16"]}, {"repeats": 0}],
+)  # fmt: skip
+def test_absurd_settings_are_refused_before_anything_is_measured(tiny_model, monkeypatch, settings):
+    monkeypatch.setattr(roofs, "read_bandwidth", lambda _: pytest.fail("it measures"))
+    with pytest.raises((ValueError, TypeError), match="must be"):
         roofline(tiny_model, **settings)
+
+
+def test_a_pair_of_types_is_one_cache_as_a_list_too(tiny_model, small_roofs):
+    found = roofline(tiny_model, n_prompt=8, n_gen=4, threads=1, repeats=1, progress=False,
+                     kv_type=["q8_0", "f16"])  # fmt: skip
+    assert found.cache_bytes > 0
 
 
 def test_a_model_on_a_gpu_is_refused_for_the_roofs_are_the_cpus(tiny_model, monkeypatch):

@@ -17,7 +17,7 @@ from mullama_lab.engine import options
 from mullama_lab.engine.decode_loop import DecodeLoop, Opening
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.options import whole
-from mullama_lab.studies.bench import bench
+from mullama_lab.studies.bench import MOST_REPEATS, bench
 from mullama_lab.studies.bench.sizes import MOST_TOKENS, name_of
 from mullama_lab.studies.roofline import roofs
 from mullama_lab.studies.roofline.weight_work import N_BATCH, prompt_operations, work_of
@@ -156,17 +156,20 @@ def roofline(
         whole(name, n, 1, MOST_TOKENS) for name, n in (("n_prompt", n_prompt), ("n_gen", n_gen))
     )
     depth = whole("depth", depth, 0, MOST_TOKENS)
-    n_threads = threads or psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
+    cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
+    n_threads = whole("threads", cores if threads is None else threads, 1, 512)
+    kv_types = options.kv_types(kv_type)
+    repeats = whole("repeats", repeats, 1, MOST_REPEATS)
     tests = [name_of(n_prompt, 0, depth), name_of(0, n_gen, depth)]
     before = _measured_roofs(n_threads)
     result = bench(
-        model, tests, threads=n_threads, kv_type=kv_type, batch=N_BATCH, ubatch=N_UBATCH,
+        model, tests, threads=n_threads, kv_type=kv_types, batch=N_BATCH, ubatch=N_UBATCH,
         repeats=repeats, progress=progress,
     )  # fmt: skip
     after = _measured_roofs(n_threads)
     bandwidth, throughput = map(max, before, after)
     work = work_of(model)
-    cached = _cache_bytes(model, depth + max(1, n_gen // 2), options.kv_types(kv_type))
+    cached = _cache_bytes(model, depth + max(1, n_gen // 2), kv_types, n_threads)
     pp, tg = (row.median_ts for row in result.rows)
     a_token = work.bytes_read + cached
     operations = prompt_operations(model, work, n_prompt, depth) / n_prompt
@@ -184,8 +187,10 @@ def _measured_roofs(n_threads: int) -> tuple[float, float]:
     return roofs.read_bandwidth(n_threads), roofs.matrix_throughput(n_threads)
 
 
-def _cache_bytes(model: Model, n_tokens: int, kv_types: tuple[str, str]) -> int:
+def _cache_bytes(
+    model: Model, n_tokens: int, kv_types: tuple[str, str], n_threads: int
+) -> int:
     """Of one sequence: what llama.cpp gives as its state."""
     with DecodeLoop(model) as loop:
         loop.open(Opening(n_tokens, 1, N_BATCH, N_UBATCH, "auto", kv_types))
-        return loop.held_bytes(n_tokens)
+        return loop.held_bytes(n_tokens, n_threads)
