@@ -10,14 +10,16 @@ import signal
 import threading
 import tracemalloc
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.decode_loop import DecodeLoop
 from mullama_lab.engine.model import Model
-from mullama_lab.errors import HistoryError, ModelNotFound
+from mullama_lab.errors import HistoryError, ModelLoadError, ModelNotFound
 from mullama_lab.studies.bench import (
     BenchResult,
     BenchRow,
@@ -118,12 +120,21 @@ def test_a_prompt_that_fills_the_whole_context_is_measured(tiny_model):
 
 def test_rounds_take_turns_and_open_a_fresh_context_each(tiny_model, monkeypatch):
     did = []
-    monkeypatch.setattr(DecodeLoop, "open", lambda _, opening: did.append(opening.n_ubatch))
-    monkeypatch.setattr(DecodeLoop, "warm_up", lambda *_: did.append("warm"))
-    monkeypatch.setattr(DecodeLoop, "time", lambda _, timed: did.append(timed.n_gen) or 1)
-    bench(tiny_model, ["tg4", "tg5"], ubatch=[16, 32], threads=1, repeats=2, progress=False)
+    real_open, real_time = DecodeLoop.open, DecodeLoop.time
+
+    def look_and_open(loop, opening):
+        did.append(opening.n_ubatch)
+        real_open(loop, opening)
+
+    def look_and_time(loop, timed):
+        did.append(timed.n_gen or "warm")
+        return real_time(loop, timed)
+
+    monkeypatch.setattr(DecodeLoop, "open", look_and_open)
+    monkeypatch.setattr(DecodeLoop, "time", look_and_time)
+    bench(tiny_model, ["tg4", "tg5"], ubatch=[16, 32], **QUICK)
     first = [16, "warm", 4, 5, 32, "warm", 4, 5]
-    assert did == [*first, 32, "warm", 5, 4, 16, "warm", 5, 4]
+    assert did == [16, 32, *first, 32, "warm", 5, 4, 16, "warm", 5, 4]  # each is tried before
 
 
 def test_of_two_models_one_at_a_time_has_threads(tmp_path, monkeypatch):
@@ -181,6 +192,16 @@ def test_ctrl_c_keeps_what_was_measured(tiny_model, monkeypatch):
 def test_absurd_settings_are_refused_before_anything_is_measured(tiny_model, settings, said):
     with pytest.raises(ValueError, match=said):
         bench(**{"models": tiny_model, "tests": "tg2", "progress": False, **settings})
+
+
+def test_what_llama_cpp_refuses_it_refuses_before_anything_is_measured(tiny_model, monkeypatch):
+    monkeypatch.setattr(DecodeLoop, "time", lambda *_: pytest.fail("it measures"))
+    with pytest.raises(ModelLoadError, match="could not open"):
+        bench(tiny_model, "tg2", kv_type=["f16", "q8_0"], flash_attention="off", **QUICK)
+    little = SimpleNamespace(available=100_000, total=1 << 30)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: little)
+    with pytest.raises(ValueError, match="n_ctx=1002: .*GB are free"):
+        bench(tiny_model, "tg2", depth=[0, 1000], **QUICK)
 
 
 def test_no_such_model_is_an_error_and_leaves_none_open(tiny_path):

@@ -143,6 +143,7 @@ def bench(
         ]
         items = [item for model in loaded for item in _items(model, asked, **settings)]
         items = list(dict.fromkeys(items))
+        _must_open(items)
         _warn_of_other_threads(max(item.timed.n_threads for item in items))
         samples: list[list[int]] = [[] for _ in items]
         began = [""] * len(items)
@@ -158,6 +159,17 @@ def bench(
             rows = _rows(items, began, samples)
             raise BenchStopped(BenchResult(rows, machine, run, complete=False)) from None
         return BenchResult(_rows(items, began, samples), machine, run)
+
+
+def _must_open(items: Iterable[_Item]) -> None:
+    """Open each context once: what llama.cpp refuses it refuses before an hour is measured."""
+    openings: dict[int, dict[Opening, Model]] = {}
+    for item in items:
+        openings.setdefault(id(item.model), {})[item.opening] = item.model
+    for of_model in openings.values():
+        with DecodeLoop(next(iter(of_model.values()))) as loop:
+            for opening in of_model:
+                loop.open(opening)
 
 
 def _rounds(items: Sequence[_Item], repeats: int) -> Iterator[tuple[int, int]]:

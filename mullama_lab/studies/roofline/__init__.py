@@ -187,9 +187,7 @@ def _measured_roofs(n_threads: int) -> tuple[float, float]:
     return roofs.read_bandwidth(n_threads), roofs.matrix_throughput(n_threads)
 
 
-def _cache_bytes(
-    model: Model, n_tokens: int, kv_types: tuple[str, str], n_threads: int
-) -> int:
+def _cache_bytes(model: Model, n_tokens: int, kv_types: tuple[str, str], n_threads: int) -> int:
     """Of one sequence: what llama.cpp gives as its state."""
     with DecodeLoop(model) as loop:
         loop.open(Opening(n_tokens, 1, N_BATCH, N_UBATCH, "auto", kv_types))
