@@ -282,7 +282,7 @@ def test_noise_is_not_called_a_difference_and_ten_per_cent_is(monkeypatch):
     monkeypatch.setattr(comparison, "RESAMPLES", 2000)
     for n in (5, 8):
         same = [compare(run(row(noisy(i, n))), run(row(noisy(1000 + i, n)))) for i in range(100)]
-        assert sum(one.verdict != "no difference to be told" for one in same) <= 5
+        assert sum(one.verdict != "no clear difference" for one in same) <= 5
         slower = [
             compare(run(row(noisy(i, n))), run(row(noisy(1000 + i, n, 90)))) for i in range(50)
         ]
@@ -296,7 +296,7 @@ def test_over_many_tests_noise_is_not_called_a_difference_either(monkeypatch):
         return run(*[row(noisy((seed, n), 6), n_gen=n) for n in range(1, 21)])
 
     found = [compare(many(i), many(100 + i)).verdict for i in range(20)]
-    assert sum(verdict != "no difference to be told" for verdict in found) <= 2
+    assert sum(verdict != "no clear difference" for verdict in found) <= 2
 
 
 def test_the_interval_holds_the_ratio_and_says_which_way():
@@ -318,7 +318,7 @@ def test_what_slowed_a_round_is_no_difference_between_rows_that_took_turns():
     assert found.differences[0].paired and found.verdict == "faster"
     assert found.notes == ("type_k: f16, then q8_0",)
     apart = compare(run(a), run(b))
-    assert not apart.differences[0].paired and apart.verdict == "no difference to be told"
+    assert not apart.differences[0].paired and apart.verdict == "no clear difference"
 
 
 @pytest.mark.parametrize("n", [1, 2, 3])

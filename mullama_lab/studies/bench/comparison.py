@@ -21,7 +21,7 @@ from mullama_lab.studies.bench.row import BenchRow
 if TYPE_CHECKING:
     import pandas
 
-FASTER, SLOWER, UNTOLD = "faster", "slower", "no difference to be told"
+FASTER, SLOWER, UNCLEAR = "faster", "slower", "no clear difference"
 TOO_FEW = "too few repeats to tell"
 LEVEL = 0.95  # of all intervals of a comparison together
 RESAMPLES = 100_000
@@ -40,8 +40,8 @@ class Difference:
         before_ts, after_ts: median tokens a second.
         ratio: of these two, after to before.
         low, high: its bootstrap interval; NaN where there are too few repeats.
-        verdict: of the second run: "faster", "slower", "no difference to be told", or "too few
-            repeats to tell".
+        verdict: of the second run: "faster", "slower", "no clear difference", or "too few repeats
+            to tell".
         paired: whether the repeats were compared round by round.
     """
 
@@ -77,14 +77,14 @@ class Comparison:
         found = {difference.verdict for difference in self.differences}
         if self.refusal or not found:
             return self.refusal or "nothing to compare"
-        return next(one for one in (SLOWER, TOO_FEW, FASTER, UNTOLD) if one in found)
+        return next(one for one in (SLOWER, TOO_FEW, FASTER, UNCLEAR) if one in found)
 
     @property
     def exit_code(self) -> int:
         """For a script: 1 a test is slower, 0 none is, 2 that cannot be said of every test."""
         if self.verdict == SLOWER:
             return 1
-        return 0 if self.verdict in (FASTER, UNTOLD) and not self.n_unmatched else 2
+        return 0 if self.verdict in (FASTER, UNCLEAR) and not self.n_unmatched else 2
 
     def to_pandas(self) -> pandas.DataFrame:
         """A row for each test."""
@@ -208,7 +208,7 @@ def _difference(
     apart = 2 / comb(len(old) + len(new), len(old))  # how often they would be so by chance
     if paired or (min(len(old), len(new)) > 1 and apart <= chance):
         ratio, low, high = ratio_interval(old, new, level=level, paired=paired)
-        verdict = FASTER if low > 1 else SLOWER if high < 1 else UNTOLD
+        verdict = FASTER if low > 1 else SLOWER if high < 1 else UNCLEAR
     settings = [f"{name} {getattr(before, name)}" for name in sorted(set(names) - set(_TEST))]
     what = ", ".join([before.test, *settings])
     return Difference(
