@@ -48,7 +48,7 @@ __all__ = [
 __dir__ = __all__.copy  # what tab completion offers
 
 MOST_REPEATS = 10_000
-_TIME = "%Y-%m-%dT%H:%M:%SZ"
+_UTC = "%Y-%m-%dT%H:%M:%SZ"
 
 
 class BenchStopped(KeyboardInterrupt):
@@ -150,9 +150,7 @@ def bench(
         try:
             with Bar("bench", repeats * len(items), "test", shown=progress) as bar:
                 for done, (place, ns) in enumerate(_rounds(items, repeats), start=1):
-                    began[place] = began[place] or time.strftime(
-                        "%Y-%m-%dT%H:%M:%SZ", time.gmtime()
-                    )
+                    began[place] = began[place] or time.strftime(_UTC, time.gmtime())
                     samples[place].append(ns)
                     bar.show(done)
         except KeyboardInterrupt:
