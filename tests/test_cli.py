@@ -223,7 +223,9 @@ def test_bench_compares_with_the_last_run_like_it_and_says_so_by_its_exit_code(
     codes = [run(*command) for _ in range(5)]
     assert [done.exit_code for done in codes] == [2, 0, 0, 1, 0], codes[0].output
     assert "cannot be compared: the history has no run" in codes[0].output
-    assert codes[1].output.endswith("in the difference\n") and "no clear difference" in codes[1].output
+    assert (
+        codes[1].output.endswith("in the difference\n") and "no clear difference" in codes[1].output
+    )
     assert ": faster" in codes[2].output and ": slower" in codes[3].output
     assert len((here / "speed.jsonl").read_text().splitlines()) == 5
 

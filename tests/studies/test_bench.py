@@ -19,6 +19,7 @@ import pytest
 from mullama_lab.engine import tiny
 from mullama_lab.engine.decode_loop import DecodeLoop
 from mullama_lab.engine.model import Model
+from mullama_lab.engine.native.devices import Device
 from mullama_lab.errors import HistoryError, ModelLoadError, ModelNotFound
 from mullama_lab.studies.bench import (
     BenchResult,
@@ -29,6 +30,7 @@ from mullama_lab.studies.bench import (
     bench,
     compare,
     comparison,
+    machine,
 )
 from mullama_lab.studies.bench.sizes import BenchTest
 
@@ -379,6 +381,23 @@ def test_runs_of_two_machines_or_without_a_test_in_common_are_not_compared():
     assert "two machines" in str(other) and "Another One" in str(other)
     nothing = compare(run(row(noisy(1))), run(row(noisy(2), n_gen=7)))
     assert nothing.exit_code == 2 and "no test in common" in str(nothing)
+
+
+def test_processors_and_gpus_are_named_as_llama_cpp_names_them(monkeypatch):
+    def seen(*names):
+        found = [Device(name, name, kind, 0, 0) for name, kind in names]
+        monkeypatch.setattr(machine, "devices", lambda: tuple(found))
+        return Machine.here()
+
+    monkeypatch.setattr(machine.platform, "processor", lambda: "arm")
+    blas = ("Accelerate", "accelerator")
+    one, other = (seen((chip, "CPU"), blas) for chip in ("Apple M1", "Apple M4"))
+    assert (one.cpu, other.cpu) == ("Apple M1", "Apple M4") and one.hardware != other.hardware
+    assert seen(("CPU", "CPU")).cpu == seen().cpu == "arm"  # llama.cpp knows no name of it
+    big = seen(("Apple M1", "CPU"), ("A", "GPU"), ("B", "integrated GPU"))
+    assert big.hardware != one.hardware and "A, B" in big.text()
+    data = json.loads(run(row([5]), machine=big).to_json())[0]
+    assert (data["cpu_info"], data["gpu_info"]) == ("Apple M1", "A, B")
 
 
 def test_another_build_of_llama_cpp_is_named():

@@ -8,12 +8,12 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from importlib import metadata
-from pathlib import Path
 from typing import Any
 
 import psutil
 
 from mullama_lab.engine.native import VERSION, build
+from mullama_lab.engine.native.devices import devices
 from mullama_lab.glyphs import brief
 
 
@@ -22,7 +22,7 @@ class Machine:
     """A machine and its software. What the system does not tell is None or "".
 
     Attributes:
-        cpu: the processor's name.
+        cpu: the processor's name, as llama.cpp has it.
         n_cores, n_cpus: cores, and what they run at once.
         memory_bytes: main memory.
         system, python: names and versions.
@@ -31,6 +31,7 @@ class Machine:
         backends: llama.cpp's, such as "CPU".
         features: instruction sets its kernels use.
         load: tasks that were ready to run in the minute before.
+        gpu: what llama.cpp can use beside the processor; mostly "".
     """
 
     cpu: str = ""
@@ -46,6 +47,7 @@ class Machine:
     backends: str = ""
     features: str = ""
     load: float | None = None
+    gpu: str = ""
 
     @classmethod
     def here(cls) -> Machine:
@@ -64,19 +66,22 @@ class Machine:
             backends=",".join(name for name in build.backends() if name != "CPU") or "CPU",
             features=build.features(),
             load=_load(),
+            gpu=_described("GPU", "integrated GPU"),
         )
 
     @property
     def hardware(self) -> tuple[object, ...]:
         """What two runs must share for their figures to be compared; the software may differ."""
         memory = None if self.memory_bytes is None else round(self.memory_bytes / 2**30)
-        return (self.cpu, self.n_cores, self.n_cpus, memory, self.system.split(" ")[0])
+        system = self.system.split(" ")[0]
+        return (self.cpu, self.n_cores, self.n_cpus, memory, system, self.gpu)
 
     def text(self) -> str:
         """In a line."""
         cores = "" if self.n_cores is None else f", {self.n_cores} cores"
         memory = "" if self.memory_bytes is None else f", {self.memory_bytes / 2**30:.0f} GiB"
-        return f"{self.cpu or 'an unnamed processor'}{cores}{memory}, {self.system}"
+        gpu = self.gpu and f", {self.gpu}"
+        return f"{self.cpu or 'an unnamed processor'}{cores}{memory}{gpu}, {self.system}"
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> Machine:
@@ -101,14 +106,15 @@ class Machine:
         return asdict(self)
 
 
+def _described(*kinds: str) -> str:
+    """What llama.cpp calls its devices of some kinds, as llama-bench writes it."""
+    return ", ".join(device.description for device in devices() if device.kind in kinds)
+
+
 def _cpu() -> str:
-    """As llama-bench says it on Linux; elsewhere what Python knows."""
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n"):
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
-    return platform.processor()
+    """llama.cpp's name of it, which tells two Macs apart; where it has none, what Python knows."""
+    name = _described("CPU")
+    return platform.processor() if name in ("", "CPU") else name
 
 
 def _load() -> float | None:

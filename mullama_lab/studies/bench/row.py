@@ -116,7 +116,7 @@ class BenchRow:
             "build_commit": machine.commit,
             "build_number": 0,
             "cpu_info": machine.cpu,
-            "gpu_info": "",
+            "gpu_info": machine.gpu,
             "backends": machine.backends,
             "model_filename": self.model_filename,
             "model_type": self.model_type,
