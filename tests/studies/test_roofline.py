@@ -53,6 +53,41 @@ def test_a_prompts_operations_by_hand(tiny_model):
     assert prompt_operations(tiny_model, work, 4, 10) == by_hand
 
 
+def test_a_layer_with_a_sliding_window_sees_no_more_than_that_by_hand(tmp_path):
+    path = tiny.write(tmp_path / "a.gguf", architecture="gemma3")
+    with Model.load(path) as model:
+        work = work_of(model)
+        assert (work.window, work.n_windowed) == (16, model.n_layer // 2)  # every other one
+        width = model.n_head * model.metadata["gemma3.attention.key_length"]
+        seen = sum(min(16, 10 + i) for i in range(1, 41))
+        everything = sum(10 + i for i in range(1, 41))
+        by_hand = 4 * width * model.n_layer / 2 * (seen + everything)
+        only_attention = replace(work, products=0, output=0)
+        assert prompt_operations(model, only_attention, 40, 10) == by_hand
+
+
+@pytest.mark.parametrize(
+    ("architecture", "pattern", "n"),
+    [("gemma3", None, 10), ("gpt-oss", None, 6), ("x", [True, False, True, True], 3), ("x", 1, 0),
+     ("x", 0, 12), ("x", None, None)],
+)  # fmt: skip
+def test_which_layers_have_a_window_is_in_the_file_or_known_or_not(architecture, pattern, n):
+    key = f"{architecture}.attention.sliding_window_pattern"
+    metadata = {} if pattern is None else {key: pattern}
+    model = SimpleNamespace(architecture=architecture, metadata=metadata)
+    assert weight_work._n_windowed(model, range(12)) == n
+
+
+def test_a_window_of_unknown_layers_is_said(tmp_path, small_roofs, monkeypatch):
+    path = tiny.write(tmp_path / "a.gguf", architecture="gemma3")
+    settings = {"n_prompt": 8, "n_gen": 4, "threads": 1, "repeats": 1, "progress": False}
+    assert "sliding window" not in str(roofline(path, **settings))
+    monkeypatch.setattr(weight_work, "_n_windowed", lambda *_: None)
+    assert "does not tell which have its sliding window of 16 tokens" in str(
+        roofline(path, **settings)
+    )
+
+
 def test_a_share_is_the_rate_by_the_roof_and_the_text_shows_how():
     decode = Phase("tg128", 175.0, 93.6e6, 175.0 * 93.6e6, 21e9, "B")
     prefill = Phase("pp512", 450.0, 0.25e9, 450 * 0.25e9, 180e9, "FLOP")

@@ -66,6 +66,8 @@ class Roofline:
         weight_bytes, cache_bytes: read for each token that is generated.
         n_threads: of all that was measured.
         buffer_bytes: what the bandwidth was measured over.
+        unknown_window: tokens of a sliding window where the file does not tell which layers have
+            it, so that all count as seeing everything; mostly 0.
     """
 
     decode: Phase
@@ -74,6 +76,7 @@ class Roofline:
     cache_bytes: int
     n_threads: int
     buffer_bytes: int
+    unknown_window: int = 0
 
     def to_pandas(self) -> pandas.DataFrame:
         """A row for each phase, with its share."""
@@ -86,6 +89,10 @@ class Roofline:
     def __str__(self) -> str:
         decode, prefill = self.decode, self.prefill
         by = counted(self.n_threads, "thread")
+        window = (
+            f"; counted as if every layer saw everything, for the file does not tell which have "
+            f"its sliding window of {counted(self.unknown_window, 'token')}"
+        ) * (self.unknown_window > 0)
         return "\n".join(
             [
                 f"memory: {decode.roof / 1e9:.1f} GB/s read by {by} (the maximum of "
@@ -101,7 +108,7 @@ class Roofline:
                 f"prefill {prefill.test}: {prefill.per_token / 1e9:.4f} GFLOP a token x "
                 f"{prefill.median_ts:.2f} t/s = {prefill.rate / 1e9:.1f} GFLOP/s",
                 f"prefill is at {prefill.share:.0%} of float32 matrix throughput (quantised "
-                "weights are multiplied as 8-bit integers, which may be faster)",
+                f"weights are multiplied as 8-bit integers, which may be faster){window}",
             ]
         )
 
@@ -180,6 +187,7 @@ def roofline(
         cache_bytes=cached,
         n_threads=n_threads,
         buffer_bytes=roofs.buffer_bytes(),
+        unknown_window=work.window if work.n_windowed is None else 0,
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -12,6 +14,7 @@ from mullama_lab.engine.gguf.file import TensorInfo, read_header
 from mullama_lab.engine.model import Model
 
 N_BATCH = 2048  # llama-bench's
+_PERIODS = {"gemma2": 2, "gemma3": 6, "gpt-oss": 2}  # llama.cpp's, where the file says nothing
 _LOOKED_UP = ("token_embd", "per_layer_token_embd", "position_embd", "token_types")  # by the row
 
 
@@ -24,12 +27,16 @@ class Work:
         products: weights that a prompt's token is multiplied with.
         output: of the matrix that makes logits, which the last token of a batch alone needs.
         n_attention: layers with attention.
+        window: tokens that attention with a sliding window sees; 0 where the file has none.
+        n_windowed: how many of the layers with attention have it; None where that is not known.
     """
 
     bytes_read: int
     products: int
     output: int
     n_attention: int
+    window: int = 0
+    n_windowed: int | None = 0
 
 
 def work_of(model: Model) -> Work:
@@ -50,21 +57,51 @@ def work_of(model: Model) -> Work:
             output += n_numbers
         elif len(tensor.shape) > 1:
             products += round(part * n_numbers)
-    n_attention = sum(stem.endswith((".attn_q", ".attn_qkv", ".attn_q_b")) for stem in stems)
-    return Work(n_bytes, products, output, n_attention)
+    layers = [
+        int(stem.split(".")[1])
+        for stem in stems
+        if re.fullmatch(r"blk\.\d+\.attn_(q|qkv|q_b)", stem)
+    ]
+    window = model.metadata.get(f"{model.architecture}.attention.sliding_window")
+    window = max(0, window) if isinstance(window, int) else 0
+    n_windowed = _n_windowed(model, layers) if window else 0
+    return Work(n_bytes, products, output, len(layers), window, n_windowed)
 
 
 def prompt_operations(model: Model, work: Work, n_prompt: int, depth: int) -> float:
     """Floating-point operations of a prompt behind some tokens, in batches of 2048."""
     head = model.metadata.get(f"{model.architecture}.attention.key_length")
     width = model.n_head * head if isinstance(head, int) else model.n_embd
-    pairs = n_prompt * depth + n_prompt * (n_prompt + 1) / 2
+    n_windowed = work.n_windowed or 0
+    pairs = (work.n_attention - n_windowed) * _pairs(n_prompt, depth, n_prompt + depth)
+    pairs += n_windowed * _pairs(n_prompt, depth, work.window)
     n_outputs = -(-n_prompt // N_BATCH)
-    return (
-        2.0 * work.products * n_prompt
-        + 2.0 * work.output * n_outputs
-        + 4.0 * work.n_attention * width * pairs
-    )
+    return 2.0 * work.products * n_prompt + 2.0 * work.output * n_outputs + 4.0 * width * pairs
+
+
+def _pairs(n_prompt: int, depth: int, window: int) -> int:
+    """How many tokens those of a prompt see together, each itself too and a window at most.
+
+    >>> _pairs(4, 10, 100), _pairs(4, 10, 12), _pairs(4, 10, 5)
+    (50, 47, 20)
+    """
+    n_growing = max(0, min(n_prompt, window - depth))  # that see everything before them
+    growing = n_growing * depth + n_growing * (n_growing + 1) // 2
+    return growing + (n_prompt - n_growing) * window
+
+
+def _n_windowed(model: Model, layers: Sequence[int]) -> int | None:
+    """How many of some layers have a sliding window; None where the file does not tell.
+
+    Source: llama.cpp `llama_hparams::set_swa_pattern`: the last of so many layers has none.
+    """
+    key = f"{model.architecture}.attention.sliding_window_pattern"
+    pattern = model.metadata.get(key, _PERIODS.get(model.architecture))
+    if isinstance(pattern, int):
+        return sum(pattern == 0 or layer % pattern < pattern - 1 for layer in layers)
+    if isinstance(pattern, Sequence) and not isinstance(pattern, str):
+        return sum(bool(pattern[layer]) for layer in layers if layer < len(pattern))
+    return None
 
 
 def _used_experts(model: Model) -> float:
