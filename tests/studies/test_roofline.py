@@ -9,6 +9,8 @@ import pytest
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
+from mullama_lab.studies import roofline as study
+from mullama_lab.studies.bench import bench
 from mullama_lab.studies.roofline import Phase, Roofline, roofline, roofs, weight_work
 from mullama_lab.studies.roofline.weight_work import Work, prompt_operations, work_of
 
@@ -105,13 +107,36 @@ def test_a_share_is_the_rate_by_the_roof_and_the_text_shows_how():
     assert found.to_pandas().loc["decode", "share"] == decode.share
 
 
+def test_what_is_multiplied_is_what_was_measured_and_what_is_read_by_hand(
+    tiny_model, small_roofs, monkeypatch
+):
+    results = []
+
+    def look(*models_and_tests, **settings):
+        results.append(bench(*models_and_tests, **settings))
+        return results[0]
+
+    monkeypatch.setattr(study, "bench", look)
+    found = roofline(tiny_model, n_prompt=8, n_gen=4, depth=40, threads=1, repeats=2,
+                     progress=False)  # fmt: skip
+    for phase in (found.decode, found.prefill):
+        (row,) = results[0].where(test=phase.test).rows
+        assert phase.median_ts == row.median_ts
+    head = tiny_model.metadata["llama.attention.key_length"]
+    a_token = 2 * 2 * tiny_model.n_layer * tiny_model.n_head_kv * head  # keys and values in f16
+    middle = 40 + 4 // 2
+    by_hand = middle * (a_token + 12)  # and a position and a sequence
+    assert by_hand <= found.cache_bytes <= by_hand + 100  # and a head
+    a_second = (work_of(tiny_model).bytes_read + found.cache_bytes) * found.decode.median_ts
+    assert found.decode.rate == pytest.approx(a_second)
+
+
 @pytest.mark.parametrize("architecture", ["llama", "gemma3", "mamba", "jamba"])
 def test_every_kind_of_network_has_both_phases(tmp_path, small_roofs, architecture):
     path = tiny.write(tmp_path / "a.gguf", architecture=architecture)
     found = roofline(path, n_prompt=8, n_gen=4, depth=4, threads=1, repeats=2, progress=False)
     assert (found.decode.test, found.prefill.test) == ("tg4 @ d4", "pp8 @ d4")
     for phase in (found.decode, found.prefill):
-        assert phase.rate == pytest.approx(phase.per_token * phase.median_ts)
         assert phase.roof > 0 and phase.share > 0
     assert found.decode.per_token == found.weight_bytes + found.cache_bytes
     assert found.cache_bytes > 0 and not [m for m in Model.opened() if m.path == path]
