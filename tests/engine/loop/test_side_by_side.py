@@ -110,12 +110,93 @@ def test_texts_that_fail_stop_end_and_fill_the_cache_in_one_batch_touch_no_other
 
 
 def test_all_that_fill_the_cache_at_once_end_and_the_session_goes_on(tiny_model):
-    with tiny_model.session(n_ctx=48, n_threads=1, n_seq_max=4) as session:
-        runs = [session.start("ab", NO_END, max_tokens=10, sequence=None) for _ in range(3)]
-        assert {run.wait(20).finish_reason for run in runs} <= {"length", "context"}
+    with tiny_model.session(n_ctx=4 * 48, n_threads=1, n_seq_max=4, kv_unified=False) as session:
+        traces = session.start_many(["ab", "cd", "ef"], NO_END, max_tokens=400, seeds=1).wait(20)
+        # Of 48 cells a prompt has 3; one more token is drawn than there are others.
+        assert [(trace.finish_reason, len(trace)) for trace in traces] == [("context", 46)] * 3
         with pytest.raises(ContextFull):
             session.generate([1] * 60, NO_END)
         assert session.generate("ab", NO_END, max_tokens=3).finish_reason == "length"
+
+
+@pytest.mark.parametrize("reproducible", [False, True])
+def test_texts_that_fail_stop_end_and_have_no_room_in_the_same_tick_touch_no_other(
+    tiny_model, reproducible
+):
+    def wait(row, history):
+        assert begin.wait(20)
+        return row
+
+    def fails(row):
+        raise RuntimeError("on purpose")
+
+    def empties(row):
+        return np.full_like(row, -np.inf)
+
+    def ends(row):
+        row[:] = -np.inf
+        row[tiny.EOS] = 0
+        return row
+
+    def stops(row):
+        runs[3].stop()
+        return row
+
+    def at(n, act):
+        return NO_END | Custom(lambda row, history: act(row) if len(history) == n else row)
+
+    def count(row, history):
+        n_drawn.append(len(history) - 4)
+        return row
+
+    # All in the tick after five tokens of each: a prompt of 60 in 64 cells has no cell then for its
+    # fifth. No two prompts begin alike, or one would wait for what the other decodes.
+    prompts = [[n] * (60 if n == 54 else 4) for n in range(50, 56)]
+    chains = [
+        at(9, fails),
+        at(9, empties),
+        at(9, ends),
+        at(9, stops),
+        NO_END,
+        NO_END | Custom(count),
+    ]
+    n_drawn, at_end, begin = [], [None] * 5, threading.Event()
+    with tiny_model.session(
+        n_ctx=7 * 64, n_threads=1, n_seq_max=7, kv_unified=False, reproducible=reproducible
+    ) as session:
+        alone = session.generate(prompts[5], NO_END, max_tokens=20, seed=1)
+        session.reset()
+        session.start("a", Custom(wait), max_tokens=1)
+        runs = session.start_many(prompts, chains, max_tokens=20, seeds=1)
+        for i, run in enumerate(runs[:5]):
+            run.on_end(lambda _, i=i: at_end.__setitem__(i, n_drawn[-1]))
+        begin.set()
+        last = runs[5].wait(20)
+        assert at_end == [4] * 5  # the last of a tick is the one that goes on
+        reasons = [run.trace.finish_reason for run in runs]
+        assert reasons == ["failed", "failed", "eog", "stopped", "context", "length"]
+        assert [type(run.error) for run in runs[:2]] == [StageFailed, NoCandidates]
+        assert [len(run.trace) for run in runs] == [5, 5, 6, 6, 5, 20]
+        np.testing.assert_allclose(last.logprob, alone.logprob, atol=0 if reproducible else 0.05)
+
+
+def test_a_prompt_is_decoded_in_pieces_between_which_another_text_goes_on(session):
+    def begin_late(row, history):
+        drawn.append(len(history))
+        if len(drawn) == 5:
+            late.append(session.start(prompt, NO_END | Custom(note), max_tokens=1))
+        return row
+
+    def note(row, history):
+        seen.append(len(drawn))
+        return row
+
+    drawn, late, seen, prompt = [], [], [], [1, *[100, 101, 102] * 512]
+    first = session.start("abc", NO_END | Custom(begin_late), max_tokens=200)
+    first.wait(20)
+    late[0].wait(20)
+    # The first text has a token beside each 128 of 1472, beside the 64 that are left, and the last.
+    assert seen == [5 + 12 + 1 + 1]
 
 
 def test_a_custom_stage_may_stop_and_start_but_not_wait_for_its_session(session):
