@@ -233,16 +233,24 @@ def test_the_interpreter_waits_for_a_context_that_its_own_thread_frees(tiny_path
     ("work", "ending"),
     [
         (
-            "'abc', chain, max_tokens=60000",
+            "start('abc', chain, max_tokens=60000)",
             "while not len(run.trace) and not run.done: time.sleep(0.001)",
         ),
-        ("'abc', chain, max_tokens=60000", "ring = [run, session, model]; ring.append(ring)"),
-        ("long, chain", "del session, model; sys.exit(0)"),
+        (
+            "start('abc', chain, max_tokens=60000)",
+            "ring = [run, session, model]; ring.append(ring)",
+        ),
+        ("start(long, chain)", "del session, model; sys.exit(0)"),
+        (
+            "start_many(['abc'] * 8, chain, max_tokens=8000)",
+            "while not all(len(each.trace) for each in run): time.sleep(0.001)\n"
+            "assert all(each.state == 'running' for each in run)",
+        ),
     ],
 )
-def test_the_interpreter_ends_quickly_and_quietly_while_a_run_goes_on(tiny_path, work, ending):
+def test_the_interpreter_ends_quickly_and_quietly_while_runs_go_on(tiny_path, work, ending):
     says_when = "import atexit; atexit.register(lambda: print(time.time()))"  # runs first of all
-    code = f"run = session.start({work})\n{says_when}\n{ending}"
+    code = f"run = session.{work}\n{says_when}\n{ending}"
     (script_ended,) = in_a_process(code, tiny_path)
     assert time.time() - float(script_ended) < 15
 

@@ -93,6 +93,7 @@ WORK = {
     "score": lambda: own_session().score(LONG[:2000]),
     "stream": lambda: list(own_session().stream("abc", ENDLESS, max_tokens=2000)),
     "start": lambda: own_session().start("abc", ENDLESS, max_tokens=2000),
+    "start many": lambda: own_session().start_many(["abc"] * 8, ENDLESS, max_tokens=2000),
     "many": lambda: own_session().generate_many(["abc"] * 4, ENDLESS, max_tokens=50),
     "sweep": lambda: sweep(
         "abc", TopK(3), on=own_session(), seeds=range(2), max_tokens=5, progress=False

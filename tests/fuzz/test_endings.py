@@ -24,6 +24,7 @@ WORK = (
         "score",
         "stream",
         "start",
+        "start many",
         "many",
         "sweep",
         "encode",
@@ -32,7 +33,8 @@ WORK = (
     "a stage that sleeps",
 )
 # Threads that are no daemons are waited for by Python, so what they do must end by itself.
-ENDLESS = {"a long generation", "a long prompt", "stream", "start", "a stage that sleeps"}
+ENDLESS = {"a long generation", "a long prompt", "stream", "start"}
+ENDLESS |= {"start many", "a stage that sleeps"}
 CODES = {  # 1 after SIGINT: Python, when another thread has run code from a string meanwhile
     "nothing": {0},
     "sys.exit": {3},
@@ -98,7 +100,9 @@ def test_the_process_ends_as_asked_soon_and_quietly_whatever_its_threads_do(atta
     attack(CASES, attempt, few=40)
 
 
-@pytest.mark.parametrize("work", ["tokenize", "search", "start", "a stage that sleeps"])
+@pytest.mark.parametrize(
+    "work", ["tokenize", "search", "start", "start many", "a stage that sleeps"]
+)
 def test_native_memory_stays_while_daemon_threads_use_it_at_the_end(end, work):
     for after in (0, 0.01, 0.03):
         case = {"work": work, "ending": "nothing", "daemon": True, "after": after}
