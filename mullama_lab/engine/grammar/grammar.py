@@ -212,7 +212,7 @@ class Grammar:
         character but a newline.
 
         Raises:
-            GrammarError: it cannot be read.
+            GrammarError: it cannot be read; with line, column and a caret where llguidance tells.
         """
         return cls._of({"root": part_of("regex", expression)}, f"Grammar.regex({expression!r})")
 

@@ -323,6 +323,32 @@ def test_what_llguidance_would_lose_of_a_regular_expression_is_refused(text, col
         Grammar.regex(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "column", "said"),
+    [
+        ("a(b", 1, 2, "unclosed group"),
+        ("*a", 1, 1, "repetition operator missing expression"),
+        ("é日[z-a]", 1, 4, "invalid character class range"),
+        ("a/\\/b/\t(", 1, 8, "unclosed group"),  # llguidance shows a slash and a tab as two
+        ("ab\nc\\\n\\\\\n[x", 4, 1, "unclosed character class"),
+        ("(?P<a>x)(?P<a>y)", 1, 13, "duplicate capture group name"),
+        ("x" * 600 + ")", 1, 601, "unopened group"),
+    ],
+)
+def test_what_is_no_regular_expression_is_refused_with_a_place(text, line, column, said):
+    with pytest.raises(GrammarError, match=f"^line {line}, column {column}: .*{said}") as caught:
+        Grammar.regex(text)
+    assert (caught.value.line, caught.value.column) == (line, column)
+
+
+def test_the_place_in_a_regular_expression_has_a_caret():
+    with pytest.raises(GrammarError) as caught:
+        Grammar.regex("year: ([0-9]{4}")
+    assert str(caught.value) == (
+        "line 1, column 7: no regular expression: unclosed group.\n  year: ([0-9]{4}\n        ^"
+    )
+
+
 def test_what_it_would_not_lose_is_none_of_that():
     assert Grammar.regex("a\\\\").examples(2) == ["a\\"]
     assert Grammar.regex("(?x)a b").examples(2) == ["ab"]

@@ -15,6 +15,8 @@ from mullama_lab.glyphs import brief
 
 _NAMES = {"json_schema": "JSON Schema", "regex": "regular expression", "lark": "Lark grammar"}
 _PLACE = re.compile(r"(?:at )?(\d+)\((\d+)\): (.*)", re.S)
+_EXPRESSION = re.compile(r"regex parse error:\n.*\n {4}([ ^]*)\nerror: (.*)")
+_IN_LARK = {"\n": "n", "\r": "r", "\t": "t", "/": "/"}  # written after a backslash
 LONGEST_PART = 300_000  # characters
 _VERBOSE = re.compile(r"(?:^|[^\\])(?:\\\\)*(?P<flag>\(\?[a-zA-Z]*x[a-zA-Z-]*[:)])")
 _SHOWN = re.compile(r"\n\s*\d+ \| .*", re.S)  # the lines that llguidance quotes
@@ -48,6 +50,9 @@ def checked_part(part: Part) -> Part:
             if line <= len(lines):
                 start = sum(len(each) + 1 for each in lines[: line - 1])
                 raise error_at(text, min(start + column - 1, len(text)), f"{said}.")
+        if part.kind == "regex" and (shown := _EXPRESSION.search(error)):
+            at = _place_in(text, shown[1])
+            raise error_at(text, at, f"no regular expression: {shown[2]}.")
         raise GrammarError(f"no {_NAMES[part.kind]} that llguidance takes: {said}.")
     return part
 
@@ -60,6 +65,20 @@ def _must_survive_lark(expression: str) -> None:
         raise error_at(
             expression, flag.start("flag"), "(?x) is not for several lines here. Write it in one."
         )
+
+
+def _place_in(expression: str, marks: str) -> int:
+    """The place in a regular expression of the last of the marks below what llguidance shows.
+
+    It shows the expression as it is written in Lark, where some characters become two.
+    """
+    wanted, is_escaped, n = marks.rfind(" ^") + 1, False, 0
+    for place, sign in enumerate(expression):
+        if n >= wanted:
+            return place
+        n += 2 if sign in _IN_LARK and not is_escaped else 1
+        is_escaped = sign == "\\" and not is_escaped
+    return len(expression)
 
 
 def _halves(text: str) -> set[str]:
