@@ -54,6 +54,15 @@ def test_the_token_shown_as_drawn_is_the_one_a_run_begins_with(lab):
         assert lab.run().tokens[0] == lab.preview.choice
 
 
+def test_the_first_run_of_a_lab_is_the_second_bit_for_bit(tiny_model):
+    lab = ml.labs.SamplerLab(tiny_model, seed=7)
+    first, second = lab.run(), lab.run()
+    lab.close()
+    assert first.tokens.tolist() == second.tokens.tolist()
+    np.testing.assert_array_equal(first.logsumexp, second.logsumexp)
+    np.testing.assert_array_equal(first.logprob_after, second.logprob_after)
+
+
 def test_a_run_is_seen_in_every_view(lab):
     trace = lab.run()
     assert lab.trace is trace

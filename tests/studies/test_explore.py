@@ -302,3 +302,20 @@ def test_caches_that_cannot_drop_a_tail_find_the_same(architecture, tmp_path):
             [p.logprob for p in found][: len(alone)],
             atol=3 * NOISE,
         )
+
+
+def test_beside_a_run_it_finds_what_it_finds_alone(tiny_model, until):
+    options = {"n_ctx": 3 * 2048, "n_threads": 1, "n_seq_max": 3, "reproducible": True}
+    with tiny_model.session(**options) as session:
+
+        def found():
+            exploration = explore("Hi", on=session, budget=24, at_once=2, progress=False)
+            return [(prefix.tokens, prefix.logprob) for prefix in exploration]
+
+        alone = found()
+        session.reset()
+        run = session.start("abc", s.Mask(ban=[tiny.EOS]), max_tokens=2000)
+        until(lambda: len(run.trace) > 2)
+        assert found() == alone
+        assert run.state == "running"
+        run.stop_and_wait()

@@ -18,6 +18,7 @@ from distributed import Client, LocalCluster
 from mullama_lab.bars import TextBar
 from mullama_lab.engine import stages as s
 from mullama_lab.engine import tiny
+from mullama_lab.engine.grammar import Grammar
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.stages import Chain
 from mullama_lab.errors import ClosedError, ModelNotFound
@@ -404,3 +405,28 @@ def test_one_seed_is_that_seed_as_everywhere(session):
     table = sweep("x", NO_END, on=session, seeds=7, max_tokens=3)
     (alone,) = session.generate_many("x", NO_END, seeds=7, max_tokens=3)
     assert table["seed"].tolist() == [7] and table["text"].tolist() == [alone.text]
+
+
+def test_beside_a_run_a_row_is_what_it_is_alone(tiny_model, until):
+    options = {"n_ctx": 4 * 2048, "n_threads": 1, "n_seq_max": 4, "reproducible": True}
+    with tiny_model.session(**options) as session:
+        alone = sweep(PROMPTS, NO_END, on=session, **RUNS)
+        session.reset()
+        run = session.start("abc", NO_END, max_tokens=2000)
+        until(lambda: len(run.trace) > 2)
+        beside = sweep(PROMPTS, NO_END, on=session, **RUNS)
+        assert run.state == "running"
+        run.stop_and_wait()
+    pd.testing.assert_frame_equal(
+        beside.drop(columns=TIMES), alone.drop(columns=TIMES), check_exact=True
+    )
+
+
+def test_a_grid_of_a_grammars_settings_has_rows_of_that_grammar(session):
+    digits, letters = Grammar.gbnf("root ::= [0-9]+"), Grammar.gbnf("root ::= [a-c]+ [d-f]*")
+    chains = grid(s.Constrain(digits) | s.Temperature(1.0), constrain=[digits, letters])
+    table = sweep("x", chains, on=session, seeds=range(3), max_tokens=6)
+    assert table["text"].str.fullmatch("[0-9]+").tolist() == [True] * 3 + [False] * 3
+    assert table["text"].str.fullmatch("[a-c]+[d-f]*").tolist() == [False] * 3 + [True] * 3
+    again = sweep("x", chains, on=session, seeds=range(3), max_tokens=6)
+    same(again, table)
