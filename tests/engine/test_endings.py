@@ -378,3 +378,33 @@ def test_a_thread_that_outlives_the_main_one_still_searches(tiny_path):
     threading.Thread(target=search).start()
     """
     assert in_a_process(code, tiny_path) == ["True"]
+
+
+LARK = """'start: ' + '(A | "b"*) ' * 10_000 + '\\nA: /a+/'"""  # takes a second
+REGEX = "'(a|b*)' * 3000"  # so does what may come first in it
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        f"Grammar.lark({LARK})",
+        f"Grammar.regex({REGEX}).examples(3)",
+        f"session.generate('a', grammar=Grammar.regex({REGEX}))",
+    ],
+)
+def test_ctrl_c_while_a_heavy_grammar_is_read_ends_the_process_soon(tiny_path, work):
+    code = f"""
+    import atexit, resource
+    from mullama_lab.engine.grammar import Grammar
+    interrupt_when(lambda: time.sleep(0.1) or True, ctrl_c)
+    began = time.time()
+    atexit.register(lambda: print(began))
+    try:
+        {work}
+    except KeyboardInterrupt:
+        assert time.time() - began < 5
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    """
+    megabytes, began = in_a_process(code, tiny_path)
+    assert time.time() - float(began) < 15
+    assert int(megabytes) < 1000

@@ -2,6 +2,10 @@
 
 llguidance follows rules, definitions and references by calling itself. A line of 5000 rules, each
 the next one, takes a usual stack of 8 MB, past which the process ends.
+
+Ctrl-C ends the wait at once. The thread goes on to its end, which nothing can hurry; an exit gives
+it the seconds of `leaving`. If it takes longer, Python may end it within native code, and with it
+the process.
 """
 
 from __future__ import annotations
@@ -10,9 +14,12 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
+from mullama_lab.engine.leaving import Users
+
 T = TypeVar("T")
 
 STACK = 1 << 29  # bytes, of which only those that are used take memory
+_readings = Users()
 _sizing = threading.Lock()  # the size for new threads is one for all of Python
 
 
@@ -30,13 +37,17 @@ def on_deep_stack(function: Callable[[], T]) -> T:
             outcome.append(function())
         except BaseException as error:
             errors.append(error)
+        finally:
+            _readings.leave()
 
     thread = threading.Thread(target=work, name="mullama_lab grammar", daemon=True)
+    _readings.enter_too()
     with _sizing:
         before = threading.stack_size(STACK)
         try:
             thread.start()
         except RuntimeError:
+            _readings.leave()
             raise MemoryError(f"no room for a stack of {STACK} bytes, to read a grammar.") from None
         finally:
             threading.stack_size(before)
