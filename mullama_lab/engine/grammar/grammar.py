@@ -211,6 +211,10 @@ class Grammar:
         In the syntax of Rust's `regex`, without look-around and back references; `.` is any
         character but a newline.
 
+        It is read at once, and followed while a text is written. Thousands of parts in a row that
+        may each be empty, as in "(a|b*)" * 16_000, then take many seconds and a gigabyte before
+        they are refused: llguidance has no limit there. Ctrl-C ends the wait for that.
+
         Raises:
             GrammarError: it cannot be read; with line, column and a caret where llguidance tells.
         """

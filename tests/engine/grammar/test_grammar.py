@@ -11,6 +11,8 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import mullama_lab as ml
 from mullama_lab.engine import options
@@ -118,6 +120,32 @@ def put_together(rng, depth):
     if kind == "add":
         return a + b, f"(?:{same})(?:{other})"
     return a | b, f"(?:{same}|{other})"
+
+
+def test_llama_cpp_reads_what_is_put_together(llama_reads):
+    assert llama_reads((LETTER + "-" | "none").many(1, 3, separator=", ").to_gbnf())
+    assert not llama_reads('root ::= "a')
+    for seed in range(60):
+        rng = random.Random(seed)
+        try:
+            made = put_together(rng, rng.randint(0, 4))[0]
+        except GrammarError:
+            continue  # left recursion
+        assert llama_reads(made.to_gbnf()), made
+        assert llama_reads((made + "!").override(root=made.many(2, 5)).to_gbnf()), made
+
+
+@given(st.text(st.sampled_from('ab/é日|*+?(){}[]^$.,-:=!<>\\12dwpPLix&"\n\t '), max_size=40))
+@settings(max_examples=200)
+@pytest.mark.parametrize("make", [Grammar.regex, Grammar.lark])
+def test_whatever_is_typed_is_a_grammar_or_an_error(make, text):
+    for typed in (text, f"start: {text}", f"start: /{text}/"):
+        try:
+            grammar = make(typed)
+        except GrammarError as error:
+            assert error.line is None or 1 <= error.line <= typed.count("\n") + 2
+        else:
+            assert Grammar.from_dict(grammar.to_dict()) == grammar
 
 
 def test_what_is_put_together_has_the_texts_of_a_regular_expression_and_is_read_back_the_same():
@@ -385,7 +413,9 @@ def test_long_lines_of_rules_and_references_do_not_end_the_process():
 
 def test_expressions_that_would_take_for_ever_are_read_at_once():
     for text in ("(a{1000}){1000}", "((a*)*)*b", "(a{0,100}b{0,100}){0,100}", "(x+x+)+y"):
+        began = time.monotonic()
         Grammar.regex(text)
+        assert time.monotonic() - began < 5  # they take hundredths of a second
 
 
 def test_a_large_grammar_that_was_made_can_be_written_and_read_back():
