@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 MODEL = """import mullama_lab as ml
@@ -20,11 +22,25 @@ lab.run()
 lab"""
 # A text that does not end before its 40 tokens, whatever this machine draws.
 TO_THE_END = "lab.chain = ml.Mask(ban=[0, 2, 4]) | lab.chain; lab.run(); "
+# What may stand in each lab: a text that a grammar refuses, cards of either kind.
+GRAMMAR = """lab.grammar_bench.grammar = r'''root   ::= object
+object ::= "{" pair ("," " " pair)* "}" # no blanks
+pair   ::= string ": " value
+value  ::= string | [0-9]+ | object
+string ::= "\\"" [a-z]* "\\""'''
+lab.grammar_bench.sample = '{"city": "paris", "size": 2'
+lab.constrain(); lab.run()"""
+PIRATE = Path(__file__).resolve().parents[2] / "notebooks" / "data" / "pirate.gguf"
+CARDS = f"""lab.adapter_cards.add(ml.LoraAdapter.load({str(PIRATE)!r}), 0.6)
+lab.adapter_cards.add(ml.ControlVector.named('happy')); lab.run(); lab.wait()"""
+MORE = {"labs.GrammarLab": GRAMMAR, "labs.AdapterLab": CARDS}
 SIDE_BAR = "window.jupyterapp.commands.execute('filebrowser:activate')"
 PARTS = {
     "Workbench": (".mll-rp-first", ".mll-flow", ".mll-ce-scroll", ".mll-nt-scroll"),
     "labs.SamplerLab": (".mll-rp-first", ".mll-flow", ".mll-ce-scroll", ".mll-nt-scroll"),
     "labs.BranchLab": (".mll-rp-first", ".mll-flow", ".mll-xb", ".mll-bt [role=tree]"),
+    "labs.GrammarLab": (".mll-rp-first", ".mll-flow", ".mll-gb-code", ".mll-gb-walk"),
+    "labs.AdapterLab": (".mll-rp-first", ".mll-flow", ".mll-ac-scroll", ".mll-dl"),
 }
 SIZES = ((1400, 757), (1280, 720), (1000, 700))
 WIDTHS = (480, 560, 700, 820, 1024, 1280, 1600, 2000, 2560)
@@ -44,7 +60,7 @@ def shown(notebook, kind, chain="default", *, more="", width=1400, height=757):
 @pytest.mark.parametrize("kind", PARTS)
 @pytest.mark.parametrize("chain", ["default", "twelve"])
 def test_levers_picture_and_text_are_in_view_at_once(notebook, kind, chain):
-    page = shown(notebook, kind, chain)
+    page = shown(notebook, kind, chain, more=MORE.get(kind, ""))
     for width, height in SIZES:
         page.page.set_viewport_size({"width": width, "height": height})
         page.settled()
@@ -61,26 +77,34 @@ def test_levers_picture_and_text_are_in_view_at_once(notebook, kind, chain):
         if chain == "default" and width >= 1280 and table.count():
             over = table.first.evaluate("(node) => node.scrollWidth - node.clientWidth")
             assert over <= 1, (width, "a stage's column lies under the last one")
+        for part, least in LEVERS[kind].items() if width >= 1280 else ():
+            assert page.page.evaluate(IN_SIGHT, part) >= least, (width, part)
         page.picture(f"one-screen-{kind}-{chain}-{width}")
 
 
-ROWS_IN_SIGHT = """() => {
-    const seen = (node, box) => {
-        const { top, bottom, left, right } = node.getBoundingClientRect();
-        return bottom > top && top >= box.top && bottom <= box.bottom + 1
-            && left >= box.left - 1 && right <= box.right + 1;
+# How many nodes are whole in the notebook and in every box around them that scrolls.
+IN_SIGHT = """(part) => {
+    const inside = (box, around) => box.bottom > box.top && box.top >= around.top - 1
+        && box.bottom <= around.bottom + 1 && box.left >= around.left - 1
+        && box.right <= around.right + 1;
+    const bench = document.querySelector('.jp-NotebookPanel-notebook');
+    const seen = (node) => {
+        const box = node.getBoundingClientRect();
+        for (let up = node.parentElement; up !== bench; up = up.parentElement)
+            if (getComputedStyle(up).overflowY !== 'visible'
+                && !inside(box, up.getBoundingClientRect())) return false;
+        return inside(box, bench.getBoundingClientRect());
     };
-    const table = document.querySelector('.mll-nt-scroll').getBoundingClientRect();
-    const bench = document.querySelector('.jp-NotebookPanel-notebook').getBoundingClientRect();
-    const rows = [...document.querySelectorAll('.mll-nt tbody tr')];
-    const levers = [...document.querySelectorAll('.mll-ce-lever input')];
-    const chain = document.querySelector('.mll-ce-scroll').getBoundingClientRect();
-    return {
-        rows: rows.filter((row) => seen(row, table) && seen(row, bench)).length,
-        levers: levers.filter((lever) => seen(lever, chain) && seen(lever, bench)).length,
-        tree: seen(document.querySelector('.mll-bt [role=tree]'), bench),
-    };
+    return [...document.querySelectorAll(part)].filter(seen).length;
 }"""
+# What a person turns or clicks, and what it changes, with how many of each are in sight at least.
+LEVERS = {
+    "Workbench": {".mll-ce-lever input": 8, ".mll-nt tbody tr": 6},  # a slider and a box a stage
+    "labs.SamplerLab": {".mll-ce-lever input": 8, ".mll-nt tbody tr": 6},
+    "labs.BranchLab": {".mll-xb input": 2, ".mll-bt [role=treeitem]": 2},
+    "labs.GrammarLab": {".mll-gb-line": 5, ".mll-gb-sample": 1, ".mll-gb-chip": 8},
+    "labs.AdapterLab": {".mll-ac-line input": 4, ".mll-dl tbody tr": 6},
+}
 
 
 @pytest.mark.parametrize("chain", ["default", "twelve"])
@@ -89,10 +113,9 @@ def test_beside_a_tree_the_levers_and_eight_rows_of_the_distribution_are_in_view
     page = shown(notebook, "Workbench", chain, more=more)
     for width, height in SIZES[:2]:
         resized(page, width, height)
-        seen = page.page.evaluate(ROWS_IN_SIGHT)
-        assert seen["rows"] >= 8, (width, seen)
-        assert seen["levers"] >= 8, (width, seen)  # a slider and a box for each of four stages
-        assert seen["tree"], width
+        beside = {".mll-nt tbody tr": 8, ".mll-bt [role=tree]": 1}
+        for part, least in (LEVERS["Workbench"] | beside).items():
+            assert page.page.evaluate(IN_SIGHT, part) >= least, (width, part)
         page.picture(f"beside-{chain}-{width}")
 
 
@@ -208,34 +231,59 @@ def test_a_preset_is_taken_in_the_run_bar_whatever_panel_is_shown(notebook):
     )
 
 
+WIDER_THAN_ITS_BOX = """() => [
+    ...document.querySelectorAll('.jp-OutputArea-output, .jp-WindowedPanel-outer, .mll-lab *'),
+].filter((node) => node.checkVisibility() && node.scrollWidth > node.clientWidth
+    && ['auto', 'scroll'].includes(getComputedStyle(node).overflowX))
+    .map((node) => node.className)"""
+
+
 @pytest.mark.parametrize(
     "kind, chain, panels",
     [
         ("labs.SamplerLab", "default", ["samplers"]),
         ("labs.SamplerLab", "twelve", ["samplers"]),
         ("labs.BranchLab", "default", ["tree"]),
+        ("labs.GrammarLab", "default", ["grammar"]),
+        ("labs.AdapterLab", "default", ["adapters"]),
         ("Workbench", "default", ["samplers", "tree"]),
         ("Workbench", "default", ["tree", "samplers", "what-if"]),
     ],
 )
 def test_no_width_has_a_horizontal_scroll_bar(notebook, kind, chain, panels):
-    page = shown(notebook, kind, chain, more=f"lab.panels = {panels}")
+    more = f"{MORE.get(kind, '')}\nlab.panels = {panels}"
+    page = shown(notebook, kind, chain, more=more)
     page.page.evaluate("window.jupyterapp.commands.execute('application:toggle-left-area')")
-    boxes = ".jp-OutputArea-output, .jp-WindowedPanel-outer, .mll-nt-scroll, .mll-ce-scroll"
-    wide = f"""() => [...document.querySelectorAll('{boxes}')]
-        .filter((node) => node.scrollWidth > node.clientWidth).map((node) => node.className)"""
     for width in WIDTHS:
         page.page.set_viewport_size({"width": width, "height": 900})
         page.settled()
-        assert page.page.evaluate(wide) == [], width
+        assert page.page.evaluate(WIDER_THAN_ITS_BOX) == [], width
+        page.picture(f"wide-{kind}-{len(panels)}-{width}")
 
 
-def test_narrow_parts_stack_in_the_order_of_text_distribution_levers(notebook):
-    page = shown(notebook, "labs.SamplerLab", width=700, height=900)
-    parts = [".mll-rp", ".mll-strip", ".mll-pb", ".mll-nt", ".mll-ce"]
+CUT_SHORT = """() => [
+    ...document.querySelectorAll('.mll-gb-halves, .mll-gb-half, .mll-gb-walk, .mll-ac-scroll'),
+].filter((node) => node.scrollHeight > node.clientHeight + 1).map((node) => node.className)"""
+STACKED = {
+    "labs.SamplerLab": (".mll-nt", ".mll-ce"),
+    "labs.BranchLab": (".mll-xb", ".mll-bt"),
+    "labs.GrammarLab": (".mll-gb-code", ".mll-gb-sample", ".mll-gb-walk"),
+    "labs.AdapterLab": (".mll-dl", ".mll-ac"),
+}
+
+
+@pytest.mark.parametrize("kind", STACKED)
+def test_narrow_parts_stack_in_the_order_of_text_effect_levers(notebook, kind):
+    page = shown(notebook, kind, more=MORE.get(kind, ""), width=700, height=900)
+    parts = [".mll-rp", ".mll-strip", ".mll-pb", *STACKED[kind]]
     boxes = [page.page.locator(part).first.bounding_box() for part in parts]
     ends = [box["y"] + box["height"] for box in boxes]
     assert all(end <= box["y"] + 1 for end, box in zip(ends, boxes[1:], strict=False))
+    assert all(box["height"] > 28 and box["width"] > 200 for box in boxes)
+    assert page.page.evaluate(CUT_SHORT) == [], "the page scrolls, not the parts of a part"
+    page.picture(f"stacked-{kind}")
+    page.page.locator(parts[-1]).first.scroll_into_view_if_needed()
+    page.picture(f"stacked-{kind}-end")
 
 
 def test_panels_are_shown_beside_each_other_and_moved_by_keys(notebook):
