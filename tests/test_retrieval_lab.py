@@ -299,8 +299,8 @@ def test_no_documents_and_hostile_ones_can_be_searched(encoder):
 def test_settings_change_together_or_not_at_all(lab):
     lab.search(QUERY)
     with pytest.raises(ValueError, match="scale"):
-        lab.set(off=[0], bars="difference", scale="upside down")
-    assert (lab.board.off, lab.grid.off, lab.board.bars) == ([], [], "whole")
+        lab.set(off=[0], bars="whole", scale="upside down")
+    assert (lab.board.off, lab.grid.off, lab.board.bars) == ([], [], "difference")
 
 
 def test_wrong_arguments_are_refused(lab, encoder):

@@ -22,7 +22,7 @@ const ASKED = ["searchable", "baseline", "rivals", "rival"];
 function barKinds(put) {
   const kind = (name, text) =>
     h("button", { type: "button", "data-kind": name, on: { click: () => put("bars", name) } }, text);
-  const buttons = [kind("whole", "Whole"), kind("difference", "What differs")];
+  const buttons = [kind("difference", "What differs"), kind("whole", "Whole")];
   const node = h("div", { class: "mll-tabs", role: "group", "aria-label": "Length of the bars" }, buttons);
   const press = (name) => {
     for (const one of buttons) one.setAttribute("aria-pressed", String(one.dataset.kind === name));
@@ -142,10 +142,12 @@ function render({ model, el }) {
   /** What follows from the query tokens that are on: all of it here, nothing asked. */
   function refresh() {
     if (!board) return;
-    const [off, kind] = [get("off"), get("bars")];
+    const several = board.rows > 1;
+    const [off, kind] = [get("off"), several ? get("bars") : "whole"]; // one by itself differs from nothing
     now = ranked(board, off);
     axis = bars(board, off, kind);
     parts.kinds.press(kind);
+    parts.kinds.node.hidden = !several;
     parts.chips.mark(off);
     parts.allOn.disabled = !off.length;
     parts.rankAll.hidden = board.rows >= get("total") || !off.length;

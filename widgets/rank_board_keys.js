@@ -7,7 +7,7 @@ export const HELP = [
   ["Enter", "open it"],
   ["a b", "compare: this one as A, as B"],
   ["Space", "the query token at hand off or on"],
-  ["d", "whole bars or what differs"],
+  ["d", "what differs or whole bars"],
   ["Esc", "close"],
   ["?", "these keys"],
 ];

@@ -84,7 +84,7 @@ def static(results: Results) -> Element:
 def code(query: str, *, off: list[int], bars: str) -> str:
     """Python that searches for the same, once `lab` is there."""
     changed = [f"off={off!r}"] if off else []
-    changed += [f"bars={bars!r}"] if bars != "whole" else []
+    changed += [f"bars={bars!r}"] if bars != "difference" else []
     settings = [f"lab.set({', '.join(changed)})"] if changed else []
     return "\n".join([f"lab.search({query!r})", *settings])
 

@@ -65,8 +65,8 @@ class RankBoard(View):
 
     Attributes:
         off: places of query tokens that are left out of the scores.
-        bars: "whole" shows scores from 0; "difference" leaves out what each token adds to every
-            document of the list.
+        bars: "difference" leaves out what each token adds to every document of the list; "whole"
+            shows scores from 0, as it is of one document by itself.
         pair: the two documents compared, as places in `hits`.
         selected: the document opened last, as a place in `hits`; -1 for none.
     """
@@ -81,7 +81,7 @@ class RankBoard(View):
     total = traitlets.Int(0, help="Documents there are.").tag(sync=True)
     epoch = traitlets.Int(0, help="Counts the results shown.").tag(sync=True)
     off = traitlets.List(traitlets.Int(), help="Query tokens left out.").tag(sync=True)
-    bars = traitlets.Enum(BARS, "whole", help="What the length of a bar is.").tag(sync=True)
+    bars = traitlets.Enum(BARS, "difference", help="What the length of a bar is.").tag(sync=True)
     pair = traitlets.List(traitlets.Int(), help="The two documents compared.").tag(sync=True)
     selected = traitlets.Int(-1, help="The document opened last.").tag(sync=True)
     state = traitlets.Enum(STATES, "empty", help="What is going on.").tag(sync=True)

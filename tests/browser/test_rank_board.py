@@ -99,14 +99,23 @@ def test_the_bars_add_up_to_the_score(board):
                 .map((part) => [parseFloat(part.style.left), parseFloat(part.style.width)])"""
         )
 
-    lefts, wide = zip(*widths(), strict=True)
-    assert list(wide) == pytest.approx([100 * x / 1.5 for x in (0.5, 0.25, 0.75)], abs=0.01)
-    assert list(lefts) == pytest.approx([0, wide[0], wide[0] + wide[1]], abs=0.01)
-    board.view.get_by_role("button", name="What differs").click()
+    assert board.view.locator(".mll-tabs button").all_inner_texts() == ["What differs", "Whole"]
     scale = board.view.get_by_role("button", name="bars 0.400 to 1.500")
     scale.hover()
     board.view.get_by_text("from 0.400, which every document of this list has").wait_for()
     assert sum(w for _, w in widths()) == pytest.approx(100, abs=0.01)
+    board.view.get_by_role("button", name="Whole").click()
+    lefts, wide = zip(*widths(), strict=True)
+    assert list(wide) == pytest.approx([100 * x / 1.5 for x in (0.5, 0.25, 0.75)], abs=0.01)
+    assert list(lefts) == pytest.approx([0, wide[0], wide[0] + wide[1]], abs=0.01)
+
+
+def test_one_document_by_itself_differs_from_nothing(notebook):
+    page = notebook([SETUP, "board.show(query, hits[:1])\nboard"])
+    page.run_all()
+    page.view.get_by_role("button", name="bars 0.000 to 1.500").wait_for()
+    assert not page.view.locator(".mll-tabs").is_visible()
+    page.picture("rank-board-one")
 
 
 def test_two_documents_side_by_side_say_why_one_is_ahead(board):
@@ -138,7 +147,7 @@ def test_the_keyboard_does_what_the_mouse_does(board):
     board.press("Enter", "a", "d")
     board.press("Home", "b", "End")
     assert board.view.locator(".mll-versus").is_visible()
-    assert board.view.locator(".mll-tabs [aria-pressed='true']").inner_text() == "What differs"
+    assert board.view.locator(".mll-tabs [aria-pressed='true']").inner_text() == "Whole"
     board.press("?")
     assert board.view.locator(".mll-help").is_visible()
     board.run_until(2, "['strip', 'strip'] [1] [1, 0]")

@@ -207,7 +207,5 @@ def test_a_saved_view_stays_small(by_hand):
 
 
 def test_its_code_searches_for_the_same(board):
-    board.off, board.bars = [1], "difference"
-    assert board.to_code() == (
-        "lab.search('remove whitespace')\nlab.set(off=[1], bars='difference')"
-    )
+    board.off, board.bars = [1], "whole"
+    assert board.to_code() == "lab.search('remove whitespace')\nlab.set(off=[1], bars='whole')"

@@ -93,7 +93,7 @@ export function boardModel(traits = {}) {
       total: 412,
       epoch: 1,
       off: [],
-      bars: "whole",
+      bars: "difference",
       state: "ready",
       progress: [412, 412],
       note: "",
@@ -161,7 +161,7 @@ export const retrieval = [
   [grid, gridModel({ document: [], title: "empty document" })],
   [grid, gone(gridModel({ title: "kernel gone" }))],
   [board, boardModel({ title: "documents of the standard library" })],
-  [board, boardModel({ title: "what differs, two compared", bars: "difference", pair: [0, 3], off: [0, 9] })],
+  [board, boardModel({ title: "whole bars, two compared", bars: "whole", pair: [0, 3], off: [0, 9] })],
   [board, boardModel({ title: "indexing", n_query: 0, state: "indexing", progress: [120, 412], epoch: 0 })],
   [
     board,
