@@ -68,6 +68,49 @@ def test_a_view_of_a_long_trace_and_each_lab_after_runs_take_at_most_60_kb(smoll
     branch_lab.close()
 
 
+def with_a_grammar(model: ml.Model) -> ml.labs.GrammarLab:
+    lab = ml.labs.GrammarLab(model, prompt="The capital of France is", max_tokens=64)
+    lab.grammar_bench.grammar = 'root ::= (" " [a-zA-Z]+)+ "."'
+    lab.grammar_bench.sample = " Paris is a town."
+    lab.constrain()
+    return lab
+
+
+def with_adapters(model: ml.Model) -> ml.labs.AdapterLab:
+    lab = ml.labs.AdapterLab(model, prompt="The capital of France is", max_tokens=128)
+    lab.adapter_cards.add(ml.LoraAdapter.load(NOTEBOOKS[0].parent / "data" / "pirate.gguf"), 0.6)
+    lab.adapter_cards.add(ml.ControlVector.named("happy"))
+    return lab
+
+
+def with_two_panels(model: ml.Model) -> ml.Workbench:
+    panels = ["samplers", "tree"]
+    return ml.Workbench(model, prompt="Once upon a time", max_tokens=128, panels=panels)
+
+
+@pytest.mark.parametrize("make", [with_a_grammar, with_adapters, with_two_panels])
+def test_a_lab_of_any_arrangement_takes_at_most_60_kb_after_runs(smollm2, make):
+    lab = make(smollm2)
+    for seed in range(4):
+        lab.set(seed=seed)
+        lab.run()
+    lab.wait()
+    assert 1000 < saved_size(lab) <= 60_000
+    lab.close()
+
+
+def test_a_lab_of_many_documents_takes_at_most_60_kb_after_searches(tiny_model):
+    with ml.MultiVectorEncoder(tiny_model, n_threads=1) as encoder:
+        documents = {f"document {i} of the list": f"What {i} says." for i in range(900)}
+        lab = ml.labs.RetrievalLab(encoder, documents, k=900)
+        lab.wait()
+        for query in ("what does 7 say?", "what do all of them say, one by one? " * 10):
+            lab.search(query)
+            lab.look_at("document 7 of the list")
+        assert 1000 < saved_size(lab) <= 60_000
+        lab.close()
+
+
 def the_tour() -> tuple[list[str], dict[str, str]]:
     """The cells of the tour, and how each task of its table is done."""
     (tour,) = [path for path in NOTEBOOKS if path.stem == "00_tour"]
