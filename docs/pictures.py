@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,16 @@ SEARCHES = {  # what is read, and what is done with the lab
     ),
     "failed": ("documents", "lab.wait(); lab.board._tell('search', 'word ' * 3000);"),
 }
+KEPT = {  # what the README shows
+    "sampler_lab_finished_1400_light": "sampler_lab",
+    "sampler_lab_finished_1400_dark": "sampler_lab_dark",
+    "branch_lab_finished_1400_light": "branch_lab",
+    "workbench_finished_1400_light": "workbench",
+    "grammar_lab_finished_1400_light": "grammar_lab",
+    "adapter_lab_finished_1400_light": "adapter_lab",
+    "retrieval_lab_finished_1400_light": "retrieval_lab",
+    "token_strip_1400_light": "token_strip",
+}
 STRIP = "model.session().generate('Once upon a time', max_tokens=90, seed=3)"
 
 
@@ -102,30 +113,26 @@ def take(
         notebook.close()
 
 
+def cells() -> Iterator[tuple[str, str]]:
+    """The name of each lab in each state, and the cell that makes it so."""
+    for lab, code in LABS.items():
+        for state, (n, act) in STATES.items():
+            done = FINISHED.get(lab, act) if state == "finished" else act
+            yield f"{lab}_{state}", code.format(session=SESSION.format(n=n), act=done)
+    for state, (documents, act) in SEARCHES.items():
+        cell = RETRIEVAL.replace("DOCUMENTS", documents).replace("ACT", act)
+        yield f"retrieval_lab_{state}", cell
+
+
 def main() -> None:
     ALL.mkdir(exist_ok=True)
     chromium = shutil.which("chromium") or sys.exit("Chromium is needed: apt install chromium")
     with headless_chromium(chromium) as browser:
-        for lab, code in LABS.items():
-            for state, (n, act) in STATES.items():
-                done = FINISHED.get(lab, act) if state == "finished" else act
-                cell = code.format(session=SESSION.format(n=n), act=done)
-                take(browser, cell, f"{lab}_{state}")
-        for state, (documents, act) in SEARCHES.items():
-            cell = RETRIEVAL.replace("DOCUMENTS", documents).replace("ACT", act)
-            take(browser, cell, f"retrieval_lab_{state}")
+        for name, cell in cells():
+            take(browser, cell, name)
         take(browser, STRIP, "token_strip", ".mll-strip", crop=True)
-    for name, kept in (
-        ("sampler_lab_finished_1400_light", "sampler_lab"),
-        ("sampler_lab_finished_1400_dark", "sampler_lab_dark"),
-        ("branch_lab_finished_1400_light", "branch_lab"),
-        ("workbench_finished_1400_light", "workbench"),
-        ("grammar_lab_finished_1400_light", "grammar_lab"),
-        ("adapter_lab_finished_1400_light", "adapter_lab"),
-        ("retrieval_lab_finished_1400_light", "retrieval_lab"),
-        ("token_strip_1400_light", "token_strip"),
-    ):
-        shutil.copyfile(ALL / f"{name}.png", HERE / f"{kept}.png")
+    for taken, kept in KEPT.items():
+        shutil.copyfile(ALL / f"{taken}.png", HERE / f"{kept}.png")
 
 
 if __name__ == "__main__":
