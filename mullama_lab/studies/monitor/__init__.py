@@ -137,11 +137,10 @@ class Monitor:
             self._warn, self._warned = warner(), set()
             self._stopped = threading.Event()
             counters = self._counters = counters_of_machine(self._reads_gpu)
+            self._opened.clear()
             undo = self._undo = when_opened(self._opened.append)
             self._let_go = lambda: _end(undo, counters)
             try:
-                with self._lock:
-                    self._throughput.begin(self._on.open_now())
                 self._read(first=True)
                 args = weakref.ref(self), self._stopped, self.interval, self._let_go
                 thread = threading.Thread(
@@ -329,7 +328,8 @@ class Monitor:
 
     def _reading(self, seconds: float, values: Values, first: bool) -> Reading:
         before = self._readings[-1] if self._readings else None
-        sessions = self._throughput.read()
+        follow = self._throughput
+        sessions = follow.begin(self._on.open_now()) if first else follow.read()
         generated = sum(one.generated for one in sessions)
         n_before, busy = (before.n_generated, before.busy_seconds) if before else (0, 0.0)
         interval = nan if first or before is None else seconds - before.seconds or nan

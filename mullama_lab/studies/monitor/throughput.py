@@ -49,13 +49,20 @@ class Throughput:
     _n_seen: int = 0
     _first_token: tuple[int, float] = (0, 0.0)
 
-    def begin(self, open_now: list[Gauges]) -> None:
-        """Count from now on, in these sessions and in those that will be opened."""
+    def begin(self, open_now: list[Gauges]) -> list[SessionReading]:
+        """Count from now on, in these sessions and in those that will be opened.
+
+        Returns how these stand, of which nothing is counted yet.
+        """
         self._first_token = perf_counter_ns(), 0.0
         known = {id(one.gauges): one.number for one in self._followed}
         self._followed = []
         for gauges in open_now:
             self._follow(gauges, gauges.read(), known.get(id(gauges)))
+        return [
+            SessionReading(one.number, one.gauges.model_name, 0, 0, one.before)
+            for one in self._followed
+        ]
 
     def read(self) -> list[SessionReading]:
         """What each did since the last reading; one that has ended is read for the last time."""
