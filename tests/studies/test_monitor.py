@@ -152,7 +152,7 @@ def test_it_reads_at_its_interval_whatever_thread_generates(session, made):
         worker.join()
         made.wait_for(made.n + 2)
     table = monitor.to_pandas()
-    assert len(monitor) == made.n >= 4 and monitor.n_generated == 60
+    assert made.n - 1 <= len(monitor) <= made.n and len(monitor) >= 4 and monitor.n_generated == 60
     between = np.diff(table.index)
     assert np.median(between) > 0.005
     rates = table["tokens_per_second"].to_numpy()[1:]
@@ -314,6 +314,55 @@ def test_one_whose_thread_cannot_be_started_lets_go_of_everything(session, made,
     with monitor:
         generate(session, 3)
     assert monitor.n_generated == 3
+
+
+def test_a_counter_that_hangs_keeps_nobody_waiting_and_its_late_answer_is_dropped(
+    session, made, monkeypatch
+):
+    monkeypatch.setattr(study, "PATIENCE", 0.01)
+    hangs, go_on, read = threading.Event(), threading.Event(), made.read
+
+    def hang(seconds):
+        if threading.current_thread().name == "mullama_lab monitor":
+            hangs.set()
+            go_on.wait(30)
+        return read(seconds)
+
+    monkeypatch.setattr(made, "read", hang)
+    with Monitor(session, interval=0.01) as monitor:
+        thread = monitor._thread
+        assert hangs.wait(30)
+        shown = threading.Thread(target=lambda: (repr(monitor), monitor.columns()), daemon=True)
+        shown.start()
+        shown.join(5)
+        assert not shown.is_alive()
+    assert len(monitor) == 1 and not monitor.running
+    again = threading.Thread(target=monitor.start, daemon=True)
+    again.start()
+    again.join(5)
+    assert monitor.running and len(monitor) == 2
+    monkeypatch.undo()
+    monitor._stopped.set()
+    go_on.set()
+    thread.join(30), monitor._thread.join(30)
+    assert len(monitor) == 2
+
+
+def test_one_that_is_interrupted_while_it_starts_leaves_no_thread(session, made, monkeypatch):
+    start, begun = threading.Thread.start, []
+
+    def interrupted(thread):
+        start(thread)
+        begun.append(thread)
+        raise KeyboardInterrupt
+
+    monitor = Monitor(session, interval=0.01)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            monitor.start()
+    begun[0].join(5)
+    assert not begun[0].is_alive() and not monitor.running
 
 
 def run(code):

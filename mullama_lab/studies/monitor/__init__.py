@@ -17,7 +17,7 @@ import weakref
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from html import escape
 from math import nan
 from time import perf_counter
@@ -136,18 +136,23 @@ class Monitor:
                 return self
             self._warn, self._warned = warner(), set()
             self._stopped = threading.Event()
-            counters = self._counters = counters_of_machine(self._reads_gpu)
-            self._opened.clear()
-            undo = self._undo = when_opened(self._opened.append)
-            self._let_go = lambda: _end(undo, counters)
+            self._counters = counters_of_machine(self._reads_gpu)
+            held = ExitStack()
+            self._let_go = held.close
+            for counter in self._counters.values():
+                held.callback(counter.close)
             try:
-                self._read(first=True)
+                seen = self._look()
+                self._opened.clear()
+                self._undo = held.callback(when_opened(self._opened.append))
+                self._keep(seen, first=True)
                 args = weakref.ref(self), self._stopped, self.interval, self._let_go
                 thread = threading.Thread(
                     target=_watch, args=args, name="mullama_lab monitor", daemon=True
                 )
                 thread.start()
             except BaseException:
+                self._stopped.set()
                 self._let_go()
                 raise
             self._thread = thread
@@ -165,7 +170,7 @@ class Monitor:
                 if thread is not threading.current_thread():
                     thread.join(PATIENCE)  # a driver may hang
                 if thread is threading.current_thread() or not thread.is_alive():
-                    self._read()
+                    self._keep(self._look())
             finally:
                 self._let_go()
 
@@ -303,28 +308,38 @@ class Monitor:
 
     # Reading.
 
-    def _read(self, *, first: bool = False) -> None:
+    def _look(self) -> tuple[Values, dict[str, str]]:
+        """(what the counters show, why others show nothing); no lock is held for them."""
+        now = perf_counter()
+        values: Values = {}
+        not_available = {}
+        for what, counter in self._counters.items():
+            try:
+                values |= counter.read(now)
+            except UNREADABLE as error:
+                not_available[what] = str(error) or type(error).__name__
+        return values, not_available
+
+    def _keep(
+        self,
+        seen: tuple[Values, dict[str, str]],
+        *,
+        first: bool = False,
+        stopped: threading.Event | None = None,
+    ) -> None:
+        values, not_available = seen
         with self._lock:
+            if stopped is not None and stopped.is_set():  # a driver hung meanwhile
+                return
             now = perf_counter()
             self._began = now if self._began is None else self._began
-            values = self._values(now)
+            self._not_available = not_available
             self._readings.append(self._reading(now - self._began, values, first))
             news = self._what_runs_out(values)
         for message in news:
             log.warning(message)
             with suppress(UserWarning):  # where a warning is an error, it is in the log
                 self._warn(message)
-
-    def _values(self, now: float) -> Values:
-        values: Values = {}
-        for what, counter in self._counters.items():
-            try:
-                values |= counter.read(now)
-            except UNREADABLE as error:
-                self._not_available[what] = str(error) or type(error).__name__
-            else:
-                self._not_available.pop(what, None)
-        return values
 
     def _reading(self, seconds: float, values: Values, first: bool) -> Reading:
         before = self._readings[-1] if self._readings else None
@@ -393,17 +408,11 @@ def _watch(
         if monitor is None:
             let_go()
             return
-        monitor._read()
+        monitor._keep(monitor._look(), stopped=stopped)
         del monitor
         due += interval
         if (now := perf_counter()) > due:  # the machine slept, or is too slow
             due = now + interval
-
-
-def _end(undo: Callable[[], None], counters: Mapping[str, Counter]) -> None:
-    undo()
-    for counter in counters.values():
-        counter.close()
 
 
 def _nothing() -> None:
