@@ -11,11 +11,11 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from mullama_lab.engine.bar import bar
 from mullama_lab.engine.handle import ContextOwner
+from mullama_lab.engine.memory.machine import total_and_free
 from mullama_lab.engine.native.context import StopFlag
 from mullama_lab.engine.native.hidden import HiddenContext
 from mullama_lab.engine.options import listed, whole
@@ -144,7 +144,7 @@ def checked_layers(layers: Iterable[int] | None, model: Model) -> list[int]:
 def must_fit_memory(n_tokens: int, layers: Sequence[int], model: Model) -> None:
     """Refuse states that would not fit in what is free; ValueError."""
     size = 8 * n_tokens * len(layers) * model.n_embd  # twice: the parts, and all of them
-    free = psutil.virtual_memory().available
+    _, free = total_and_free()
     if size > free:
         raise ValueError(
             f"the hidden states of {n_tokens} tokens in {len(layers)} layers take about "

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from mullama_lab.engine.loop.spread import Prompt
+from mullama_lab.engine.memory.machine import total_and_free
 from mullama_lab.engine.native import Logits
 from mullama_lab.engine.noise_floor import (
     NoiseFloor,
@@ -129,7 +129,7 @@ class GivenText:
     def room(self) -> NDArray[np.float32]:
         """Room for a row of each token; ValueError where that does not fit in memory."""
         shape = (len(self.tokens), self.session.model.n_vocab)
-        size, free = 4 * shape[0] * shape[1], psutil.virtual_memory().available
+        size, (_, free) = 4 * shape[0] * shape[1], total_and_free()
         if size > free:
             raise ValueError(
                 f"the rows of {shape[0]} tokens take {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB "

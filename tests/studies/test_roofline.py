@@ -155,7 +155,7 @@ def test_the_roofs_are_speeds_that_a_computer_can_have(small_roofs):
 
 def test_the_buffer_is_larger_than_the_caches_and_leaves_memory_free(monkeypatch):
     monkeypatch.setattr(roofs, "_largest_caches", lambda: 100 << 20)
-    monkeypatch.setattr(roofs.psutil, "virtual_memory", lambda: SimpleNamespace(available=8 << 30))
+    monkeypatch.setattr(roofs, "total_and_free", lambda: (16 << 30, 8 << 30))
     assert roofs.buffer_bytes() == 400 << 20
     monkeypatch.setattr(roofs, "_largest_caches", lambda: 1 << 50)
     assert roofs.buffer_bytes() == 2 << 30

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from mullama_lab.engine.encoder.presets import is_causal
 from mullama_lab.engine.gguf import projection
+from mullama_lab.engine.memory.machine import total_and_free
 from mullama_lab.engine.native.context import StopFlag
 from mullama_lab.engine.native.vectors import MOST_SEQUENCES, TokenVectors, vector_width
 from mullama_lab.engine.options import whole
@@ -138,7 +138,7 @@ def _must_fit_memory(model: Model, window: int, n_batch: int) -> None:
     """Refuse a batch that would not fit: the system may kill the process when it fills."""
     seen = 4 * window * n_batch  # what each token of a batch may look at
     size = seen + 4 * n_batch * (model.n_vocab + 16 * model.n_embd)
-    free = psutil.virtual_memory().available
+    _, free = total_and_free()
     if size > free:
         raise ValueError(
             f"batch_tokens={window}: it would take about {size / 1e9:.1f} GB and "

@@ -5,8 +5,7 @@ from __future__ import annotations
 import ctypes
 from dataclasses import dataclass
 
-import psutil
-
+from mullama_lab.engine.memory.machine import total_and_free
 from mullama_lab.engine.native.library import C
 
 _KINDS = {0: "CPU", 1: "GPU", 2: "integrated GPU", 3: "accelerator"}
@@ -32,10 +31,10 @@ class Device:
 
 
 def devices() -> tuple[Device, ...]:
-    """What llama.cpp sees now; of the CPU, what the operating system says is available.
+    """What llama.cpp sees now; of the CPU, what this process may have of its memory.
 
-    Source: ggml_backend_dev_memory; psutil. With no device but the CPU it was tried; with others
-    it was not.
+    Source: ggml_backend_dev_memory; `total_and_free`. With no device but the CPU it was tried;
+    with others it was not.
     """
     try:
         ggml = _ggml()
@@ -57,8 +56,7 @@ def devices() -> tuple[Device, ...]:
 
 
 def _cpu(description: str, name: str = "CPU") -> Device:
-    memory = psutil.virtual_memory()
-    return Device(name, description, "CPU", memory.total, memory.available)
+    return Device(name, description, "CPU", *total_and_free())
 
 
 def _ggml() -> ctypes.CDLL:

@@ -24,6 +24,7 @@ from typing import IO, Any
 import psutil
 
 from mullama_lab.engine.gguf.check import CheckedFile, parts
+from mullama_lab.engine.memory.machine import total_and_free
 from mullama_lab.engine.probe.memory import fingerprint, known, remember
 from mullama_lab.errors import ModelLoadError
 from mullama_lab.glyphs import visible
@@ -65,7 +66,7 @@ def must_survive(file: CheckedFile, *, vocab_only: bool = False) -> None:
     name = fingerprint(files, how)
     if name in known():
         return
-    allowed = max(LEAST_MEMORY, psutil.virtual_memory().available // 2)
+    allowed = max(LEAST_MEMORY, total_and_free()[1] // 2)
     allowed += size if how == WHOLE else 0
     try:
         with tempfile.TemporaryFile() as said, tempfile.TemporaryFile() as complained:

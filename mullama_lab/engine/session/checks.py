@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import psutil
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
+from mullama_lab.engine.memory.machine import total_and_free
 from mullama_lab.engine.native.context import KV_TYPES
 from mullama_lab.errors import ModelLoadError
 from mullama_lab.warned import warn
@@ -71,7 +71,7 @@ def must_fit_memory(model: Model, settings: Settings) -> None:
     # What each token of a batch may look at, a number each; and scores, which are not kept else.
     seen = 4 * (1 + model.n_head) if settings.flash_attention == "off" else 2
     size = cache + (seen * n_ctx * n_ubatch if cache else 0)
-    free = psutil.virtual_memory().available
+    _, free = total_and_free()
     if size > free:
         raise ValueError(
             f"n_ctx={n_ctx}: the context would take about {size / 1e9:.1f} GB and "

@@ -15,6 +15,8 @@ from typing import Any, Protocol, TypeAlias
 
 import psutil
 
+from mullama_lab.engine.memory.machine import total_and_free
+
 UNREADABLE = (OSError, psutil.Error, NotImplementedError, ValueError, LookupError, AttributeError)
 SOME_TICKS = 0.05  # seconds
 POWERCAP = Path("/sys/class/powercap")
@@ -33,7 +35,7 @@ class Counter(Protocol):
 
 
 class Memory:
-    """Resident memory of a process, and what of the machine's is free.
+    """Resident memory of a process, and what of the machine's, or the container's, is free.
 
     Args:
         pid: of the process; None is this one.
@@ -46,11 +48,11 @@ class Memory:
     def read(self, seconds: float) -> Values:
         if self._process is None:
             self._process = psutil.Process(self._pid)
-        machine = psutil.virtual_memory()
+        total, free = total_and_free()
         return {
             "resident_bytes": float(self._process.memory_info().rss),
-            "free_bytes": float(machine.available),
-            "total_bytes": float(machine.total),
+            "free_bytes": float(free),
+            "total_bytes": float(total),
         }
 
     def close(self) -> None: ...

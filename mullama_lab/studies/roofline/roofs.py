@@ -13,9 +13,10 @@ from pathlib import Path
 from time import perf_counter
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
+
+from mullama_lab.engine.memory.machine import total_and_free
 
 SMALLEST_BUFFER = 256 << 20
 TIMES_CACHE = 4
@@ -26,7 +27,7 @@ PASSES = 5
 def buffer_bytes() -> int:
     """How much is read: four times the last cache, 256 MiB at least, a quarter of what is free."""
     wanted = max(SMALLEST_BUFFER, TIMES_CACHE * _largest_caches())
-    return min(wanted, psutil.virtual_memory().available // 4)
+    return min(wanted, total_and_free()[1] // 4)
 
 
 def read_bandwidth(n_threads: int) -> float:

@@ -8,6 +8,7 @@ import time
 
 import gguf
 import numpy as np
+import psutil
 import pytest
 
 import mullama_lab as ml
@@ -139,9 +140,9 @@ def test_texts_that_cannot_be_read(session):
 
 def test_states_that_would_not_fit_in_memory_are_refused(session, monkeypatch):
     class Full:
-        available = 1000
+        total, available = 8000, 1000
 
-    monkeypatch.setattr(hidden.psutil, "virtual_memory", Full)
+    monkeypatch.setattr(psutil, "virtual_memory", Full)
     with pytest.raises(ValueError, match="Name fewer layers"):
         session.hidden(TEXT)
 

@@ -79,7 +79,7 @@ def test_a_cache_that_would_not_fit_in_memory_is_refused(tmp_path):
 
 
 def test_scores_that_are_kept_without_flash_attention_must_fit_too(tiny_model, monkeypatch):
-    memory = SimpleNamespace(available=100_000_000)
+    memory = SimpleNamespace(total=10**9, available=100_000_000)
     monkeypatch.setattr("psutil.virtual_memory", lambda: memory)
     wide = {"n_ctx": 4096, "n_batch": 4096, "n_ubatch": 4096}  # 67 MB of what each token may see
     tiny_model.session(**wide).close()
