@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
-from mullama_lab.engine.memory.machine import total_and_free
 from mullama_lab.engine.native.context import KV_TYPES
+from mullama_lab.engine.native.devices import devices
 from mullama_lab.errors import ModelLoadError
 from mullama_lab.warned import warn
 
@@ -63,7 +63,8 @@ def must_fit_memory(model: Model, settings: Settings) -> None:
     """Refuse a context that would not fit: the system may kill the process when it fills.
 
     What is told from the metadata is the cache and what each token of a batch may look at: no more
-    than llama.cpp takes, which a plan (`studies.planner`) has in full.
+    than llama.cpp takes, which a plan (`studies.planner`) has in full. It may be in the memory of
+    any device that has layers.
     """
     n_ctx, n_ubatch = settings.n_ctx, settings.n_ubatch
     assert isinstance(n_ctx, int) and not isinstance(settings.kv_type, str)
@@ -71,7 +72,11 @@ def must_fit_memory(model: Model, settings: Settings) -> None:
     # What each token of a batch may look at, a number each; and scores, which are not kept else.
     seen = 4 * (1 + model.n_head) if settings.flash_attention == "off" else 2
     size = cache + (seen * n_ctx * n_ubatch if cache else 0)
-    _, free = total_and_free()
+    free = sum(
+        device.free_bytes
+        for device in devices()
+        if device.kind == "CPU" or model.options.get("n_gpu_layers", 0)
+    )
     if size > free:
         raise ValueError(
             f"n_ctx={n_ctx}: the context would take about {size / 1e9:.1f} GB and "

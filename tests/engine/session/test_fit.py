@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+from contextlib import nullcontext
 
 import psutil
 import pytest
 
 from mullama_lab import Model
 from mullama_lab.engine import tiny
+from mullama_lab.engine.native.devices import Device
+from mullama_lab.engine.session import checks
 from mullama_lab.engine.session.settings import Settings
 
 MANY = 1 << 15  # tokens that the models here were trained on
@@ -110,3 +113,17 @@ def test_what_is_refused_is_what_the_cache_would_take(
             Settings(n_ctx=8192, kv_type="q8_0").checked(model)
             with pytest.raises(ValueError, match=r"n_ctx='fit'"):
                 Settings(n_ctx=8192).checked(model)
+
+
+@pytest.mark.parametrize(("n_gpu_layers", "fits"), [(0, False), (-1, True)])
+def test_a_cache_may_be_in_the_memory_of_gpus_that_have_layers(
+    tmp_path, monkeypatch, n_gpu_layers, fits
+):
+    both = (
+        Device("CUDA0", "", "GPU", 8 * 10**9, 8 * 10**9),
+        Device("CPU", "", "CPU", 10**6, 10**6),
+    )
+    with Model.load(tiny.write(tmp_path / "t.gguf"), n_gpu_layers=n_gpu_layers) as model:
+        monkeypatch.setattr(checks, "devices", lambda: both)
+        with nullcontext() if fits else pytest.raises(ValueError, match="0.0 GB are free"):
+            Settings(n_ctx=8192).checked(model)
