@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -75,15 +75,16 @@ def largest(settings: Settings, model: Model, handle: Any, room: dict[str, int])
 def _room(model: Model) -> dict[str, int]:
     """Bytes that a session may take, by device.
 
-    Weights that are used from their file are in what the system calls available, too.
+    What Linux calls available includes the weights that are used from their file, unless they are
+    locked in memory; other systems leave them out.
     """
-    mapped: Counter[str] = Counter()
-    for buffer in model.memory.buffers:
-        if buffer.name.endswith("_Mapped"):
-            mapped[buffer.device] += buffer.size_bytes
+    mapped = 0
+    if sys.platform == "linux" and not model.options.get("mlock"):
+        mapped = sum(b.size_bytes for b in model._buffers if b.name == "CPU_Mapped")
     return {
-        device.name: max(0, int((1 - LEFT_FREE) * (device.free_bytes - mapped[device.name])))
+        device.name: max(0, int((1 - LEFT_FREE) * (device.free_bytes - taken)))
         for device in devices()
+        for taken in [mapped if device.kind == "CPU" else 0]
     }
 
 

@@ -10,8 +10,9 @@ import pytest
 
 from mullama_lab import Model
 from mullama_lab.engine import tiny
+from mullama_lab.engine.memory import Buffer
 from mullama_lab.engine.native.devices import Device
-from mullama_lab.engine.session import checks
+from mullama_lab.engine.session import checks, fit
 from mullama_lab.engine.session.settings import Settings
 
 MANY = 1 << 15  # tokens that the models here were trained on
@@ -61,6 +62,23 @@ def test_weights_that_stay_in_their_file_need_room_too(tmp_path, monkeypatch):
         weights = mapped.memory.weights_bytes
     # A token takes 256 bytes here; the compute buffer is as large as its logits.
     assert chosen[1] - chosen[0] == pytest.approx(0.9 * weights / 256, abs=512)
+
+
+@pytest.mark.parametrize(
+    ("platform", "mlock", "is_there_too"),
+    [("linux", False, True), ("linux", True, False), ("darwin", False, False)],
+)
+def test_only_linux_calls_mapped_weights_available_and_only_those_that_are_not_locked(
+    model, monkeypatch, platform, mlock, is_there_too
+):
+    both = (Device("CUDA0", "", "GPU", 9000, 8000), Device("CPU", "", "CPU", 9000, 5000))
+    buffers = (Buffer("weights", "CPU_Mapped", 1000), Buffer("weights", "CUDA0_Mapped", 2000))
+    monkeypatch.setattr(fit, "devices", lambda: both)
+    monkeypatch.setattr(fit.sys, "platform", platform)
+    monkeypatch.setattr(model, "_buffers", buffers)
+    monkeypatch.setattr(model, "options", {"mlock": mlock})
+    cpu = 0.9 * (4000 if is_there_too else 5000)
+    assert fit._room(model) == {"CUDA0": 7200, "CPU": cpu}
 
 
 @pytest.mark.parametrize("architecture", ["gemma3", "mamba", "jamba"])
