@@ -31,8 +31,10 @@ def fitted(settings: Settings, model: Model) -> Settings:
 
     Raises:
         ValueError: not even the smallest fits.
+        ModelFileError: its file, which is read again, is another by now.
     """
     must_generate(model)
+    model._weight_files.must_be_on_disk()
     with _without_weights(model) as handle:
         return largest(settings, model, handle, _room(model))
 

@@ -14,6 +14,7 @@ from mullama_lab.engine.memory import Buffer
 from mullama_lab.engine.native.devices import Device
 from mullama_lab.engine.session import checks, fit
 from mullama_lab.engine.session.settings import Settings
+from mullama_lab.errors import ModelFileError
 
 MANY = 1 << 15  # tokens that the models here were trained on
 
@@ -95,6 +96,15 @@ def test_where_nothing_fits_it_says_what_could_be_done(model, monkeypatch):
     with_free(monkeypatch, 500_000)
     with pytest.raises(ValueError, match=r"not even 256 tokens fit.*on CPU.*smaller n_ubatch"):
         model.session(n_ctx="fit")
+
+
+def test_another_model_in_the_place_of_its_file_is_not_fitted(tmp_path):
+    path = tiny.write(tmp_path / "t.gguf", n_ctx_train=MANY)
+    with Model.load(path, mmap=False) as model:
+        other = tiny.write(tmp_path / "other.gguf", architecture="mamba")
+        other.replace(path)
+        with pytest.raises(ModelFileError, match="since the model was loaded"):
+            model.session(n_ctx="fit")
 
 
 @pytest.mark.parametrize("n_ctx", ["fitting", "", b"fit", 2.5])
