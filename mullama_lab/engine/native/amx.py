@@ -52,8 +52,8 @@ def _add_layouts_without_amx(names: list[bytes]) -> None:
     small = ctypes.create_string_buffer(_SMALL_STACK)
     stack = _SignalStack(ctypes.addressof(small), 0, _SMALL_STACK)
     c_function("sigaltstack")(ctypes.byref(stack), None)
-    # Another ggml may lack these functions, and standard error may be closed.
-    with suppress(AttributeError, OSError), _one_at_a_time, _silenced_stderr():
+    # Standard error may be closed.
+    with suppress(OSError), _one_at_a_time, _silenced_stderr():
         names.extend(_extra_layouts())
 
 

@@ -15,13 +15,11 @@ Logits: TypeAlias = NDArray[np.float32]
 
 
 _softmax_numerator = ggml_function(
-    "cpu",
     "ggml_vec_soft_max_f32",
     ctypes.c_double,
     (ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_float),
 )
 _dot_product = ggml_function(
-    "cpu",
     "ggml_vec_dot_f32",
     None,
     (ctypes.c_int, ctypes.c_void_p, ctypes.c_size_t)

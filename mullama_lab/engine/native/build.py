@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import ctypes
-from contextlib import suppress
 from typing import Any
 
-from mullama_lab.engine.native.library import C
+from mullama_lab.engine.native.library import ggml_function
 
 
 def _said(name: str) -> str:
     """What a function without arguments says; "" where the library keeps it to itself."""
-    with suppress(AttributeError):
-        function = getattr(C._lib, name)
-        function.restype, function.argtypes = ctypes.c_char_p, []
-        return (function() or b"").decode("utf-8", "replace")
-    return ""
+    function = ggml_function(name, ctypes.c_char_p, [])
+    return "" if function is None else (function() or b"").decode("utf-8", "replace")
 
 
 def version() -> str:
@@ -35,14 +31,10 @@ def features() -> str:
 
 def backends() -> list[str]:
     """The back ends that are there, such as ["CPU"] or ["CUDA", "CPU"]."""
-    try:
-        count, get, name = (
-            getattr(C._lib, f"ggml_backend_reg_{part}") for part in ("count", "get", "name")
-        )
-    except AttributeError:  # where a library's dependencies are not looked through
+    count = ggml_function("ggml_backend_reg_count", ctypes.c_size_t, [])
+    get = ggml_function("ggml_backend_reg_get", ctypes.c_void_p, [ctypes.c_size_t])
+    name = ggml_function("ggml_backend_reg_name", ctypes.c_char_p, [ctypes.c_void_p])
+    if None in (count, get, name):
         return ["CPU"]
-    count.restype, count.argtypes = ctypes.c_size_t, []
-    get.restype, get.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
-    name.restype, name.argtypes = ctypes.c_char_p, [ctypes.c_void_p]
     found: list[Any] = [name(get(i)) for i in range(count())]
     return [one.decode() for one in found]

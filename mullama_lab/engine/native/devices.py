@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 from mullama_lab.engine.memory.machine import total_and_free
-from mullama_lab.engine.native.library import C
+from mullama_lab.engine.native.library import ggml_function
 
 _KINDS = {0: "CPU", 1: "GPU", 2: "integrated GPU", 3: "accelerator"}
 
@@ -36,21 +38,20 @@ def devices() -> tuple[Device, ...]:
     Source: ggml_backend_dev_memory; `total_and_free`. With no device but the CPU it was tried;
     with others it was not.
     """
-    try:
-        ggml = _ggml()
-    except AttributeError:  # Windows finds them in their own library only
+    ggml = _ggml()
+    if None in ggml.values():
         return (_cpu("CPU"),)
     found = []
-    for place in range(ggml.ggml_backend_dev_count()):
-        device = ggml.ggml_backend_dev_get(place)
-        name = ggml.ggml_backend_dev_name(device).decode("utf-8", "replace")
-        about = ggml.ggml_backend_dev_description(device).decode("utf-8", "replace")
-        kind = _KINDS.get(ggml.ggml_backend_dev_type(device), "other")
+    for place in range(ggml["count"]()):
+        device = ggml["get"](place)
+        name = ggml["name"](device).decode("utf-8", "replace")
+        about = ggml["description"](device).decode("utf-8", "replace")
+        kind = _KINDS.get(ggml["type"](device), "other")
         if kind == "CPU":
             found.append(_cpu(about, name))
             continue
         free, total = ctypes.c_size_t(), ctypes.c_size_t()
-        ggml.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
+        ggml["memory"](device, ctypes.byref(free), ctypes.byref(total))
         found.append(Device(name, about, kind, total.value, free.value))
     return tuple(found)
 
@@ -59,17 +60,18 @@ def _cpu(description: str, name: str = "CPU") -> Device:
     return Device(name, description, "CPU", *total_and_free())
 
 
-def _ggml() -> ctypes.CDLL:
-    """ggml's functions, which are found through llama.cpp's library."""
-    ggml = ctypes.CDLL(C._lib._name)
+@cache
+def _ggml() -> dict[str, Any]:
+    """ggml's functions about devices, by the end of their names."""
     pointer, size = ctypes.c_void_p, ctypes.c_size_t
-    ggml.ggml_backend_dev_count.restype = size
-    ggml.ggml_backend_dev_get.restype = pointer
-    ggml.ggml_backend_dev_get.argtypes = (size,)
-    for name in ("name", "description", "type"):
-        function = getattr(ggml, f"ggml_backend_dev_{name}")
-        function.restype = ctypes.c_int if name == "type" else ctypes.c_char_p
-        function.argtypes = (pointer,)
-    ggml.ggml_backend_dev_memory.argtypes = (pointer, ctypes.POINTER(size), ctypes.POINTER(size))
-    ggml.ggml_backend_dev_memory.restype = None
-    return ggml
+    declared: dict[str, tuple[Any, tuple[Any, ...]]] = {
+        "count": (size, ()),
+        "get": (pointer, (size,)),
+        "name": (ctypes.c_char_p, (pointer,)),
+        "description": (ctypes.c_char_p, (pointer,)),
+        "type": (ctypes.c_int, (pointer,)),
+        "memory": (None, (pointer, ctypes.POINTER(size), ctypes.POINTER(size))),
+    }
+    return {
+        name: ggml_function(f"ggml_backend_dev_{name}", *types) for name, types in declared.items()
+    }

@@ -6,11 +6,12 @@ llama.cpp copies such weights out of the file when it loads a model, so they tak
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
-from mullama_lab.engine.native.library import C
+from mullama_lab.engine.native.library import C, ggml_function
 
 _N_TOKENS = 512  # that llama.cpp asks with, too
 
@@ -38,6 +39,8 @@ class _Tensor(ctypes.Structure):
 def extra_layouts() -> list[tuple[str, Any]]:
     """(name, buffer type) of each layout that the CPU backend adds; the first is preferred."""
     ggml = _ggml()
+    if ggml is None:
+        return []
     cpu = ggml.ggml_backend_reg_by_name(b"CPU")
     if not cpu:
         return []
@@ -63,9 +66,9 @@ def layout_of(kind: int, shape: tuple[int, ...]) -> str:
 
     Source: ggml_backend_dev_supports_op, as llama.cpp's `weight_buft_supported` asks it.
     """
-    if len(shape) not in (2, 3):
-        return ""
     ggml = _ggml()
+    if ggml is None or len(shape) not in (2, 3):
+        return ""
     device = ggml.ggml_backend_reg_dev_get(ggml.ggml_backend_reg_by_name(b"CPU"), 0)
     for name, buffer_type in extra_layouts():
         buffer = ggml.ggml_backend_buft_alloc_buffer(buffer_type, 0)
@@ -97,8 +100,7 @@ def _product(ggml: Any, context: Any, kind: int, shape: Sequence[int], buffer: A
 
 @cache
 def _ggml() -> Any:
-    """ggml's functions, which are found through llama.cpp's library."""
-    ggml = ctypes.CDLL(C._lib._name)
+    """ggml's functions; None where it keeps one to itself."""
     pointer, whole, long = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
     declared: dict[str, tuple[Any, tuple[Any, ...]]] = {
         "ggml_backend_reg_by_name": (pointer, (ctypes.c_char_p,)),
@@ -115,7 +117,5 @@ def _ggml() -> Any:
         "ggml_mul_mat": (pointer, (pointer, pointer, pointer)),
         "ggml_mul_mat_id": (pointer, (pointer, pointer, pointer, pointer)),
     }
-    for name, (result, arguments) in declared.items():
-        function: Callable[..., Any] = getattr(ggml, name)
-        function.restype, function.argtypes = result, arguments  # type: ignore[attr-defined]
-    return ggml
+    found = {name: ggml_function(name, *types) for name, types in declared.items()}
+    return None if None in found.values() else SimpleNamespace(**found)

@@ -19,12 +19,15 @@ LARGEST_LOGIT = 1e8  # llama.cpp sorts larger ones wrongly, and infinite ones en
 RANDOM_SEED = 0xFFFFFFFF  # llama.cpp reads this seed as "pick one"
 
 
-def ggml_function(part: str, name: str, result: Any, arguments: Sequence[Any]) -> Any:
-    """A function of one of ggml's libraries ("base", "cpu"); None where it is kept to itself."""
-    folder = Path(FILE).parent / "lib"
-    for path in sorted(folder.glob(f"*ggml-{part}*")):
+def ggml_function(name: str, result: Any, arguments: Sequence[Any]) -> Any:
+    """A function of ggml or llama.cpp; None where the libraries keep it to themselves.
+
+    Linux and macOS find those of ggml through llama.cpp's library, Windows in their own alone.
+    """
+    beside = sorted((Path(FILE).parent / "lib").glob("*ggml*"))
+    for path in (C._lib._name, *map(str, beside)):
         with suppress(OSError, AttributeError):
-            function = getattr(ctypes.CDLL(str(path)), name)
+            function = getattr(ctypes.CDLL(path), name)
             function.restype, function.argtypes = result, arguments
             return function
     return None

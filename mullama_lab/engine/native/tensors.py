@@ -42,11 +42,10 @@ class TensorCallback:
             return False
 
 
-tensor_name = ggml_function("base", "ggml_get_name", ctypes.c_char_p, [ctypes.c_void_p])
-operation_name = ggml_function("base", "ggml_op_desc", ctypes.c_char_p, [ctypes.c_void_p])
-n_bytes = ggml_function("base", "ggml_nbytes", ctypes.c_size_t, [ctypes.c_void_p])
+tensor_name = ggml_function("ggml_get_name", ctypes.c_char_p, [ctypes.c_void_p])
+operation_name = ggml_function("ggml_op_desc", ctypes.c_char_p, [ctypes.c_void_p])
+n_bytes = ggml_function("ggml_nbytes", ctypes.c_size_t, [ctypes.c_void_p])
 get_values = ggml_function(
-    "base",
     "ggml_backend_tensor_get",
     None,
     [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t],

@@ -3,56 +3,76 @@
 from __future__ import annotations
 
 import ctypes
+from pathlib import Path
+from types import SimpleNamespace
 
-import psutil
 import pytest
 from gguf import GGMLQuantizationType
 
+from mullama_lab.engine.memory.machine import total_and_free
+from mullama_lab.engine.native import build, layouts, library
 from mullama_lab.engine.native import devices as native
-from mullama_lab.engine.native import layouts
 from mullama_lab.engine.native.amx import extra_layouts_are_safe
 from mullama_lab.engine.native.devices import Device, devices
 from mullama_lab.engine.native.layouts import extra_layouts, layout_of
 
+BLOCKS = (512, 64)
+
 
 def test_the_cpu_has_the_memory_that_the_system_has():
     cpu = next(device for device in devices() if device.kind == "CPU")
-    memory = psutil.virtual_memory()
+    total, free = total_and_free()
     assert cpu.name == "CPU" and cpu.description
-    assert cpu.total_bytes == memory.total
-    assert cpu.free_bytes == pytest.approx(memory.available, rel=0.2)
+    assert cpu.total_bytes == total
+    assert cpu.free_bytes == pytest.approx(free, rel=0.2)
 
 
-class Two:
-    """ggml with a GPU beside the CPU."""
+def memory_of_gpu(device, free, total):
+    assert device == 0
+    kind = ctypes.POINTER(ctypes.c_size_t)
+    ctypes.cast(free, kind)[0], ctypes.cast(total, kind)[0] = 5, 7
 
-    ggml_backend_dev_count = staticmethod(lambda: 2)
-    ggml_backend_dev_get = staticmethod(lambda place: place)
-    ggml_backend_dev_name = staticmethod(lambda device: [b"CUDA0", b"CPU"][device])
-    ggml_backend_dev_description = staticmethod(lambda device: [b"a GPU", b"a CPU"][device])
-    ggml_backend_dev_type = staticmethod(lambda device: [1, 0][device])
 
-    @staticmethod
-    def ggml_backend_dev_memory(device, free, total):
-        assert device == 0
-        kind = ctypes.POINTER(ctypes.c_size_t)
-        ctypes.cast(free, kind)[0], ctypes.cast(total, kind)[0] = 5, 7
+TWO = {  # ggml with a GPU beside the CPU
+    "count": lambda: 2,
+    "get": lambda place: place,
+    "name": lambda device: [b"CUDA0", b"CPU"][device],
+    "description": lambda device: [b"a GPU", b"a CPU"][device],
+    "type": lambda device: [1, 0][device],
+    "memory": memory_of_gpu,
+}
 
 
 def test_a_gpu_has_memory_of_its_own(monkeypatch):
-    monkeypatch.setattr(native, "_ggml", Two)
+    monkeypatch.setattr(native, "_ggml", lambda: TWO)
     gpu, cpu = devices()
     assert gpu == Device("CUDA0", "a GPU", "GPU", 7, 5)
-    assert (cpu.name, cpu.kind, cpu.total_bytes) == ("CPU", "CPU", psutil.virtual_memory().total)
+    assert (cpu.name, cpu.kind, cpu.total_bytes) == ("CPU", "CPU", total_and_free()[0])
 
 
 def test_where_ggml_keeps_its_functions_to_itself_there_is_the_cpu(monkeypatch):
-    def missing():
-        raise AttributeError("ggml_backend_dev_count")
-
-    monkeypatch.setattr(native, "_ggml", missing)
+    for module in (native, layouts, build):
+        monkeypatch.setattr(module, "ggml_function", lambda *_: None)
+    monkeypatch.setattr(native, "_ggml", native._ggml.__wrapped__)
+    monkeypatch.setattr(layouts, "_ggml", layouts._ggml.__wrapped__)
     (cpu,) = devices()
     assert cpu.kind == "CPU" and cpu.free_bytes > 0
+    assert extra_layouts() == [] and layout_of.__wrapped__(GGMLQuantizationType.Q4_0, BLOCKS) == ""
+    assert build.backends() == ["CPU"] and build.version() == ""
+
+
+def test_a_function_is_found_in_the_libraries_beside_llama_cpp_s_too(monkeypatch):
+    """As on Windows, where a library has its own functions alone."""
+    known = layouts._ggml.__wrapped__(), build.backends(), devices()[0].name
+    without = next((Path(library.FILE).parent / "lib").glob("*ggml-base*"))
+    assert not hasattr(ctypes.CDLL(str(without)), "ggml_backend_reg_count")
+    lib = SimpleNamespace(_name=str(without))
+    monkeypatch.setattr(library, "C", SimpleNamespace(_lib=lib))
+    monkeypatch.setattr(native, "_ggml", native._ggml.__wrapped__)
+    assert (layouts._ggml.__wrapped__() is None) == (known[0] is None)
+    assert (build.backends(), devices()[0].name) == known[1:]
+    assert library.ggml_function("ggml_backend_reg_count", ctypes.c_size_t, [])() >= 1
+    assert library.ggml_function("no_such_function", None, []) is None
 
 
 def test_only_weights_in_blocks_and_whole_groups_of_rows_have_another_layout():
