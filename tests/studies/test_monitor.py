@@ -18,6 +18,7 @@ import pytest
 
 import mullama_lab as ml
 from mullama_lab.engine import tiny
+from mullama_lab.engine.session import gauges
 from mullama_lab.errors import ClosedError
 from mullama_lab.studies import monitor as study
 from mullama_lab.studies.monitor import Monitor
@@ -283,15 +284,15 @@ def test_starting_twice_and_stopping_twice_is_fine(session, made):
 
 
 def test_one_that_nobody_holds_ends(session, made):
+    told_before = list(gauges._told)
     monitor = Monitor(session, interval=0.01).start()
+    assert len(gauges._told) == len(told_before) + 1
     thread, there = monitor._thread, weakref.ref(monitor)
     made.wait_for(3)
     del monitor
     thread.join(30)
     assert not thread.is_alive() and there() is None and not made.is_open
-    tiny_before = len(session.model.sessions)
-    session.model.session(n_ctx=64, n_threads=1).close()  # nobody is told
-    assert len(session.model.sessions) == tiny_before
+    assert gauges._told == told_before  # nobody is told of sessions any more
 
 
 def test_what_fails_inside_stops_it_too(session, made):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import mmap
+import sys
 from types import SimpleNamespace
 
 import psutil
@@ -182,6 +184,8 @@ def test_its_text_has_a_bar_for_each_kind():
 
 
 def test_mapped_weights_are_told_from_those_in_memory(smollm2, tmp_path):
+    with smollm2.session(n_ctx=64) as session:
+        session.generate("Once", max_tokens=1)  # which reads all layers
     process = smollm2.memory.process
     assert process.resident_bytes and process.peak_bytes
     assert process.resident_bytes <= process.peak_bytes * 1.01
@@ -191,7 +195,18 @@ def test_mapped_weights_are_told_from_those_in_memory(smollm2, tmp_path):
         assert [b.name for b in model.memory.buffers] == ["CPU"]
     if process.mapped_bytes is not None:
         assert process.mapped_bytes == pytest.approx(smollm2.path.stat().st_size, rel=0.05)
-        assert 0 <= process.mapped_resident_bytes <= process.mapped_bytes
+        assert 0 < process.mapped_resident_bytes <= process.mapped_bytes
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell it")
+def test_only_what_was_read_of_a_mapped_file_is_in_memory(tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(bytes(1 << 22))
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as mapped:
+        before = ProcessMemory.now([path])
+        assert before.mapped_bytes == 1 << 22 and before.mapped_resident_bytes == 0
+        assert mapped[0] == 0
+        assert 0 < ProcessMemory.now([path]).mapped_resident_bytes <= 1 << 22
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError("/proc"), psutil.AccessDenied(1)])
