@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from mullama_lab.counted import size_in_words
+from mullama_lab.errors import ModelLoadError
 
 if TYPE_CHECKING:
     import pandas
@@ -92,7 +93,7 @@ class Buffers:
 
     @property
     def output_bytes(self) -> int:
-        """Bytes for the rows of logits; it grows when more rows are wanted at once."""
+        """Bytes for the rows of logits; it grows later where more are wanted at once."""
         return self._sum("output")
 
     @property
@@ -145,6 +146,20 @@ def read(lines: Iterable[str]) -> tuple[Buffer, ...]:
     """
     found = sorted(_said(lines), key=lambda buffer: list(KINDS).index(buffer.kind))
     return tuple(buffer for buffer in found if buffer.size_bytes)
+
+
+def must_be_heard(buffers: Iterable[Buffer], kind: str) -> None:
+    """Refuse sizes of which llama.cpp always tells some and none was heard.
+
+    Raises:
+        ModelLoadError: there is no buffer of that kind.
+    """
+    if all(buffer.kind != kind for buffer in buffers):
+        raise ModelLoadError(
+            "how much memory llama.cpp takes is not available: its log did not say "
+            f"({KINDS[kind]}). Something else in this process may have called llama_log_set, or "
+            "this version of llama.cpp words its log otherwise."
+        )
 
 
 def _said(lines: Iterable[str]) -> Iterator[Buffer]:

@@ -21,7 +21,7 @@ from mullama_lab.engine.chat.tools import ToolLike
 from mullama_lab.engine.gguf.check import CheckedFile, check, parts
 from mullama_lab.engine.handle import Handle
 from mullama_lab.engine.memory import Buffer, Memory, ProcessMemory
-from mullama_lab.engine.memory.buffers import read
+from mullama_lab.engine.memory.buffers import must_be_heard, read
 from mullama_lab.engine.model.card import model_card
 from mullama_lab.engine.model.loading import Progress, reporter, say_warnings
 from mullama_lab.engine.model_memory import ModelMemory
@@ -363,14 +363,17 @@ class Model(Handle):
 
     @property
     def memory(self) -> Memory:
-        """What its weights take of the memory now, by device, and what the process takes.
+        """What its weights take of the memory, by device, and what the process takes now.
 
         `session.memory` adds what a session takes.
 
         Raises:
             ClosedError: the model was closed.
+            ModelLoadError: llama.cpp's log, which has the sizes, was not heard.
         """
         self.must_be_open()
+        if not self.vocab_only:
+            must_be_heard(self._buffers, "weights")
         return Memory(self._buffers, ProcessMemory.now(self._weight_files.paths))
 
     # -- display ----------------------------------------------------------------------------

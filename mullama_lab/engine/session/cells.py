@@ -15,7 +15,7 @@ from mullama_lab.engine.cache.room import free_id, replaceable
 from mullama_lab.engine.loop.given import Fork, Hold
 from mullama_lab.engine.loop.lane import Lane
 from mullama_lab.engine.memory import Buffers, Memory
-from mullama_lab.engine.memory.buffers import cell_bytes, read
+from mullama_lab.engine.memory.buffers import cell_bytes, must_be_heard, read
 from mullama_lab.engine.memory.memory import by_sequence
 from mullama_lab.engine.options import whole
 from mullama_lab.engine.text import Text
@@ -58,6 +58,7 @@ def memory(session: Session) -> Memory:
     session.must_be_open()
     said = session._said_of_sizes
     buffers = Buffers(read(said))
+    must_be_heard(buffers.buffers, "compute")
     held = dict(session._cache.sequences.held)
     spans = {s: list(theirs.spans) for s, theirs in sorted(held.items()) if theirs.text}
     each = buffers.state_bytes / session.n_seq_max

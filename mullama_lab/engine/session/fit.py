@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mullama_lab.counted import size_in_words
 from mullama_lab.engine.memory import Buffers
+from mullama_lab.engine.memory.buffers import must_be_heard
 from mullama_lab.engine.native import model as native
 from mullama_lab.engine.native.devices import devices
 from mullama_lab.engine.session.checks import MOST_TOKENS, must_generate
@@ -31,6 +32,7 @@ def fitted(settings: Settings, model: Model) -> Settings:
 
     Raises:
         ValueError: not even the smallest fits.
+        ModelLoadError: llama.cpp's log, which has the sizes, was not heard.
         ModelFileError: its file, which is read again, is another by now.
     """
     must_generate(model)
@@ -80,6 +82,7 @@ def _room(model: Model) -> dict[str, int]:
     What Linux calls available includes the weights that are used from their file, unless they are
     locked in memory; other systems leave them out.
     """
+    must_be_heard(model._buffers, "weights")
     mapped = 0
     if sys.platform == "linux" and not model.options.get("mlock"):
         mapped = sum(b.size_bytes for b in model._buffers if b.name == "CPU_Mapped")

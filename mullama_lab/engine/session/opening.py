@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from mullama_lab.engine.cache import Cache
 from mullama_lab.engine.memory import Buffer
-from mullama_lab.engine.memory.buffers import read
+from mullama_lab.engine.memory.buffers import must_be_heard, read
 from mullama_lab.engine.native import context as native
 from mullama_lab.engine.native.log import said_of_sizes
 
@@ -52,14 +52,16 @@ def lay_out(handle: Any, settings: Settings) -> tuple[Buffer, ...]:
         settings: settled ones.
 
     Raises:
-        ModelLoadError: llama.cpp refused them.
+        ModelLoadError: llama.cpp refused them, or its log, which has the sizes, was not heard.
     """
     n_ctx = settings.n_ctx
     assert isinstance(n_ctx, int)
     if n_ctx <= MOST_LAID_OUT:
         with said_of_sizes() as said:
             native.free_context(_open_context(handle, settings, native.StopFlag()))
-        return read(said)
+        buffers = read(said)
+        must_be_heard(buffers, "compute")
+        return buffers
     few, many = (
         lay_out(handle, replace(settings, n_ctx=n)) for n in (MOST_LAID_OUT // 2, MOST_LAID_OUT)
     )

@@ -586,14 +586,19 @@ class Session(ContextOwner):
 
     @property
     def memory(self) -> Memory:
-        """What the session and its model take of the memory now.
+        """What the session and its model take of the memory, and what of its cache is in use now.
 
             session.memory.kv_bytes                  # of all cells
             session.memory.sequences[0]              # of those that sequence 0 alone holds
             session.memory.to_pandas()               # by kind and device
 
+        The buffers are as they were when it was opened: that of the output grows later where the
+        logits of many tokens are read at once (to 64 MiB), and those of LoRA adapters are not
+        among them.
+
         Raises:
             ClosedError: the session was closed.
+            ModelLoadError: llama.cpp's log, which has the sizes, was not heard.
         """
         return cells.memory(self)
 

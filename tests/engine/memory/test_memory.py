@@ -13,8 +13,11 @@ from mullama_lab import Model
 from mullama_lab.engine import tiny
 from mullama_lab.engine.memory import Buffers, Memory, ProcessMemory
 from mullama_lab.engine.memory.buffers import cell_bytes, read
+from mullama_lab.engine.native import log as native_log
 from mullama_lab.engine.native import state
-from mullama_lab.errors import ClosedError
+from mullama_lab.engine.native.library import C
+from mullama_lab.errors import ClosedError, ModelLoadError
+from mullama_lab.studies import planner
 
 ROUNDED = 0.01 * (1 << 20)  # bytes that a size in the log may be off
 
@@ -178,6 +181,43 @@ def test_its_text_has_a_bar_for_each_kind():
         "total      1.14 GB",
     ]
     assert str(Buffers(())) == "total      0 bytes"
+
+
+def deafened(_level, _text, _user):
+    """Somebody else's llama_log_set."""
+
+
+@pytest.fixture
+def deaf():
+    callback = C.llama_log_callback(deafened)
+    C.llama_log_set(callback, None)
+    yield
+    C.llama_log_set(native_log._on_log, None)
+
+
+NOT_HEARD = "is not available: its log did not say .*llama_log_set"
+
+
+def test_sizes_that_were_not_heard_are_not_nought(tmp_path, deaf):
+    path = tiny.write(tmp_path / "t.gguf")
+    with Model.load(path) as model:
+        with pytest.raises(ModelLoadError, match=NOT_HEARD):
+            _ = model.memory
+        with model.session(n_ctx=64) as session, pytest.raises(ModelLoadError, match=NOT_HEARD):
+            _ = session.memory
+        with pytest.raises(ModelLoadError, match=NOT_HEARD):
+            model.session(n_ctx="fit")
+    with pytest.raises(ModelLoadError, match=NOT_HEARD):
+        planner.plan(path)
+    with Model.load(path, vocab_only=True) as model:
+        assert model.memory.buffers == ()
+
+
+def test_a_context_whose_size_was_not_heard_is_not_fitted(tiny_model, deaf):
+    """Its model was loaded before."""
+    assert tiny_model.memory.weights_bytes
+    with pytest.raises(ModelLoadError, match=NOT_HEARD):
+        tiny_model.session(n_ctx="fit")
 
 
 # The process.
