@@ -16,8 +16,9 @@ Spans = Iterable[tuple[int, int]]  # (span of cells, how many of its first cells
 
 @dataclass(frozen=True, repr=False)
 class Memory(Buffers):
-    """Where the memory went, at one moment; all numbers are bytes.
+    """Where the memory went; all numbers are bytes.
 
+    Buffers are as they were when the model or the session was opened, all else is as it is now.
     `session.memory` and `model.memory` give one. That of a session has the weights of its model
     too, which all sessions on it share. To ask takes some 80 ms on Linux, which tells page by page
     what is mapped.
