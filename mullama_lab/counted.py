@@ -24,23 +24,28 @@ def differing(n: int, of: int) -> str:
 def in_words(number: int) -> str:
     """A count as a person says it, to three digits.
 
-    >>> in_words(134_515_008), in_words(17)
-    ('135 million', '17')
+    >>> in_words(134_515_008), in_words(999_999), in_words(17)
+    ('135 million', '1 million', '17')
     """
-    return _scaled(number, ((10**9, " billion"), (10**6, " million"), (10**3, " thousand")), "")
+    return _scaled(number, (" trillion", " billion", " million", " thousand"), "")
 
 
 def size_in_words(number: int) -> str:
     """A number of bytes as a person says it, to three digits.
 
-    >>> size_in_words(94_371_840), size_in_words(12)
-    ('94.4 MB', '12 bytes')
+    >>> size_in_words(94_371_840), size_in_words(999_999), size_in_words(12)
+    ('94.4 MB', '1 MB', '12 bytes')
+    >>> size_in_words(1_250_000_000_000), size_in_words(4_000_000_000_000_000)
+    ('1.25 TB', '4000 TB')
     """
-    return _scaled(number, ((10**9, " GB"), (10**6, " MB"), (10**3, " kB")), " bytes")
+    return _scaled(number, (" TB", " GB", " MB", " kB"), " bytes")
 
 
-def _scaled(number: int, units: tuple[tuple[int, str], ...], plain: str) -> str:
-    for size, unit in units:
-        if number >= size:
-            return f"{number / size:.3g}{unit}"
+def _scaled(number: int, units: tuple[str, ...], plain: str) -> str:
+    """In the largest unit of which it is one at least, once it is rounded."""
+    for power, unit in zip(range(len(units), 0, -1), units, strict=True):
+        scaled = number / 1000**power
+        rounded = f"{scaled:.3g}" if scaled < 999.5 else f"{scaled:.0f}"
+        if float(rounded) >= 1:
+            return rounded + unit
     return f"{number}{plain}"

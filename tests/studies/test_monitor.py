@@ -234,6 +234,14 @@ def test_a_session_that_is_closed_ends_its_rows_and_the_monitor_goes_on(tiny_mod
     assert table["n_sessions"].iloc[0] == 2 and table["n_sessions"].iloc[-1] == 1
 
 
+def test_the_columns_of_sessions_are_the_same_without_any(session, made):
+    with Monitor(session, interval=SELDOM) as monitor:
+        pass
+    columns = Monitor().sessions_to_pandas().columns.tolist()
+    assert columns == monitor.sessions_to_pandas().columns.tolist()
+    assert columns[:3] == ["seconds", "session", "model"] and len(columns) == 9
+
+
 def test_one_that_is_named_twice_counts_once(session):
     with Monitor([session, session, session.model], interval=SELDOM) as monitor:
         generate(session, 3)
@@ -435,6 +443,7 @@ def test_one_that_was_not_started_has_a_text_and_an_empty_table():
     monitor = Monitor()
     assert monitor.to_text() == "Monitor of every session: not started, 0 readings"
     assert len(monitor.to_pandas()) == len(monitor.sessions_to_pandas()) == 0
+    assert monitor and len(monitor) == 0
     assert "<table" not in monitor._repr_html_()
 
 

@@ -42,6 +42,7 @@ from mullama_lab.studies.monitor.counters import (
 )
 from mullama_lab.studies.monitor.readings import (
     HEAD,
+    OF_SESSIONS,
     Columns,
     Reading,
     as_text,
@@ -192,6 +193,9 @@ class Monitor:
 
     # What was read.
 
+    def __bool__(self) -> bool:
+        return True  # also before it has read anything
+
     def __len__(self) -> int:
         return len(self._readings)
 
@@ -246,7 +250,7 @@ class Monitor:
         """
         import pandas as pd
 
-        return pd.DataFrame(rows_of_sessions(self._copied()))
+        return pd.DataFrame(rows_of_sessions(self._copied()), columns=pd.Index(OF_SESSIONS))
 
     def to_text(self) -> str:
         """What was read, as a table of text: the same readings give the same text.

@@ -18,6 +18,10 @@ from mullama_lab.studies.monitor.throughput import SessionReading
 Columns: TypeAlias = dict[str, NDArray[np.float64]]  # of one number a reading each
 
 HEAD = ("", "now", "average", "lowest", "highest", "over time")
+OF_SESSIONS = (
+    *("seconds", "session", "model", "tokens_per_second", "decoded_per_second"),
+    *("n_cells", "n_cells_max", "n_active", "n_waiting"),
+)
 BARS = "▁▂▃▄▅▆▇█"
 MOST_BARS = 24
 
@@ -87,20 +91,20 @@ def columns_of(readings: Sequence[Reading]) -> Columns:
     return columns | counters
 
 
-def rows_of_sessions(readings: Sequence[Reading]) -> list[dict[str, object]]:
-    """A row for each session that was open at a reading."""
+def rows_of_sessions(readings: Sequence[Reading]) -> list[tuple[object, ...]]:
+    """A row of `OF_SESSIONS` for each session that was open at a reading."""
     return [
-        {
-            "seconds": reading.seconds,
-            "session": one.session,
-            "model": one.model,
-            "tokens_per_second": one.generated / reading.interval,
-            "decoded_per_second": one.decoded / reading.interval,
-            "n_cells": one.shown.n_cells,
-            "n_cells_max": one.shown.n_cells_max,
-            "n_active": one.shown.n_active,
-            "n_waiting": one.shown.n_waiting,
-        }
+        (
+            reading.seconds,
+            one.session,
+            one.model,
+            one.generated / reading.interval,
+            one.decoded / reading.interval,
+            one.shown.n_cells,
+            one.shown.n_cells_max,
+            one.shown.n_active,
+            one.shown.n_waiting,
+        )
         for reading in readings
         for one in reading.sessions
         if one.shown.is_open
