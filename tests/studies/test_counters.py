@@ -49,7 +49,7 @@ def test_cores_that_come_or_go_are_not_known_for_once(monkeypatch):
 def zone(tmp_path):
     """Writes a zone of a folder like /sys/class/powercap."""
 
-    def write(name, energy, kind="package-0", most=10_000_000):
+    def write(name, energy, kind="package-0", most=262_143_000_000):
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
         (folder / "name").write_text(kind + "\n")
@@ -71,10 +71,26 @@ def test_power_is_that_of_whole_packages(tmp_path, zone):
 
 def test_a_counter_that_begins_again_at_nought_goes_on(tmp_path, zone):
     rapl = Rapl(tmp_path)
-    zone("intel-rapl:0", 9_000_000)
+    zone("intel-rapl:0", 262_142_000_000)
     assert rapl.read(0.0) == {}
     zone("intel-rapl:0", 1_000_000)
     assert rapl.read(1.0) == {"cpu_watts": 2.0}
+
+
+def test_power_is_not_known_where_a_counter_was_set_back_or_may_have_gone_round_twice(
+    tmp_path, zone
+):
+    rapl = Rapl(tmp_path)
+    zone("intel-rapl:0", 100_000_000)
+    assert rapl.read(0.0) == {}
+    zone("intel-rapl:0", 0)  # else 262 043 J in 1 s
+    with pytest.raises(UNREADABLE, match="was set back"):
+        rapl.read(1.0)
+    zone("intel-rapl:0", 5_000_000)
+    assert rapl.read(2.0) == {"cpu_watts": 5.0}
+    zone("intel-rapl:0", 6_000_000)
+    with pytest.raises(UNREADABLE, match="more than once in 3600 s; a shorter interval"):
+        rapl.read(3602.0)
 
 
 def test_counters_of_energy_that_are_missing_or_secret_are_said(tmp_path, zone):

@@ -19,6 +19,7 @@ from mullama_lab.engine.memory.machine import total_and_free
 
 UNREADABLE = (OSError, psutil.Error, NotImplementedError, ValueError, LookupError, AttributeError)
 SOME_TICKS = 0.05  # seconds
+MOST_WATTS = 2000.0  # that a package of a processor may take
 POWERCAP = Path("/sys/class/powercap")
 
 Values: TypeAlias = dict[str, float]
@@ -130,8 +131,17 @@ class Rapl:
 
 def _watts(zone: Path, before: tuple[float, int], now: tuple[float, int]) -> float:
     (was, used_before), (at, used) = before, now
+    most = 1e6 * MOST_WATTS * (at - was)  # microjoules
+    whole = _number(zone / "max_energy_range_uj")
+    if most >= whole:
+        raise LookupError(
+            f"the energy counter of {zone.name} may have begun again more than once in "
+            f"{at - was:.0f} s; a shorter interval between readings tells"
+        )
     if used < used_before:  # it has begun again at 0
-        used += _number(zone / "max_energy_range_uj")
+        used += whole
+    if used - used_before > most:
+        raise LookupError(f"the energy counter of {zone.name} was set back")
     return (used - used_before) / 1e6 / (at - was) if at > was else 0.0
 
 
