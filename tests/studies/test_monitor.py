@@ -12,6 +12,7 @@ import threading
 import time
 import warnings
 import weakref
+from array import array
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from mullama_lab.engine.session import gauges
 from mullama_lab.errors import ClosedError
 from mullama_lab.studies import monitor as study
 from mullama_lab.studies.monitor import Monitor
+from mullama_lab.studies.monitor.readings import Reading, columns_of, summary
 
 NO_END = ml.Chain([ml.Mask(ban=[tiny.EOS])])
 SELDOM = 3600  # seconds: it reads when it is started and when it is stopped
@@ -480,6 +482,26 @@ def test_energy_is_that_of_all_watts_and_goes_to_the_tokens_of_the_interval(sess
     assert columns["joules"][1] == pytest.approx(10 * seconds)
     assert columns["joules_per_token"][1] == pytest.approx(2 * seconds)
     assert "\njoules a token " in monitor.to_text() and "GPU 0 power" in monitor.to_text()
+
+
+def reading_of(seconds, interval, generated, **watts):
+    return Reading(seconds, interval, generated, generated, 0, 0.0, math.nan, (), tuple(watts),
+                   array("d", watts.values()))  # fmt: skip
+
+
+def test_energy_is_known_where_all_sources_are_and_its_average_is_that_of_busy_readings():
+    readings = [
+        reading_of(0.0, math.nan, 0, gpu_0_watts=5.0),
+        reading_of(1.0, 1.0, 10, gpu_0_watts=5.0, cpu_watts=3.0),
+        reading_of(3.0, 2.0, 0, gpu_0_watts=5.0, cpu_watts=1.0),
+        reading_of(4.0, 1.0, 7, gpu_0_watts=5.0),
+        reading_of(5.0, 1.0, 30, gpu_0_watts=0.0, cpu_watts=0.0),
+    ]
+    columns = columns_of(readings)
+    np.testing.assert_equal(columns["joules"], [np.nan, 8.0, 12.0, np.nan, 0.0])
+    np.testing.assert_equal(columns["joules_per_token"], [np.nan, 0.8, np.nan, np.nan, 0.0])
+    (row,) = [row for row in summary(readings) if row[0] == "joules a token"]
+    assert row[1:5] == ("0", "0.2", "0", "0.8")  # 8 J for 40 tokens
 
 
 # Before memory runs out.

@@ -234,7 +234,8 @@ class Monitor:
         `total_bytes`; `cpu_0_percent` and so on, each core by whatever process, once 0.05 s have
         gone by; `cpu_watts` of the processor's packages (RAPL); `gpu_0_percent`, `_bytes`,
         `_total_bytes`, `_watts` and `_celsius`; `joules`, what these watts come to in the interval,
-        of the whole processor and GPUs, idle or not; `joules_per_token` where some were generated.
+        of the whole processor and GPUs, idle or not, NaN where one of them was not known;
+        `joules_per_token` where some were generated.
         """
         import pandas as pd
 

@@ -84,8 +84,8 @@ def columns_of(readings: Sequence[Reading]) -> Columns:
             counters.setdefault(name, np.full(len(readings), nan))[place] = value
     watts = [values for name, values in counters.items() if name.endswith("_watts")]
     if watts:
-        joules = np.nansum(watts, axis=0) * column(lambda reading: reading.interval)
-        joules[np.isnan(watts).all(axis=0)] = nan
+        # NaN where any source is not known: a sum of the others would be too small.
+        joules = np.sum(watts, axis=0) * column(lambda reading: reading.interval)
         generated = column(lambda reading: reading.generated or nan)
         counters |= {"joules": joules, "joules_per_token": joules / generated}
     return columns | counters
@@ -140,8 +140,8 @@ def summary(readings: Sequence[Reading]) -> list[tuple[str, ...]]:
     if "joules" in columns:
         per_token = columns["joules_per_token"]
         busy = ~np.isnan(per_token)
-        n = np.nansum(columns["joules"][busy] / per_token[busy])
-        average = columns["joules"][busy].sum() / n if n else nan
+        n = sum(one.generated for one, is_busy in zip(readings, busy, strict=True) if is_busy)
+        average = float(columns["joules"][busy].sum()) / n if n else nan
         rows.append(_row("joules a token", per_token, _number, average))
     return rows
 
