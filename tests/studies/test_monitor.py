@@ -191,6 +191,26 @@ def test_what_is_at_work_and_what_waits_is_seen_while_the_worker_is_held(session
     assert (table[["n_active", "n_waiting"]] == [1, 2]).all(axis=1).any()
 
 
+@pytest.mark.parametrize(("shortest", "n_readings"), [(0.0, 3), (3600.0, 2)])
+def test_what_is_done_just_before_the_stop_counts_to_the_reading_before(
+    session, made, monkeypatch, shortest, n_readings
+):
+    monkeypatch.setattr(study, "SHORTEST_LAST", shortest)
+    with Monitor(session, interval=SELDOM) as monitor:
+        generate(session, 5)
+        monitor._keep(monitor._look())
+        generate(session, 2)
+    table, rows = monitor.to_pandas(), monitor.sessions_to_pandas()
+    assert len(table) == len(rows) == made.n == n_readings
+    between = np.diff(table.index)
+    assert (table["tokens_per_second"].to_numpy()[1:] * between).sum() == pytest.approx(7)
+    assert (rows["decoded_per_second"].to_numpy()[1:] * between).sum() == pytest.approx(
+        7 + 2
+    )  # 2 were cached
+    assert table["n_generated"].iloc[-1] == monitor.n_generated == 7
+    assert monitor.average == pytest.approx(7 / between.sum())
+
+
 # Which sessions.
 
 

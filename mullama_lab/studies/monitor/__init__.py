@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
 from html import escape
-from math import nan
+from math import isnan, nan
 from time import perf_counter
 from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Any
@@ -63,6 +63,7 @@ __dir__ = __all__.copy  # what tab completion offers
 
 log = logging.getLogger(__name__)
 
+SHORTEST_LAST = 0.05  # seconds of the interval before it is stopped; a rate in less says nothing
 SHORTEST, LONGEST = 0.01, 3600.0  # seconds between readings
 MOST = 1_000_000  # readings
 
@@ -171,7 +172,7 @@ class Monitor:
                 if thread is not threading.current_thread():
                     thread.join(PATIENCE)  # a driver may hang
                 if thread is threading.current_thread() or not thread.is_alive():
-                    self._keep(self._look())
+                    self._read_last()
             finally:
                 self._let_go()
 
@@ -345,6 +346,19 @@ class Monitor:
             log.warning(message)
             with suppress(UserWarning):  # where a warning is an error, it is in the log
                 self._warn(message)
+
+    def _read_last(self) -> None:
+        """Read, or add what was done since the newest reading to that, if it is as new."""
+        with self._lock:
+            newest = self._readings[-1]
+            seconds = perf_counter() - (self._began or 0.0)
+            is_new = seconds - newest.seconds < SHORTEST_LAST
+            if is_new and not isnan(newest.interval):
+                sessions = self._throughput.read()
+                first_token = self._throughput.first_token_seconds
+                self._readings[-1] = newest.prolonged(seconds, sessions, first_token)
+                return
+        self._keep(self._look())
 
     def _reading(self, seconds: float, values: Values, first: bool) -> Reading:
         before = self._readings[-1] if self._readings else None

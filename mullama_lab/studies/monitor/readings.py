@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isnan, nan
 from typing import TypeAlias
 
@@ -50,6 +50,30 @@ class Reading:
     sessions: Sequence[SessionReading]
     names: tuple[str, ...] = ()
     values: array[float] = field(default_factory=lambda: array("d"))
+
+    def prolonged(
+        self, seconds: float, sessions: Sequence[SessionReading], first_token_seconds: float
+    ) -> Reading:
+        """It with what was done after it, until `seconds`; counters are as they were."""
+        since = seconds - self.seconds
+        generated = sum(one.generated for one in sessions)
+        together = {one.session: one for one in self.sessions}
+        for one in sessions:
+            before = together.get(one.session)
+            together[one.session] = one if before is None else one.after(before)
+        was_busy = self.interval if self.generated else 0.0
+        is_busy = self.interval + since if self.generated + generated else 0.0
+        return replace(
+            self,
+            seconds=seconds,
+            interval=self.interval + since,
+            generated=self.generated + generated,
+            decoded=self.decoded + sum(one.decoded for one in sessions),
+            n_generated=self.n_generated + generated,
+            busy_seconds=self.busy_seconds - was_busy + is_busy,
+            first_token_seconds=first_token_seconds,
+            sessions=tuple(together.values()),
+        )
 
     @property
     def tokens_per_second(self) -> float:

@@ -26,6 +26,12 @@ class SessionReading(NamedTuple):
     decoded: int
     shown: Shown
 
+    def after(self, before: SessionReading) -> SessionReading:
+        """What it did in this interval and in the one before."""
+        return self._replace(
+            generated=before.generated + self.generated, decoded=before.decoded + self.decoded
+        )
+
 
 @dataclass
 class _Followed:
