@@ -75,8 +75,9 @@ def plan(
         planned.kv_bytes, planned.total_bytes, planned.fits
         planned.to_pandas()
 
-    It takes what reading the vocabulary takes, 0.2 to 1 s. With n_gpu_layers the cache is divided
-    over devices by layers; that was not tried on a machine that has a GPU.
+    A file that is not here is fetched first, whole. Then it takes what reading the vocabulary
+    takes, 0.2 to 1 s. With n_gpu_layers the cache is divided over devices by layers; that was not
+    tried on a machine that has a GPU.
 
     Args:
         source, n_gpu_layers, mmap: as for `Model.load`.
