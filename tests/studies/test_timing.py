@@ -312,8 +312,8 @@ def test_what_operators_cannot_be_asked(session, tiny_model):
 )
 def test_a_context_that_would_not_fit_in_memory_is_refused(session, monkeypatch, measure):
     monkeypatch.setattr(
-        "mullama_lab.engine.session.checks.psutil.virtual_memory",
-        lambda: SimpleNamespace(available=0),
+        "mullama_lab.engine.memory.machine.psutil.virtual_memory",
+        lambda: SimpleNamespace(total=1, available=0),
     )
     with pytest.raises(ValueError, match="GB are free"):
         measure(session)
