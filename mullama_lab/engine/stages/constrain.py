@@ -94,9 +94,10 @@ class Constrain(Stage):
         engine: what says which tokens may come. "llama.cpp" is its own grammar sampler, to compare
             with: it allows the same tokens, but also control tokens by their names and longer
             spellings of a character, and is slower: by 5 ms a token with a vocabulary of 49 000
-            and by 30 with one of 262 000, for a grammar of JSON. It reads GBNF that names no tokens,
-            and knows no `after` and no `fast_forward`. Where a text can be read in many ways it
-            grows without bounds; it is ended after 10 seconds, with GrammarBroken, or by a stop.
+            and by 30 with one of 262 000, for a grammar of JSON. It reads GBNF alone, where no
+            tokens are named, and knows no `after` and no `fast_forward`. Where a text can be read
+            in many ways it grows without bounds; it is ended after 10 seconds, with
+            GrammarBroken, or by a stop.
     """
 
     label: ClassVar[str] = "Grammar"
