@@ -394,8 +394,9 @@ REGEX = "'(a|b*)' * 3000"  # so does what may come first in it
 )
 def test_ctrl_c_while_a_heavy_grammar_is_read_ends_the_process_soon(tiny_path, work):
     code = f"""
-    import atexit, resource
+    import atexit
     from mullama_lab.engine.grammar import Grammar
+    from mullama_lab.engine.memory.process import ProcessMemory
     interrupt_when(lambda: time.sleep(0.1) or True, ctrl_c)
     began = time.time()
     atexit.register(lambda: print(began))
@@ -403,7 +404,7 @@ def test_ctrl_c_while_a_heavy_grammar_is_read_ends_the_process_soon(tiny_path, w
         {work}
     except KeyboardInterrupt:
         assert time.time() - began < 5
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+        print(ProcessMemory.now().peak_bytes // 1_000_000)
     """
     megabytes, began = in_a_process(code, tiny_path)
     assert time.time() - float(began) < 15

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class ProcessMemory:
             weights were read into memory (mmap=False).
         mapped_resident_bytes: how much of that is in memory; the rest is read when it is used.
 
-    Source: psutil; getrusage; /proc/self/smaps on Linux, for what is mapped.
+    Source: psutil; /proc/self/status and smaps on Linux; getrusage elsewhere.
     """
 
     resident_bytes: int | None
@@ -49,6 +52,10 @@ def _peak(info: object) -> int | None:
     peak = getattr(info, "peak_wset", None)  # of Windows
     if peak is not None:
         return int(peak)
+    with suppress(OSError):  # what getrusage tells on Linux begins with that of the parent
+        for line in STATUS.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
     try:
         import resource
     except ImportError:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import mmap
+import subprocess
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import psutil
 import pytest
 
 from mullama_lab import Model
 from mullama_lab.engine import tiny
 from mullama_lab.engine.memory import Buffers, Memory, ProcessMemory
+from mullama_lab.engine.memory import process as process_memory
 from mullama_lab.engine.memory.buffers import cell_bytes, read
 from mullama_lab.engine.native import log as native_log
 from mullama_lab.engine.native import state
@@ -281,3 +284,14 @@ def test_a_memory_is_a_value():
     assert repr(Memory(read(ON_TWO_DEVICES), process)) == (
         "<Memory: weights 1.05 GB, KV cache 12.6 MB, states 2.1 MB, compute 73.9 MB, output 524 kB>"
     )
+
+
+@pytest.mark.skipif(not process_memory.STATUS.exists(), reason="no Linux")
+def test_the_peak_is_that_of_the_process_and_not_of_the_one_that_began_it():
+    code = (
+        "from mullama_lab.engine.memory.process import ProcessMemory\n"
+        "print(ProcessMemory.now().peak_bytes)"
+    )
+    large = np.ones(500_000_000, np.uint8)  # of this process
+    peak = int(subprocess.check_output([sys.executable, "-c", code]))
+    assert peak < len(large)
