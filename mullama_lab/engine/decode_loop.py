@@ -13,10 +13,10 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 
 from mullama_lab.engine.handle import ContextOwner
+from mullama_lab.engine.memory.machine import total_and_free
 from mullama_lab.engine.native import context as native
 from mullama_lab.engine.native.batch import Batch
 from mullama_lab.engine.native.state import sequence_state, set_sequence_state
@@ -210,7 +210,7 @@ class _Context:
         if state is None:
             self._prompt(np.random.default_rng(0), n_depth, 0, n_sequences=1)
             state = sequence_state(self._handle, 0)
-            if 4 * state.nbytes < psutil.virtual_memory().available:
+            if 4 * state.nbytes < total_and_free()[1]:
                 self._states[key] = state
             sequences = sequences[1:]
         for sequence in sequences:

@@ -142,10 +142,15 @@ def token_limit(max_tokens: Any) -> int:
     return whole("max_tokens", max_tokens, 0, 1 << 31, way_out)
 
 
+def n_cores() -> int:
+    """The processor's cores, each counted once however many threads it runs."""
+    return psutil.cpu_count(logical=False) or os.cpu_count() or 1
+
+
 def threads(n_threads: Any) -> int:
     """How many threads decode; None leaves a core to the rest, or all would wait for one."""
     if n_threads is None:
-        return max(1, (psutil.cpu_count(logical=False) or os.cpu_count() or 1) - 1)
+        return max(1, n_cores() - 1)
     return whole("n_threads", n_threads, 1, 512)
 
 

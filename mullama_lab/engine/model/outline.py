@@ -58,15 +58,7 @@ def outline(
         must_survive(file)
     weight_files = WeightFiles(parts(path), mapped=False)
     with said_of_sizes() as said:
-        handle, _ = native.load_model(
-            file.path,
-            n_gpu_layers=n_gpu_layers,
-            mmap=False,
-            mlock=False,
-            vocab_only=False,
-            progress=None,
-            no_weights=True,
-        )
+        handle = native.load_outline(file.path, n_gpu_layers=n_gpu_layers)
     with Model(handle, file, weight_files, vocab_only=False, n_gpu_layers=n_gpu_layers) as model:
         tensors = [tensor for part in parts(path) for tensor in read_header(part).tensors]
         yield model, weights(tensors, said, mapped=mmap)

@@ -110,6 +110,20 @@ def load_model(
     return model, heard.warnings
 
 
+def load_outline(path: Path, *, n_gpu_layers: int) -> Any:
+    """The model of a file that was checked before, without its weights; see `no_weights`."""
+    model, _ = load_model(
+        path,
+        n_gpu_layers=n_gpu_layers,
+        mmap=False,
+        mlock=False,
+        vocab_only=False,
+        progress=None,
+        no_weights=True,
+    )
+    return model
+
+
 class _Progress:
     """Tells a caller how far loading is, and llama.cpp whether to go on.
 

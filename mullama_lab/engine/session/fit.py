@@ -96,15 +96,7 @@ def _room(model: Model) -> dict[str, int]:
 @contextmanager
 def _without_weights(model: Model) -> Iterator[Any]:
     """The native model a second time, without memory for its weights."""
-    handle, _ = native.load_model(
-        model.path,
-        n_gpu_layers=model.options.get("n_gpu_layers", 0),
-        mmap=False,
-        mlock=False,
-        vocab_only=False,
-        progress=None,
-        no_weights=True,
-    )
+    handle = native.load_outline(model.path, n_gpu_layers=model.options.get("n_gpu_layers", 0))
     try:
         yield handle
     finally:

@@ -117,7 +117,7 @@ def bench(
         ValueError: a value is out of range, or a context would not fit in memory.
         ModelLoadError: a model does not generate, or llama.cpp refuses the settings.
     """
-    cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
+    cores = options.n_cores()
     asked = [BenchTest.of(name) for name in _several("tests", tests, "tests")]
     settings = {
         "batch": _numbers("batch", batch, 1, 1 << 16),

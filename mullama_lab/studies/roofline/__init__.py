@@ -10,8 +10,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import psutil
-
 from mullama_lab.counted import counted
 from mullama_lab.engine import options
 from mullama_lab.engine.decode_loop import DecodeLoop, Opening
@@ -163,7 +161,7 @@ def roofline(
         whole(name, n, 1, MOST_TOKENS) for name, n in (("n_prompt", n_prompt), ("n_gen", n_gen))
     )
     depth = whole("depth", depth, 0, MOST_TOKENS)
-    cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
+    cores = options.n_cores()
     n_threads = whole("threads", cores if threads is None else threads, 1, 512)
     kv_types = options.kv_types(kv_type)
     repeats = whole("repeats", repeats, 1, MOST_REPEATS)
