@@ -380,7 +380,7 @@ def test_a_thread_that_outlives_the_main_one_still_searches(tiny_path):
     assert in_a_process(code, tiny_path) == ["True"]
 
 
-LARK = """'start: ' + '(A | "b"*) ' * 10_000 + '\\nA: /a+/'"""  # takes a second
+LARK = """'start: ' + '(A | "b"*) ' * 25_000 + '\\nA: /a+/'"""  # takes 0.2 seconds or more
 REGEX = "'(a|b*)' * 3000"  # so does what may come first in it
 
 
@@ -397,7 +397,9 @@ def test_ctrl_c_while_a_heavy_grammar_is_read_ends_the_process_soon(tiny_path, w
     import atexit
     from mullama_lab.engine.grammar import Grammar
     from mullama_lab.engine.memory.process import ProcessMemory
-    interrupt_when(lambda: time.sleep(0.1) or True, ctrl_c)
+    def being_read():
+        return any(thread.name == "mullama_lab grammar" for thread in threading.enumerate())
+    interrupt_when(being_read, ctrl_c)
     began = time.time()
     atexit.register(lambda: print(began))
     try:
