@@ -39,6 +39,9 @@ import gc
 gc.collect()
 del gc
 """
+THREE_FRAMES = """async () => {
+    for (let i = 0; i < 3; i++) await new Promise((go) => requestAnimationFrame(go));
+}"""
 STILL_FOR_TEN_FRAMES = """async (of) => {
     const boxes = () => JSON.stringify(
         [...document.querySelectorAll(of)].map((node) => node.getBoundingClientRect()));
@@ -72,6 +75,11 @@ class PageInTest(NotebookPage):
         for key in keys:
             self.page.keyboard.press(key)
             self.page.wait_for_timeout(60)
+            self.drawn()
+
+    def drawn(self) -> None:
+        """Wait until the page has drawn what it knows, however long a frame takes by now."""
+        self.page.evaluate(THREE_FRAMES)
 
     def run_until(self, cell: int, said: str) -> None:
         """Run a cell until it prints this: the kernel may not have read yet what the page sent."""

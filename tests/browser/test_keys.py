@@ -66,6 +66,7 @@ def press(page, *names):
     for name in names:
         page.page.keyboard.press(name)
         page.page.wait_for_timeout(80)
+        page.drawn()
 
 
 def said(page, code):

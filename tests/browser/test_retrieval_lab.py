@@ -202,9 +202,11 @@ def test_a_token_switched_in_one_view_is_off_in_both_without_the_kernel(lab):
     before = float(column(lab, "score")[0])
     lab.view.locator(".mll-sg-name input").nth(2).click()
     lab.page.wait_for_timeout(200)
+    lab.drawn()
     assert lab.view.locator(".mll-rb-chip").nth(2).get_attribute("aria-pressed") == "false"
     lab.view.locator(".mll-rb-chip").nth(4).click()
     lab.page.wait_for_timeout(200)
+    lab.drawn()
     assert not lab.view.locator(".mll-sg-name input").nth(4).is_checked()
     assert float(column(lab, "score")[0]) != before
     shown = lab.page.locator(".mll-sg .mll-title").inner_text()

@@ -85,6 +85,7 @@ def test_hover_says_what_a_cell_is_and_marks_it_in_the_text(grid):
     box = canvas.bounding_box()
     canvas.hover(position={"x": box["width"] * 1.5 / 6, "y": box["height"] * 2.5 / 4})
     grid.page.wait_for_timeout(200)
+    grid.drawn()
     text = grid.details.inner_text()
     assert text == "query 2 “it” · document 1 “the” · similarity 0.700 · the best of its row"
     marked = grid.view.locator(".mll-sg-match[data-at='here']")
@@ -139,6 +140,7 @@ def test_a_stretched_scale_says_so(grid):
     before = brightness(grid, 3, 4)
     grid.view.get_by_role("button", name="Each row").click()
     grid.page.wait_for_timeout(200)
+    grid.drawn()
     assert "compare colours within a row only" in legend.text_content()
     assert brightness(grid, 3, 4) < before  # 0.6 is now the highest of its row
 

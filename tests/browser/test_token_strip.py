@@ -231,10 +231,12 @@ def test_the_card_stands_beside_its_token_inside_the_window(notebook, size):
             "(by) => document.querySelector('.jp-WindowedPanel-outer').scrollBy(0, by)", by
         )
         page.page.wait_for_timeout(150)
+        page.drawn()
         if page.page.evaluate(RECTANGLES)["shown"]:
             must_stand_beside(page, f"scrolled by {by}")
     page.page.evaluate("document.querySelector('.jp-WindowedPanel-outer').scrollBy(0, 3000)")
     page.page.wait_for_timeout(150)
+    page.drawn()
     assert not page.page.evaluate(RECTANGLES)["shown"], "its token is out of sight"
 
 
