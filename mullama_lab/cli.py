@@ -191,20 +191,22 @@ def bench(
 
     if compare and history is None and len(models) != 2:
         raise click.UsageError("--compare needs two models, or --history FILE.")
-    found, stopped = None, False
+    found, stopped, failed = None, False, None
     try:
         runs = None if history is None else study.History(history)
         try:
             result = study.bench(models, **settings)
         except study.BenchStopped as stop:
             result, stopped = stop.result, True
+        except study.BenchFailed as error:
+            result, failed = error.result, error
         if result.rows:
             try:
                 if runs is not None:
                     runs.append(result)
             finally:  # whatever fails, what was measured is in one of the two
                 _write(result, output)
-            if compare and not stopped:
+            if compare and result.complete:
                 found = _compared(result, len(models), runs)
                 click.echo(f"\n{found}", err=output != "md")
     except OSError as error:  # a full disk, or a pipe that nobody reads
@@ -215,6 +217,8 @@ def bench(
         raise _Failed(visible(str(error) or "There is not enough memory.")) from error
     except KeyboardInterrupt:  # before anything was measured, or behind it
         stopped = True
+    if failed is not None:
+        raise _Failed(visible(f"It failed in the middle: {failed.why}")) from failed
     ctx.exit(130 if stopped else found.exit_code if found else 0)
 
 

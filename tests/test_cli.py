@@ -22,7 +22,7 @@ from click.testing import CliRunner
 
 import mullama_lab
 from mullama_lab import cli, hub
-from mullama_lab.errors import HistoryError, Offline
+from mullama_lab.errors import DecodeError, HistoryError, Offline
 from mullama_lab.studies import bench as study
 
 
@@ -262,6 +262,19 @@ def test_bench_that_is_interrupted_writes_what_it_has(tiny_path, here, monkeypat
     done = run("bench", "a model", "--history", "speed.jsonl", "--compare")
     assert done.exit_code == 130
     assert ("ended early" in done.output) == kept == (here / "speed.jsonl").exists()
+
+
+def test_bench_that_fails_in_the_middle_writes_what_it_has(tiny_path, here, monkeypatch):
+    result = replace(study.bench(tiny_path, "tg2", threads=1, repeats=1), complete=False)
+
+    def failing(*_, **__):
+        raise study.BenchFailed("llama_decode said -3.", result) from DecodeError()
+
+    monkeypatch.setattr(study, "bench", failing)
+    done = run("bench", "a model", "--history", "speed.jsonl", "--compare")
+    assert done.exit_code == 2 and "ended early" in done.stdout
+    assert done.stderr == "Error: It failed in the middle: llama_decode said -3.\n"
+    assert len((here / "speed.jsonl").read_text().splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import os
 import signal
 import threading
 import tracemalloc
+from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -20,8 +21,9 @@ from mullama_lab.engine import tiny
 from mullama_lab.engine.decode_loop import DecodeLoop
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.native.devices import Device
-from mullama_lab.errors import HistoryError, ModelLoadError, ModelNotFound
+from mullama_lab.errors import DecodeError, HistoryError, ModelLoadError, ModelNotFound
 from mullama_lab.studies.bench import (
+    BenchFailed,
     BenchResult,
     BenchRow,
     BenchStopped,
@@ -180,6 +182,34 @@ def test_ctrl_c_keeps_what_was_measured(tiny_model, monkeypatch):
     assert [one.test for one in result.rows] == ["tg4"] and not result.complete
     assert "ended early" in result.to_markdown()
     assert len(bench(tiny_model, "tg2", **QUICK)) == 1
+
+
+@pytest.mark.parametrize("error", [DecodeError("llama_decode said -3."), MemoryError()])
+def test_a_failure_in_the_middle_keeps_what_was_measured(tiny_model, monkeypatch, error):
+    time, n_times = DecodeLoop.time, Counter()
+
+    def failing(loop, timed):
+        n_times[timed.n_gen] += 1
+        if n_times[4] == 2:  # the last of all: the second round goes backwards
+            raise error
+        return time(loop, timed)
+
+    monkeypatch.setattr(DecodeLoop, "time", failing)
+    with pytest.raises(BenchFailed, match=r"(-3\.|MemoryError) What .* `sys\.last_value") as failed:
+        bench(tiny_model, ["tg4", "tg5"], **QUICK)
+    assert failed.value.__cause__ is error
+    result = failed.value.result
+    assert [(one.test, len(one.samples_ns)) for one in result.rows] == [("tg4", 1), ("tg5", 2)]
+    assert not result.complete and "ended early" in result.to_markdown()
+
+
+def test_a_failure_before_anything_was_measured_is_the_error_itself(tiny_model, monkeypatch):
+    def failing(loop, timed):
+        raise DecodeError("llama_decode said -3.")
+
+    monkeypatch.setattr(DecodeLoop, "time", failing)
+    with pytest.raises(DecodeError):
+        bench(tiny_model, "tg4", **QUICK)
 
 
 @pytest.mark.parametrize(

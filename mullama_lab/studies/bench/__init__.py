@@ -23,6 +23,7 @@ from mullama_lab.engine.decode_loop import DecodeLoop, Opening, Timed
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.native.context import FLASH_ATTENTION
 from mullama_lab.engine.options import listed, one_of, whole
+from mullama_lab.errors import MullamaError
 from mullama_lab.glyphs import brief
 from mullama_lab.studies._together import Bar
 from mullama_lab.studies.bench.comparison import Comparison, Difference, compare
@@ -34,6 +35,7 @@ from mullama_lab.studies.bench.sizes import MOST_TOKENS, BenchTest
 from mullama_lab.warned import warn
 
 __all__ = [
+    "BenchFailed",
     "BenchResult",
     "BenchRow",
     "BenchStopped",
@@ -60,6 +62,17 @@ class BenchStopped(KeyboardInterrupt):
     def __init__(self, result: BenchResult) -> None:
         super().__init__("stopped; what was measured is in `sys.last_value.result`")
         self.result = result
+
+
+class BenchFailed(MullamaError):
+    """A benchmark failed in the middle; `result` has what was measured before, `why` the reason.
+
+    In a notebook: `result = sys.last_value.result`. The error itself is its `__cause__`.
+    """
+
+    def __init__(self, why: str, result: BenchResult) -> None:
+        super().__init__(f"{why} What was measured before is in `sys.last_value.result`.")
+        self.why, self.result = why, result
 
 
 @dataclass(frozen=True)
@@ -97,7 +110,8 @@ def bench(
     Close other sessions first: llama.cpp's threads wait in busy loops. On a Mac, llama.cpp built
     without OpenMP starts its threads anew for every decode here, and llama-bench does not.
 
-    Ctrl-C raises BenchStopped, a KeyboardInterrupt whose `result` has what was measured.
+    Ctrl-C raises BenchStopped, a KeyboardInterrupt, and what fails in the middle BenchFailed; the
+    `result` of either has what was measured.
 
     Args:
         models: a Model, or what `Model.load` takes, or a list of those.
@@ -114,6 +128,7 @@ def bench(
 
     Raises:
         BenchStopped: Ctrl-C.
+        BenchFailed: something failed after a first row was measured, such as a file that changed.
         ValueError: a value is out of range, or a context would not fit in memory.
         ModelLoadError: a model does not generate, or llama.cpp refuses the settings.
     """
@@ -153,9 +168,13 @@ def bench(
                     began[place] = began[place] or time.strftime(_UTC, time.gmtime())
                     samples[place].append(ns)
                     bar.show(done)
-        except KeyboardInterrupt:
-            rows = _rows(items, began, samples)
-            raise BenchStopped(BenchResult(rows, machine, run, complete=False)) from None
+        except (KeyboardInterrupt, Exception) as error:
+            result = BenchResult(_rows(items, began, samples), machine, run, complete=False)
+            if isinstance(error, KeyboardInterrupt):
+                raise BenchStopped(result) from None
+            if result.rows:
+                raise BenchFailed(str(error) or type(error).__name__, result) from error
+            raise
         return BenchResult(_rows(items, began, samples), machine, run)
 
 

@@ -26,7 +26,7 @@ class BenchResult:
         rows: one for each test and set of settings.
         machine: where, and with which llama.cpp.
         run: an id. Rows of one run took turns, so that a busy machine slowed all alike.
-        complete: False where Ctrl-C ended it: some rows have fewer repeats then.
+        complete: False where Ctrl-C or an error ended it: some rows have fewer repeats then.
     """
 
     rows: tuple[BenchRow, ...]
