@@ -35,6 +35,12 @@ def session(tiny_model):
         yield session
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """However busy the machine is, a monitor that does not hang has read when it is started."""
+    monkeypatch.setattr(study, "PATIENCE", 60)
+
+
 class Made:
     """A counter that shows what a test says, and tells of being read."""
 
@@ -347,36 +353,52 @@ def test_one_whose_thread_cannot_be_started_lets_go_of_everything(session, made,
     assert monitor.n_generated == 3
 
 
+@pytest.mark.parametrize("n_before", [0, 1])
 def test_a_counter_that_hangs_keeps_nobody_waiting_and_its_late_answer_is_dropped(
-    session, made, monkeypatch
+    session, made, monkeypatch, n_before
 ):
-    monkeypatch.setattr(study, "PATIENCE", 0.01)
     hangs, go_on, read = threading.Event(), threading.Event(), made.read
 
-    def hang(seconds):
-        if threading.current_thread().name == "mullama_lab monitor":
+    def hang_once(seconds):
+        if made.n == n_before and not hangs.is_set():
             hangs.set()
             go_on.wait(30)
         return read(seconds)
 
-    monkeypatch.setattr(made, "read", hang)
-    with Monitor(session, interval=0.01) as monitor:
-        thread = monitor._thread
-        assert hangs.wait(30)
-        shown = threading.Thread(target=lambda: (repr(monitor), monitor.columns()), daemon=True)
-        shown.start()
-        shown.join(5)
-        assert not shown.is_alive()
-    assert len(monitor) == 1 and not monitor.running
-    again = threading.Thread(target=monitor.start, daemon=True)
-    again.start()
-    again.join(5)
-    assert monitor.running and len(monitor) == 2
-    monkeypatch.undo()
-    monitor._stopped.set()
+    monkeypatch.setattr(made, "read", hang_once)
+    with monkeypatch.context() as patch:
+        patch.setattr(study, "PATIENCE", 0.01)
+        with Monitor(session, interval=0.01) as monitor:
+            thread = monitor._thread
+            assert hangs.wait(30) and not go_on.is_set() and monitor.running
+            shown = threading.Thread(target=lambda: (repr(monitor), monitor.columns()), daemon=True)
+            shown.start()
+            shown.join(5)
+            assert not shown.is_alive()
+        assert len(monitor) == n_before and not monitor.running
+    with monitor:
+        generate(session, 3)
+    n = len(monitor)
+    assert n >= n_before + 2 and monitor.n_generated == 3
     go_on.set()
-    thread.join(30), monitor._thread.join(30)
-    assert len(monitor) == 2
+    thread.join(30)
+    assert not thread.is_alive() and len(monitor) == n
+
+
+def test_a_counter_that_hung_when_it_was_started_is_read_when_it_answers(
+    session, made, monkeypatch
+):
+    go_on, read = threading.Event(), made.read
+    monkeypatch.setattr(made, "read", lambda seconds: go_on.wait(30) and read(seconds))
+    monkeypatch.setattr(study, "PATIENCE", 0.01)
+    monitor = Monitor(session, interval=0.01).start()
+    monkeypatch.setattr(study, "PATIENCE", 60)
+    assert len(monitor) == 0 and "0 readings" in repr(monitor)
+    go_on.set()
+    made.wait_for(2)  # the first was kept before the second
+    generate(session, 3)
+    monitor.stop()
+    assert len(monitor) >= 2 and monitor.n_generated == 3
 
 
 def test_one_that_is_interrupted_while_it_starts_leaves_no_thread(session, made, monkeypatch):

@@ -124,7 +124,7 @@ class Monitor:
         self._warned: set[str] = set()
         self._warn: Callable[[str], None] = log.warning
         self._thread: threading.Thread | None = None
-        self._stopped = threading.Event()
+        self._stopped, self._has_read = threading.Event(), threading.Event()
         self._undo = self._let_go = _nothing
         self._switch = usable_in_forks(threading.Lock())  # held while it is started or stopped
         self._lock = usable_in_forks(threading.Lock())  # held while it reads, or is read
@@ -132,27 +132,28 @@ class Monitor:
     # Started and stopped.
 
     def start(self) -> Monitor:
-        """Begin to read; one that is reading goes on."""
+        """Begin to read, and return once it has read a first time; one that is reading goes on.
+
+        A driver that hangs holds it for two seconds. What is counted begins when it answers.
+        """
         with self._switch:
             if self.running:
                 return self
             self._warn, self._warned = warner(), set()
-            self._stopped = threading.Event()
+            self._stopped, self._has_read = threading.Event(), threading.Event()
             self._counters = counters_of_machine(self._reads_gpu)
             held = ExitStack()
             self._let_go = held.close
             for counter in self._counters.values():
                 held.callback(counter.close)
             try:
-                seen = self._look()
-                self._opened.clear()
                 self._undo = held.callback(when_opened(self._opened.append))
-                self._keep(seen, first=True)
                 args = weakref.ref(self), self._stopped, self.interval, self._let_go
                 thread = threading.Thread(
                     target=_watch, args=args, name="mullama_lab monitor", daemon=True
                 )
                 thread.start()
+                self._has_read.wait(PATIENCE)  # a driver may hang
             except BaseException:
                 self._stopped.set()
                 self._let_go()
@@ -171,7 +172,8 @@ class Monitor:
             try:
                 if thread is not threading.current_thread():
                     thread.join(PATIENCE)  # a driver may hang
-                if thread is threading.current_thread() or not thread.is_alive():
+                has_ended = thread is threading.current_thread() or not thread.is_alive()
+                if has_ended and self._has_read.is_set():
                     self._read_last()
             finally:
                 self._let_go()
@@ -327,11 +329,7 @@ class Monitor:
         return values, not_available
 
     def _keep(
-        self,
-        seen: tuple[Values, dict[str, str]],
-        *,
-        first: bool = False,
-        stopped: threading.Event | None = None,
+        self, seen: tuple[Values, dict[str, str]], stopped: threading.Event | None = None
     ) -> None:
         values, not_available = seen
         with self._lock:
@@ -340,7 +338,8 @@ class Monitor:
             now = perf_counter()
             self._began = now if self._began is None else self._began
             self._not_available = not_available
-            self._readings.append(self._reading(now - self._began, values, first))
+            self._readings.append(self._reading(now - self._began, values))
+            self._has_read.set()
             news = self._what_runs_out(values)
         for message in news:
             log.warning(message)
@@ -360,7 +359,8 @@ class Monitor:
                 return
         self._keep(self._look())
 
-    def _reading(self, seconds: float, values: Values, first: bool) -> Reading:
+    def _reading(self, seconds: float, values: Values) -> Reading:
+        first = not self._has_read.is_set()
         before = self._readings[-1] if self._readings else None
         follow = self._throughput
         sessions = follow.begin(self._on.open_now()) if first else follow.read()
@@ -421,13 +421,13 @@ def _watch(
     let_go: Callable[[], None],
 ) -> None:
     """Have a monitor read until it is stopped; one that nobody holds any more is let go of."""
-    due = perf_counter() + interval
+    due = perf_counter()
     while not stopped.wait(max(0.0, due - perf_counter())):
         monitor = there()
         if monitor is None:
             let_go()
             return
-        monitor._keep(monitor._look(), stopped=stopped)
+        monitor._keep(monitor._look(), stopped)
         del monitor
         due += interval
         if (now := perf_counter()) > due:  # the machine slept, or is too slow

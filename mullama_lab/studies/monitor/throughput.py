@@ -61,6 +61,7 @@ class Throughput:
         Returns how these stand, of which nothing is counted yet.
         """
         self._first_token = perf_counter_ns(), 0.0
+        self.opened.clear()
         known = {id(one.gauges): one.number for one in self._followed}
         self._followed = []
         for gauges in open_now:
