@@ -80,7 +80,7 @@ def test_next_token_is_that_of_the_weights_in_force(lab, tiny_model, adapter):
 
 
 def test_a_text_under_way_is_said_to_go_on_over_a_stale_cache(lab, session, until):
-    lab.set(max_tokens=1900)
+    lab.set(max_tokens=1900, chain=ENDLESS)
     run = lab.start()
     until(lambda: len(run.trace) > 3)
     assert lab.adapter_cards.note == ""
@@ -111,7 +111,7 @@ def test_a_text_under_way_is_said_to_go_on_over_a_stale_cache(lab, session, unti
     assert lab.adapter_cards.note.startswith(CHANGED) and lab.trace is not first
 
 
-def test_a_run_that_has_weights_of_its_own_is_stale_and_not_to_be_decoded_anew(lab, until):
+def test_a_run_that_has_weights_of_its_own_is_decoded_anew_by_those(lab, session, until):
     lab.set(max_tokens=1900, chain=ENDLESS)
     run = lab.start()
     until(lambda: len(run.trace) > 3)
@@ -119,13 +119,18 @@ def test_a_run_that_has_weights_of_its_own_is_stale_and_not_to_be_decoded_anew(l
     until(lambda: len(run.trace.settings) > 1)
     lab.adapter_cards.add(HAPPY, 0.5)
     lab._adapters.settle()
-    assert not run.done and lab.adapter_cards.note == STALE and not lab.adapter_cards.is_stale
-    assert run.trace.settings[-1][1].control == HAPPY
+    assert not run.done and lab.adapter_cards.note == STALE and lab.adapter_cards.is_stale
+    lab.adapter_cards._on_request("exact", {})
+    lab._adapters.settle()
+    assert not run.done and not lab.adapter_cards.is_stale
+    assert lab.adapter_cards.note.startswith("The text is by the model with control vector happy")
+    assert not run.trace.in_force[-1][1].stale
+    assert run.trace.settings[-1][1].control == HAPPY and session.control == 0.5 * HAPPY
     run.stop()
     lab.wait()
 
 
-def test_a_run_with_weights_like_those_of_the_session_is_not_to_be_decoded_anew(lab, until):
+def test_a_run_with_weights_like_those_of_the_session_keeps_its_own(lab, until):
     lab.set(max_tokens=1900, chain=ENDLESS)
     lab.adapter_cards.add(HAPPY, 0.5)
     run = lab.start()
@@ -136,7 +141,10 @@ def test_a_run_with_weights_like_those_of_the_session_is_not_to_be_decoded_anew(
     until(lambda: len(run.trace.settings) > 1)
     lab._adapters.settle()
     assert not run.done and run.setting.steering == lab.session.steering
-    assert lab.adapter_cards.note == STALE and not lab.adapter_cards.is_stale
+    assert lab.adapter_cards.note == STALE and lab.adapter_cards.is_stale
+    lab.adapter_cards._on_request("exact", {})
+    lab._adapters.settle()
+    assert not run.done and not lab.adapter_cards.is_stale and lab.adapter_cards.note == ""
     run.stop()
     lab.wait()
 

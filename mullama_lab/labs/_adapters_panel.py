@@ -277,11 +277,23 @@ class AdaptersPanel(Panel):
         self._changed()
 
     def _make_exact(self) -> None:
-        session, wanted = self._session, self.cards.steering
-        if session is not None:
+        session, run, wanted = self._session, self._run_shown, self.cards.steering
+        if session is None:
+            return
+        if run is not None and run.has_own_weights:
+            n = len(run.trace)
+            run.steer(run.setting, exact=True)
+            run.step_or_end(n + 1)  # the row of step n may have been under way
+        else:
             session.steer(Setting(None, wanted.adapters, wanted.control), exact=True)
-            self._say()
-            self._changed()
+        self._say()
+        self._changed()
+
+    @property
+    def _run_shown(self) -> Run | None:
+        """The run whose text the strip shows, if it was followed here."""
+        desk = self._desk()
+        return None if desk is None else self._runs.get(id(desk.strip.trace))
 
     def _failed(self, error: Exception) -> None:
         """Say why it is not in force, and have the cards say what is."""
@@ -296,12 +308,11 @@ class AdaptersPanel(Panel):
         if desk is not None and session is not None:
             desk.weights = self.cards.in_force
             trace, steering = desk.strip.trace, session.steering
-            run = self._runs.get(id(trace))
             words, may_be_exact = _of_text(trace, steering)
             if trace is not None and trace.finish_reason and stale_spans(trace) and self.is_shown:
                 words = f"{words} {self._gaps.of(trace, session)}".strip()
-            is_own = run is None or run.has_own_weights
-            self.cards.say(words, is_stale=may_be_exact and not is_own)
+            is_run = self._run_shown is not None
+            self.cards.say(words, is_stale=may_be_exact and is_run)
 
 
 def _names_for(model: Model) -> list[str]:

@@ -15,7 +15,7 @@ from mullama_lab.glyphs import visible, visible_pieces
 from mullama_lab.widgets._endings import ending
 from mullama_lab.widgets._session_code import opening_code, to_be_saved
 from mullama_lab.widgets._static import FONT, QUIET, element, table
-from mullama_lab.widgets._trace_code import has_learnt, n_given_of, trace_code
+from mullama_lab.widgets._trace_code import has_learnt, n_given_of, trace_code, was_decoded_anew
 
 MOST_TEXT = 1000  # characters of the plain form
 MOST_COLOURED = 72  # tokens of the static form; a saved notebook stays small
@@ -93,6 +93,11 @@ def code(trace: Trace | None, *, layer: str, title: str) -> str:
             *to_be_saved(setting.steering for _, setting in trace.settings),
             *(["# what was not drawn by this chain is given"] if n_given else []),
             *(["# what a stage had learnt from that is not"] if has_learnt(trace) else []),
+            *(
+                ["# what other weights decoded anew goes on stale"]
+                if was_decoded_anew(trace)
+                else []
+            ),
             f"trace = {path}",
             f"TokenStrip({', '.join(['trace', *options])})",
         ]

@@ -90,6 +90,12 @@ def has_learnt(trace: Trace) -> bool:
     return any(stage in after.stages and known for stage, known in zip(before, trace.state(n - 1)))
 
 
+def was_decoded_anew(trace: Trace) -> bool:
+    """Whether other weights computed a text anew on the way, which the code does not have done."""
+    n_given = n_given_of(trace)
+    return any(n_given < step < len(trace) and not one.stale for step, one in trace.in_force)
+
+
 def n_given_of(trace: Trace) -> int:
     """How many steps at the beginning cannot be drawn again, and are given.
 

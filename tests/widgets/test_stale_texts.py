@@ -61,6 +61,16 @@ def test_a_trace_and_its_strip_say_it(texts):
         assert said == trace.stale[3:5].tolist()
 
 
+def test_code_says_where_it_goes_on_stale_though_the_text_was_decoded_anew(texts):
+    stale, plain = texts
+    exact = stale[:]
+    exact.in_force = [*stale.in_force, (6, exact.in_force[-1][1]._replace(stale=False))]
+    at_the_end = stale[:]
+    at_the_end.in_force = [*stale.in_force, (9, exact.in_force[-1][1])]
+    for trace, is_said in ((exact, True), (stale, False), (plain, False), (at_the_end, False)):
+        assert ("# what other weights decoded anew" in TokenStrip(trace).to_code()) == is_said
+
+
 def test_a_row_of_a_stale_step_is_said_to_be_another_one(texts):
     stale, plain = texts
     assert row_at(plain, 4) == row_at(stale, 4).partition(",")[0] == "step 4"

@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from mullama_lab.engine.leaving import usable_in_forks
 from mullama_lab.engine.loop.drawing import Draw, Drawing, Learnt
-from mullama_lab.engine.loop.lane import Lane, Place
+from mullama_lab.engine.loop.lane import Due, Lane, Place
 from mullama_lab.engine.loop.news import News
 from mullama_lab.engine.loop.stops import Stops, StopSearch
 from mullama_lab.engine.native import Logits
@@ -47,18 +47,6 @@ class Limits:
     def of(cls, model: Model, max_tokens: int, stop: Stop) -> Limits:
         """The limits a caller gives; ValueError or TypeError if they are none."""
         return cls(token_limit(max_tokens), Stops.of(model, stop))
-
-
-class Due(NamedTuple):
-    """Weights that compute a text from the row of a step on.
-
-    Attributes:
-        chains: those that draw from it on; None are those in force.
-    """
-
-    step: int
-    weights: Weights
-    chains: Schedule | None = None
 
 
 class Generation(Lane[Trace]):
@@ -159,20 +147,25 @@ class Generation(Lane[Trace]):
         with self._changing:
             return self.own is not None or bool(self._later)
 
-    def change(self, chains: Schedule, weights: Weights | None = None) -> None:
+    def change(
+        self, chains: Schedule, weights: Weights | None = None, *, exact: bool = False
+    ) -> None:
         """Have others draw from the next token on.
 
         Args:
             chains: that `must_fit`; with `masks_to_be` only in its `turn`.
             weights: others that compute it. A row may be under way: then both begin with the next
                 one, but for what masks rows, which has to know of every token from now on.
+            exact: whether they compute anew what there is so far. What waits for that still does
+                when others are set meanwhile.
         """
         masks = self.masks_to_be(chains)
         with self._changing:
             due = self._due
             if weights is not None:
                 waits = not masks and (due is not None or weights.steering != self._acting)
-                self._later = deque([Due(0, weights, chains if waits else None)])
+                exact = exact or (due is not None and due.exact)
+                self._later = deque([Due(0, weights, exact, chains if waits else None)])
             else:
                 waits = not masks and due is not None and due.chains is not None
                 if due is not None:
@@ -209,7 +202,7 @@ class Generation(Lane[Trace]):
     def advanced(self) -> None:
         self._tell_progress()
 
-    def due_weights(self) -> Weights | None:
+    def take_due(self) -> Due | None:
         if not self._later:
             return None
         with self._changing:
@@ -217,7 +210,7 @@ class Generation(Lane[Trace]):
                 return None
             self._later.popleft()
             self.chains, self.own = due.chains or self.chains, due.weights
-            return due.weights
+            return due
 
     def change_weights(self, steering: Steering, epoch: str) -> None:
         super().change_weights(steering, epoch)

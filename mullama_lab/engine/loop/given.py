@@ -11,7 +11,7 @@ from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from mullama_lab.engine.cache.room import id_for_fork
-from mullama_lab.engine.loop.lane import Lane, Place
+from mullama_lab.engine.loop.lane import Due, Lane, Place
 from mullama_lab.engine.native import Logits
 from mullama_lab.engine.rows.capture import RowReader, must_be_sound
 from mullama_lab.engine.rows.tail import log_total
@@ -106,11 +106,12 @@ class Rows(Lane[None]):
         super().__init__(text, owner, place=place, first_row=first_row, own=own)
         self._visit, self._then = visit, then
 
-    def due_weights(self) -> Weights | None:
+    def take_due(self) -> Due | None:
         if self._then is None or self.n_done < self.first_row:
             return None
+        due = Due(self.first_row, self._then)
         self.own, self._then = self._then, None
-        return self.own
+        return due
 
     def take(self, row: Logits, decode_ns: int) -> None:
         self._visit(row)

@@ -11,7 +11,7 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable
 from enum import Enum
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from mullama_lab.counted import counted
 from mullama_lab.engine.native import Logits
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mullama_lab.engine.cache import Cache
     from mullama_lab.engine.cache.cuts import Piece
     from mullama_lab.engine.loop.recorder import Recorder
+    from mullama_lab.engine.stages.schedule import Schedule
     from mullama_lab.engine.steering.steering import Steering, Weights
 
 T = TypeVar("T")
@@ -33,6 +34,20 @@ class Place(Enum):
 
     HOME = "sequence 0, or any where another lane works there"
     ANY = "any that may be overwritten"
+
+
+class Due(NamedTuple):
+    """Weights that compute a text from the row of a step on.
+
+    Attributes:
+        exact: whether they compute anew what the text has before it.
+        chains: those that draw from it on; None are those in force.
+    """
+
+    step: int
+    weights: Weights
+    exact: bool = False
+    chains: Schedule | None = None
 
 
 class Lane(Work[T]):
@@ -93,7 +108,7 @@ class Lane(Work[T]):
         """The weights that compute it."""
         return cache.weights if self.own is None else self.own
 
-    def due_weights(self) -> Weights | None:
+    def take_due(self) -> Due | None:
         """Have weights that are due compute it from now on, as its own; None if none are."""
         return None
 
@@ -101,7 +116,7 @@ class Lane(Work[T]):
 
     def settle_text(self, cache: Cache) -> None:
         """It may begin now: say what its text is."""
-        self.due_weights()
+        self.take_due()
         self.text.epoch = self.weights_in(cache).epoch
 
     def admit(self, cache: Cache) -> None:

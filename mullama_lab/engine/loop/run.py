@@ -18,7 +18,7 @@ from mullama_lab.engine.loop.news import (
     must_be_callable,
     until_or_stopped,
 )
-from mullama_lab.engine.options import MAX_STEP, instance, listed, whole
+from mullama_lab.engine.options import MAX_STEP, flag, instance, listed, whole
 from mullama_lab.engine.setting import Setting
 from mullama_lab.engine.stages import Chain, Constrain, Stage
 from mullama_lab.engine.stages.schedule import Schedule, StageName
@@ -114,8 +114,8 @@ class Run(Awaitable[Trace]):
             run.setting = replace(run.setting, control=0.8 * happy)
 
         The text goes on over what other weights computed of it, which `trace.stale` says, and
-        `trace.settings` from which step on. What is set in the session plays no part in this text
-        any more.
+        `trace.settings` from which step on; `steer` can have that decoded anew. What is set in
+        the session plays no part in this text any more.
 
         Raises:
             ModelFileError, ModelLoadError: an adapter does not fit the model, or is gone; the run
@@ -129,6 +129,24 @@ class Run(Awaitable[Trace]):
     @setting.setter
     def setting(self, setting: Setting) -> None:
         _set([self], [setting])
+
+    def steer(self, setting: Setting, *, exact: bool = False) -> None:
+        """Have the adapters and the vector of a Setting act in this text; its chain plays no part.
+
+            run.steer(ml.Setting(control=0.8 * happy), exact=True)
+
+        When they act is as for `setting`, and other texts stay as they are.
+
+        Args:
+            exact: decode anew what the text has so far, before it goes on; also where what is set
+                here acts already, on a text that is stale. False goes on over what there is.
+
+        Raises:
+            ModelFileError, ModelLoadError, ValueError: it does not fit the model; the run goes on
+                as it was.
+            TypeError: it is no Setting.
+        """
+        _steer([self], [setting], exact)
 
     @property
     def has_own_weights(self) -> bool:
@@ -321,8 +339,8 @@ class Runs(Sequence[Run], Awaitable[list[Trace]]):
     """Generations in flight side by side, made by `session.start_many`; a sequence of Runs.
 
     `await runs` gives their traces. `runs.chain = chain` changes the chain of all,
-    `runs[3].chain = chain` that of one; `runs.grammar = grammar` and `runs.setting = setting`
-    likewise.
+    `runs[3].chain = chain` that of one; `runs.grammar = grammar`, `runs.setting = setting` and
+    `runs.steer(setting)` likewise.
     """
 
     def __init__(self, runs: Sequence[Run]) -> None:
@@ -370,6 +388,14 @@ class Runs(Sequence[Run], Awaitable[list[Trace]]):
     def setting(self, setting: Setting | Iterable[Setting]) -> None:
         one = isinstance(setting, Setting)
         _set(self._runs, [setting] * len(self) if one else self._each("settings", setting))
+
+    def steer(self, setting: Setting | Iterable[Setting], *, exact: bool = False) -> None:
+        """Have what one Setting says of the weights act, or one for each, as `Run.steer`.
+
+        The errors are the same, and then none is changed.
+        """
+        one = isinstance(setting, Setting)
+        _steer(self._runs, [setting] * len(self) if one else self._each("settings", setting), exact)
 
     def _each(self, what: str, values: Any) -> list[Any]:
         """A value for each run."""
@@ -429,20 +455,35 @@ class Runs(Sequence[Run], Awaitable[list[Trace]]):
 
 def _set(runs: Sequence[Run], settings: Sequence[Any]) -> None:
     """Have Settings decide the next token, in all of some runs or in none."""
-    given = [instance("setting", one, Setting) for one in settings]
-    weights = [
-        Weights.of(one.steering, run._lane.model) for run, one in zip(runs, given, strict=True)
+    weights = _weights(runs, settings)
+    _change(runs, [_to_chain(one.chain) for one in settings], weights)
+
+
+def _steer(runs: Sequence[Run], settings: Sequence[Any], exact: bool) -> None:
+    """Have what Settings say of the weights act, in all of some runs or in none."""
+    weights, exact = _weights(runs, settings), flag("exact", exact)
+    _change(runs, [lambda chains: chains] * len(runs), weights, exact=exact)
+
+
+def _weights(runs: Sequence[Run], settings: Sequence[Any]) -> list[Weights]:
+    return [
+        Weights.of(instance("setting", one, Setting).steering, run._lane.model)
+        for run, one in zip(runs, settings, strict=True)
     ]
-    _change(runs, [_to_chain(one.chain) for one in given], weights)
 
 
 def _change(
-    runs: Sequence[Run], changes: Sequence[Change], weights: Sequence[Weights] | None = None
+    runs: Sequence[Run],
+    changes: Sequence[Change],
+    weights: Sequence[Weights] | None = None,
+    *,
+    exact: bool = False,
 ) -> None:
     """Have other chains draw from the next token on, in all of some runs or in none.
 
     Args:
         weights: those that compute each from there on; None are those that do.
+        exact: whether they compute anew what there is so far.
     """
     lanes = [run._lane for run in runs]
     wanted = [change(lane.wanted[0]) for lane, change in zip(lanes, changes, strict=True)]
@@ -453,7 +494,7 @@ def _change(
         for lane, chains in zip(lanes, wanted, strict=True):
             lane.must_fit(chains)
         for lane, chains, own in zip(lanes, wanted, weights or [None] * len(lanes), strict=True):
-            lane.change(chains, own)
+            lane.change(chains, own, exact=exact)
 
 
 def _to_chain(chain: Chain | Stage | Iterable[Stage] | None) -> Change:

@@ -134,17 +134,18 @@ class Scheduler:
         for lane in self.active:
             if lane.own is not None or lane.text.epoch == weights.epoch:
                 continue
-            if exact:
-                self.cache.cut(lane.sequence, 0)
             if exact or changes:
-                self._change(lane, weights)
-            if exact:
-                decode_again(self.cache, lane)
+                self._change(lane, weights, exact=exact)
 
-    def _change(self, lane: Lane[Any], weights: Weights) -> None:
+    def _change(self, lane: Lane[Any], weights: Weights, *, exact: bool) -> None:
+        """Have other weights compute a lane from now on, and if exact what it has so far."""
+        if exact:
+            self.cache.cut(lane.sequence, 0)
         held = self.cache.sequences[lane.sequence].text
         held.change_weights(weights.epoch)
         lane.change_weights(weights.steering, held.epoch)
+        if exact and not lane.ended:
+            decode_again(self.cache, lane)
 
     def end(self, worker: Worker, refusal: ClosedError, *, failed: bool) -> None:
         for lane in self.active:
@@ -314,20 +315,20 @@ class Scheduler:
     def _under_due_weights(self, portions: list[Portion]) -> list[Portion]:
         """Have each lane in a batch computed by the weights that are due; those of what goes on."""
         lanes = {lane.sequence: lane for lane in self.active}
-        for portion in portions:
-            lane = lanes[portion.sequence]
-            try:
-                self._put_due_in_force(lane)
-            except BaseException as error:
-                lane.finish("failed", error)
-        return [portion for portion in portions if not lanes[portion.sequence].ended]
+        return [one for one in portions if self._goes_on(lanes[one.sequence])]
 
-    def _put_due_in_force(self, lane: Lane[Any]) -> None:
-        """Have the weights that a lane is to have from now on compute it."""
-        before = lane.weights_in(self.cache).epoch
-        weights = lane.due_weights()
-        if weights is not None and weights.epoch != before:
-            self._change(lane, weights)
+    def _goes_on(self, lane: Lane[Any]) -> bool:
+        """Have weights that are due compute a lane; whether it goes on from where it was."""
+        n_done, before = lane.n_done, lane.weights_in(self.cache).epoch
+        try:
+            due = lane.take_due()
+            if due is not None:
+                exact = due.exact and lane.text.epoch != due.weights.epoch
+                if exact or due.weights.epoch != before:
+                    self._change(lane, due.weights, exact=exact)
+        except BaseException as error:
+            lane.finish("failed", error)
+        return not lane.ended and lane.n_done == n_done
 
     def _lengths(self, *, foreseen: bool) -> dict[int, int]:
         """How many tokens each sequence has in a batch, with what its lane foresees or without."""

@@ -41,7 +41,9 @@ class Request:
             the weights too, for this text alone; without one that is what is in force in the
             session. A dict has one for each step from which another is in force:
             `{0: first, 12: then}`, such as `trace.schedule` of a run whose chain was changed on
-            the way, or `dict(trace.settings)` of one whose adapters were.
+            the way, or `dict(trace.settings)` of one whose adapters were. It begins over nothing
+            that other weights computed; where those change on the way it goes on over what there
+            is, which is stale (`run.steer` decodes that anew, and so does a branch).
         grammar: what the generated text may be: `Constrain(grammar)` before the chain. It may be
             a Constrain, which says more: when the text ends, and after what the grammar begins.
         max_tokens: how many at most; 0 only processes the prompt.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,6 +49,33 @@ def changed_at(session, step, change):
     undo = session.on_start(lambda run: (undo(), follow(run)))
 
 
+class Gate:
+    """A stage at which a text stands still once it has eight tokens, and what is beside it too."""
+
+    def __init__(self):
+        self._is_there, self._is_open = threading.Event(), threading.Event()
+        self.stage = ml.Custom(self._pass)
+
+    def _pass(self, logits, history):
+        if len(history) >= len(PROMPT) + 8 and not self._is_open.is_set():
+            self._is_there.set()
+            assert self._is_open.wait(60)
+        return logits
+
+    @contextmanager
+    def closed(self):
+        assert self._is_there.wait(60)
+        try:
+            yield
+        finally:
+            self._is_open.set()
+
+
+@pytest.fixture
+def gate():
+    return Gate()
+
+
 def must_be_equal(one, other):
     assert one.settings == other.settings
     for name in LIKE:
@@ -84,30 +113,31 @@ def test_replays_and_fates_agree_with_what_was_drawn(session, settings):
     assert there.n_changed == 0 and set(there.sources) == {"kept"}
 
 
-def test_what_runs_beside_it_and_the_session_stay_as_they_are(session, settings, until):
+def test_what_runs_beside_it_and_the_session_stay_as_they_are(session, settings, gate):
     one, other = settings
     alone = session.generate(PROMPT, one, seed=5, max_tokens=60)
     session.control = vector(7)
-    runs = session.start_many(PROMPT, [one, one], seeds=5, max_tokens=60)
-    until(lambda: len(runs[0].trace) > 3)
-    runs[0].setting = other
-    assert runs.setting == (other, one)
+    held = replace(one, chain=gate.stage | CHAIN)
+    runs = session.start_many(PROMPT, [held, one], seeds=5, max_tokens=60)
+    with gate.closed():
+        runs[0].setting = other
+        assert runs.setting == (other, one)
     session.control, session.adapters = None, {next(iter(one.adapters)): 9.0}
     turned, kept = runs.wait()
     must_be_equal(kept, alone)
-    assert [each for _, each in turned.settings] == [one, other]
+    assert [each for _, each in turned.settings] == [held, other]
     assert session.steering == ml.Setting(None, session.adapters).steering
 
 
-def test_a_run_by_what_is_in_force_in_the_session_says_so_and_has_its_own_then(session, until):
-    session.control = vector(7)
-    run = session.start(PROMPT, CHAIN, seed=5, max_tokens=200)
-    until(lambda: len(run.trace) > 3)
-    assert run.setting == ml.Setting(CHAIN, control=vector(7))
-    run.setting = replace(run.setting, control=vector(8))
+def test_a_run_by_what_is_in_force_in_the_session_says_so_and_has_its_own_then(session, gate):
+    session.control, chain = vector(7), gate.stage | CHAIN
+    run = session.start(PROMPT, chain, seed=5, max_tokens=40)
+    with gate.closed():
+        assert run.setting == ml.Setting(chain, control=vector(7))
+        run.setting = replace(run.setting, control=vector(8))
     session.control = None
     trace = run.wait()
-    assert trace.settings[1][1] == run.setting == ml.Setting(CHAIN, control=vector(8))
+    assert trace.settings[1][1] == run.setting == ml.Setting(chain, control=vector(8))
     assert len(trace.settings) == 2
     must_come_again(session, trace)
 
@@ -223,17 +253,20 @@ def test_what_does_not_fit_is_refused_and_the_run_goes_on(session, settings, ada
     must_be_equal(trace, session.generate(PROMPT, one, **HOW))
 
 
-def test_of_several_all_are_changed_or_none(session, settings, until):
+def test_of_several_all_are_changed_or_none(session, settings, gate):
     one, other = settings
-    runs = session.start_many(PROMPT, one, seeds=range(3), max_tokens=100)
-    until(lambda: all(len(run.trace) > 3 for run in runs))
+    one = replace(one, chain=gate.stage | CHAIN)
+    runs = session.start_many(PROMPT, one, seeds=range(3), max_tokens=20)
     wide = replace(other, control=ml.ControlVector({1: np.ones(31)}))
-    with pytest.raises(ValueError, match="31 numbers"):
-        runs.setting = [other, one, wide]
-    with pytest.raises(ValueError, match="2 settings for 3 runs"):
-        runs.setting = [one, other]
-    assert runs.setting == (one,) * 3
-    runs.setting = other
+    with gate.closed():
+        with pytest.raises(ValueError, match="31 numbers"):
+            runs.setting = [other, one, wide]
+        with pytest.raises(ValueError, match="2 settings for 3 runs"):
+            runs.setting = [one, other]
+        with pytest.raises(ValueError, match="2 settings for 3 runs"):
+            runs.steer([one, other], exact=True)
+        assert runs.setting == (one,) * 3
+        runs.setting = other
     for trace in runs.wait():
         assert [each for _, each in trace.settings] == [one, other]
 
@@ -250,19 +283,20 @@ def test_a_grammar_holds_at_once(session, settings):
 
 
 def test_weights_that_cannot_be_put_in_force_end_their_text_alone(
-    session, settings, until, monkeypatch
+    session, settings, gate, monkeypatch
 ):
     one, other = settings
-    runs = session.start_many(PROMPT, one, seeds=range(2), max_tokens=100)
-    until(lambda: all(len(run.trace) > 3 for run in runs))
+    held = replace(one, chain=gate.stage | CHAIN)
+    runs = session.start_many(PROMPT, held, seeds=range(2), max_tokens=20)
 
     def fail():
         raise ValueError("these weights are gone")
 
-    monkeypatch.setattr(runs[0]._lane, "due_weights", fail)
+    with gate.closed():
+        monkeypatch.setattr(runs[0]._lane, "take_due", fail)
     with pytest.raises(ValueError, match="are gone"):
         runs[0].wait()
-    assert len(runs[1].wait()) == 100 and runs[0].trace.finish_reason == "failed"
+    assert len(runs[1].wait()) == 20 and runs[0].trace.finish_reason == "failed"
     assert len(session.generate(PROMPT, other, max_tokens=3)) == 3
 
 
@@ -275,6 +309,120 @@ def test_a_run_says_whether_it_has_weights_of_its_own(session, settings, until):
     runs.stop()
 
 
+def test_exact_decodes_anew_what_the_text_has_and_goes_on_as_by_those_alone(session, settings):
+    one, other = settings
+    changed_at(session, 6, lambda run: run.steer(other, exact=True))
+    before = session.n_decoded
+    trace = session.generate(PROMPT, one, **HOW)
+    (_, first), (then, after) = trace.settings
+    assert first == one and after == replace(other, chain=CHAIN) and then in (6, 7)
+    assert not trace.stale.any()
+    assert session.n_decoded - before >= 2 * len(PROMPT) + len(trace) - 1
+    text = [*PROMPT, *trace.tokens[:then].tolist()]
+    session.steer(other)
+    anew = session.score(trace.tokens[then:].tolist(), given=text)
+    assert anew.logprob == pytest.approx(trace.logprob[then:], abs=0.01)
+    fresh = session.generate(text, replace(other, chain=CHAIN), max_tokens=1)
+    assert fresh.logsumexp[0] == trace.logsumexp[then], "bit for bit"
+    for on in (session, session.model):
+        assert replay(trace, on=on).n_changed == 0
+
+
+def test_exact_makes_a_stale_text_exact_without_a_change(session, settings):
+    one, other = settings
+    changed_at(session, 12, lambda run: run.steer(run.setting, exact=True))
+    trace = session.generate(PROMPT, {0: one, 4: other}, **HOW)
+    assert [each for _, each in trace.settings] == [one, other]
+    then = int(np.flatnonzero(~trace.stale)[4])
+    assert then in (12, 13)
+    assert trace.stale.tolist() == [4 <= step < then for step in range(len(trace))]
+    fresh = session.generate([*PROMPT, *trace.tokens[:then].tolist()], other, max_tokens=1)
+    assert fresh.logsumexp[0] == trace.logsumexp[then]
+
+
+def test_exact_of_a_text_that_is_exact_decodes_nothing_anew(session, settings):
+    one, _ = settings
+    want = session.generate(PROMPT, one, **HOW)
+    session.reset()
+    changed_at(session, 6, lambda run: run.steer(run.setting, exact=True))
+    before = session.n_decoded
+    must_be_equal(session.generate(PROMPT, one, **HOW), want)
+    assert session.n_decoded - before == len(PROMPT) + len(want) - 1
+
+
+def test_what_waits_to_be_decoded_anew_still_is_where_others_are_set_meanwhile(session, settings):
+    one, other = settings
+
+    def change(run):
+        run.steer(other, exact=True)
+        run.chain = COLD
+        run.setting = one
+
+    changed_at(session, 6, change)
+    trace = session.generate(PROMPT, {0: one, 4: other}, **HOW)
+    assert [each for _, each in trace.settings] == [one, other, one]
+    then = trace.settings[-1][0]
+    assert trace.stale.tolist() == [4 <= step < then for step in range(len(trace))]
+
+
+def test_a_call_begins_exact_and_one_with_other_weights_on_the_way_goes_on_stale(session, settings):
+    """So `generate` takes no `exact`: a branch gives the steps that come of an exact change."""
+    one, other = settings
+    for setting in (one, other, one):
+        begun = session.generate(PROMPT, setting, **HOW)
+        assert not begun.stale.any() and begun.n_prompt_reused == 0
+    stale = session.generate(PROMPT, {0: one, 6: replace(other, chain=CHAIN)}, **HOW)
+    assert stale.stale.tolist() == [step >= 6 for step in range(len(stale))]
+    changed_at(session, 6, lambda run: run.steer(other, exact=True))
+    exact = session.generate(PROMPT, one, **HOW)
+    then = exact.settings[1][0]
+    setting = replace(other, chain=CHAIN)
+    token, left = int(exact.tokens[then - 1]), len(exact) - then
+    branch = session.branch(begun, then - 1, token, setting, max_tokens=left)
+    for name in LIKE:
+        assert np.array_equal(getattr(branch, name)[then:], getattr(exact, name)[then:]), name
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_of_several_those_that_are_steered_are_decoded_anew(tiny_model, settings, gate, exact):
+    """Also where forced tokens are decoded ahead, and where they share a buffer."""
+    one, other = settings
+    dates = ml.Grammar.gbnf('root ::= ([a-z] "-------")*')
+    forced = replace(one, chain=ml.Constrain(dates) | CHAIN)
+    held = replace(one, chain=gate.stage | CHAIN)
+    with tiny_model.session(n_ctx=1024, n_threads=1, n_seq_max=4) as session:
+        session.control = vector(7)
+        runs = session.start_many(PROMPT, [held, forced], seeds=5, max_tokens=60)
+        beside = session.start(PROMPT, CHAIN, seed=5, max_tokens=60)
+        with gate.closed():
+            runs.steer(other, exact=exact)
+        kept = beside.wait()
+        assert len(kept) == 60 and kept.settings == [(0, ml.Setting(CHAIN, control=vector(7)))]
+        for trace in runs.wait():
+            (_, _), (then, after) = trace.settings
+            assert after.steering == other.steering
+            assert trace.stale.tolist() == [not exact and step >= then for step in range(60)]
+            assert replay(trace, on=session.model).n_changed == 0
+
+
+def test_what_does_not_fit_is_refused_where_it_is_steered(session, settings):
+    one, other = settings
+    wide = replace(other, control=ml.ControlVector({1: np.ones(31)}))
+    wrong = [(wide, True, ValueError), (vector(), True, TypeError), (other, np.ones(2), TypeError)]
+    refused = []
+
+    def change(run):
+        for setting, exact, error in wrong:
+            with pytest.raises(error):
+                run.steer(setting, exact=exact)
+            refused.append(run.setting)
+
+    changed_at(session, 6, change)
+    trace = session.generate(PROMPT, one, **HOW)
+    assert refused == [one] * 3
+    must_be_equal(trace, session.generate(PROMPT, one, **HOW))
+
+
 def test_a_branch_is_changed_too(session, settings):
     one, other = settings
     parent = session.generate(PROMPT, one, **HOW)
@@ -285,21 +433,22 @@ def test_a_branch_is_changed_too(session, settings):
     assert trace.settings[1][0] in (8, 9) and replay(trace, on=session).n_changed == 0
 
 
-def test_it_is_turned_on_and_on_however_that_meets_a_token(tiny_model, settings):
+def test_it_is_turned_on_and_on_however_that_meets_a_token(tiny_model, settings, until):
     """Also where forced tokens are decoded ahead, and where several share a batch."""
     one, other = settings
     dates = ml.Grammar.gbnf('root ::= ([a-z] "-------")*')
     forced = [replace(each, chain=ml.Constrain(dates) | each.chain) for each in (one, other)]
     with tiny_model.session(n_ctx=1024, n_threads=1, n_seq_max=4) as session:
         for seed in range(4):
-            runs = session.start_many(PROMPT, [one, forced[0]], seeds=seed, max_tokens=60)
-            turns = 0
-            while not runs.done:
-                turns += 1
+            runs = session.start_many(PROMPT, [one, forced[0]], seeds=seed, max_tokens=400)
+            for turns in range(40):
                 runs.setting = [(one, other)[turns % 2], forced[turns % 2]]
                 runs[0].chain = (CHAIN, COLD)[turns % 2]
+                if turns % 8 == 0:
+                    runs[0].steer(other, exact=True)
+            until(lambda runs=runs: all(len(run.trace) for run in runs))
+            runs.stop()
             for trace in runs.wait():
-                assert trace.finish_reason == "length" and turns > 2
                 assert replay(trace, on=session.model).n_changed == 0
         session.reset()
         fresh = session.logits(PROMPT)
