@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from mullama_lab.engine import tiny
+
 MODEL = "import mullama_lab as ml\nmodel = ml.Model.load('smollm2-135m')"
 LAB = """lab = ml.labs.SamplerLab(
     model, prompt="The capital of France is", max_tokens=40, seed=7
@@ -238,3 +240,97 @@ def test_an_interrupted_cell_leaves_the_lab_usable(lab):
     page.page.wait_for_selector("text=KeyboardInterrupt", timeout=15_000)
     press(page, "Run")
     page.wait_for_state("finished")
+
+
+BESIDE = """
+import numpy as np
+import mullama_lab as ml
+model = ml.Model.load({path!r})
+lab = ml.labs.SamplerLab(model, "Hello", seed=3, max_tokens=6,
+    chain=ml.Mask(ban=[{end}]) | ml.TopK(40) | ml.Temperature(0.8))
+lab
+"""
+CODE = """
+lab.wait()
+made = {}
+exec(lab.to_code(), made)
+session, tokens = made["session"], lab.prompt_tokens()
+row = session.logits(tokens)
+seen = made["chain"].preview(row, model=model, history=tokens, seed=3, step=0)
+same = all(np.array_equal(one.ids, other.ids) and np.allclose(one.probs, other.probs, atol=1e-5)
+           for one, other in zip(seen.stages, lab.preview.stages, strict=True))
+print("code:", same, list(session.adapters.values()), session.control is not None,
+      made["trace"].tokens.tolist() == lab.trace.tokens.tolist())
+session.close()
+"""
+
+
+def test_adapter_cards_beside_the_chain_turn_the_distribution(
+    notebook, tiny_path, adapter, tmp_path
+):
+    import mullama_lab as ml
+
+    happy = tmp_path / "happy.gguf"
+    ml.ControlVector({1: [0.5, -1.0] * 16}, name="happy").save(happy)
+    page = notebook(
+        [BESIDE.format(path=str(tiny_path), end=tiny.EOS), CODE], width=1400, height=757
+    )
+    page.run_cell(0)
+    lab = page.page
+    about, rows = lab.locator(".mll-nt-about"), lab.locator(".mll-nt tbody")
+    cards = lab.locator(".mll-ac")
+    card = cards.locator(".mll-ac-card")
+
+    def distribution(weights):
+        """The rows, once they are those of these weights."""
+        where = f"at the end of the prompt{weights and ', with '}{weights} ·"
+        about.filter(has_text=re.compile(re.escape(where))).wait_for()
+        page.settled()
+        return rows.inner_text()
+
+    base = distribution("")
+    lab.get_by_role("button", name="Adapters", exact=True).locator("..").locator(
+        ".mll-pb-more"
+    ).click()
+    path = cards.get_by_label("Path of a file, or name of a vector, to add")
+    path.fill(str(adapter.path))
+    page.press("Enter")
+    one = distribution("adapter × 1")
+    assert one != base
+
+    scale = card.first.get_by_label("adapter, scale, exact")
+    scale.fill("2")
+    page.press("Enter")
+    two = distribution("adapter × 2")
+    assert two not in (one, base)
+    card.first.locator(".mll-range").focus()
+    page.press("ArrowLeft")
+    assert distribution("adapter × 1.99") != one
+    path.fill(str(happy))
+    page.press("Enter")
+    both = distribution("adapter × 1.99, happy × 1")
+    card.first.get_by_role("switch").uncheck()
+    assert distribution("happy × 1") not in (both, base)
+    card.nth(1).get_by_role("switch").uncheck()
+    assert distribution("") == base, "what is off does nothing"
+    card.first.get_by_role("switch").check()
+    card.nth(1).get_by_role("switch").check()
+    assert distribution("adapter × 1.99, happy × 1") == both
+    lab.locator(".mll-lab").evaluate("(lab) => lab.scrollIntoView()")
+    page.settled()
+    page.picture("adapters-beside")
+    inside = lab.locator(".jp-NotebookPanel-notebook").bounding_box()
+    for part in (".mll-ce-lever input", ".mll-nt tbody tr", ".mll-ac-line input", ".mll-ac-force"):
+        box = lab.locator(part).first.bounding_box()
+        assert box["y"] >= inside["y"] - 2, part
+        assert box["y"] + box["height"] <= inside["y"] + inside["height"] + 1, part
+
+    press(page, "Run")
+    page.wait_for_state("finished")
+    page.run_until(1, "code: True [1.99] True True")
+    slider(page, "Temperature").focus()
+    page.press("ArrowRight")
+    lab.wait_for_function(
+        "() => /Temperature\\(0\\.8[1-9]/.test(document.querySelector('.mll-nt').textContent)"
+    )
+    assert distribution("adapter × 1.99, happy × 1") != both, "the chain is turned as before"
