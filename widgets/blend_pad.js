@@ -4,15 +4,18 @@
  * `shown`, `problem`.
  */
 import { framed, mapArea } from "./blend_pad_area.js";
-import { stepOf } from "./blend_pad_map.js";
+import { COLOURS, csvOf, picture } from "./blend_pad_file.js";
+import { placeOf, stepOf } from "./blend_pad_map.js";
 import { gridRows, pointText, progressText, targetText } from "./blend_pad_words.js";
 import { announcer, button, h, keyHelp, keys, mount, tableView } from "./shared/dom.js";
 import { effectTable, effectText } from "./shared/effect.js";
+import { exportMenu } from "./shared/export.js";
 import { fieldState, kernelText, settle } from "./shared/field.js";
 import { connect, goneNote, watch } from "./shared/kernel.js";
 import { newestWins } from "./shared/newest_wins.js";
 import { kernelNumber } from "./shared/number.js";
 import { progressBar } from "./shared/progress.js";
+import { palette } from "./shared/svg.js";
 
 const NONE = "Two adapters or control vectors make a map: switch on two.";
 const FIRST = 9; // cells of the first picture
@@ -44,7 +47,13 @@ function kernelPoint({ held, send, draw, complain }) {
   return { at: () => at, move, show, slow: () => queue.slow };
 }
 
-function elements(model, { map, target, act }) {
+/** The files of the map; `drawn()` is what its picture shows, null where there is none. */
+const filesOf = (model, drawn) => ({
+  CSV: () => csvOf(model.get("grid"), model.get("axes")),
+  SVG: (node) => drawn() && picture(drawn(), palette(node, COLOURS)),
+});
+
+function elements(model, { map, target, act, drawn, says }) {
   const voice = announcer();
   const frame = framed(map.node);
   const title = h("h3", { class: "mll-title" });
@@ -52,15 +61,17 @@ function elements(model, { map, target, act }) {
   const far = h("span", { class: "mll-quiet mll-figures mll-bp-far" });
   const stop = button("", "", act);
   const help = keyHelp(HELP);
-  const head = h("header", { class: "mll-bp-bar" }, title, about, far, stop, help.button);
+  const saving = exportMenu("map", filesOf(model, drawn)).node;
+  const head = h("header", { class: "mll-bp-bar" }, title, about, far, stop, saving, help.button);
   const bar = progressBar({ className: "mll-bp-progress", label: "Progress of the map" });
   const levers = h("div", { class: "mll-bp-levers mll-live" });
   const empty = h("p", { class: "mll-quiet" }, NONE);
   const effect = h("p", { class: "mll-bp-effect mll-figures" });
-  const next = effectTable();
+  const next = effectTable(says);
+  const line = h("div", { class: "mll-bp-line" }, effect, next.saving);
   const problem = h("p", { class: "mll-problem", role: "alert" });
   const gone = goneNote(model);
-  const side = h("div", { class: "mll-bp-side" }, target.node, effect, next.node);
+  const side = h("div", { class: "mll-bp-side" }, target.node, line, next.node);
   const main = h("div", { class: "mll-bp-main" }, frame.node, side);
   const rows = () => gridRows(model.get("grid"), model.get("axes"));
   const columns = () => [...model.get("axes").map(({ name }) => name).reverse(), "nats"];
@@ -68,7 +79,7 @@ function elements(model, { map, target, act }) {
   const foot = h("div", { class: "mll-bp-foot" }, map.legend, table.node);
   const all = [head, bar.node, gone, empty, levers, main, foot, problem, help.node, voice.node];
   const root = h("section", { class: "mll mll-bp", "aria-label": "Blend pad" }, all);
-  const lines = { title, about, far, empty, effect, problem, gone };
+  const lines = { title, about, far, saving, empty, effect, problem, gone };
   return { root, voice, frame, stop, help, bar, levers, next, main, foot, table, ...lines };
 }
 
@@ -90,10 +101,20 @@ function render({ model, el }) {
   target.node.title = MAPS;
   target.node.querySelector("input").placeholder = "or a text that may follow";
   const act = () => link.ask(get("state") === "running" ? "stop" : "go_on").catch((error) => complain(error.message));
-  const parts = elements(model, { map, target, act });
+  const parts = elements(model, { map, target, act, drawn, says });
   const { root, voice } = parts;
   let [numbers, known] = [[], ""]; // the boxes of both, and what axes they are for
 
+  function says() {
+    return [`Next token without and with ${pointText(get("axes"), get("shown").at)}`, parts.effect.textContent];
+  }
+  function drawn() {
+    const [axes, at, image] = [get("axes"), point.at(), map.image()];
+    const place = axes.length ? placeOf(at, axes.map(({ reach }) => reach)) : [];
+    const far = get("state") === "finished" ? "" : progressText(get("state"), get("done"), get("cells"));
+    const text = get("grid").of === "logprob" && `of the text “${get("target")}”`;
+    return image && { map: image, axes, at, place, says: [parts.title.textContent, get("about"), text, far] };
+  }
   function complain(text) {
     parts.problem.textContent = text || get("problem");
   }
@@ -114,7 +135,7 @@ function render({ model, el }) {
     parts.title.replaceChildren(...(names.length ? ["Blend of ", names[0], " and ", names[1]] : ["Blend"]));
     parts.title.title = parts.title.textContent;
     parts.about.textContent = parts.about.title = get("about");
-    parts.main.hidden = parts.foot.hidden = !axes.length;
+    parts.main.hidden = parts.foot.hidden = parts.saving.hidden = !axes.length;
     drawPoint(point.at());
   }
   function numberOf({ name, reach }, k) {
@@ -131,7 +152,7 @@ function render({ model, el }) {
     const said = some ? `${targetText(shown)}${effectText(shown)}` : "";
     if (parts.effect.textContent !== said && some) voice.say(`${pointText(get("axes"), shown.at)}: ${said}`);
     parts.effect.textContent = said;
-    parts.next.node.hidden = !some;
+    parts.next.node.hidden = parts.next.saving.hidden = !some;
     if (some) parts.next.show(shown.rows, "without", "with both");
     parts.empty.hidden = Boolean(get("problem")) || get("axes").length > 0;
     parts.problem.textContent = get("problem");

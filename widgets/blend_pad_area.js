@@ -13,7 +13,9 @@ export function mapArea({ grid, axes, move }) {
   const node = h("div", { class: "mll-bp-map" }, canvas, point);
   const where = "After the prompt, before the chain";
   const legend = h("span", { class: "mll-bp-legend mll-quiet mll-figures", title: where });
+  let painted = null; // the colours of what is there
   function paint() {
+    painted = null;
     const { n, values, of } = grid();
     const [wide, high] = [canvas.clientWidth, canvas.clientHeight].map((x) => Math.round(x * devicePixelRatio));
     if (!wide || !high) return;
@@ -26,6 +28,7 @@ export function mapArea({ grid, axes, move }) {
     const bands = bandColours(levels, stops);
     const pixels = mapPixels({ n, values }, wide, high, levels, { bands, ink, paper });
     canvas.getContext("2d").putImageData(new ImageData(pixels, wide, high), 0, 0);
+    painted = { bands, levels, isLogprob };
     const swatch = (k) => h("i", { style: { background: `rgb(${bands[k].join(" ")})` } });
     legend.append(isLogprob ? "logprob, nats:" : "KL, nats:", swatch(0));
     legend.append(...levels.flatMap((level, k) => [h("span", {}, signed(level)), swatch(k + 1)]));
@@ -54,8 +57,13 @@ export function mapArea({ grid, axes, move }) {
     point.setAttribute("aria-valuenow", String(x));
     point.setAttribute("aria-valuetext", pointText(axes(), at));
   }
+  /** What is painted, for a file; null where nothing is. */
+  function image() {
+    const [wide, high] = [canvas.clientWidth, canvas.clientHeight];
+    return painted && { ...painted, wide, high, href: canvas.toDataURL("image/png") };
+  }
   const close = () => [() => resized.disconnect(), undoTheme].forEach((act) => act());
-  return { node, point, legend, paint, put, close };
+  return { node, point, legend, paint, put, image, close };
 }
 
 /** The ends of the axes and their names around a map. */

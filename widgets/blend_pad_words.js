@@ -19,10 +19,12 @@ export function progressText(state, done, cells) {
   return state === "finished" ? `${count(cells)} cells` : state === "running" ? `${far}…` : `${state}, ${far}`;
 }
 
-/** Each cell of a grid as a row: strength of the second, of the first, value. */
-export function gridRows({ n, values }, axes) {
+/** Each cell of a grid as a row: strength of the second, of the first, value; null is not known. */
+export function gridCells({ n, values }, axes) {
   if (!n) return [];
   const at = (k, reach) => Number((reach * ((2 * k) / (n - 1) - 1)).toPrecision(6));
   const [first, second] = axes.map(({ reach }) => reach);
-  return values.map((x, k) => [signed(at(Math.floor(k / n), second)), signed(at(k % n, first)), signed(x)]);
+  return values.map((x, k) => [at(Math.floor(k / n), second), at(k % n, first), x]);
 }
+/** The same as it is printed. */
+export const gridRows = (grid, axes) => gridCells(grid, axes).map((row) => row.map(signed));

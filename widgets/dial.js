@@ -34,7 +34,7 @@ function render({ model, el }) {
   });
   const turn = h("div", { class: "mll-dl-lever mll-live" }, lever.node);
   const effect = h("p", { class: "mll-dl-effect mll-figures" });
-  const table = effectTable();
+  const table = effectTable(() => [title.textContent, placeText(get("shown").where), effect.textContent]);
   const place = h("span");
   const back = button("↩ prompt", "Look at the end of the prompt again", () => {
     link.ask("back").catch((error) => {
@@ -44,7 +44,7 @@ function render({ model, el }) {
   const bars = h("p", { class: "mll-quiet mll-dl-place" }, place, back);
   const problem = h("p", { class: "mll-problem", role: "alert" });
   const gone = goneNote(model);
-  const head = h("header", { class: "mll-dl-bar-line" }, title, about);
+  const head = h("header", { class: "mll-dl-bar-line" }, title, about, table.saving);
   const all = [head, gone, turn, effect, table.node, bars, problem, voice.node];
   const root = h("section", { class: "mll mll-dl", "aria-label": "Dial" }, all);
 
@@ -57,7 +57,7 @@ function render({ model, el }) {
     turn.hidden = !get("name");
     problem.textContent = get("problem");
     root.toggleAttribute("data-stale", Boolean(get("problem")));
-    table.node.hidden = bars.hidden = !some;
+    table.node.hidden = table.saving.hidden = bars.hidden = !some;
     place.textContent = placeText(shown.where); // of the row that is shown, which comes later
     back.hidden = !get("where");
     const said = some ? effectText(shown) : get("problem") ? "" : NONE;

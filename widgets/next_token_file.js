@@ -1,6 +1,7 @@
 /** The next token after each stage as files: a table with every number, and a picture of the bars. */
 import { barLength, headLines, lastShown, REMOVED, shareText, UNLISTED } from "./next_token_row.js";
 import { figure } from "./shared/export.js";
+import { breakable, fitted } from "./shared/fitted.js";
 import { box, EDGE, heading, measuring, MONO, SANS, SIZE, svg, words } from "./shared/svg.js";
 import { textOf } from "./shared/text.js";
 import { pieceLabel, unhex } from "./shared/tokens.js";
@@ -29,20 +30,6 @@ export const csvRows = ({ rows, cells, choice }) =>
     row.id === choice ? "drawn" : "",
     ...cells.map((column) => cellOf(column[i])),
   ]);
-
-/** The parts of a name between which a line may end: after a space and an opening bracket. */
-const breakable = (text) => text.split(/(?<=[ (])/);
-
-/** A text in lines of at most `room` pixels, broken where it may be, and a part with no such place anywhere. */
-export function fitted(text, room, measure) {
-  const lines = [""];
-  for (const part of breakable(text))
-    for (const piece of measure(part.trimEnd()) > room ? part : [part]) {
-      if (lines.at(-1) && measure((lines.at(-1) + piece).trimEnd()) > room) lines.push("");
-      lines[lines.length - 1] += piece;
-    }
-  return lines.map((line) => line.trimEnd());
-}
 
 /** How many pixels wide the name of a stage is in a picture, and the label of a token. */
 export const measures = () => ({

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import os
+from base64 import b64encode
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -46,15 +48,15 @@ def page(notebook):
     return page
 
 
-def menu(page, what):
-    page.page.get_by_role("button", name=f"Save {what} as…").click()
+def menu(view, what):
+    view.get_by_role("button", name=f"Save {what} as…").click()
 
 
-def saved(page, what, kind):
+def saved(view, what, kind):
     """The name and the text, or the bytes, of the file that a view's menu makes."""
-    menu(page, what)
-    with page.page.expect_download() as download:
-        page.page.get_by_role("button", name=kind, exact=True).click()
+    menu(view, what)
+    with view.page.expect_download() as download:
+        view.get_by_role("button", name=kind, exact=True).click()
     data = Path(download.value.path()).read_bytes()
     return download.value.suggested_filename, data if kind == "PNG" else data.decode()
 
@@ -68,7 +70,7 @@ def words_of(text):
 
 
 def test_each_view_of_a_workbench_saves_what_it_shows(page):
-    menu(page, "tokens")
+    menu(page.view, "tokens")
     page.page.get_by_role("button", name="CSV", exact=True).click()
     page.page.get_by_text("There is nothing to save yet.").wait_for()
     page.page.keyboard.press("Escape")
@@ -77,34 +79,34 @@ def test_each_view_of_a_workbench_saves_what_it_shows(page):
     page.run_cell(2)
     tokens = page.outputs().strip().splitlines()[-1].split()
 
-    name, text = saved(page, "next token", "CSV")
+    name, text = saved(page.view, "next token", "CSV")
     rows = rows_of(text)
     assert name == "next-token.csv" and len(rows) > 10
     assert list(rows[0])[:4] == ["token", "id", "drawn", "before"]
     assert [row["drawn"] for row in rows].count("drawn") == 1
-    name, text = saved(page, "next token", "SVG")
+    name, text = saved(page.view, "next token", "SVG")
     assert name == "next-token.svg" and "TopK(40)" in words_of(text)
 
-    name, data = saved(page, "next token", "PNG")
+    name, data = saved(page.view, "next token", "PNG")
     assert name == "next-token.png" and data.startswith(b"\x89PNG") and len(data) > 5000
 
-    name, text = saved(page, "tokens", "CSV")
+    name, text = saved(page.view, "tokens", "CSV")
     assert name == "tokens.csv" and [row["token"] for row in rows_of(text)] == tokens
-    name, text = saved(page, "tokens", "SVG")
+    name, text = saved(page.view, "tokens", "SVG")
     assert name == "tokens.svg" and "before the chain" in words_of(text)
 
-    name, text = saved(page, "what if", "CSV")
+    name, text = saved(page.view, "what if", "CSV")
     assert name == "what-if.csv" and len(rows_of(text)) == len(tokens)
-    name, text = saved(page, "what if", "SVG")
+    name, text = saved(page.view, "what if", "SVG")
     assert name == "what-if.svg" and "choices" in words_of(text)
 
-    name, text = saved(page, "tree", "CSV")
+    name, text = saved(page.view, "tree", "CSV")
     assert name == "tree.csv" and [row["tokens"] for row in rows_of(text)] == ["12"]
 
     page.page.get_by_role("button", name="Runs (1)").click()
-    name, text = saved(page, "runs", "CSV")
+    name, text = saved(page.view, "runs", "CSV")
     assert name == "runs.csv" and [row["tokens"] for row in rows_of(text)] == ["12"]
-    menu(page, "runs")
+    menu(page.view, "runs")
     page.page.keyboard.press("Escape")  # the menu closes, the drawer stays
     entry = page.page.get_by_role("button", name="CSV", exact=True)
     entry.wait_for(state="hidden")
@@ -114,7 +116,71 @@ def test_each_view_of_a_workbench_saves_what_it_shows(page):
 def test_no_heading_is_cut_in_the_picture_of_the_next_token(page):
     page.run_cell(3)
     page.page.locator(".mll-nt thead th:has-text('DynamicTemperature')").wait_for()
-    _, text = saved(page, "next token", "SVG")
+    _, text = saved(page.view, "next token", "SVG")
     assert "…" not in words_of(text)
     assert "DynamicTemperature(" in words_of(text).splitlines()
     assert page.page.evaluate(DRAWN, text) == {"out": [], "met": []}
+
+
+BLEND = """
+import mullama_lab as ml
+from mullama_lab.engine import tiny
+model = ml.Model.load(tiny.write("tiny.gguf"))
+lab = ml.labs.AdapterLab(model, "Hello", seed=3, max_tokens=6)
+lab.adapter_cards.add(ml.ControlVector({1: [0.5, -1.0] * 16}, name="happy"))
+lab.adapter_cards.add(ml.ControlVector({1: [1.0, 0.5] * 16}, name="a < b"))
+lab
+"""
+SEEN = """async (url) => {
+    const image = new Image();
+    image.src = url;
+    await image.decode();
+    const sheet = document.createElement('canvas');
+    [sheet.width, sheet.height] = [image.width, image.height];
+    const context = sheet.getContext('2d');
+    context.drawImage(image, 0, 0);
+    const { data } = context.getImageData(0, 0, sheet.width, sheet.height);
+    return new Set(new Uint32Array(data.buffer)).size;
+}"""
+
+
+def n_colours(page, png):
+    """How many colours a picture has, as the browser shows it."""
+    return page.page.evaluate(SEEN, f"data:image/png;base64,{b64encode(png).decode()}")
+
+
+def keep(name, data):
+    """Beside the screenshots, to be looked at."""
+    folder = os.environ.get("MULLAMA_SCREENSHOTS")
+    if folder:
+        Path(folder, name).write_bytes(data)
+
+
+def test_the_views_of_adapters_save_what_they_show(notebook):
+    page = notebook([BLEND], width=1400, height=757)
+    page.run_cell(0)
+    dial, pad = page.page.locator(".mll-dl"), page.page.locator(".mll-bp")
+    dial.locator("tbody tr").first.wait_for()
+    name, text = saved(dial, "effect", "CSV")
+    rows = rows_of(text)
+    assert name == "effect.csv" and list(rows[0]) == ["token", "id", "at 0", "at 1"]
+    assert len(rows) == dial.locator("tbody tr").count()
+    name, text = saved(dial, "effect", "SVG")
+    assert name == "effect.svg" and "without and with a < b" in words_of(text)
+    assert page.page.evaluate(DRAWN, text) == {"out": [], "met": []}
+
+    page.page.get_by_role("button", name="Pad", exact=True).click()
+    pad.locator(".mll-bp-far:text-is('289 cells')").wait_for()
+    name, text = saved(pad, "map", "CSV")
+    assert name == "map.csv" and list(rows_of(text)[0]) == ["a < b", "happy", "KL, nats"]
+    assert len(rows_of(text)) == 289
+    _, text = saved(pad, "map", "SVG")
+    assert "Blend of happy and a < b" in words_of(text)
+    assert page.page.evaluate(DRAWN, text) == {"out": [], "met": []}
+    name, data = saved(pad, "map", "PNG")
+    keep(name, data)
+    assert name == "map.png" and n_colours(page, data) > 50  # with the map in it
+    name, text = saved(pad, "effect", "CSV")
+    assert list(rows_of(text)[0]) == ["token", "id", "without", "with both"]
+    page.settled()
+    page.picture("saved-pad")

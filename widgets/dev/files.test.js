@@ -2,10 +2,11 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { csvRows as treeRows, HEADINGS as TREE } from "../branch_tree_words.js";
-import { csvRows as nextRows, fitted, headings, picture as nextPicture } from "../next_token_file.js";
+import { csvRows as nextRows, headings, picture as nextPicture } from "../next_token_file.js";
 import { REMOVED, UNLISTED } from "../next_token_row.js";
 import { COLUMNS as RUNS, csvRows as runRows } from "../run_panel_history.js";
 import { csvTable, figure } from "../shared/export.js";
+import { fitted } from "../shared/fitted.js";
 import { words, wrapped } from "../shared/svg.js";
 import { tokenColumns } from "../token_strip_columns.js";
 import { headings as stripHeadings, csvRows as stripRows } from "../token_strip_file.js";

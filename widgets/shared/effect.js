@@ -1,5 +1,7 @@
 /** What levers make of the next token, in a line and as a table; a row is [bytes, id, without, with]. */
 import { glyphs, h } from "./dom.js";
+import { filesOf } from "./effect_file.js";
+import { exportMenu } from "./export.js";
 import { number, percent, plainParts } from "./text.js";
 import { pieceParts, unhex } from "./tokens.js";
 
@@ -21,10 +23,16 @@ function share(p, isTop) {
   return h("td", { "data-top": isTop }, bar, figure);
 }
 
-/** A table of both distributions, which `show(rows, without, with)` fills; a diamond marks the likeliest of each. */
-export function effectTable() {
+/**
+ * A table of both distributions, which `show(rows, without, with)` fills; a diamond marks the likeliest of each.
+ * `saving` is the menu of its files, under the lines that `says()` gives.
+ */
+export function effectTable(says) {
+  let shown = { rows: [], heads: [] };
+  const menu = exportMenu("effect", filesOf(() => ({ ...shown, says: says() })));
   const table = h("table", { class: "mll-effect", "aria-label": "Probability of the next token" });
   const show = (rows, ...heads) => {
+    shown = { rows, heads };
     const most = [2, 3].map((k) => Math.max(...rows.map((row) => row[k])));
     const line = ([piece, id, p, q]) => {
       const token = h("th", { scope: "row", dir: "auto", title: `id ${id}` }, glyphs(pieceParts(unhex(piece))));
@@ -33,5 +41,5 @@ export function effectTable() {
     const head = ["token", ...heads].map((text) => h("th", { scope: "col" }, text));
     table.replaceChildren(h("thead", {}, h("tr", {}, head)), h("tbody", {}, rows.map(line)));
   };
-  return { node: h("div", { class: "mll-effect-scroll mll-live" }, table), show };
+  return { node: h("div", { class: "mll-effect-scroll mll-live" }, table), saving: menu.node, show };
 }

@@ -18,6 +18,9 @@ const tag = (name, attributes, inside = "") => {
 
 export const box = (x, y, width, height, more) => tag("rect", { x, y, width, height, ...more });
 export const words = (x, y, text, more = {}) => tag("text", { x, y, ...more }, escaped(text));
+/** A picture of pixels, given as a data: address. */
+export const image = (x, y, width, height, href) =>
+  tag("image", { x, y, width, height, href, preserveAspectRatio: "none" });
 /** Words of a token: its spaces are faint dots, as on the page. */
 export function tokenWords(x, y, text, more = {}) {
   const dot = tag("tspan", { "fill-opacity": 0.4 }, "·");
