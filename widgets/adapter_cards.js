@@ -27,6 +27,7 @@ export const inForceText = (words) => `In force: ${words || "the model as it is"
 /** What may be typed to add one; the first of some names is an example. */
 export const addHint = (names) => (names.length ? `a name such as “${names[0]}”, or ` : "") + "a .gguf file";
 
+const WORKS = ":is(button, input):not(.mll-export-menu *)"; // what is saved needs no kernel
 let count = 0; // of fields, whose lists of names have ids of their own
 
 const EXACT = "Have the weights in force compute anew what the text under way has so far, and go on";
@@ -164,7 +165,7 @@ function render({ model, el }) {
   function setAlive(alive) {
     root.toggleAttribute("data-gone", !alive);
     parts.gone.hidden = alive;
-    for (const node of root.querySelectorAll("button, input")) node.disabled = !alive;
+    for (const node of root.querySelectorAll(WORKS)) node.disabled = !alive;
     layers.disable(!alive);
     if (!alive) return;
     draw();

@@ -34,7 +34,7 @@ function render({ model, el }) {
   });
   const turn = h("div", { class: "mll-dl-lever mll-live" }, lever.node);
   const effect = h("p", { class: "mll-dl-effect mll-figures" });
-  const table = effectTable(() => [title.textContent, placeText(get("shown").where), effect.textContent]);
+  const table = effectTable(() => [title.textContent, get("about"), placeText(get("shown").where), effect.textContent]);
   const place = h("span");
   const back = button("↩ prompt", "Look at the end of the prompt again", () => {
     link.ask("back").catch((error) => {

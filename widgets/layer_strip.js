@@ -34,6 +34,7 @@ function render({ model, el }) {
   const head = h("header", { class: "mll-ls-bar" }, title, help.button);
   const bars = layerBars({
     title: "Vector",
+    about: () => title.textContent,
     held: () => get("layers"),
     send: (layers, seq) => link.ask("set", { layers, seq }),
   });

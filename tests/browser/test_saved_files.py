@@ -125,10 +125,10 @@ def test_no_heading_is_cut_in_the_picture_of_the_next_token(page):
 BLEND = """
 import mullama_lab as ml
 from mullama_lab.engine import tiny
-model = ml.Model.load(tiny.write("tiny.gguf"))
+model = ml.Model.load(tiny.write("tiny.gguf", n_layer=5))
 lab = ml.labs.AdapterLab(model, "Hello", seed=3, max_tokens=6)
 lab.adapter_cards.add(ml.ControlVector({1: [0.5, -1.0] * 16}, name="happy"))
-lab.adapter_cards.add(ml.ControlVector({1: [1.0, 0.5] * 16}, name="a < b"))
+lab.adapter_cards.add(ml.ControlVector({1: [1.0, 0.5] * 16, 3: [2.0, 1.0] * 16}, name="a < b"))
 lab
 """
 SEEN = """async (url) => {
@@ -168,6 +168,19 @@ def test_the_views_of_adapters_save_what_they_show(notebook):
     name, text = saved(dial, "effect", "SVG")
     assert name == "effect.svg" and "without and with a < b" in words_of(text)
     assert page.page.evaluate(DRAWN, text) == {"out": [], "met": []}
+    _, data = saved(dial, "effect", "PNG")
+    keep("effect.png", data)
+    page.settled()
+    page.picture("saved-dial", of=".mll-lab")
+
+    cards = page.page.locator(".mll-ac")
+    name, text = saved(cards, "layers", "CSV")
+    assert name == "layers.csv" and [row["layer"] for row in rows_of(text)] == ["1", "3"]
+    _, text = saved(cards, "layers", "SVG")
+    assert {"a < b", "layers 1–3 of 1–3"} <= set(words_of(text).split("\n"))
+    assert page.page.evaluate(DRAWN, text) == {"out": [], "met": []}
+    _, data = saved(cards, "layers", "PNG")
+    keep("layers.png", data)
 
     page.page.get_by_role("button", name="Pad", exact=True).click()
     pad.locator(".mll-bp-far:text-is('289 cells')").wait_for()
@@ -183,4 +196,4 @@ def test_the_views_of_adapters_save_what_they_show(notebook):
     name, text = saved(pad, "effect", "CSV")
     assert list(rows_of(text)[0]) == ["token", "id", "without", "with both"]
     page.settled()
-    page.picture("saved-pad")
+    page.picture("saved-pad", of=".mll-lab")

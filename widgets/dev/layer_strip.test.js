@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { columnsOf, tableRows } from "../layer_strip.js";
-import { brushed, lanesOf, layerText, moved, rangeText } from "../shared/layer_bars.js";
+import { brushed, moved } from "../shared/layer_bars.js";
+import { csvOf, picture } from "../shared/layer_bars_file.js";
+import { lanesOf, layerText, rangeText } from "../shared/layer_bars_words.js";
 
 const vector = { layers: [3, 4, 6], norms: [1, 2, 4], n_held_out: 0 };
 const learnt = { ...vector, n_held_out: 4, separation: [0.5, 2, -1], accuracy: [0.5, 1, 0.25] };
@@ -49,4 +51,24 @@ test("the table has a row a layer, and says which are chosen", () => {
   assert.deepEqual(tableRows(learnt, [4, 6])[2], [6, "4", "-1", "25.0%", "yes"]);
   assert.deepEqual(tableRows(one, [3, 3])[0], [3, "1", "n/a", "100%", "yes"]);
   assert.deepEqual(tableRows({}, []), []);
+});
+
+test("the file has a row a layer with numbers as numbers, and what a training knows where it is known", () => {
+  const lines = (rows, range) => csvOf(rows, range).split("\r\n");
+  assert.deepEqual(lines(vector, [4, 6]), ["layer,length,chosen", "3,1,", "4,2,yes", "6,4,yes", ""]);
+  const [head, first] = lines(learnt, [3, 3]);
+  assert.deepEqual([head, first], ["layer,length,sd apart,share in order,chosen", "3,1,0.5,0.5,yes"]);
+  assert.equal(csvOf({}, []), null);
+});
+
+test("the picture has a bar a layer and lane, those that are chosen in another colour, and their numbers", () => {
+  const base = { paper: "#ffffff", ink: "#000000", "ink-2": "#555555", line: "#dddddd" };
+  const colours = { ...base, kept: "#0000ff", removed: "#bbbbbb", bad: "#aa0000", accent: "#00aa00" };
+  const drawn = picture({ title: "mine", rows: learnt, range: [3, 4] }, colours);
+  const rects = drawn.split("\n").filter((line) => line.startsWith("<rect"));
+  const boxes = (colour) => rects.filter((line) => line.includes(colour)).length;
+  assert.deepEqual([boxes(colours.kept), boxes(colours.removed), boxes(colours.bad)], [4, 1, 1]);
+  const words = [...drawn.matchAll(/>([^<>]+)<\/text>/g)].map(([, text]) => text);
+  const lanes = ["held out", "to 2 sd", "length", "to 4"];
+  assert.deepEqual(words, ["mine", rangeText(learnt, [3, 4]), ...lanes, "3", "4", "6"]);
 });

@@ -4,43 +4,14 @@
  * `rows` holds `layers`, `norms`, `n_held_out`, and of a training `separation` and `accuracy`.
  */
 import { h, keys } from "./dom.js";
+import { exportMenu } from "./export.js";
 import { settle, fieldState } from "./field.js";
+import { COLOURS, csvOf, picture } from "./layer_bars_file.js";
+import { lanesOf, layerText, rangeText, span } from "./layer_bars_words.js";
 import { newestWins } from "./newest_wins.js";
-import { counted, known, number, percent } from "./text.js";
+import { palette } from "./svg.js";
 
 const HINT = "Drag over layers to choose them; click takes one, double-click all";
-
-const span = ([first, last], one = "layer") =>
-  first === last ? `${one} ${first}` : `${one}s ${first}–${last}`;
-const apart = (x) => (known(x) ? `, ${number(x)} sd apart` : "");
-
-/** The lanes of bars, the one that decides first: shares of the longest, which `scale` says; null is not known. */
-export function lanesOf(rows) {
-  const lane = (name, values, unit) => {
-    const most = Math.max(...values.filter(known).map(Math.abs), 0);
-    const shares = values.map((x) => (known(x) ? (most ? x / most : 0) : null));
-    return { name, shares, scale: `to ${number(most)}${unit}` };
-  };
-  const length = lane("length", rows.norms, "");
-  return rows.separation?.some(known) ? [lane("held out", rows.separation, " sd"), length] : [length];
-}
-
-/** What one layer is, in words. */
-export function layerText(rows, i) {
-  const held = rows.n_held_out ? `${apart(rows.separation[i])}, ${percent(rows.accuracy[i])} in order` : "";
-  return `layer ${rows.layers[i]}: length ${number(rows.norms[i])}${held}`;
-}
-
-/** What is chosen, and how well that does on average. */
-export function rangeText(rows, [first, last]) {
-  const { layers, n_held_out: n } = rows;
-  const said = `${span([first, last])} of ${layers[0]}–${layers.at(-1)}`;
-  if (!n) return said;
-  const own = layers.map((layer, i) => (layer >= first && layer <= last ? i : -1)).filter((i) => i >= 0);
-  const mean = (values) => own.reduce((sum, i) => sum + (values[i] ?? NaN), 0) / own.length;
-  const order = percent(mean(rows.accuracy));
-  return `${said}: ${order} of ${counted(n, "held-out pair")} in order${apart(mean(rows.separation))}`;
-}
 
 /** The range after one of its ends (0 or 1) went by some layers that there are; it stays one layer at least. */
 export function moved(layers, range, end, by) {
@@ -92,7 +63,7 @@ function sender({ send, held, show, complain }) {
   };
 }
 
-function elements(title) {
+function elements(title, files) {
   const lanes = h("div", { class: "mll-lb-lanes" });
   const ends = [0, 1].map((end) => endOf(title, end));
   const frame = h("div", { class: "mll-lb-frame" }, ends);
@@ -101,16 +72,20 @@ function elements(title) {
   const said = h("p", { class: "mll-quiet mll-figures mll-lb-said" });
   const problem = h("p", { class: "mll-problem", role: "alert" });
   const group = { class: "mll-lb", role: "group", "aria-label": `${title}, layers` };
-  const node = h("div", group, field, said, problem);
+  const line = h("div", { class: "mll-lb-line" }, said, exportMenu("layers", files).node);
+  const node = h("div", group, field, line, problem);
   return { lanes, ends, frame, over, field, said, problem, node };
 }
 
-/** `send(range, seq)` returns a promise; `held()` is the range that the kernel has. */
-export function layerBars({ title, send, held }) {
+/** `send(range, seq)` returns a promise; `held()` is the range that the kernel has, `about()` heads a picture of it. */
+export function layerBars({ title, send, held, about = () => title }) {
   let rows = null;
   let range = [];
   let from = -1; // where the brush began
-  const { lanes, ends, frame, over, field, said, problem, node } = elements(title);
+  const { lanes, ends, frame, over, field, said, problem, node } = elements(title, {
+    CSV: () => csvOf(rows, range),
+    SVG: (node) => picture({ title: about(), rows, range }, palette(node, COLOURS)),
+  });
   const complain = (text) => (problem.textContent = text);
   const line = sender({ send, held, show: mark, complain });
   const isOff = () => node.hasAttribute("data-off");
