@@ -21,6 +21,7 @@ bench = ml.Workbench(model, "Once <b>", chain=chain, seed=1, max_tokens=12, pane
 bench
 """
 RUN = "trace = bench.run()"
+AGAIN = "bench.panel.seed = 2\nbench.run()"
 LONG = """bench.chain = (ml.Penalties(repeat=1.1, frequency=0.25) | ml.DRY(0.8) | ml.XTC(0.1, 0.3)
     | ml.DynamicTemperature(0.9, 0.5, 1.5))"""
 DRAWN = """(svg) => {
@@ -42,7 +43,7 @@ DRAWN = """(svg) => {
 
 @pytest.fixture
 def page(notebook):
-    page = notebook([SETUP, RUN, "print(*trace.tokens)", LONG], width=1400, height=757)
+    page = notebook([SETUP, RUN, "print(*trace.tokens)", LONG, AGAIN], width=1400, height=757)
     page.run_cell(0)
     page.page.locator(".mll-nt tbody tr").first.wait_for()
     return page
@@ -197,3 +198,30 @@ def test_the_views_of_adapters_save_what_they_show(notebook):
     assert list(rows_of(text)[0]) == ["token", "id", "without", "with both"]
     page.settled()
     page.picture("saved-pad", of=".mll-lab")
+
+
+def test_a_comparison_saves_its_tokens_side_by_side(page):
+    page.run_cell(1)
+    page.run_cell(4)
+    page.page.get_by_role("button", name="Runs (2)").click()
+    for tick in page.page.locator(".mll-rp-drawer input[type=checkbox]").all():
+        tick.check()
+    drawer = page.page.locator(".mll-rp-drawer")
+    name, text = saved(drawer, "comparison", "CSV")
+    rows = rows_of(text)
+    assert name == "comparison-of-run-1-run-2.csv"
+    assert list(rows[0])[:4] == ["step", "run 1", "run 1: chance", "run 1: chance after the chain"]
+    shown = drawer.locator(".mll-cmp-aligned tbody th").all_inner_texts()
+    assert [row["step"] for row in rows] == shown
+    _, text = saved(drawer, "comparison", "SVG")
+    assert "run 2 parts from run 1" in words_of(text).replace("\n", " ")
+    assert page.page.evaluate(DRAWN, text) == {"out": [], "met": []}
+    name, data = saved(drawer, "comparison", "PNG")
+    keep(name, data)
+    assert data.startswith(b"\x89PNG")
+    page.settled()
+    page.picture("saved-comparison", of=".mll-lab")
+
+    drawer.get_by_role("button", name="Save comparison as…").click()
+    page.page.keyboard.press("Escape")  # the menu closes, the drawer stays
+    assert drawer.is_visible()

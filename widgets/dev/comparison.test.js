@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { alikeText, differsText, exactText, nats, noiseText, partingText, ticked } from "../shared/comparison.js";
+import { ticked } from "../shared/comparison.js";
+import { csvOf, picture } from "../shared/comparison_file.js";
+import { alikeText, differsText, exactText, nats, noiseText, partingText } from "../shared/comparison_words.js";
 
 test("a fifth tick lets the oldest go", () => {
   assert.deepEqual(ticked([], 1), [1]);
@@ -100,4 +102,50 @@ test("what is alike is said in words", () => {
   assert.equal(alikeText(c(1, 1, "a", "b")), "1 token alike, then step 1 differs");
   assert.equal(alikeText(c(null, 3, "a", "")), "3 tokens alike, then one goes on");
   assert.equal(alikeText(c(null, 3, "", "")), "the same 3 tokens");
+});
+
+const hex = (text) => [...new TextEncoder().encode(text)].map((b) => b.toString(16).padStart(2, "0")).join("");
+const COMPARED = {
+  ...{ first: 2, shared: 2, common: " there lived", n: 4, floor: null, may_be_noise: false },
+  sides: [
+    { ...side("run 1", null), token: " a", rest: " king.", differs: [] },
+    { ...side("run 2", 2, exact(0.5), exact(0.25)), token: " an", rest: " old <b>.", differs: ["seed 1 → 2"] },
+  ],
+  rows: [
+    [1, [[hex(" lived"), 0.75, 1, null, null], [hex(" lived"), 0.75, 1, exact(0), null]]],
+    [2, [[hex(" a"), 0.5, 0.5, null, null], [hex(" an"), 0.25, 0.5, { ...exact(0.5), exact: false }, false]]],
+    [3, [[hex(" king"), 0.1, 0.2, null, null], null]],
+  ],
+};
+
+test("the file of a comparison has the chances of each side at each step, and how far apart they are", () => {
+  const [head, ...rows] = csvOf(COMPARED).split("\r\n");
+  const ofOne = "run 1,run 1: chance,run 1: chance after the chain";
+  const ofTwo = ofOne.replaceAll("run 1", "run 2");
+  assert.equal(head, `step,${ofOne},${ofTwo},"run 2: KL, nats",run 2: KL is exact`);
+  assert.deepEqual(rows, [
+    '1," lived",0.75,1," lived",0.75,1,0,yes',
+    '2," a",0.5,0.5," an",0.25,0.5,0.5,no',
+    '3," king",0.1,0.2,,,,,',
+    "",
+  ]);
+});
+
+test("the picture of a comparison has the texts, their tokens side by side, and the words on them", () => {
+  const paper = { paper: "#ffffff", ink: "#000000", "ink-2": "#555555", line: "#dddddd" };
+  const drawn = picture(COMPARED, { ...paper, kept: "#0000ff", removed: "#bbbbbb" }, (text) => 6 * text.length);
+  const words = [...drawn.matchAll(/<text [^>]*>([^<]*)</g)].map(([, text]) => text);
+  const said = ["run 1, run 2: 2 tokens alike, then step 2 differs.", "run 1 → run 2: seed 1 → 2"];
+  assert.deepEqual(words.slice(0, 2), said);
+  const heads = ["step", "run 1", "chance", "run 2", "chance", "KL, nats"];
+  const from = words.indexOf("step");
+  assert.deepEqual(words.slice(from, from + 6), heads);
+  assert.deepEqual(words.slice(from + 6).filter(Boolean), [
+    ...["text", " there lived a king.", " there lived an old &#60;b&#62;."].map((text) => text.trimEnd()),
+    ...["1", "·lived", "75.0%", "·lived", "75.0%", "0"],
+    ...["2", "·a", "50.0%", "·an", "25.0%", "≥ 0.500"],
+    ...["3", "·king", "10.0%", "–"],
+  ]);
+  assert.ok(words.includes("The first 4 of 9 tokens.") === false);
+  assert.ok(picture({ ...COMPARED, n: 9 }, { ...paper }, (text) => text.length).includes("The first 4 of 9 tokens."));
 });
