@@ -2,17 +2,18 @@
  * Branches from one prompt as a tree of segments. State lives in the model: `revision`, `n`,
  * `selected`, `to_undo`, `to_redo`, `compared`, `growing`, `title`, `sorted_by`, `ascending`; the rows are asked for.
  */
+import { filesOf } from "./branch_tree_file.js";
 import { branchHeads, FIGURE_HELP } from "./branch_tree_heads.js";
 import { nameField } from "./branch_tree_naming.js";
 import { newKeys, news, reveal } from "./branch_tree_news.js";
 import { outline } from "./branch_tree_outline.js";
 import { branchCells, isShortened, spoken, stepCell, wholeText } from "./branch_tree_row.js";
 import { describedBy, segmentBox, tips } from "./branch_tree_tip.js";
-import { CAPTION, COLUMNS, csvRows, footText, growingLine, HEADINGS, HELP } from "./branch_tree_words.js";
+import { CAPTION, COLUMNS, footText, growingLine, HELP } from "./branch_tree_words.js";
 import { EMPTY, likeliest, tableRows } from "./branch_tree_words.js";
 import { comparisonView, ticked } from "./shared/comparison.js";
 import { announcer, button, h, icon, keyHelp, keys, mount, tableView } from "./shared/dom.js";
-import { csvTable, exportMenu } from "./shared/export.js";
+import { exportMenu } from "./shared/export.js";
 import { connect, goneNote, watch } from "./shared/kernel.js";
 import { count, readable } from "./shared/text.js";
 import { unhex } from "./shared/tokens.js";
@@ -59,7 +60,7 @@ function render({ model, el }) {
     ends: (row) => row.branch > 0,
     onPick: pick,
   });
-  const files = { CSV: () => csvTable(HEADINGS, csvRows(state)) };
+  const files = filesOf(() => ({ state, says: [get("title"), footText(get("n"), state)] }));
   const buttons = { attempt, history, rename: () => rename(selected()), remove: () => remove(selected()) };
   const parts = elements(model, tree, { ...buttons, rows: () => tableRows(state), files, said });
   const { root, voice } = parts;

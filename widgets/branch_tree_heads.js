@@ -13,6 +13,7 @@ const HEADS = [
   ["after", "path after", `${WHOLE} after the chain, ${UNIT}; 0 where the chain had removed one of them.`],
   ["n", "tokens", "Tokens from the prompt to the segment's end."],
 ];
+export const NAMES = HEADS.map(([, text]) => text);
 
 const FIGURES = 3; // from this one on they are figures
 /** What the figures are, as `?` lists them: also those that have no room for a column. */

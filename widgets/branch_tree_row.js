@@ -4,7 +4,7 @@ import { count, percent, pieceCells, plainParts, readable } from "./shared/text.
 import { unhex } from "./shared/tokens.js";
 
 const SUPER = "⁰¹²³⁴⁵⁶⁷⁸⁹";
-const STAR = "★ "; // before the chance of the likeliest path
+export const STAR = "★ "; // before the chance of the likeliest path
 const SHARED = 14; // characters of the text before the place where paths part
 const ELLIPSIS = "e280a6";
 const ENDING = 14; // of the end of a segment at which paths part

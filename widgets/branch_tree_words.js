@@ -1,8 +1,7 @@
 /** What a tree says around its rows: keys, a foot, a table, and a line for each branch that grows. */
 import { chance, pathText, perToken } from "./branch_tree_row.js";
 import { glyphs, h } from "./shared/dom.js";
-import { figure } from "./shared/export.js";
-import { count, counted, percent, pieceCells, textOf } from "./shared/text.js";
+import { count, counted, percent, pieceCells } from "./shared/text.js";
 import { unhex } from "./shared/tokens.js";
 
 const NO_PROMPT = { prompt: "", prompt_tokens: 0, prompt_shown: 0 };
@@ -61,23 +60,6 @@ export function tableRows({ rows }) {
       pathText(row, byKey),
     ]);
 }
-
-export const HEADINGS = [
-  ...["segment", "parent", "step", "tokens", "text", "branch", "name"],
-  ...["first token", "logprob of the path", "after the chain", "ended"],
-];
-const wholeText = ({ first, rest, cut, tail }) =>
-  textOf(unhex(first + rest)) + (cut ? `…${textOf(unhex(tail))}` : "");
-/** Segments as rows of a file, in the order of the tree; a path's logprobs are sums in nats from the prompt on. */
-export const csvRows = ({ rows }) => {
-  const nats = (x) => (x === "-inf" ? x : figure(x));
-  return rows
-    .filter((row) => row.parent !== null)
-    .map((row) => [
-      ...[row.key, row.parent, row.start, row.stop - row.start, wholeText(row), row.called, row.name],
-      ...[figure(row.p), nats(row.logprob), nats(row.logprob_after), row.finish],
-    ]);
-};
 
 /** A branch that is being generated. */
 export function growingLine({ from, state, tokens, text, cut }) {

@@ -103,6 +103,9 @@ def test_each_view_of_a_workbench_saves_what_it_shows(page):
 
     name, text = saved(page.view, "tree", "CSV")
     assert name == "tree.csv" and [row["tokens"] for row in rows_of(text)] == ["12"]
+    name, text = saved(page.view, "tree", "SVG")
+    assert name == "tree.svg" and "run 1" in words_of(text).splitlines()
+    assert page.page.evaluate(DRAWN, text) == {"out": [], "met": []}
 
     page.page.get_by_role("button", name="Runs (1)").click()
     name, text = saved(page.view, "runs", "CSV")
@@ -221,7 +224,19 @@ def test_a_comparison_saves_its_tokens_side_by_side(page):
     assert data.startswith(b"\x89PNG")
     page.settled()
     page.picture("saved-comparison", of=".mll-lab")
-
     drawer.get_by_role("button", name="Save comparison as…").click()
     page.page.keyboard.press("Escape")  # the menu closes, the drawer stays
     assert drawer.is_visible()
+
+
+def test_a_tree_of_two_branches_saves_both(page):
+    page.run_cell(1)
+    page.run_cell(4)
+    tree = page.page.locator(".mll-bt")
+    tree.locator(".mll-row").nth(2).wait_for()
+    _, text = saved(tree, "tree", "SVG")
+    assert {"run 1", "run 2"} <= set(words_of(text).splitlines())
+    assert page.page.evaluate(DRAWN, text) == {"out": [], "met": []}
+    name, data = saved(tree, "tree", "PNG")
+    keep(name, data)
+    assert name == "tree.png" and data.startswith(b"\x89PNG")

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { csvRows as treeRows, HEADINGS as TREE } from "../branch_tree_words.js";
+import { csvOf as treeCsv, picture as treePicture } from "../branch_tree_file.js";
 import { csvRows as nextRows, headings, picture as nextPicture } from "../next_token_file.js";
 import { REMOVED, UNLISTED } from "../next_token_row.js";
 import { COLUMNS as RUNS, csvRows as runRows } from "../run_panel_history.js";
@@ -209,8 +209,8 @@ test("the table of the runs has plain numbers, and no tick or button", () => {
   assert.equal(runRows([{ ...run, branch, finish: "length", text: "" }])[0][1], "run 1 at step 3: ·a");
 });
 
-test("the table of a tree has its segments and what each hangs on", () => {
-  const none = { children: 0, tail: "", cut: false, branch: 0, called: "", name: "" };
+function treeRows() {
+  const none = { children: 0, tail: "", cut: false, branch: 0, called: "", name: "", indent: 0 };
   const row = (key, parent, more) => ({ key, parent, ...none, ...more });
   const rows = [
     row("r", null, { first: "", rest: "" }),
@@ -219,10 +219,29 @@ test("the table of a tree has its segments and what each hangs on", () => {
   ];
   rows[2].called = "run 3";
   Object.assign(rows[1], { p: 0.5, logprob: -1, logprob_after: null });
-  Object.assign(rows[2], { p: 0.25, logprob: -2, logprob_after: "-inf" });
-  assert.equal(TREE.length, 11);
-  assert.deepEqual(treeRows({ rows }), [
-    ["a", "r", 0, 2, "x y", "", "", 0.5, -1, null, ""],
-    ["b", "a", 2, 1, "z", "run 3", "mine", 0.25, -2, "-inf", "eog"],
-  ]);
+  Object.assign(rows[2], { p: 0.25, logprob: -3, logprob_after: "-inf", indent: 1, turns: true });
+  return rows;
+}
+
+test("the table of a tree has its segments and what each hangs on", () => {
+  const [head, ...rows] = treeCsv({ rows: treeRows() }).split("\r\n");
+  assert.equal(head.split(",").length, 11);
+  assert.deepEqual(rows, ["a,r,0,2,x y,,,0.5,-1,,", "b,a,2,1,z,run 3,mine,0.25,-3,-inf,eog", ""]);
+  assert.equal(treeCsv({ rows: [] }), null);
+});
+
+test("the picture of a tree has its rows, a path that turns off stands further in, and the likeliest is marked", () => {
+  const prompt = { prompt: hex("Once a"), prompt_shown: 2, prompt_tokens: 3 };
+  const state = { rows: treeRows(), best: "b", ...prompt };
+  const drawn = treePicture({ state, says: ["2 branches"], measure: (text) => 7 * text.length }, COLOURS);
+  const texts = [...drawn.matchAll(/<text x="([\d.]+)"[^>]*>(.*?)<\/text>/g)].map(([, x, text]) => [Number(x), text]);
+  const words = texts.map(([, text]) => text).filter(Boolean);
+  const above = ["2 branches", "Chances before the chain, but for “path after”."];
+  const heads = ["step", "segment", "branch", "first token", "per token", "path before", "path after", "tokens"];
+  const trunk = ["0", "x·y", "50.0%", "60.7%", "36.8%", "n/a", "2"];
+  const branch = ["2", "└ z", "mine", "25.0%", "36.8%", "★ 5.0%", "0", "3"];
+  assert.deepEqual(words, [...above, ...heads, "…Once·a", ...trunk, ...branch]);
+  const left = (said) => texts.find(([, text]) => text === said)[0];
+  assert.equal(left("└ z") - left("x·y"), 14);
+  assert.equal(boxes(drawn, COLOURS.kept).length, 2);
 });
