@@ -93,6 +93,10 @@ class Worker:
         what: what owns the context, in messages.
         opened_by: how another one is opened.
         caller: what may call back while a job runs.
+
+    Attributes:
+        at_rest: called on the thread whenever there is nothing left to do, and after its end; it
+            must be quick and raise nothing.
     """
 
     def __init__(
@@ -125,6 +129,7 @@ class Worker:
         self._may_cut_short = True
         self.is_closed = False
         self._at_end = at_end
+        self.at_rest: Callable[[], object] = lambda: None
         self._thread = threading.Thread(target=self._loop, name=name, daemon=True)
         self._thread.start()
         wait_at_exit(self)
@@ -234,6 +239,8 @@ class Worker:
         try:
             while self._take_up(wait=not busy):
                 busy = plan.tick(self)
+                if not busy and self._queue.empty():
+                    self.at_rest()
         except Exception as error:  # of the plan itself: what it does is no longer known
             logger.exception("the thread of a %s failed", self.what)
             failed = True
@@ -249,6 +256,7 @@ class Worker:
                 plan.end(self, ClosedError(refusal), failed=failed)
             finally:
                 self._at_end()
+                self.at_rest()
 
     def _take_up(self, *, wait: bool) -> bool:
         """Give the plan all that was submitted, once there is something if it is to wait for it.

@@ -26,7 +26,7 @@ from mullama_lab.engine.cache.ledger import Ledger
 from mullama_lab.engine.chat.tools import ToolLike
 from mullama_lab.engine.handle import ContextOwner
 from mullama_lab.engine.loop.choices import Choices
-from mullama_lab.engine.loop.news import call_logged, must_be_callable
+from mullama_lab.engine.loop.news import News, call_logged, must_be_callable
 from mullama_lab.engine.loop.run import Run, Runs
 from mullama_lab.engine.loop.scheduler import Scheduler, SequenceJob
 from mullama_lab.engine.loop.spread import Prompt
@@ -125,6 +125,8 @@ class Session(ContextOwner):
                 opened_by="model.session()",
                 caller="a Custom stage",
             )
+        self._rested = News()
+        self._worker.at_rest = self._rested.tell
         self.gauges = Gauges(self)
         tell_opened(self.gauges)
 
@@ -321,6 +323,22 @@ class Session(ContextOwner):
                 self._watchers.remove(callback)
 
         return undo
+
+    def on_rest(self, callback: Callable[[], object]) -> Callable[[], None]:
+        """Call `callback()` each time the session has done all that it was asked for.
+
+        Whatever that was: a generation, one of many, a row, `rewind`, `reset`. It is called on the
+        session's own thread, so it must take microseconds: wake a thread of yours. It is called
+        once more when the session was closed. What it raises is logged.
+
+        Returns:
+            what undoes it, however often it is called.
+
+        Raises:
+            TypeError: it cannot be called.
+        """
+        must_be_callable(callback)
+        return self._rested.listen(callback)
 
     # Given texts.
 
