@@ -60,6 +60,7 @@ CELLS = {
     "Dial": "ml.widgets.Dial()",
     "BlendPad": "ml.widgets.BlendPad()",
     "LayerStrip": "ml.widgets.LayerStrip()",
+    "MemoryMap": "ml.widgets.MemoryMap(session)",
     "VectorTrainer": "ml.widgets.VectorTrainer()",
     "GrammarBench": "ml.widgets.GrammarBench()",
     "ExploreBar": "ml.widgets.ExploreBar()",

@@ -10,6 +10,7 @@ from mullama_lab.widgets.dial import Dial
 from mullama_lab.widgets.explore_bar import ExploreBar
 from mullama_lab.widgets.grammar_bench import GrammarBench
 from mullama_lab.widgets.layer_strip import LayerStrip
+from mullama_lab.widgets.memory_map import MemoryMap
 from mullama_lab.widgets.model_picker import ModelPicker
 from mullama_lab.widgets.next_token import NextToken
 from mullama_lab.widgets.panel_bar import PanelBar
@@ -30,6 +31,7 @@ __all__ = [
     "GrammarBench",
     "Hit",
     "LayerStrip",
+    "MemoryMap",
     "ModelPicker",
     "NextToken",
     "PanelBar",
