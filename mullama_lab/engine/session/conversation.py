@@ -163,7 +163,8 @@ class Conversation:
             as `session.generate`.
         """
         said, layout, run = self._next(turn)
-        trace = self.session._see_through(run)
+        with run._lane.stopped_on_error():
+            trace = self.session._launch(run).wait()
         self._remember(said, layout, trace)
         return trace
 
@@ -181,7 +182,7 @@ class Conversation:
 
         def launch(run: Run) -> Run:
             self._streamed = (said, layout, run)
-            return self.session._launched(run)
+            return self.session._launch(run)
 
         return Stream(run, launch)
 

@@ -152,7 +152,9 @@ class Session(ContextOwner):
             GrammarError: the grammar cannot be carried out on this model.
             ClosedError: the session was closed.
         """
-        return self._see_through(run_of(self, request))
+        run = run_of(self, request)
+        with run._lane.stopped_on_error():
+            return self._launch(run).wait()
 
     @takes(Request)
     def stream(self, request: Request) -> Stream:
@@ -167,12 +169,12 @@ class Session(ContextOwner):
         It begins with the first step that is asked for; leaving the loop, or cancelling the task
         that waits in it, stops it. The errors are those of `generate`.
         """
-        return Stream(run_of(self, request), self._launched)
+        return Stream(run_of(self, request), self._launch)
 
     @takes(Request)
     def start(self, request: Request) -> Run:
         """Begin to generate and return a Run at once; see `generate`."""
-        return self._launched(run_of(self, request))
+        return self._launch(run_of(self, request))
 
     @takes(ManyRequests)
     def generate_many(self, request: ManyRequests) -> list[Trace]:
@@ -193,12 +195,14 @@ class Session(ContextOwner):
             MullamaError: what made the first of them fail; the others are in
                 `session.last_traces`, in the order of the prompts.
         """
-        return self._see_all_through(runs_of(self, request))
+        runs = runs_of(self, request)
+        with runs._lanes.stopped_on_error():
+            return self._launch_many(runs).wait()
 
     @takes(ManyRequests)
     def start_many(self, request: ManyRequests) -> Runs:
         """Begin `generate_many` and return its Runs at once."""
-        return self._launched_many(runs_of(self, request))
+        return self._launch_many(runs_of(self, request))
 
     # Chats.
 
@@ -215,18 +219,20 @@ class Session(ContextOwner):
             ModelError: the template failed, as on a message without its content.
             ContextFull: the conversation does not fit. What else `generate` raises, this does.
         """
-        return self._see_through(run_of(self, as_request(self, request)))
+        run = run_of(self, as_request(self, request))
+        with run._lane.stopped_on_error():
+            return self._launch(run).wait()
 
     @takes(ChatRequest)
     def stream_chat(self, request: ChatRequest) -> Stream:
         """Answer a conversation and yield each Step as it comes; see `chat` and `stream`."""
         run = run_of(self, as_request(self, request))
-        return Stream(run, self._launched)
+        return Stream(run, self._launch)
 
     @takes(ChatRequest)
     def start_chat(self, request: ChatRequest) -> Run:
         """Begin to answer a conversation and return a Run at once; see `chat`."""
-        return self._launched(run_of(self, as_request(self, request)))
+        return self._launch(run_of(self, as_request(self, request)))
 
     def conversation(
         self,
@@ -277,12 +283,14 @@ class Session(ContextOwner):
             ContextFull: the tokens do not fit beside those of the sequences that are kept.
             ClosedError: the session was closed.
         """
-        return self._see_through(branch_of(self, request))
+        run = branch_of(self, request)
+        with run._lane.stopped_on_error():
+            return self._launch(run).wait()
 
     @takes(BranchRequest)
     def start_branch(self, request: BranchRequest) -> Run:
         """Begin a branch and return its Run at once; see `branch`."""
-        return self._launched(branch_of(self, request))
+        return self._launch(branch_of(self, request))
 
     @takes(ManyBranches)
     def branch_many(self, request: ManyBranches) -> list[Trace]:
@@ -291,12 +299,14 @@ class Session(ContextOwner):
         Raises:
             ValueError: the lists differ in length, or one is empty; or as `branch`.
         """
-        return self._see_all_through(branches_of(self, request))
+        runs = branches_of(self, request)
+        with runs._lanes.stopped_on_error():
+            return self._launch_many(runs).wait()
 
     @takes(ManyBranches)
     def start_branches(self, request: ManyBranches) -> Runs:
         """Begin `branch_many` and return its Runs at once."""
-        return self._launched_many(branches_of(self, request))
+        return self._launch_many(branches_of(self, request))
 
     def on_start(self, callback: Callable[[Run], None]) -> Callable[[], None]:
         """Call `callback(run)` for each Run that is asked for from now on, on the thread that asks.
@@ -764,7 +774,7 @@ class Session(ContextOwner):
         finally:
             del self._aside[work]
 
-    def _launched(self, run: Run) -> Run:
+    def _launch(self, run: Run) -> Run:
         """Have a Run begin, once who watches was told of it."""
         self.must_be_open()
         self.run, self.last_trace = run, run.trace  # a Custom stage of it may ask for them
@@ -775,20 +785,11 @@ class Session(ContextOwner):
             self._worker.submit(run._lane)
         return run
 
-    def _launched_many(self, runs: Runs) -> Runs:
+    def _launch_many(self, runs: Runs) -> Runs:
         self.must_be_open()
         self.last_traces = runs.traces
         runs._lanes.submit_to(self._worker)
         return runs
-
-    def _see_through(self, run: Run) -> Trace:
-        """Have a Run begin and wait for its end; what interrupts that stops it."""
-        with run._lane.stopped_on_error():
-            return self._launched(run).wait()
-
-    def _see_all_through(self, runs: Runs) -> list[Trace]:
-        with runs._lanes.stopped_on_error():
-            return self._launched_many(runs).wait()
 
     def _do_with_cells(self, do: Callable[[], T], sequence: int | None = None) -> T:
         """Do something with a sequence, or with all of the cache, when it is not at work."""
