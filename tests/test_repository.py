@@ -90,6 +90,23 @@ def test_no_module_imports_itself_by_way_of_another(part):
     graphlib.TopologicalSorter(graph).prepare()
 
 
+def test_no_study_asks_another():
+    """But for a fate, which tells the margin of what removed the token."""
+    folder = ROOT / "mullama_lab" / "studies"
+    paths = {path.relative_to(folder): path for path in folder.rglob("*.py")}
+    modules = {
+        ".".join(("mullama_lab", "studies", *path.with_suffix("").parts)).removesuffix(".__init__")
+        for path in paths
+    }
+    asks = set()
+    for path, whole in paths.items():
+        study = path.with_suffix("").parts[0]
+        found = imports_of("mullama_lab.studies", whole, modules, typing=True)
+        asks |= {(study, name.split(".")[2]) for name in found}
+    others = {(one, two) for one, two in asks if one not in (two, "__init__")}
+    assert {(one, two) for one, two in others if not two.startswith("_")} == {("fate", "margin")}
+
+
 def test_importing_the_package_loads_nothing_heavy():
     assert not loaded_by("import mullama_lab") & {*HEAVY, "llama_cpp", "numpy"}
 

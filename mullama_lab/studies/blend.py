@@ -23,10 +23,9 @@ from mullama_lab.engine.session.scoring import split
 from mullama_lab.engine.setting import Setting
 from mullama_lab.engine.steering.control_vector import ControlVector
 from mullama_lab.engine.steering.lora import LoraAdapter
-from mullama_lab.engine.steering.steering import Steering, name_of
+from mullama_lab.engine.steering.steering import Lever, Steering, name_of
 from mullama_lab.glyphs import brief
 from mullama_lab.studies._together import Bar, listed_strengths
-from mullama_lab.studies.effect import Lever
 
 if TYPE_CHECKING:
     import pandas

@@ -24,7 +24,7 @@ from mullama_lab.engine.setting import Setting
 from mullama_lab.engine.stages import Chain, Stage
 from mullama_lab.engine.steering.control_vector import ControlVector
 from mullama_lab.engine.steering.lora import LoraAdapter
-from mullama_lab.engine.steering.steering import Steering
+from mullama_lab.engine.steering.steering import Lever, Steering
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.divergence import divergence_from_row
 from mullama_lab.glyphs import piece_label
@@ -47,7 +47,6 @@ __all__ = [
 ]
 __dir__ = __all__.copy  # what tab completion offers
 
-Lever: TypeAlias = ControlVector | LoraAdapter
 Span: TypeAlias = tuple[tuple[int, int], Setting]  # steps from one to before another
 BREAKS = 4.0  # times the perplexity of the plain text, from which a text is called broken
 

@@ -22,6 +22,7 @@ from mullama_lab.engine.decode_loop import DecodeLoop
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.native.devices import Device
 from mullama_lab.errors import DecodeError, HistoryError, ModelLoadError, ModelNotFound
+from mullama_lab.studies._test_names import BenchTest
 from mullama_lab.studies.bench import (
     BenchFailed,
     BenchResult,
@@ -34,7 +35,6 @@ from mullama_lab.studies.bench import (
     comparison,
     machine,
 )
-from mullama_lab.studies.bench.sizes import BenchTest
 
 # `llama-bench -o json` of llama.cpp's tools/llama-bench/llama-bench.cpp, in its order.
 FIELDS = [

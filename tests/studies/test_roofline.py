@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 
 from mullama_lab.engine import tiny
+from mullama_lab.engine.decode_loop import DecodeLoop
 from mullama_lab.engine.model import Model
-from mullama_lab.studies import roofline as study
-from mullama_lab.studies.bench import bench
 from mullama_lab.studies.roofline import Phase, Roofline, roofline, roofs, weight_work
 from mullama_lab.studies.roofline.weight_work import Work, prompt_operations, work_of
 
@@ -110,18 +110,20 @@ def test_a_share_is_the_rate_by_the_roof_and_the_text_shows_how():
 def test_what_is_multiplied_is_what_was_measured_and_what_is_read_by_hand(
     tiny_model, small_roofs, monkeypatch
 ):
-    results = []
+    took = {}
+    time = DecodeLoop.time
 
-    def look(*models_and_tests, **settings):
-        results.append(bench(*models_and_tests, **settings))
-        return results[0]
+    def look(loop, timed):
+        ns = time(loop, timed)
+        took.setdefault((timed.n_prompt, timed.n_gen, timed.n_depth), []).append(ns)
+        return ns
 
-    monkeypatch.setattr(study, "bench", look)
+    monkeypatch.setattr(DecodeLoop, "time", look)
     found = roofline(tiny_model, n_prompt=8, n_gen=4, depth=40, threads=1, repeats=2,
                      progress=False)  # fmt: skip
-    for phase in (found.decode, found.prefill):
-        (row,) = results[0].where(test=phase.test).rows
-        assert phase.median_ts == row.median_ts
+    for phase, key, n in ((found.decode, (0, 4, 40), 4), (found.prefill, (8, 0, 40), 8)):
+        assert len(took[key]) == 2
+        assert phase.median_ts == statistics.median(n * 1e9 / ns for ns in took[key])
     head = tiny_model.metadata["llama.attention.key_length"]
     a_token = 2 * 2 * tiny_model.n_layer * tiny_model.n_head_kv * head  # keys and values in f16
     middle = 40 + 4 // 2

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from numbers import Real
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
     from mullama_lab.engine.session import Session
 
+Lever: TypeAlias = LoraAdapter | ControlVector  # what acts on the weights, at a strength
 LARGEST = float(np.finfo(np.float32).max)
 NONE: Mapping[LoraAdapter, float] = MappingProxyType({})
 
@@ -66,7 +67,7 @@ class Steering:
         named = repr((said, "" if vector is None else vector.fingerprint))
         return hashlib.sha256(named.encode()).hexdigest()[:16]
 
-    def plus(self, lever: LoraAdapter | ControlVector, strength: float) -> Steering:
+    def plus(self, lever: Lever, strength: float) -> Steering:
         """With one more at a strength: a vector is added, an adapter has this scale then."""
         if isinstance(lever, LoraAdapter):
             return Steering({**self.adapters, lever: strength}, self.control)
@@ -136,7 +137,7 @@ class Weights:
         native.set_control(context, self.rows)
 
 
-def name_of(lever: LoraAdapter | ControlVector) -> str:
+def name_of(lever: Lever) -> str:
     """What to call an adapter or a vector in a line: the name of its file, or its own."""
     if isinstance(lever, LoraAdapter):
         return one_line(visible(lever.path.stem))

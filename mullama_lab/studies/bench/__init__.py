@@ -18,13 +18,14 @@ from mullama_lab.engine.model import Model
 from mullama_lab.engine.native.context import FLASH_ATTENTION
 from mullama_lab.engine.options import listed, one_of, whole
 from mullama_lab.glyphs import brief
+from mullama_lab.studies._test_names import MOST_TOKENS, BenchTest
+from mullama_lab.studies._timed_rounds import MOST_REPEATS, Item
 from mullama_lab.studies.bench.comparison import Comparison, Difference, compare
 from mullama_lab.studies.bench.history import Entry, History
 from mullama_lab.studies.bench.machine import Machine
 from mullama_lab.studies.bench.result import BenchResult
-from mullama_lab.studies.bench.rounds import MOST_REPEATS, BenchFailed, BenchStopped, Item, measured
+from mullama_lab.studies.bench.rounds import BenchFailed, BenchStopped, measured
 from mullama_lab.studies.bench.row import BenchRow
-from mullama_lab.studies.bench.sizes import MOST_TOKENS, BenchTest
 
 __all__ = [
     "BenchFailed",

@@ -9,8 +9,8 @@ from typing import Any
 
 from mullama_lab.engine.native.context import FLASH_ATTENTION
 from mullama_lab.glyphs import brief
+from mullama_lab.studies._test_names import name_of
 from mullama_lab.studies.bench.machine import Machine
-from mullama_lab.studies.bench.sizes import name_of
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,25 @@ Processing a prompt reads the weights once for many tokens: arithmetic is its ro
 
 from __future__ import annotations
 
+import statistics
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mullama_lab.counted import counted
 from mullama_lab.engine import options
-from mullama_lab.engine.decode_loop import DecodeLoop, Opening
+from mullama_lab.engine.decode_loop import DecodeLoop, Opening, Timed
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.options import whole
-from mullama_lab.studies.bench import MOST_REPEATS, bench
-from mullama_lab.studies.bench.sizes import MOST_TOKENS, name_of
+from mullama_lab.studies._test_names import MOST_TOKENS, name_of
+from mullama_lab.studies._timed_rounds import (
+    MOST_REPEATS,
+    Item,
+    must_open,
+    rounds,
+    warn_of_other_threads,
+)
+from mullama_lab.studies._together import Bar
 from mullama_lab.studies.roofline import roofs
 from mullama_lab.studies.roofline.weight_work import N_BATCH, prompt_operations, work_of
 
@@ -165,22 +173,22 @@ def roofline(
     n_threads = whole("threads", cores if threads is None else threads, 1, 512)
     kv_types = options.kv_types(kv_type)
     repeats = whole("repeats", repeats, 1, MOST_REPEATS)
-    tests = [name_of(n_prompt, 0, depth), name_of(0, n_gen, depth)]
+    longest = whole("n_ctx", depth + max(n_prompt, n_gen), 1, MOST_TOKENS)
+    opening = Opening(longest, 1, N_BATCH, N_UBATCH, "auto", kv_types)
+    both = [Timed(n_prompt, 0, depth, n_threads), Timed(0, n_gen, depth, n_threads)]
     before = _measured_roofs(n_threads)
-    result = bench(
-        model, tests, threads=n_threads, kv_type=kv_types, batch=N_BATCH, ubatch=N_UBATCH,
-        repeats=repeats, progress=progress,
-    )  # fmt: skip
+    pp, tg = _speeds([Item(model, opening, timed) for timed in both], repeats, progress)
     after = _measured_roofs(n_threads)
     bandwidth, throughput = map(max, before, after)
     work = work_of(model)
     cached = _cache_bytes(model, depth + max(1, n_gen // 2), kv_types, n_threads)
-    pp, tg = (row.median_ts for row in result.rows)
     a_token = work.bytes_read + cached
     operations = prompt_operations(model, work, n_prompt, depth) / n_prompt
     return Roofline(
-        decode=Phase(tests[1], tg, a_token, a_token * tg, bandwidth, "B"),
-        prefill=Phase(tests[0], pp, operations, operations * pp, throughput, "FLOP"),
+        decode=Phase(name_of(0, n_gen, depth), tg, a_token, a_token * tg, bandwidth, "B"),
+        prefill=Phase(
+            name_of(n_prompt, 0, depth), pp, operations, operations * pp, throughput, "FLOP"
+        ),
         weight_bytes=work.bytes_read,
         cache_bytes=cached,
         n_threads=n_threads,
@@ -191,6 +199,19 @@ def roofline(
 
 def _measured_roofs(n_threads: int) -> tuple[float, float]:
     return roofs.read_bandwidth(n_threads), roofs.matrix_throughput(n_threads)
+
+
+def _speeds(items: list[Item], repeats: int, progress: bool) -> list[float]:
+    """Tokens a second of each, the median."""
+    must_open(items)
+    warn_of_other_threads(items[0].timed.n_threads)
+    speeds: list[list[float]] = [[] for _ in items]
+    with Bar("roofline", repeats * len(items), "test", shown=progress) as bar:
+        for done, (place, ns) in enumerate(rounds(items, repeats), start=1):
+            timed = items[place].timed
+            speeds[place].append((timed.n_prompt + timed.n_gen) * 1e9 / ns)
+            bar.show(done)
+    return [statistics.median(some) for some in speeds]
 
 
 def _cache_bytes(model: Model, n_tokens: int, kv_types: tuple[str, str], n_threads: int) -> int:
