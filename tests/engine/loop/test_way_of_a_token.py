@@ -38,11 +38,13 @@ def test_a_token_comes_from_generate_to_llama_decode_through_seven_functions(ses
     """
 
     def given_to(work, worker):
-        asking.append(functions_here())
+        if worker is session._worker:
+            asking.append(functions_here())
         to_worker(work, worker)
 
     def decode(context, tokens):
-        at_work.append((tokens.n_tokens, functions_here()))
+        if context is session._cache.handle:
+            at_work.append((tokens.n_tokens, functions_here()))
         return to_llama(context, tokens)
 
     asking, at_work = [], []
