@@ -1,7 +1,8 @@
 """Room for new work: which sequences it may overwrite, and what fits beside the others.
 
-Plain bookkeeping over `Sequences` that makes no call: `Cache` does the forgetting. What a caller
-keeps, and what is at work, is never overwritten; sequence 0 is everybody's, and goes last.
+Plain bookkeeping over `Sequences`, without a call of llama.cpp: `Cache` does the forgetting. What
+a caller keeps, and what is at work, is never overwritten; sequence 0, which no caller can keep, is
+taken last.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def id_for_fork(known: Sequences, source: int) -> int:
         SessionError: all of them are kept or at work.
     """
     sequence = free_id(known)
-    if not sequence:  # 0 is everybody's
+    if not sequence:  # 0 cannot be kept
         victims = [s for s in replaceable(known) if s not in (0, source)]
         if not victims:
             raise SessionError(

@@ -1,7 +1,7 @@
 """Which text each sequence of a cache holds, and how many cells they take together.
 
-Plain bookkeeping that makes no call: a position that was decoded takes one cell, and a sequence
-that was copied from another one shares its cells for as long as their texts are the same.
+Plain bookkeeping, without a call of llama.cpp: a position that was decoded takes one cell, and a
+sequence that was copied from another one shares its cells for as long as their texts are the same.
 Which of them new work may overwrite, and what fits, is for `room.py` to say.
 """
 

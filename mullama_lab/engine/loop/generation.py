@@ -62,7 +62,7 @@ class Generation(Lane[Trace]):
         chains: may become others on the way, those that `must_fit` takes.
 
     Attributes:
-        turn: held while a token is drawn; who holds it finds the text and the chains together.
+        turn: a lock held while a token is drawn; its holder sees text and chains that fit together.
         news: tells of prompt tokens that are done, of each step, and of the end.
         on_step: what is called, with nothing, when the trace has one step more, and at its end.
     """

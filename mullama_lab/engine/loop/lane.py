@@ -66,7 +66,7 @@ class Lane(Work[T]):
         pieces: how the rest is cut, but for single tokens that were added since.
         foreseen: tokens that will come after its text as things are, to be decoded with its end.
         ahead: those of them that its sequence holds already.
-        before_end: what is called when it ends, before who waits for it is told.
+        before_end: called when it ends, before those who wait for it are told.
         canonical: whether every batch it was in was its own, so that its rows are those that a
             session which does nothing else computes, bit for bit.
     """

@@ -1,4 +1,4 @@
-"""Where a sequence and the text of its lane came apart: how they agree again."""
+"""Let a sequence and the text of its lane agree again, where one of them went ahead or was lost."""
 
 from __future__ import annotations
 

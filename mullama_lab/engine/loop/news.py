@@ -131,7 +131,7 @@ class StepWatcher:
 
 
 def call_logged(callback: Callable[[T], object], news: T) -> None:
-    """Call what a person wants to be called; what it raises stops nothing."""
+    """Call a callback; what it raises is logged and stops nothing."""
     try:
         callback(news)
     except Exception:

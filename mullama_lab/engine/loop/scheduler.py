@@ -5,9 +5,9 @@ that wait, puts one batch together (a piece of a prompt, a token that was drawn,
 given), decodes it, and hands each lane its rows. Other jobs are done between two ticks. It knows
 texts, positions and rows; it knows no templates, chains or widgets.
 
-Who comes first begins first, but for what waits for a sequence that it names, or for a prompt that
-another lane is decoding: what comes later goes past it. Nothing goes past what waits for room, nor
-past a job on all of the cache, which waits for everything before it.
+First come, first served. Only what waits for a sequence that it names, or for a prompt that another
+lane is decoding, is overtaken by what comes later. Nothing overtakes what waits for room, nor a job
+on all of the cache, which waits for everything before it.
 """
 
 from __future__ import annotations
@@ -419,7 +419,7 @@ class Scheduler:
         if lane.pieces:
             if lane.n_done >= lane.pieces[0].stop:
                 lane.pieces.popleft()
-                self._is_stuck = False  # who waits for the same beginning may have it now
+                self._is_stuck = False  # whatever waits for this beginning may have it now
             lane.advanced()
 
     def _hand(self, lane: Lane[Any], rows: Sequence[Logits], decode_ns: int | None = None) -> None:

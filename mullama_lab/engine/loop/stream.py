@@ -13,7 +13,7 @@ class Stream(Iterator[Step], AsyncIterator[Step]):
     """The Steps of a generation, in a `for` or an `async for`; made by `session.stream`.
 
     It begins with the first step that is asked for. Leaving the loop stops it, also by an
-    exception or by cancelling the task; who keeps the stream in a variable stops it with `close`
+    exception or by cancelling the task; a stream kept in a variable is stopped with `close`
     or `aclose`.
     """
 

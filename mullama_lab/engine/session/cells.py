@@ -1,4 +1,4 @@
-"""The sequences of a session's cache, as a caller sees them and moves them about."""
+"""What a caller does with the sequences of the cache: list, fork, rewind, remove."""
 
 from __future__ import annotations
 

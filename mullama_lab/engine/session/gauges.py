@@ -1,4 +1,4 @@
-"""Gauges: what a session is doing, for who looks at it often and from another thread.
+"""Gauges: what a session is doing, cheap to read often and from any thread.
 
 They take no lock and none of the worker's time, keep no session alive, and go on showing what a
 session counted after it was closed. A number may be one batch old.
@@ -84,6 +84,6 @@ def when_opened(call: Callable[[Gauges], object]) -> Callable[[], None]:
 
 
 def tell_opened(gauges: Gauges) -> None:
-    """Tell who wants to know that a session was opened."""
+    """Call what `when_opened` registered."""
     for call in list(_told):
         call(gauges)

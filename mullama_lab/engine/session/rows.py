@@ -1,4 +1,4 @@
-"""The rows of logits after given texts: where they are computed, and who is shown them."""
+"""The rows of logits after given texts, handed to a callback or copied."""
 
 from __future__ import annotations
 

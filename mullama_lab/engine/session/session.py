@@ -92,7 +92,7 @@ class Session(ContextOwner):
         run, last_trace, last_traces: what was asked for last.
         tree: the one it was loaded with, or saved with last.
         saved: the file it was loaded from.
-        gauges: what it is doing, for who looks at it often.
+        gauges: what it is doing, cheap to read often.
     """
 
     tree: Tree | None = None
@@ -775,7 +775,7 @@ class Session(ContextOwner):
             del self._aside[work]
 
     def _launch(self, run: Run) -> Run:
-        """Have a Run begin, once who watches was told of it."""
+        """Tell the watchers of a Run, then queue it."""
         self.must_be_open()
         self.run, self.last_trace = run, run.trace  # a Custom stage of it may ask for them
         run._lane.told_by = get_ident()
