@@ -92,6 +92,19 @@ def test_the_same_pairs_give_the_same_vector_bit_for_bit(tiny_model):
         assert np.array_equal(one.separation, two.separation)
 
 
+def test_what_is_read_beside_a_text_changes_no_bit(tiny_model):
+    """Of three pairs two are learnt from, in either order; whatever the third is, held out."""
+    long = " and so on" * 20
+    one, other, third = [
+        (f"good {x}{long}", f"bad{x}{long[:n]}") for x, n in (("a", 9), ("b", 70), ("c", 5))
+    ]
+    vectors = [
+        train(pairs, on=tiny_model, progress=False).vector
+        for pairs in ((one, other, third), (other, one, third), (one, other, ("x", "y")))
+    ]
+    assert vectors[0] == vectors[1] == vectors[2]
+
+
 def test_it_tells_how_far_it_is_and_stops_when_it_is_told_to(session):
     told = []
     trained = train(PAIRS, on=session, progress=told.append)
