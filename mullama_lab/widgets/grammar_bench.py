@@ -232,8 +232,9 @@ class GrammarBench(View):
     @traitlets.observe("sample")
     def _sample_changed(self, change: Any) -> None:
         with self._lock:
-            if self._walk is not None and change["new"] != self._walk.text:
-                self._walk.go_to(change["new"])
+            walk = self._walk
+            if walk is not None and (change["new"] != walk.text or walk.refusal is not None):
+                walk.go_to(change["new"])
             self._moved()
 
     def _work_on(self, grammar: Grammar, model: Model | None) -> None:

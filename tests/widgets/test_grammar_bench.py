@@ -37,6 +37,14 @@ def test_a_text_goes_as_far_as_a_walk_goes(bench, tiny_model):
         assert bench.sample == text, "what was typed stays, also what was not taken"
 
 
+def test_what_was_refused_is_forgotten_once_it_is_taken_back(bench):
+    ask(bench, "write", text='root ::= "{" [a-c]+ "}"')
+    ask(bench, "try", text="{ax")
+    assert bench.shown["rest"] == "x"
+    ask(bench, "try", text="{a")
+    assert bench.shown["refusal"] == bench.shown["rest"] == "" and bench.shown["n_tokens"]
+
+
 def test_what_is_no_grammar_leaves_the_one_before_in_force(bench):
     before = bench.grammar
     bench.sample = "{a:1}"
