@@ -120,6 +120,20 @@ def test_what_is_run_then_is_the_next_run_and_joins_the_tree_of_its_prompt(
     other.close()
 
 
+def test_a_run_from_a_file_says_what_to_press_before_it_can_be_asked_what_if(
+    lab, tmp_path, tiny_model
+):
+    lab.panel.select(1)
+    other = again(lab, tmp_path, tiny_model)
+    assert "Restore its settings (↺ in Runs) and press Run" in other.what_if.line
+    assert other.what_if.bars == {} and other.what_if.effects == []
+    other.panel.restore(1)
+    assert (other.run().tokens == lab.panel.runs[0].trace.tokens).all()
+    other.wait()
+    assert "none of 12 choices differs" in other.what_if.line and other.what_if.bars
+    other.close()
+
+
 def test_where_no_run_was_shown_the_newest_is(lab, tmp_path, tiny_model):
     lab.select("root")
     assert lab.panel.shown == 0

@@ -33,6 +33,10 @@ from mullama_lab.studies.replay import Replay, replay, stage_effects
 from mullama_lab.widgets._kept import weakly
 from mullama_lab.widgets.what_if import MOST_BARS, WhatIf
 
+NO_ROWS = (
+    "n/a: of a run from a file no rows of logits are kept. Restore its settings (↺ in Runs) and "
+    "press Run: it is made again, and this says what would have been chosen."
+)
 SOON, REST = 0.05, 0.3  # seconds without a move before a replay, and before what takes longer
 
 
@@ -49,6 +53,11 @@ class _Question:
     def part(self) -> Trace:
         """The steps that are asked about: as many as there are bars."""
         return self.trace[:MOST_BARS] if len(self.trace) > MOST_BARS else self.trace
+
+    @property
+    def has_rows(self) -> bool:
+        """Whether the run kept any row of logits: one from a file has none."""
+        return any(self.part.kept(step) is not None for step in range(len(self.part)))
 
     @property
     def value(self) -> float | None:
@@ -202,6 +211,11 @@ class WhatIfPanel(Panel):
     def _answer(self, question: _Question) -> None:
         """Replay at once, then draw bars that are not there, then try the stages one by one."""
         if not self._latest.is_current(SOON):
+            return
+        if not question.has_rows:
+            with self._lock:
+                if self._latest.is_current():
+                    self.view.say(NO_ROWS)
             return
         self._show_choices(question)
         is_wanted = self._desk() is not None and self._trace is question.trace
