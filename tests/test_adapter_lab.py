@@ -12,7 +12,8 @@ import mullama_lab as ml
 from mullama_lab.engine import tiny
 from mullama_lab.engine.loop.scheduler import Scheduler
 from mullama_lab.engine.noise_floor import row_differences
-from mullama_lab.labs import AdapterLab
+from mullama_lab.errors import Stopped
+from mullama_lab.labs import AdapterLab, _learning
 from mullama_lab.labs._adapters_panel import CHANGED, STALE
 from mullama_lab.labs._effects import gap_in_words
 from mullama_lab.studies.control_vectors import train
@@ -666,6 +667,33 @@ def test_a_lab_is_saved_while_the_pad_computes_its_map(
     assert lab.blend_pad.state == "finished"
     again = AdapterLab.reopen(path, lab.session.model)
     assert list(again.adapters.values()) == [0.5] and again.control == lab.control
+    again.close()
+
+
+def test_a_lab_is_saved_before_both_runs_are_compared_and_a_vector_is_learnt(
+    lab, tmp_path, monkeypatch
+):
+    over = threading.Event()
+
+    def learn(*_, **__):
+        over.wait()
+        raise Stopped("stopped")
+
+    monkeypatch.setattr(lab._desk, "compare", lambda *_: over.wait())
+    monkeypatch.setattr(_learning, "train", learn)
+    lab.adapter_cards.add(HAPPY, 0.5)
+    lab._adapters.run_both()
+    lab.trainer.text = "yes | no\nwarm | cold"
+    lab.trainer.learn()
+    saved = threading.Thread(target=lab.save, args=[tmp_path / "work.lab"], daemon=True)
+    saved.start()
+    saved.join(60)
+    still = saved.is_alive()
+    over.set()
+    lab.wait()
+    assert not still
+    again = AdapterLab.reopen(tmp_path / "work.lab", lab.session.model)
+    assert again.control == 0.5 * HAPPY
     again.close()
 
 

@@ -139,13 +139,13 @@ class AdaptersPanel(Panel):
         self._learning.stop()
 
     def settle_weights(self) -> None:
-        """Wait until those are in force that were asked for; what shows them may be on its way."""
-        self._learning.settle()
-        self.cards.settle()
-        self._both.settle()
+        """Wait until those on the cards are in force; what shows them may be on its way."""
         self._weights.settle()
 
     def settle(self) -> None:
+        self._learning.settle()
+        self.cards.settle()
+        self._both.settle()
         self.settle_weights()
         self._say()  # the end of a run may still be on its way here
         self._gaps.settle()

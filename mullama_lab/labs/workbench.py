@@ -464,8 +464,10 @@ class Workbench(Lab):
         and the trees of all prompts, with the names of branches; and prompt or chat, seed,
         max_tokens, stop strings, chain and panels, and the adapters (by their paths) and the
         control vector that are in force in its session: cards that are off are not in it, and
-        several vectors come back as their sum on one card. A file of that name is replaced when
-        the new one is complete on the disk. The cache is not in it: `session.save` writes that.
+        several vectors come back as their sum on one card. What is still under way (a run, an
+        adapter that is being read, a vector that is being learnt) is not waited for and not in it.
+        A file of that name is replaced when the new one is complete on the disk. The cache is not
+        in it: `session.save` writes that.
 
         Returns the path in full.
 
