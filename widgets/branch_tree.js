@@ -9,7 +9,7 @@ import { newKeys, news, reveal } from "./branch_tree_news.js";
 import { outline } from "./branch_tree_outline.js";
 import { branchCells, isShortened, spoken, stepCell, wholeText } from "./branch_tree_row.js";
 import { describedBy, segmentBox, tips } from "./branch_tree_tip.js";
-import { CAPTION, COLUMNS, footText, growingLine, HELP } from "./branch_tree_words.js";
+import { CAPTION, COLUMNS, footText, growingLine, HELP, hintText } from "./branch_tree_words.js";
 import { EMPTY, likeliest, tableRows } from "./branch_tree_words.js";
 import { comparisonView, ticked } from "./shared/comparison.js";
 import { announcer, button, h, icon, keyHelp, keys, mount, tableView } from "./shared/dom.js";
@@ -150,7 +150,7 @@ function render({ model, el }) {
   function drawFoot() {
     parts.title.textContent = get("title");
     parts.body.hidden = parts.table.node.hidden = get("n") === 0;
-    parts.foot.textContent = parts.foot.title = footText(get("n"), state);
+    parts.foot.textContent = parts.foot.title = footText(get("n"), state) + hintText(get("n"));
   }
   const drawGrowing = () => parts.growing.replaceChildren(...get("growing").map(growingLine));
   function draw() {

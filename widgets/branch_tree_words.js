@@ -37,11 +37,13 @@ export function footText(n, { nodes, rows, mass }) {
   const parts = [
     counted(n, "branch", "branches"),
     `together ${chance(Math.log(mass))} of the probability before the chain`,
-    n > 1 ? "tick two to four to compare" : "",
     nodes > rows.length ? `the first ${count(rows.length)} of ${count(nodes)} segments` : "",
   ];
   return parts.filter(Boolean).join(" · ");
 }
+
+/** What can be done with `n` branches. */
+export const hintText = (n) => (n > 1 ? " · tick two to four to compare" : "");
 
 /** Branches as rows of a table, the likeliest path first. */
 export function tableRows({ rows }) {

@@ -3,14 +3,17 @@
  * model: `text` and `problem` of the grammar, `sample` and `walk` of the text, `constrains` of the chain.
  */
 import { codeField, kindOf } from "./grammar_bench_code.js";
+import { filesOf } from "./grammar_bench_file.js";
 import { startersLine } from "./grammar_bench_starters.js";
 import { triedView } from "./grammar_bench_tried.js";
 import { walkView } from "./grammar_bench_walk.js";
 import { button, h, icon, keyHelp, keys, mount } from "./shared/dom.js";
+import { exportMenu } from "./shared/export.js";
 import { connect, goneNote, watch } from "./shared/kernel.js";
 import { switchBox } from "./shared/switch.js";
 import { counted } from "./shared/text.js";
 
+const WORKS = ":is(button, input, textarea):not(.mll-export-menu *)"; // what is saved needs no kernel
 const REST = 200; // ms without a key before the kernel is asked
 const FORWARD = "Go on with what must come, or with the first token that may (Alt+→)";
 const HELP = [
@@ -83,7 +86,8 @@ function trying(model, { attempt, tryText, step }) {
   const on = icon("→", FORWARD, () => attempt("forward"));
   const clear = button("Clear", "An empty text", () => attempt("try", { text: "" }));
   const view = walkView({ step });
-  const tools = h("span", { class: "mll-gb-tools" }, back, on, example, clear);
+  const saving = exportMenu("text in grammar", filesOf(() => model.get("shown")));
+  const tools = h("span", { class: "mll-gb-tools" }, back, on, example, clear, saving.node);
   const head = h("header", { class: "mll-gb-bar" }, h("h3", { class: "mll-title" }, "Text"), tools);
   const node = h("div", { class: "mll-gb-half" }, head, field, view.node);
   function draw() {
@@ -132,7 +136,7 @@ function render({ model, el }) {
     root.toggleAttribute("data-gone", !alive);
     gone.hidden = alive;
     left.field.disable(!alive);
-    for (const node of root.querySelectorAll("button, input, textarea")) node.disabled = !alive;
+    for (const node of root.querySelectorAll(WORKS)) node.disabled = !alive;
   }
   const unbind = keys(root, {
     "Ctrl+Enter": () => (model.get("constrains") ? void left.on.node.click() : false),

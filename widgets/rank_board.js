@@ -1,16 +1,18 @@
 /** Results of a search: who ranks where, what each query token adds, what moved, why A beats B. */
 import { tokenChips } from "./rank_board_chips.js";
+import { COLOURS, csvOf, picture } from "./rank_board_file.js";
 import { fetchBoard, fetchMatches } from "./rank_board_fetch.js";
 import { bindings, HELP } from "./rank_board_keys.js";
 import { resultList } from "./rank_board_list.js";
 import { bars, pairWith, ranked, versus } from "./rank_board_ranking.js";
 import { rivalChoice, searchBar } from "./rank_board_search.js";
 import { versusView } from "./rank_board_versus.js";
-import { axisText, barsText, COLUMNS, csvRows, detailsText, movesText, tableRows } from "./rank_board_words.js";
+import { axisText, barsText, COLUMNS, detailsText, movesText, tableRows } from "./rank_board_words.js";
 import { aboutVectors } from "./shared/about_vectors.js";
 import { announcer, button, h, keyHelp, keys, mount, tableView } from "./shared/dom.js";
-import { csv, exportMenu } from "./shared/export.js";
+import { exportMenu } from "./shared/export.js";
 import { connect, goneNote, watch } from "./shared/kernel.js";
+import { palette } from "./shared/svg.js";
 import { counted } from "./shared/text.js";
 import { tip } from "./shared/tip.js";
 
@@ -94,13 +96,21 @@ function render({ model, el }) {
     model.save_changes();
   }
   const rows = () => tableRows(facts());
-  const files = { CSV: () => csv(csvRows(facts())) };
+  const files = { CSV: () => csvOf(facts()), SVG: (node) => drawn(palette(node, COLOURS)) };
   const parts = elements(model, { put, request, toggle, describe, open, compare, rows, files });
   const { root, list, voice, panel, help } = parts;
   const unmount = mount(el, root);
   const line = connect(model, { onAlive: (alive) => setAlive(alive) });
   const failed = (error) => line.alive && complain(error.message);
 
+  /** What is listed as a picture. */
+  function drawn(colours) {
+    const [order, kind] = [list.listed(), board.rows > 1 ? get("bars") : "whole"];
+    const query = get("query") && `“${get("query")}”`;
+    const some = order.length < board.rows && `the first ${order.length} of ${board.rows} that are listed`;
+    const says = [get("title"), query, parts.search.status.textContent, some, parts.moves.textContent];
+    return picture({ ...facts(), kind, order, says }, colours);
+  }
   function setAlive(alive) {
     root.toggleAttribute("data-gone", !alive);
     parts.gone.hidden = alive;

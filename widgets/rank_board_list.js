@@ -59,5 +59,5 @@ export function resultList(act) {
     rows[order[Math.max(0, Math.min(order.length - 1, to))]].node.focus();
   }
   const place = () => (facts?.now ? visible().indexOf(focus) : -1);
-  return { node, more, restart, draw, update, go, place, focus: () => focus };
+  return { node, more, restart, draw, update, go, place, listed: visible, focus: () => focus };
 }

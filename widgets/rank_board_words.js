@@ -57,10 +57,3 @@ export function tableRows({ board, now, off }) {
     return [ordinal(now.rank[k]), now.move[k], board.names[k], shown(total), largest];
   });
 }
-
-/** The same documents with everything that `to_pandas` has of them, for a file. */
-export function csvRows({ board, now, off }) {
-  const names = board.labels.map((label, i) => `${i} ${label}`);
-  const parts = (k) => board.labels.map((_, i) => (off.includes(i) ? 0 : board.values[k * board.cols + i]));
-  return [["document", "score", ...names], ...now.order.map((k) => [board.names[k], now.scores[k], ...parts(k)])];
-}

@@ -4,6 +4,7 @@ import { announcer, button, h, icon, keyHelp, keys, mount, tableView } from "./s
 import { csv, exportMenu } from "./shared/export.js";
 import { connect, goneNote, watch } from "./shared/kernel.js";
 import { levels } from "./shared/matrix.js";
+import { measuring, palette, SANS, SIZE } from "./shared/svg.js";
 import { shown } from "./shared/text.js";
 import { fetchPair } from "./similarity_grid_fetch.js";
 import { heatView } from "./similarity_grid_heat.js";
@@ -22,7 +23,7 @@ import {
   switched,
 } from "./similarity_grid_match.js";
 import { rowName } from "./similarity_grid_name.js";
-import { png } from "./similarity_grid_picture.js";
+import { COLOURS, picture } from "./similarity_grid_picture.js";
 import { documentText } from "./similarity_grid_text.js";
 
 const LABEL = "Similarity of query tokens (rows) and document tokens (columns)";
@@ -182,7 +183,9 @@ function render({ model, el }) {
       [get("title"), `score ${shown(adds.total)}`].filter(Boolean).join(" · "),
       ["Query tokens by document tokens", ...scaleWords(get("scale"), ...pair.scale)].join(" · "),
     ];
-    return { CSV: () => csv(csvRows(view)), PNG: () => png(heat.picture(says())) };
+    const drawn = (node) =>
+      picture({ ...heat.inSight(), says: says(), measure: measuring(`${SIZE}px ${SANS}`) }, palette(node, COLOURS));
+    return { CSV: () => csv(csvRows(view)), SVG: drawn };
   }
   function showTexts() {
     parts.title.textContent = get("title");

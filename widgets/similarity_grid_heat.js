@@ -5,8 +5,7 @@
  */
 import { h } from "./shared/dom.js";
 import { onTheme } from "./shared/heat.js";
-import { paintCells, paintColumnNames, readPalette } from "./similarity_grid_paint.js";
-import { pictureOf } from "./similarity_grid_picture.js";
+import { columnsInSight, paintCells, paintColumnNames, readPalette } from "./similarity_grid_paint.js";
 
 const TALL = 22; // pixels of a row at most; from READABLE on its name stands beside it
 const WIDE = 26;
@@ -76,14 +75,19 @@ export function heatView({ label, names, onPoint = () => {}, onZoom = () => {} }
     onZoom({ zoom, most: size.most, readable: beside > 0, cells: Math.max(1 / size.w, 1 / size.h) });
     redraw();
   }
-  /** What is in sight on a canvas of its own, below some lines that say what it shows. */
-  function picture(says) {
+  /** What is in sight, for `similarity_grid_picture`. */
+  function inSight() {
     const [first, most] = [Math.floor(scroll.scrollTop / size.h), Math.ceil(scroll.clientHeight / size.h) + 1];
-    const rows = size.h < READABLE ? 0 : Math.min(most, map.matrix.rows - first);
-    const shownRows = Array.from({ length: rows }, (_, k) => names.label(first + k));
-    const top = first * size.h - scroll.scrollTop;
-    const { above, canvas: cells } = parts;
-    return pictureOf({ above, cells }, { says, names: shownRows, top, high: size.h }, readPalette(node));
+    const n = size.h < READABLE ? 0 : Math.min(most, map.matrix.rows - first);
+    const { canvas } = parts;
+    const [wide, high] = [canvas.style.width, canvas.style.height].map(parseFloat);
+    const middle = (i) => (i + 0.5) * size.h - scroll.scrollTop;
+    const rows = Array.from({ length: n }, (_, k) => ({ name: names.label(first + k), at: middle(first + k) }));
+    const view = { left: scroll.scrollLeft, width: wide, w: size.w };
+    const { named, columns } = columnsInSight(view, { cols: map.matrix.cols, nameOf: names.column });
+    const inside = ({ at }, most) => at > 0 && at < most;
+    const seen = { rows: rows.filter((row) => inside(row, high)), columns: columns.filter((one) => inside(one, wide)) };
+    return { ...seen, upright: named, cells: { href: canvas.toDataURL("image/png"), wide, high } };
   }
   const here = () => map.hover ?? map.cursor;
   const tell = () => onPoint(here());
@@ -146,7 +150,7 @@ export function heatView({ label, names, onPoint = () => {}, onZoom = () => {} }
     cancel();
   };
   const cursor = () => map.cursor;
-  return { node, focusable: scroll, here, cursor, show, mark, zoom: zoomBy, point, go, picture, close };
+  return { node, focusable: scroll, here, cursor, show, mark, zoom: zoomBy, point, go, inSight, close };
 }
 
 /** The cell under the pointer, or null. */

@@ -74,25 +74,34 @@ function crossHair(context, view, { rows, cols }, cell, strength, { cross }) {
   context.strokeRect(x - 1, y - 1, w + 2, h + 2);
 }
 
-/** Names of the columns in sight, upright; the numbers of some where the columns are narrow. */
-export function paintColumnNames(canvas, { left, width, w, ratio }, { cols, nameOf, isAt }, palette) {
+/** The columns in sight, {j, name, at} with their middles; the numbers of some where they are too narrow for names. */
+export function columnsInSight({ left, width, w }, { cols, nameOf }) {
   const named = w >= NAMED;
+  const first = Math.floor(left / w);
+  const last = Math.min(cols - 1, Math.floor((left + width) / w));
+  const every = named ? 1 : (NUMBERED.find((n) => n * w >= 44) ?? 1000);
+  const all = Array.from({ length: Math.max(0, last - first + 1) }, (_, k) => first + k);
+  const columns = all
+    .filter((j) => j % every === 0)
+    .map((j) => ({ j, name: named ? nameOf(j) : String(j), at: (j + 0.5) * w - left }));
+  return { named, columns };
+}
+
+/** Names of the columns in sight, upright, or their numbers. */
+export function paintColumnNames(canvas, { left, width, w, ratio }, { cols, nameOf, isAt }, palette) {
+  const { named, columns } = columnsInSight({ left, width, w }, { cols, nameOf });
   const context = contextOf(canvas, width, named ? NAME_HEIGHT : NUMBER_HEIGHT, ratio);
   context.fillStyle = rgb(palette.text);
   context.font = `11px ${palette.font}`;
-  const first = Math.floor(left / w);
-  const last = Math.min(cols - 1, Math.floor((left + width) / w));
-  const every = NUMBERED.find((n) => n * w >= 44) ?? 1000;
-  for (let j = first; j <= last; j++) {
-    const x = (j + 0.5) * w - left;
-    if (named) paintName(context, nameOf(j), x, isAt(j), palette);
-    else if (j % every === 0) paintNumber(context, j, x);
+  for (const { j, name, at } of columns) {
+    if (named) paintName(context, name, at, isAt(j), palette);
+    else paintNumber(context, name, at);
   }
 }
 
 function paintNumber(context, number, x) {
   context.textAlign = x < 12 ? "left" : "center";
-  context.fillText(String(number), x < 12 ? Math.max(0, x - 3) : x, 11);
+  context.fillText(number, x < 12 ? Math.max(0, x - 3) : x, 11);
 }
 
 function paintName(context, name, x, isAt, { cross, text, font }) {
@@ -106,7 +115,7 @@ function paintName(context, name, x, isAt, { cross, text, font }) {
 }
 
 /** As much of a text as fits in `width` pixels. */
-export function shortened(context, text, width) {
+function shortened(context, text, width) {
   if (context.measureText(text).width <= width) return text;
   const characters = [...text].slice(0, 40);
   while (characters.length > 1 && context.measureText(`${characters.join("")}…`).width > width) characters.pop();

@@ -1,40 +1,30 @@
-/** A heat map as one picture to keep: names, cells, and above them what it shows. */
-import { shortened } from "./similarity_grid_paint.js";
-import { rgb } from "./similarity_grid_pixels.js";
+/** A heat map as one picture to keep: names in full, cells, and above them what it shows. */
+import { EDGE, heading, image, svg, words } from "./shared/svg.js";
 
-const MARGIN = 12;
-const LINE = 18;
-const BESIDE = 168;
+const LEAST = 480; // pixels of the picture
+const GAP = 8; // between a name and the cells
+const NUMBER = 12; // of a line of numbers
+export const COLOURS = ["paper", "ink", "ink-2"];
 
 /**
- * A canvas with what is in sight of a matrix. `above` and `cells` are its canvases, `says` lines of
- * text, `names` those of its rows, `top` where the first of them begins and `high` how high each is.
+ * What is in sight of a matrix. `cells` are {href, wide, high}, `rows` and `columns` are {name, at} with their
+ * middle in pixels; `upright`: names of columns stand on their sides, else they are numbers.
  */
-export function pictureOf({ above, cells }, { says, names, top, high }, palette) {
-  const ratio = cells.width / parseFloat(cells.style.width);
-  const left = MARGIN + (names.length ? BESIDE : 0);
-  const down = MARGIN + says.length * LINE;
-  const first = down + above.height / ratio;
-  const whole = document.createElement("canvas");
-  whole.width = Math.max(cells.width + (left + MARGIN) * ratio, 480 * ratio);
-  whole.height = cells.height + (first + MARGIN) * ratio;
-  const context = whole.getContext("2d");
-  context.fillStyle = rgb(palette.paper);
-  context.fillRect(0, 0, whole.width, whole.height);
-  context.drawImage(above, left * ratio, down * ratio);
-  context.drawImage(cells, left * ratio, first * ratio);
-  context.scale(ratio, ratio);
-  context.fillStyle = rgb(palette.text);
-  context.font = `11px ${palette.font}`;
-  const write = (text, width, y) => context.fillText(shortened(context, text, width), MARGIN, y);
-  says.forEach((line, k) => write(line, whole.width / ratio - 2 * MARGIN, MARGIN + (k + 0.7) * LINE));
-  names.forEach((name, k) => write(name, BESIDE - 8, first + top + (k + 0.5) * high + 4));
-  return whole;
+export function picture({ says, cells, rows, columns, upright, measure }, colours) {
+  const longest = (some) => Math.ceil(Math.max(0, ...some.map(({ name }) => measure(name))));
+  const left = EDGE + (rows.length ? longest(rows) + GAP : 0);
+  const width = Math.max(LEAST, left + cells.wide + EDGE);
+  const { parts, bottom } = heading(says, width, colours);
+  const top = bottom + (upright ? longest(columns) : NUMBER) + GAP;
+  const ink = { fill: colours["ink-2"] };
+  const above = ({ name, at }) => {
+    const [x, y] = [left + at, top - GAP / 2];
+    const turn = { transform: `rotate(-90 ${x + 4} ${y})` };
+    const [from, more] = upright ? [x + 4, turn] : [x, { "text-anchor": "middle" }];
+    return words(from, y, name, { ...ink, ...more });
+  };
+  parts.push(...columns.map(above));
+  parts.push(image(left, top, cells.wide, cells.high, cells.href));
+  parts.push(...rows.map(({ name, at }) => words(EDGE, top + at + 4, name, ink)));
+  return svg(width, top + cells.high + EDGE, parts, colours);
 }
-
-/** A canvas as a PNG. */
-export const png = (canvas) =>
-  new Promise((resolve, reject) => {
-    const took = (blob) => (blob ? resolve(blob) : reject(new Error("The browser makes no picture of this size.")));
-    canvas.toBlob(took, "image/png");
-  });

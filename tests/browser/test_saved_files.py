@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 from base64 import b64encode
 from pathlib import Path
 from xml.etree import ElementTree
@@ -171,6 +172,8 @@ def test_the_views_of_adapters_save_what_they_show(notebook):
     assert len(rows) == dial.locator("tbody tr").count()
     name, text = saved(dial, "effect", "SVG")
     assert name == "effect.svg" and "without and with a < b" in words_of(text)
+    fills = dict(re.findall(r'fill="(#\w+)"[^>]*>(token|[\d.]+% ◆)<', text))
+    assert len(fills) == 2, "heads are fainter than figures, as on the page"
     assert page.page.evaluate(DRAWN, text) == {"out": [], "met": []}
     _, data = saved(dial, "effect", "PNG")
     keep("effect.png", data)
@@ -240,3 +243,83 @@ def test_a_tree_of_two_branches_saves_both(page):
     name, data = saved(tree, "tree", "PNG")
     keep(name, data)
     assert name == "tree.png" and data.startswith(b"\x89PNG")
+
+
+RETRIEVAL = """
+import numpy as np
+from mullama_lab.engine.multivector import MultiVector
+from mullama_lab.widgets import Hit, RankBoard, SimilarityGrid
+
+def hand(pieces, vectors):
+    ends = np.cumsum([len(piece) for piece in pieces])
+    return MultiVector(
+        vectors=np.asarray(vectors, np.float32), ids=np.arange(len(pieces)), kind="query",
+        pieces=tuple(piece.encode() for piece in pieces), text="".join(pieces),
+        spans=np.stack([np.r_[0, ends[:-1]], ends], axis=1),
+    )
+
+LONG = "Donaudampfschifffahrtsgesellschaftskapitaen"
+query = hand(["remove", LONG, " space"], np.eye(3))
+document = hand(["one", LONG * 2, " three"], np.array([[0, 0, 1], [1, 0, 0], [0, 1, 0]]))
+parts = {"a < b": [0.5, 0.25, 0.75], LONG * 2: [0.75, 0.5, 0.0]}
+hits = [Hit(name, np.array(row, np.float32), "", document, before=2 - k)
+        for k, (name, row) in enumerate(parts.items())]
+board = RankBoard(title="results")
+board.show(query, hits)
+grid = SimilarityGrid(query, document, title="a grid")
+"""
+NAME = "Donaudampfschifffahrtsgesellschaftskapitaen"
+
+
+def test_results_and_their_matrix_are_saved_with_their_names_in_full(notebook):
+    page = notebook([RETRIEVAL, "board", "grid"], width=1400, height=757)
+    for cell in range(3):
+        page.run_cell(cell)
+    board, grid = page.page.locator(".mll-rb"), page.page.locator(".mll-sg")
+    board.locator(".mll-rb-row").nth(1).wait_for()
+    _, text = saved(board, "results", "SVG")
+    words = words_of(text).splitlines()
+    assert {"a < b", "1st", "1.500", "2nd", "1.250"} <= set(words)
+    assert "".join(words).count(NAME) == 4 and "…" not in "".join(words)
+    assert page.page.evaluate(DRAWN, text) == {"out": [], "met": []}
+    name, data = saved(board, "results", "PNG")
+    keep("results.png", data)
+    assert name == f"remove{NAME}-space.png" and n_colours(page, data) > 3
+
+    grid.locator(".mll-heat-names .mll-sg-name").nth(2).wait_for()
+    _, text = saved(grid, "matrix", "SVG")
+    words = words_of(text).splitlines()
+    assert f"1 {NAME}" in words and NAME * 2 in words
+    assert page.page.evaluate(DRAWN, text) == {"out": [], "met": []}
+    name, data = saved(grid, "matrix", "PNG")
+    keep(name, data)
+    assert name == "a-grid.png" and n_colours(page, data) > 8  # with the cells in it
+
+
+BENCH = """
+import mullama_lab as ml
+from mullama_lab.engine import tiny
+lab = ml.labs.GrammarLab(ml.Model.load(tiny.write("tiny.gguf")), "Hello", seed=3, max_tokens=6)
+lab.grammar_bench.grammar = 'root ::= "{" [a-c]+ "}"'
+lab.grammar_bench.sample = "{ax"
+lab
+"""
+
+
+def test_a_text_in_a_grammar_is_saved_with_what_may_come(notebook):
+    page = notebook([BENCH], width=1400, height=757)
+    page.run_cell(0)
+    bench = page.page.locator(".mll-gb")
+    bench.locator(".mll-gb-rest:has-text('x')").wait_for()
+    bench.locator(".mll-gb-sample").fill("{a")
+    bench.locator(".mll-gb-rest").wait_for(state="detached")
+    name, text = saved(bench, "text in grammar", "CSV")
+    chips = bench.locator(".mll-gb-chip b").all_inner_texts()
+    assert name == "text-in-grammar.csv" and [row["token"] for row in rows_of(text)] == chips
+    _, text = saved(bench, "text in grammar", "SVG")
+    assert {"{", "a", "root", "may come"} <= set(words_of(text).splitlines())
+    assert page.page.evaluate(DRAWN, text) == {"out": [], "met": []}
+    name, data = saved(bench, "text in grammar", "PNG")
+    keep(name, data)
+    page.settled()
+    page.picture("saved-grammar", of=".mll-lab")

@@ -193,9 +193,9 @@ def test_the_menu_of_files_is_worked_by_keys_and_closes(grid):
     grid.view.get_by_role("button", name="Save matrix as…").focus()
     grid.press("Enter")
     entries = grid.view.locator(".mll-export button")
-    assert entries.all_inner_texts() == ["CSV", "PNG"]
+    assert entries.all_inner_texts() == ["CSV", "SVG", "PNG"]
     grid.press("Tab", "Tab")
-    assert grid.page.evaluate("document.activeElement.textContent") == "PNG"
+    assert grid.page.evaluate("document.activeElement.textContent") == "SVG"
     grid.press("Escape")
     assert not entries.first.is_visible()
     assert grid.page.evaluate("document.activeElement.ariaLabel") == "Save matrix as…"

@@ -5,7 +5,7 @@ import { outlineMove, seenRows } from "../branch_tree_outline.js";
 import { newKeys, scrollTo } from "../branch_tree_news.js";
 import { pathTo } from "../branch_tree_rails.js";
 import { chance, endOf, labelOf, perToken, segment, segmentText, sharedEnd, spoken } from "../branch_tree_row.js";
-import { footText, likeliest, tableRows } from "../branch_tree_words.js";
+import { footText, hintText, likeliest, tableRows } from "../branch_tree_words.js";
 
 const hex = (text) => [...new TextEncoder().encode(text)].map((b) => b.toString(16).padStart(2, "0")).join("");
 const row = (key, parent, children = 0, more = {}) => ({ key, parent, children, ...more });
@@ -150,7 +150,8 @@ test("the foot counts branches and says what is not shown", () => {
   assert.match(footText(0, state), /No branches yet/);
   assert.equal(footText(1, state), "1 branch · together 25.0% of the probability before the chain");
   const more = footText(2, { ...state, nodes: 9 });
-  assert.match(more, /^2 branches · .* · tick two to four to compare · the first 5 of 9 segments$/);
+  assert.match(more, /^2 branches · .* · the first 5 of 9 segments$/);
+  assert.deepEqual([hintText(1), hintText(2)], ["", " · tick two to four to compare"]);
 });
 
 test("the table has the likeliest branch first, one of unknown chance last", () => {

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
+import { csvOf, picture } from "../grammar_bench_file.js";
 import { kindOf, linesOf, marked, placeIn, spansOf } from "../grammar_bench_code.js";
 import { isUnwritten, STARTERS } from "../grammar_bench_starters.js";
 import { triedText } from "../grammar_bench_tried.js";
@@ -67,4 +68,31 @@ test("what texts use of a grammar is said in a sentence", () => {
   const cut = { ...some, n_tried: 4, n_texts: 3, n_unread: 1 };
   assert.equal(triedText(cut), "3 of 4 texts tried: 1 of 2 alternatives used · 1 text too long to be read");
   assert.match(triedText({ problem: "why" }), /not known: why$/);
+});
+
+const WALK = {
+  ...{ tokens: [{ text: "{", rules: ["root"] }, { text: "a,", rules: ["key", "root"] }], rest: "<x", refusal: "" },
+  ...{ is_complete: false, is_ended: false, can_only_end: false, expected: "[a-c]", n_allowed: 2, n_vocab: 300 },
+  ...{ forced: "", tax: "", stack: ["root"] },
+  allowed: [
+    { token: 7, text: "a", p: 0.25, spans: "" },
+    { token: 8, text: "b}", p: null, spans: "key › root" },
+  ],
+};
+
+test("the file of a text in a grammar has the tokens that may come next", () => {
+  const lines = csvOf(WALK).split("\r\n");
+  assert.deepEqual(lines, ["token,id,probability,across", "a,7,0.25,", "b},8,,key › root", ""]);
+  assert.equal(csvOf({}), null);
+});
+
+test("the picture of a text in a grammar has its tokens with their rules, what it is, and what may come", () => {
+  const colours = { paper: "#ffffff", ink: "#000000", "ink-2": "#555555", line: "#dddddd", kept: "#0000ff" };
+  const drawn = picture({ walk: WALK, measure: (text) => 6 * text.length }, colours);
+  const words = [...drawn.matchAll(/<text [^>]*>([^<]*)</g)].map(([, text]) => text).filter(Boolean);
+  const from = words.indexOf("token");
+  assert.deepEqual(words.slice(0, 2), ["A beginning. Expected: [a-c].", "2 tokens of 300 may come"]);
+  const taken = ["{", "root", "a,", "key › root", "&#60;x", "not taken"];
+  const next = ["a", "may come", "25.0%", "b}", "may come, across key › root"];
+  assert.deepEqual(words.slice(from), ["token", "rule", "chance", ...taken, ...next]);
 });

@@ -30,8 +30,12 @@ function laidOut(cell, room, measure) {
 }
 
 function cellParts({ lines, indent, bars = [], faint, ...look }, { end }, { x, y, wide, high }, colours) {
-  const bar = ({ from, to, ...more }) =>
-    box(x + 1 + from * (wide - 2), y + 2, (to - from) * (wide - 2), high - 4, more);
+  const place = (share) => x + 1 + share * (wide - 2);
+  const number = (text, at) => words(at, y + 3 + BASE, text, { fill: colours.ink, "text-anchor": "middle" });
+  const bar = ({ from, to, text, ...more }) => {
+    const part = box(place(from), y + 2, place(to) - place(from), high - 4, more);
+    return text ? `${part}\n${number(text, place((from + to) / 2))}` : part;
+  };
   const font = { "font-family": familyOf(look), "font-weight": weightOf(look), fill: colours[faint ? "ink-2" : "ink"] };
   const [at, anchor] = end ? [x + wide - PAD, { "text-anchor": "end" }] : [x + PAD + indent, {}];
   const line = (text, k) => words(at, y + 3 + BASE + k * LINE, text, { ...font, ...anchor });
@@ -41,7 +45,7 @@ function cellParts({ lines, indent, bars = [], faint, ...look }, { end }, { x, y
 /**
  * `says` are the lines above it. Columns are {name}, `end` where words stand at the right, `least` for its least
  * width. Cells are {text}, `bold`, `mono`, `faint`, `indent` in pixels, and `bars` under it, [{from, to, fill}] in
- * shares of its width.
+ * shares of its width, with a short `text` each.
  */
 export function tablePicture({ says, columns, rows, measure = measures() }, colours) {
   const heads = columns.map(({ name }) => ({ text: name, faint: true }));

@@ -1,0 +1,36 @@
+/** What a grammar says of a text as files: a table of what may come next, and a picture with the text itself. */
+import { choiceText, verdict } from "./grammar_bench_walk.js";
+import { csvTable, figure } from "./shared/export.js";
+import { palette } from "./shared/svg.js";
+import { COLOURS, tablePicture } from "./shared/table_picture.js";
+import { percent } from "./shared/text.js";
+
+const NEXT = "The likeliest tokens that may come next, with the model's chance of each.";
+
+/** The tokens that are offered, likeliest first, and the rules that one goes through which spans a border. */
+export const csvOf = ({ allowed = [] }) =>
+  csvTable(
+    ["token", "id", "probability", "across"],
+    allowed.map(({ token, text, p, spans }) => [text, token, figure(p), spans]),
+  );
+
+/** The tokens of the text with the rules that took them, what is said of it, and what may come. */
+export function picture({ walk, measure }, colours) {
+  const bar = (p) => [{ from: 0, to: p ?? 0, fill: colours.kept, "fill-opacity": 0.42 }];
+  const taken = walk.tokens.map(({ text, rules }) => [{ text, mono: true }, { text: rules.join(" › ") }, { text: "" }]);
+  const rest = walk.rest ? [[{ text: walk.rest, mono: true }, { text: "not taken", faint: true }, { text: "" }]] : [];
+  const next = (walk.allowed ?? []).map(({ text, p, spans }) => [
+    { text, mono: true, bold: true },
+    { text: spans ? `may come, across ${spans}` : "may come", faint: true },
+    { text: p === null ? "" : percent(p), bars: bar(p) },
+  ]);
+  const says = [verdict(walk), choiceText(walk), walk.tax, next.length && NEXT];
+  const columns = [{ name: "token", least: 120 }, { name: "rule" }, { name: "chance", end: true, least: 120 }];
+  return tablePicture({ says, columns, rows: [...taken, ...rest, ...next], measure }, colours);
+}
+
+/** Kinds for a menu of files; `walk()` is what the kernel says of the text. */
+export const filesOf = (walk) => ({
+  CSV: () => csvOf(walk()),
+  SVG: (node) => (walk().tokens ? picture({ walk: walk() }, palette(node, COLOURS)) : null),
+});
