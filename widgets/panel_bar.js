@@ -1,14 +1,15 @@
 /**
- * Which panels of a lab are shown: as tabs one at a time, or several beside each other; and the model it works
- * on. State lives in the model: `titles`, `shown`, `model`. The panels are the boxes of the same lab with the
- * class `mll-panel-<key>`. It also puts the choice of a chain from the editor's head into the run bar.
+ * Which panels of a lab are shown: as tabs one at a time, or several beside each other; its file, and the model it
+ * works on. State lives in the model: `titles`, `shown`, `has_files`, `model`. The panels are the boxes of the same
+ * lab with the class `mll-panel-<key>`. It also puts the choice of a chain from the editor's head into the run bar.
  */
+import { fileMenu } from "./panel_bar_file.js";
 import { button, h, icon, keyHelp, keys, mount } from "./shared/dom.js";
 import { connect, goneNote, watch } from "./shared/kernel.js";
 import { toolbar } from "./shared/toolbar.js";
 
 const HELP = [
-  ["← →", "another panel, and the model"],
+  ["← →", "another panel, the file, the model"],
   ["Alt+← Alt+→", "move the panel among those that are shown"],
   ["?", "these keys"],
   ["Esc", "close them"],
@@ -65,6 +66,7 @@ function render({ model, el }) {
   const get = (name) => model.get(name);
   const link = connect(model, { onAlive: () => drawModel() });
   const picker = modelButton(link);
+  const files = fileMenu(link.ask);
   const set = (shown) => {
     model.set("shown", shown);
     model.save_changes();
@@ -76,7 +78,7 @@ function render({ model, el }) {
   const gone = goneNote(model);
   const help = keyHelp(HELP);
   const nodes = [...tabs.values()].map(({ node }) => node);
-  const line = h("div", { class: "mll-pb-line mll-live" }, h("div", list, nodes), picker.node);
+  const line = h("div", { class: "mll-pb-line mll-live" }, h("div", list, nodes), files.node, picker.node);
   const root = h("nav", { class: "mll mll-pb", "aria-label": "Panels of the lab" }, line, gone, help.node);
 
   /** Put the boxes of the lab in order; false while the lab or one of them is still to come. */
@@ -114,13 +116,18 @@ function render({ model, el }) {
     set(shifted(get("shown"), key, by));
   };
   const unbind = keys(root, { "Alt+ArrowLeft": move(-1), "Alt+ArrowRight": move(1), ...help.keys });
-  const drawModel = () => picker.show(get("model"), !link.alive || Boolean(get("closed")));
+  const drawModel = () => {
+    const off = !link.alive || Boolean(get("closed"));
+    picker.show(get("model"), off);
+    files.node.hidden = !get("has_files");
+    files.opener.disabled = off;
+  };
   const closed = () => {
     gone.hidden = !get("closed");
     drawModel();
   };
-  const unwatch = watch(model, { shown: draw, model: drawModel, closed });
-  const untool = toolbar(line, "Panels, and the model");
+  const unwatch = watch(model, { shown: draw, model: drawModel, has_files: drawModel, closed });
+  const untool = toolbar(line, "Panels, file and model");
   const unmount = mount(el, root);
   draw();
   closed();

@@ -56,6 +56,11 @@ class Desk:
         return None if opened is None else opened.session
 
     @property
+    def is_own(self) -> bool:
+        """Whether the session at work was opened for the bench, not given to it."""
+        return self._opened is not None and self._opened.is_own
+
+    @property
     def session(self) -> Session:
         """The session at work.
 

@@ -39,6 +39,7 @@ from mullama_lab.labs._effects import Effects
 from mullama_lab.labs._explorer import Explorer
 from mullama_lab.labs._grammar_panel import GrammarPanel
 from mullama_lab.labs._lab import Lab, set_together
+from mullama_lab.labs._lab_files import LabFiles
 from mullama_lab.labs._panel import Panel
 from mullama_lab.labs._picking import Picking
 from mullama_lab.labs._put_by import PutAway
@@ -177,6 +178,7 @@ class Workbench(Lab):
 
     def _listen(self) -> None:
         self.editor.must_fit_with(weakly(self._must_fit))
+        self._arrangement.files_with(LabFiles(self))
         self.strip.explain_with(self._explain_step)
         self.strip.marks_with(lambda token: not self.session.model.piece(token, special=False))
         self._undo += [
@@ -504,20 +506,31 @@ class Workbench(Lab):
         work = read(path, model.model if isinstance(model, Session) else model)
         bench = cls(model, chain=work.chain)
         try:
-            if isinstance(model, Model):
-                put_in_force(path, work.steering, bench.session)
-                bench._adapters.catch_up()
-            settings = [(bench.panel, name, value) for name, value in work.settings.items()]
-            set_together([*settings, (bench, "panels", work.panels)])
-            trees = bench._tree.trees_of(work.trees)
-            bench._take_over(History.of(work.runs), trees, work.shown)
+            bench._take_up(path, work)
         except SessionFileError:
             bench.close()
             raise
-        except (TraitError, ValueError, TypeError) as error:
-            bench.close()
-            raise of_a_stranger(path, error) from error
         return bench
+
+    def open_file(self, path: str | Path) -> None:
+        """Go on where `save` left off, in place of the runs, trees and settings that are here.
+
+            bench.open_file("capitals.lab")
+
+        The file is of the model at work. In a session that was given to the bench what is in
+        force stays so. An error leaves all as it is.
+
+        Raises:
+            SessionError: no model is open yet, or something is under way.
+            SessionFileError, SessionMismatch: as `reopen`.
+            ClosedError: the bench was closed.
+        """
+        with self._lock:
+            self._must_be_open()
+            model = self.session.model
+            if self.panel.state in BUSY or self.bar.state in BUSY:
+                raise SessionError("a run or an exploration is under way. Stop it, or let it end.")
+            self._take_up(path, read(path, model))
 
     def to_code(self) -> str:
         """Python that makes the bench again as it is, but for what was run: `save` keeps that."""
@@ -590,6 +603,32 @@ class Workbench(Lab):
         put_by = self._put_away.take(model)
         if put_by is not None:
             self._take_over(put_by.history, put_by.trees, put_by.history.runs[-1].number)
+
+    def _take_up(self, path: str | Path, work: Work) -> None:
+        """Go on with the work of a file; an error leaves all as it is.
+
+        Raises:
+            SessionFileError: it is no work of a lab, or what acted on the weights is gone.
+        """
+        self._adapters.settle_weights()
+        session = self.session
+        before = session.steering
+        asked = [(self.panel, name, value) for name, value in work.settings.items()]
+        try:
+            trees, history = self._tree.trees_of(work.trees), History.of(work.runs)
+            if self._desk.is_own:
+                put_in_force(path, work.steering, session)
+            set_together([(self, "chain", work.chain), *asked, (self, "panels", work.panels)])
+        except (TraitError, ValueError, TypeError, SessionFileError) as error:
+            if session.steering != before:
+                session.adapters, session.control = before.adapters, before.control
+            if isinstance(error, SessionFileError):
+                raise
+            raise of_a_stranger(path, error) from error
+        self._adapters.catch_up()
+        self._seen.clear()
+        self._show(None)
+        self._take_over(history, trees, work.shown)
 
     def _take_over(self, history: History, trees: Trees, shown: int) -> None:
         """Have runs and trees in place of those so far, and show a run, or none for 0."""

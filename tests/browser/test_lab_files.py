@@ -1,0 +1,78 @@
+"""The menu that saves a lab and opens one, in a real JupyterLab on a tiny model."""
+
+from __future__ import annotations
+
+import pytest
+
+SETUP = """
+import os, tempfile
+import mullama_lab as ml
+from mullama_lab.engine import tiny
+os.chdir(tempfile.mkdtemp())
+model = ml.Model.load(tiny.write("tiny.gguf"))
+bench = ml.Workbench(model, "Once", seed=1, max_tokens=6, panels=["what-if"])
+bench
+"""
+RUN = "bench.run()"
+FILES = "print(sorted(os.listdir()), [run.number for run in bench.panel.runs])"
+
+
+@pytest.fixture
+def page(notebook):
+    page = notebook([SETUP, RUN, FILES], width=1400, height=757)
+    page.run_cell(0)
+    page.page.locator(".mll-pb-files").wait_for()
+    page.run_cell(1)
+    page.page.get_by_role("button", name="Runs (1)").wait_for()
+    return page
+
+
+def test_a_lab_is_saved_and_opened_by_name(page):
+    menu = page.page.locator(".mll-pb-file")
+    save, open_ = (menu.get_by_role("button", name=name, exact=True) for name in ("Save", "Open"))
+    field, said = menu.locator(".mll-pb-name"), menu.locator(".mll-pb-said")
+    page.page.locator(".mll-pb-files").click()
+    menu.locator(".mll-pb-folder:not(:empty)").wait_for()
+    field.fill("mine")
+    page.picture("lab-files")
+    save.click()
+    said.filter(has_text="Saved 1 run to mine.lab.").wait_for()
+    page.run_until(2, "['mine.lab', 'tiny.gguf'] [1]")
+
+    page.run_cell(1)
+    page.page.get_by_role("button", name="Runs (2)").wait_for()
+    if not menu.is_visible():
+        page.page.locator(".mll-pb-files").click()
+    field.fill("none")
+    open_.click()
+    menu.locator(".mll-problem:has-text('none.lab does not exist')").wait_for()
+    field.fill("mine")
+    open_.click()
+    said.filter(has_text="1 run here would be gone").wait_for()
+    page.settled()
+    page.picture("lab-files-asks")
+    open_.click()
+    said.filter(has_text="Opened mine.lab: 1 run.").wait_for()
+    page.page.get_by_role("button", name="Runs (1)").wait_for()
+    page.page.locator(".mll-wi-line:has-text('Restore its settings')").wait_for()
+    field.focus()
+    page.press("Escape")
+    assert not menu.is_visible()
+    page.run_until(2, "['mine.lab', 'tiny.gguf'] [1]")
+    page.picture("lab-opened", of=".mll-lab")
+
+
+def test_the_menu_stands_in_the_window_at_any_width(page):
+    for width in (1400, 700):
+        page.page.set_viewport_size({"width": width, "height": 757})
+        page.settled()
+        page.page.locator(".mll-pb-files").click()
+        menu = page.page.locator(".mll-pb-file")
+        menu.locator(".mll-pb-folder:not(:empty)").wait_for()
+        page.settled(".mll-pb-file")
+        box = menu.bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= width
+        assert box["y"] >= 0 and box["y"] + box["height"] <= 757
+        page.picture(f"lab-files-{width}")
+        page.press("Escape")
+        assert not menu.is_visible()
