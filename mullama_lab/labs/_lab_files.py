@@ -8,25 +8,32 @@ from __future__ import annotations
 
 import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from mullama_lab.counted import counted
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import ClosedError
 from mullama_lab.files.path import in_full
+from mullama_lab.widgets import RunPanel
 from mullama_lab.widgets.panel_bar import FileReply
-
-if TYPE_CHECKING:
-    from mullama_lab.labs.workbench import Workbench
 
 SUFFIX = ".lab"
 MOST_NAMES = 100
 
 
+class Bench(Protocol):
+    """What is saved and opened: a Workbench."""
+
+    panel: RunPanel
+
+    def save(self, path: str | Path) -> Path: ...
+    def open_file(self, path: str | Path) -> None: ...
+
+
 class LabFiles:
     """Answers what a panel bar asks of files; it does not keep its bench alive."""
 
-    def __init__(self, bench: Workbench) -> None:
+    def __init__(self, bench: Bench) -> None:
         self._bench = weakref.ref(bench)
         self._path: Path | None = None  # of the file that the bench was saved to or opened from
         self._kept: list[Trace] = []  # the runs in it
@@ -57,7 +64,7 @@ class LabFiles:
         self._path, self._kept = path, _traces(bench)
         return {"said": f"Opened {path.name}: {counted(len(self._kept), 'run')}.", "asks": False}
 
-    def _must_be_there(self) -> Workbench:
+    def _must_be_there(self) -> Bench:
         bench = self._bench()
         if bench is None:
             raise ClosedError("the lab is gone. Make another one.")
@@ -79,5 +86,5 @@ def _path_of(name: str) -> Path:
     return in_full(name if Path(name).suffix else name + SUFFIX)
 
 
-def _traces(bench: Workbench) -> list[Trace]:
+def _traces(bench: Bench) -> list[Trace]:
     return [run.trace for run in bench.panel.runs]
