@@ -84,6 +84,14 @@ def test_the_grammar_and_what_it_says_are_in_view_together(page, width, height):
     assert wide <= 0
 
 
+def test_the_head_of_the_text_is_one_line_in_a_narrow_window(page):
+    page.page.set_viewport_size({"width": 700, "height": 757})
+    page.settled()
+    buttons = half(page, 1).locator("header .mll-button:not([popover] *)").all()
+    tops = [button.bounding_box()["y"] for button in buttons]
+    assert len(tops) == 6 and max(tops) - min(tops) < 8
+
+
 def test_what_the_grammar_cost_is_a_layer_of_the_text(page):
     strip = page.page.locator(".mll-strip")
     layer = strip.locator("[data-layer=grammar]")

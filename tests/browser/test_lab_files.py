@@ -15,6 +15,10 @@ bench
 """
 RUN = "bench.run()"
 FILES = "print(sorted(os.listdir()), [run.number for run in bench.panel.runs])"
+MIDDLES = """() => [...document.querySelectorAll('.mll-pb-tab, .mll-pb-line .mll-button')]
+    .filter((node) => !node.closest('[popover]'))
+    .map((node) => node.getBoundingClientRect())
+    .map(({top, bottom}) => (top + bottom) / 2)"""
 
 
 @pytest.fixture
@@ -76,3 +80,5 @@ def test_the_menu_stands_in_the_window_at_any_width(page):
         page.picture(f"lab-files-{width}")
         page.press("Escape")
         assert not menu.is_visible()
+        middles = page.page.evaluate(MIDDLES)
+        assert max(middles) - min(middles) < 8, "tabs, file and model are in one line"
