@@ -23,7 +23,7 @@ from mullama_lab.engine.session.scoring import split
 from mullama_lab.engine.setting import Setting
 from mullama_lab.engine.steering.control_vector import ControlVector
 from mullama_lab.engine.steering.lora import LoraAdapter
-from mullama_lab.engine.steering.steering import Lever, Steering, name_of
+from mullama_lab.engine.steering.steering import LoraOrVector, Steering, name_of
 from mullama_lab.glyphs import brief
 from mullama_lab.studies._together import Bar, listed_strengths
 
@@ -49,7 +49,7 @@ class Blend:
         floor: the noise that was measured for the model; None before `studies.noise`.
     """
 
-    levers: tuple[Lever, Lever]
+    levers: tuple[LoraOrVector, LoraOrVector]
     x: NDArray[np.float64]
     y: NDArray[np.float64]
     kl: NDArray[np.float64]
@@ -97,7 +97,7 @@ class Blend:
 def blend(
     session: Session,
     prompt: Prompt,
-    levers: Mapping[Lever, Iterable[float]],
+    levers: Mapping[LoraOrVector, Iterable[float]],
     *,
     target: Prompt | None = None,
     base: Setting | None = None,
@@ -154,7 +154,7 @@ def blend(
 # Inside.
 
 
-def _two(levers: object) -> list[tuple[Lever, list[float]]]:
+def _two(levers: object) -> list[tuple[LoraOrVector, list[float]]]:
     if not isinstance(levers, Mapping):
         raise TypeError(f"levers={brief(levers)}: give {{adapter or vector: its strengths}}.")
     if len(levers) != 2:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from mullama_lab.engine.loop.spread import Prompt
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.session.scoring import split
-from mullama_lab.engine.steering.steering import Steering
+from mullama_lab.engine.steering.steering import LoraOrVector, Steering
 from mullama_lab.glyphs import brief
-from mullama_lab.widgets._levers import LoraOrVector
 
 
 @dataclass(frozen=True)

@@ -20,12 +20,10 @@ from mullama_lab.counted import in_words as count_in_words
 from mullama_lab.engine.gguf.file import read_header
 from mullama_lab.engine.steering.control_vector import KIND, ControlVector
 from mullama_lab.engine.steering.lora import LoraAdapter
-from mullama_lab.engine.steering.steering import LARGEST, Steering, name_of
+from mullama_lab.engine.steering.steering import LARGEST, LoraOrVector, Steering, name_of
 from mullama_lab.errors import ModelFileError
 from mullama_lab.glyphs import brief, one_line, visible
 from mullama_lab.widgets._layer_choice import LayerChoice, ends_of
-
-LoraOrVector: TypeAlias = LoraAdapter | ControlVector
 
 MOST_LEVERS = 32
 MOST_SUMS = 1024

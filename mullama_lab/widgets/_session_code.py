@@ -9,8 +9,7 @@ from typing import Any
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.steering.control_vector import ControlVector
-from mullama_lab.engine.steering.lora import LoraAdapter
-from mullama_lab.engine.steering.steering import Steering
+from mullama_lab.engine.steering.steering import LoraOrVector, Steering
 
 
 def session_code(session: Session) -> str:
@@ -53,7 +52,7 @@ def to_be_saved(steerings: Iterable[Steering]) -> list[str]:
     return [f"# save this control vector first: vector.save({_file_of(one)!r})" for one in made]
 
 
-def lever_code(lever: LoraAdapter | ControlVector) -> str:
+def lever_code(lever: LoraOrVector) -> str:
     """An adapter or a vector as Python under the name `ml`."""
     if isinstance(lever, ControlVector):
         return vector_code(lever)

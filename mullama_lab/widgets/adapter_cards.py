@@ -18,7 +18,7 @@ import traitlets
 from mullama_lab.engine.latest_only import LatestOnly
 from mullama_lab.engine.steering.control_vector import ControlVector
 from mullama_lab.engine.steering.lora import LoraAdapter
-from mullama_lab.engine.steering.steering import Steering, adapters_of, control_of
+from mullama_lab.engine.steering.steering import LoraOrVector, Steering, adapters_of, control_of
 from mullama_lab.errors import MullamaError
 from mullama_lab.glyphs import brief
 from mullama_lab.warned import heard
@@ -30,7 +30,6 @@ from mullama_lab.widgets._levers import (
     SLIDER,
     Lever,
     Levers,
-    LoraOrVector,
     Sums,
     at_a_scale,
     changed,

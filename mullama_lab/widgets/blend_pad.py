@@ -22,7 +22,7 @@ from mullama_lab.engine.loop.spread import Prompt
 from mullama_lab.engine.noise_floor import divergence, log_softmax
 from mullama_lab.engine.options import instance
 from mullama_lab.engine.session import Session
-from mullama_lab.engine.steering.steering import Steering, Weights, name_of
+from mullama_lab.engine.steering.steering import LoraOrVector, Steering, Weights, name_of
 from mullama_lab.widgets import _blend_forms, _front_end
 from mullama_lab.widgets._blend_grid import BlendGrid, reach_for
 from mullama_lab.widgets._blend_question import Question
@@ -30,7 +30,6 @@ from mullama_lab.widgets._followed_runs import MESSAGE_PERIOD
 from mullama_lab.widgets._kept import weakly
 from mullama_lab.widgets._levers import (
     Levers,
-    LoraOrVector,
     checked_scale,
     in_words,
     steering_of,

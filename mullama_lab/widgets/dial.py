@@ -15,14 +15,13 @@ import traitlets
 from mullama_lab.engine.loop.spread import Prompt
 from mullama_lab.engine.options import instance
 from mullama_lab.engine.session import Session
-from mullama_lab.engine.steering.steering import Steering, Weights
+from mullama_lab.engine.steering.steering import LoraOrVector, Steering, Weights
 from mullama_lab.widgets import _front_end, _static
 from mullama_lab.widgets._kept import weakly
 from mullama_lab.widgets._levers import (
     SLIDER,
     Lever,
     Levers,
-    LoraOrVector,
     checked_scale,
     in_words,
     steering_of,

@@ -11,7 +11,6 @@ from mullama_lab.engine.noise_floor import NoiseFloor, known_floor, log_softmax,
 from mullama_lab.errors import ContextFull
 from mullama_lab.studies._given_text import N_ALONE
 from mullama_lab.studies.effect import (
-    BREAKS,
     effect,
     effect_in,
     staleness,
@@ -19,6 +18,7 @@ from mullama_lab.studies.effect import (
     steered,
     strengths,
 )
+from mullama_lab.studies.effect.by_strength import BREAKS
 
 TEXT = list(range(20, 32))
 

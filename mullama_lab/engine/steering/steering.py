@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
     from mullama_lab.engine.session import Session
 
-Lever: TypeAlias = LoraAdapter | ControlVector  # what acts on the weights, at a strength
+LoraOrVector: TypeAlias = LoraAdapter | ControlVector
+
 LARGEST = float(np.finfo(np.float32).max)
 NONE: Mapping[LoraAdapter, float] = MappingProxyType({})
 
@@ -67,7 +68,7 @@ class Steering:
         named = repr((said, "" if vector is None else vector.fingerprint))
         return hashlib.sha256(named.encode()).hexdigest()[:16]
 
-    def plus(self, lever: Lever, strength: float) -> Steering:
+    def plus(self, lever: LoraOrVector, strength: float) -> Steering:
         """With one more at a strength: a vector is added, an adapter has this scale then."""
         if isinstance(lever, LoraAdapter):
             return Steering({**self.adapters, lever: strength}, self.control)
@@ -137,7 +138,7 @@ class Weights:
         native.set_control(context, self.rows)
 
 
-def name_of(lever: Lever) -> str:
+def name_of(lever: LoraOrVector) -> str:
     """What to call an adapter or a vector in a line: the name of its file, or its own."""
     if isinstance(lever, LoraAdapter):
         return one_line(visible(lever.path.stem))
