@@ -114,6 +114,16 @@ def test_what_is_shared_is_used_by_more_than_one_view():
             assert sum(name in parts for parts in users.values()) > 1, name
 
 
+def test_a_look_of_six_declarations_and_more_stands_in_one_sheet():
+    homes: dict[frozenset[str], str] = {}
+    for path in WIDGETS.rglob("*.css"):
+        sheet = re.sub(r"/\*.*?\*/", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for selector, block in re.findall(r"([^{}]+)\{([^{}]*)\}", sheet):
+            look = frozenset(line.strip() for line in block.split(";") if line.strip())
+            here = f"{path.name}: {selector.strip()}"
+            assert len(look) < 6 or homes.setdefault(look, here) == here
+
+
 def test_the_browser_half_names_no_address():
     for name, script in all_scripts().items():
         addresses = set(re.findall(r"""https?://[^\s"'`)]+""", script.read_text(encoding="utf-8")))

@@ -67,7 +67,7 @@ function elements(model, { addFile, runBoth, exact, pickSide }) {
   const said = h("span", { role: "status" });
   const anew = button("Decode anew", EXACT, exact);
   const note = h("p", { class: "mll-quiet mll-ac-note" }, said, " ", anew);
-  const body = h("div", { class: "mll-ac-scroll mll-live" }, list, empty);
+  const body = h("div", { class: "mll-scroll mll-ac-scroll mll-live" }, list, empty);
   const foot = h("div", { class: "mll-ac-bar mll-live" }, path, names, add);
   const reading = readingLine();
   const gone = goneNote(model);

@@ -11,8 +11,8 @@ export function cardLine(card, [low, high], { ask, act, held, look, remove }) {
   const { key, name } = card;
   const toggle = switchBox((on) => act("toggle", { key, on }), { "aria-label": `${name}, on or off` });
   const kind = h("span", { class: "mll-quiet" }, card.kind);
-  const title = { type: "button", class: "mll-ac-name", title: `${name}: what it is`, on: { click: () => look(key) } };
-  const label = h("button", title, h("bdi", {}, name));
+  const looks = { type: "button", title: `${name}: what it is`, on: { click: () => look(key) } };
+  const label = h("button", { class: "mll-line-name mll-ac-name", ...looks }, h("bdi", {}, name));
   const scale = kernelNumber({
     name: "scale",
     label: "scale",

@@ -54,7 +54,7 @@ function lineOf(card, label, main, { act, id }) {
     class: "mll-button mll-ce-grip",
     tabindex: -1,
   });
-  const unfolds = { type: "button", class: "mll-ce-name", "aria-expanded": "false", "aria-controls": id };
+  const unfolds = { type: "button", class: "mll-line-name mll-ce-name", "aria-expanded": "false", "aria-controls": id };
   const name = h("button", { ...unfolds, title: `${label}: description, more settings, move and remove` }, label);
   const call = h("code", { class: "mll-code mll-ce-call" }); // for what has no field on the line
   const lever = main?.field.node ?? call;

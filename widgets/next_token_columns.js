@@ -25,7 +25,7 @@ export function grid(label, refit) {
   const headRow = h("tr", {}, named);
   const body = h("tbody");
   const table = h("table", { role: "grid", "aria-label": label }, h("thead", {}, headRow), body);
-  const scroll = h("div", { class: "mll-nt-scroll mll-live" }, table);
+  const scroll = h("div", { class: "mll-scroll mll-nt-scroll mll-live" }, table);
   const said = h("span", { class: "mll-figures" });
   const earlier = icon("‹", "Show an earlier stage (←)", () => pan(-1), { tabindex: -1 });
   const later = icon("›", "Show a later stage (→)", () => pan(1), { tabindex: -1 });

@@ -41,5 +41,5 @@ export function effectTable(says) {
     const head = ["token", ...heads].map((text) => h("th", { scope: "col" }, text));
     table.replaceChildren(h("thead", {}, h("tr", {}, head)), h("tbody", {}, rows.map(line)));
   };
-  return { node: h("div", { class: "mll-effect-scroll mll-live" }, table), saving: menu.node, show };
+  return { node: h("div", { class: "mll-scroll mll-effect-scroll mll-live" }, table), saving: menu.node, show };
 }

@@ -3,7 +3,7 @@ import { h } from "./dom.js";
 
 export function progressBar({ className, label }) {
   const range = { "aria-label": label, "aria-valuemin": 0, "aria-valuemax": 100 };
-  const node = h("div", { class: className, role: "progressbar", ...range }, h("i"));
+  const node = h("div", { class: `mll-progress ${className}`, role: "progressbar", ...range }, h("i"));
   /** `share` is 0 to 1. */
   const show = (share, text) => {
     node.firstChild.style.transform = `scaleX(${share.toFixed(4)})`;
