@@ -21,6 +21,7 @@ from mullama_lab.engine.noise_floor import (
     row_differences,
 )
 from mullama_lab.engine.options import instance
+from mullama_lab.engine.rows.capture import must_be_sound
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.session.scoring import split
 from mullama_lab.engine.setting import Setting
@@ -77,12 +78,16 @@ class GivenText:
             part: the steps that are looked at, from the first to before the second; None is all.
             before: whose weights compute what is before them; None is the same.
             tail: takes the rows of the last `N_ALONE` of them, by step.
+
+        Raises:
+            DecodeError: a row has a NaN, an infinity or a huge number.
         """
         start, stop = (0, len(self.tokens)) if part is None else part
         first = len(self.prompt) - 1 + start
         best, logprobs = np.zeros(stop - start, np.int32), np.zeros(stop - start)
 
         def see(place: int, row: Logits) -> None:
+            must_be_sound(row)
             i, logs = place - first, log_softmax(row)
             best[i], logprobs[i] = logs.argmax(), logs[self.tokens[start + i]]
             look(start + i, logs)

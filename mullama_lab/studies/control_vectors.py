@@ -134,7 +134,12 @@ class Training:
         return ControlVector.named(name)
 
     def learnt(self, first: int, last: int) -> Learnt:
-        """What is written beside the layers from `first` to `last` where they are kept."""
+        """What is written beside the layers from `first` to `last` where they are kept.
+
+        Raises:
+            ValueError: there is no layer there.
+        """
+        self.vector.layers(first, last)  # or it is refused here
         own = (self.layers >= first) & (self.layers <= last)
         return Learnt(
             model_name=self.model_name,

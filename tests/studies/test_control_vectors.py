@@ -135,6 +135,14 @@ def test_the_band_is_the_layers_about_the_best_that_do_about_as_well(session, se
     assert trained.band == band
 
 
+def test_layers_that_are_not_there_are_refused(session):
+    trained = train(PAIRS, on=session, progress=False)
+    for first, last in ((2, 9), (2, 1)):
+        for ask in (trained.pick, trained.learnt, lambda a, b: trained.keep("mine", a, b)):
+            with pytest.raises(ValueError, match=f"no layer from {first} to {last}"):
+                ask(first, last)
+
+
 def test_what_is_in_force_does_not_act(session):
     plain = train(PAIRS, on=session)
     session.control = 5 * plain.vector

@@ -126,7 +126,8 @@ def must_be_sound(row: Logits) -> float:
 def _damaged() -> DecodeError:
     return DecodeError(
         "the model gave a row of logits with a NaN, an infinity or a huge number. "
-        "The file or its quantisation is damaged: try another one."
+        "The file or its quantisation is damaged, or an adapter that acts is: try another. Or an "
+        "adapter or a control vector is too strong: try a smaller scale."
     )
 
 

@@ -140,6 +140,7 @@ def effect(
         ValueError: the text has no token to look at, or its rows would not fit in memory; or a
             Setting does not fit the model.
         ContextFull: the text does not fit.
+        DecodeError: what acts leads to logits that are no numbers.
     """
     changed, base = _sides(session, changed, base)
     return compared(GivenText.of(session, text, given), base, [changed])[0]
