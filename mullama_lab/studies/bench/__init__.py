@@ -16,16 +16,17 @@ from mullama_lab.engine import options
 from mullama_lab.engine.decode_loop import Opening, Timed
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.native.context import FLASH_ATTENTION
-from mullama_lab.engine.options import listed, one_of, whole
-from mullama_lab.glyphs import brief
+from mullama_lab.engine.options import one_of, whole
 from mullama_lab.studies._test_names import MOST_TOKENS, BenchTest
 from mullama_lab.studies._timed_rounds import MOST_REPEATS, Item
 from mullama_lab.studies.bench.comparison import Comparison, Difference, compare
 from mullama_lab.studies.bench.history import Entry, History
+from mullama_lab.studies.bench.lists import several, whole_numbers
 from mullama_lab.studies.bench.machine import Machine
 from mullama_lab.studies.bench.result import BenchResult
 from mullama_lab.studies.bench.rounds import BenchFailed, BenchStopped, measured
 from mullama_lab.studies.bench.row import BenchRow
+from mullama_lab.studies.bench.tuning import Tuning, TuningFailed, TuningStopped, autotune
 
 __all__ = [
     "BenchFailed",
@@ -37,6 +38,10 @@ __all__ = [
     "Entry",
     "History",
     "Machine",
+    "Tuning",
+    "TuningFailed",
+    "TuningStopped",
+    "autotune",
     "bench",
     "compare",
 ]
@@ -92,18 +97,18 @@ def bench(
         ModelLoadError: a model does not generate, or llama.cpp refuses the settings.
     """
     cores = options.n_cores()
-    asked = [BenchTest.of(name) for name in _several("tests", tests, "tests")]
+    asked = [BenchTest.of(name) for name in several("tests", tests, "tests")]
     settings = {
-        "batch": _numbers("batch", batch, 1, 1 << 16),
-        "ubatch": _numbers("ubatch", ubatch, 1, 1 << 16),
+        "batch": whole_numbers("batch", batch, 1, 1 << 16),
+        "ubatch": whole_numbers("ubatch", ubatch, 1, 1 << 16),
         "kv_type": [options.kv_types(one) for one in _kv_types(kv_type)],
         "flash_attention": [
             one_of("flash_attention", one, FLASH_ATTENTION)
-            for one in _several("flash_attention", flash_attention, "names")
+            for one in several("flash_attention", flash_attention, "names")
         ],
-        "sequences": _numbers("sequences", sequences, 1, 256),
-        "depth": _numbers("depth", depth, 0, MOST_TOKENS),
-        "threads": _numbers("threads", cores if threads is None else threads, 1, 512),
+        "sequences": whole_numbers("sequences", sequences, 1, 256),
+        "depth": whole_numbers("depth", depth, 0, MOST_TOKENS),
+        "threads": whole_numbers("threads", cores if threads is None else threads, 1, 512),
     }
     repeats = whole("repeats", repeats, 1, MOST_REPEATS)
     given: Sequence[Any] = models if isinstance(models, (list, tuple)) else [models]
@@ -149,18 +154,5 @@ def _items(
                 )
 
 
-def _several(name: str, values: Any, of: str) -> list[Any]:
-    """One value or a list of them, as a list."""
-    is_one = isinstance(values, str) or not isinstance(values, Iterable)
-    found = [values] if is_one else listed(name, values, of)
-    if not found:
-        raise ValueError(f"{name}={brief(values)}: give at least one.")
-    return found
-
-
-def _numbers(name: str, values: Any, low: int, high: int) -> list[int]:
-    return [whole(name, one, low, high) for one in _several(name, values, "whole numbers")]
-
-
 def _kv_types(given: Any) -> list[Any]:
-    return [given] if isinstance(given, tuple) else _several("kv_type", given, "types")
+    return [given] if isinstance(given, tuple) else several("kv_type", given, "types")
