@@ -15,6 +15,7 @@ import mullama_lab as ml
 from mullama_lab import plots
 from mullama_lab.engine import tiny
 from mullama_lab.engine.multivector import MultiVector
+from mullama_lab.plots.axes import short_name, token_label
 from mullama_lab.studies.seeds import SeedFan
 
 matplotlib.use("agg")
@@ -238,7 +239,7 @@ def test_tab_completion_offers_the_pictures_alone():
         name
         for name, thing in vars(plots).items()
         if inspect.isfunction(thing)
-        and thing.__module__ == plots.__name__
+        and thing.__module__.startswith(plots.__name__)
         and not name.startswith("_")
     }
     assert dir(plots) == plots.__all__ == sorted(pictures)
@@ -295,8 +296,8 @@ def test_matplotlib_is_loaded_by_the_first_picture_only():
 
 def test_no_label_of_a_plot_has_a_hidden_character():
     hostile = "\x1b[31m\u202e\u200b\n"
-    assert plots._label(hostile) == repr(hostile)[1:-1]
-    assert plots._short(hostile) == "[ESC][31m[RLO][ZWSP]↵"
+    assert token_label(hostile) == repr(hostile)[1:-1]
+    assert short_name(hostile) == "[ESC][31m[RLO][ZWSP]↵"
 
 
 def test_strengths_are_drawn_by_token(tiny_model):
