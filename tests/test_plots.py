@@ -429,3 +429,65 @@ def test_memory_that_is_not_available_is_said_and_gpus_have_lines(tiny_model, mo
     monkeypatch.setattr(monitor, "columns", lambda: {"seconds": seconds, **gpu})
     (line,) = drawn(plots.memory_over_time(monitor)).lines
     assert line.get_label() == "GPU 1" and line.get_ydata().tolist() == [0, 1, 2]
+
+
+def bench_rows(*settings):
+    """Rows of a tiny model's benchmark, with these settings and speeds of three repeats."""
+    from mullama_lab.studies.bench import BenchResult, BenchRow
+
+    usual = {"model_filename": "a.gguf", "model_type": "llama 1B", "model_size": 1,
+             "model_n_params": 1, "n_gpu_layers": 0, "load_mode": "mmap", "n_prompt": 0,
+             "n_gen": 100, "n_depth": 0, "n_sequences": 1, "n_batch": 512, "n_ubatch": 512,
+             "type_k": "f16", "type_v": "f16", "flash_attention": "auto",
+             "test_time": ""}  # fmt: skip
+    return BenchResult(
+        tuple(
+            BenchRow(**{**usual, **one}, samples_ns=tuple(round(1e11 / x) for x in speeds))
+            for one, speeds in settings
+        )
+    )
+
+
+def test_scaling_is_drawn_beside_what_would_be_in_proportion():
+    found = bench_rows(
+        *[
+            ({"n_threads": n, "n_gen": g}, [20 * n, 18 * n, 25 * n])
+            for g in (5, 100)
+            for n in (2, 4)
+        ]
+    )
+    ax = drawn(plots.scaling(found.scaling()))
+    assert ax.get_xlabel() == "threads" and len(ax.lines) == 4
+    for median, ideal in (ax.lines[:2], ax.lines[2:]):
+        assert median.get_xdata().tolist() == ideal.get_xdata().tolist() == [2, 4]
+        np.testing.assert_allclose(median.get_ydata(), ideal.get_ydata())
+    assert [one.get_text() for one in ax.get_legend().get_texts()] == ["tg5", "tg100"]
+    with pytest.raises(TypeError, match=r"what result\.scaling\(\) gives"):
+        plots.scaling(found)
+
+
+def test_tuning_is_drawn_step_by_step_and_says_what_it_saves():
+    from mullama_lab.studies.bench.tuning import Choice, Tuning
+
+    default, fastest = Choice(1, 512, 512), Choice(2, 512, 512)
+    steps = {
+        step: bench_rows(
+            *[
+                ({"n_threads": n}, [speed + k / 10 for k in range(6)])
+                for n, speed in ((1, 50), (2, 80))
+            ]
+        )
+        for step in ("threads", "final")
+    }
+    found = Tuning("tg100", default, fastest, steps)
+    ax = drawn(plots.tuning(found))
+    assert names(ax.yaxis) == [
+        f"{step} {n} / 512 / 512" for step in ("threads", "final") for n in (1, 2)
+    ]
+    points = [line for line in ax.lines if line.get_marker() in "os"]
+    assert [line.get_marker() for line in points] == ["s", "o", "s", "o"]
+    assert [line.get_xdata()[0] for line in points] == pytest.approx([50.25, 80.25] * 2)
+    assert ax.get_title().replace("\n", " ") == found.saving and "saves 3" in found.saving
+    drawn(plots.tuning(Tuning("tg100", default, default, {})))
+    with pytest.raises(TypeError, match=r"what autotune\(\) gives"):
+        plots.tuning(steps)

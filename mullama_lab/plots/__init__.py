@@ -12,8 +12,10 @@ from mullama_lab.plots.performance import (
     latency,
     memory,
     memory_over_time,
+    scaling,
     throughput,
     throughput_over_time,
+    tuning,
 )
 from mullama_lab.plots.retrieval import rank_board, similarity_grid, versus
 from mullama_lab.plots.tokens import next_token, seed_fan, token_strip
@@ -26,6 +28,7 @@ __all__ = [
     "memory_over_time",
     "next_token",
     "rank_board",
+    "scaling",
     "seed_fan",
     "similarity_grid",
     "strengths",
@@ -33,6 +36,7 @@ __all__ = [
     "throughput_over_time",
     "token_strip",
     "training",
+    "tuning",
     "versus",
 ]
 __dir__ = __all__.copy  # what tab completion offers

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from textwrap import fill
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ from mullama_lab.plots.axes import AHEAD, colour_map, legend_above, new_axes, ti
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from mullama_lab.studies.bench import Scaling, Tuning
     from mullama_lab.studies.monitor import Monitor
     from mullama_lab.studies.timing import DepthCurve, Timing
 
@@ -118,6 +120,54 @@ def depth_curve(curve: DepthCurve, ax: Axes | None = None) -> Axes:
         ax.fill_between(x, low, high, color=AHEAD, alpha=0.15, lw=0)
     ax.set(xlabel="tokens in the cache", ylabel="milliseconds a token", ylim=(0, None))
     legend_above(ax)
+    return ax
+
+
+def scaling(found: Scaling, ax: Axes | None = None) -> Axes:
+    """Tokens a second against threads or sequences: medians, and the range of the repeats.
+
+    Dashed is what they would be in proportion to the least number. `print(found)` has it as text.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    if not hasattr(found, "lines"):
+        raise TypeError(f"found={brief(found)}: it must be what result.scaling() gives.")
+    ax = new_axes(ax, 6, 3.6)
+    for place, (name, points) in enumerate(found.lines.items()):
+        n, median, low, high = np.array([point[:4] for point in points]).T
+        colour, ends = colour_map("tab10")(place % 10), [median - low, high - median]
+        ax.errorbar(n, median, ends, fmt="o-", color=colour, ms=4, lw=1, label=name)
+        ax.plot(n, median[0] * n / n[0], "--", color=colour, lw=0.8)
+    what = {"n_threads": "threads", "n_sequences": "sequences decoded together"}[found.by]
+    ax.set(xlabel=what, ylabel="tokens a second", ylim=(0, None))
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    legend_above(ax)
+    return ax
+
+
+def tuning(found: Tuning, ax: Axes | None = None) -> Axes:
+    """Tokens a second of each setting that was tried: the median, and the range of its repeats.
+
+    Settings are threads / batch / ubatch, step by step from the top. A square is the default, and
+    blue is the best; the title says what it saves. `print(found)` has it as text.
+    """
+    if not hasattr(found, "saving"):
+        raise TypeError(f"found={brief(found)}: it must be what autotune() gives.")
+    rows = found.to_pandas().to_dict("records")
+    ax = new_axes(ax, 6, 1.6 + 0.26 * len(rows))
+    names = []
+    for place, row in enumerate(rows):
+        setting = tuple(row[name] for name in found.best)
+        median = row["median_ts"]
+        ends = [[median - row["min_ts"]], [row["max_ts"] - median]]
+        mark = "s" if setting == found.default else "o"
+        colour = AHEAD if row["is_best"] else "0.5"
+        ax.errorbar(median, place, xerr=ends, fmt=mark, color=colour, ms=5, lw=1)
+        names.append(f"{row['step']} {' / '.join(map(str, setting))}")
+    tick_names(ax, "y", names)
+    ax.invert_yaxis()
+    ax.set(xlabel=f"tokens a second of {found.test}", xlim=(0, None))
+    ax.set_title(fill(found.saving, 56), fontsize=9)
     return ax
 
 

@@ -308,6 +308,40 @@ def test_where_refuses_a_setting_that_no_row_has():
         RESULT.where(n_thread=1)
 
 
+# Scaling.
+
+
+def test_scaling_is_against_the_least_number_and_beside_proportion():
+    speeds = {1: [50, 40, 60], 4: [150], 2: [90]}
+    lines = run(*[row(speed, n_threads=n) for n, speed in speeds.items()]).scaling().lines
+    assert list(lines) == ["tg100"]
+    assert [point.n for point in lines["tg100"]] == [1, 2, 4]
+    ones = [[*point[1:4]] for point in lines["tg100"]]
+    assert ones == [pytest.approx(one) for one in ([50, 40, 60], [90, 90, 90], [150, 150, 150])]
+    assert [point.speedup for point in lines["tg100"]] == pytest.approx([1, 1.8, 3])
+    assert [point.efficiency for point in lines["tg100"]] == pytest.approx([1, 0.9, 0.75])
+
+
+def test_each_test_and_set_of_settings_scales_by_itself():
+    rows = [
+        row([10], n_sequences=n, type_k=kind, model_filename=name)
+        for n in (2, 6) for kind in ("f16", "q8_0") for name in ("/a/x.gguf", "/b/x.gguf")
+    ]  # fmt: skip
+    found = run(*rows, row([5], n_gen=7)).scaling("n_sequences")
+    assert len(found.lines) == 4 and "tg100, model_filename /a/x.gguf, type_k f16" in found.lines
+    table = found.to_pandas()
+    assert table["n_sequences"].tolist() == [2, 6] * 4
+    assert table["efficiency"].to_numpy() == pytest.approx(1)
+    assert len(str(found).splitlines()) == 1 + 8 and "   3.00x        100%" in repr(found)
+
+
+def test_what_was_measured_with_one_number_alone_has_no_scaling():
+    with pytest.raises(ValueError, match=r"two numbers.*bench\(model, threads=\[1, 2, 4\]\)"):
+        RESULT.scaling()
+    with pytest.raises(ValueError, match="by='depth': it must be one of n_threads, n_sequences"):
+        RESULT.scaling("depth")
+
+
 # Comparing.
 
 

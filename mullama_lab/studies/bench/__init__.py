@@ -26,6 +26,7 @@ from mullama_lab.studies.bench.machine import Machine
 from mullama_lab.studies.bench.result import BenchResult
 from mullama_lab.studies.bench.rounds import BenchFailed, BenchStopped, measured
 from mullama_lab.studies.bench.row import BenchRow
+from mullama_lab.studies.bench.scaling import Scaling
 from mullama_lab.studies.bench.tuning import Tuning, TuningFailed, TuningStopped, autotune
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "Entry",
     "History",
     "Machine",
+    "Scaling",
     "Tuning",
     "TuningFailed",
     "TuningStopped",

@@ -16,7 +16,7 @@ from mullama_lab.engine.options import instance
 from mullama_lab.glyphs import visible
 from mullama_lab.studies._student import student as _student
 from mullama_lab.studies.bench.result import BenchResult
-from mullama_lab.studies.bench.row import BenchRow
+from mullama_lab.studies.bench.row import BenchRow, varying
 
 if TYPE_CHECKING:
     import pandas
@@ -132,7 +132,7 @@ def compare(a: BenchResult, b: BenchResult) -> Comparison:
     if a.machine.hardware != b.machine.hardware:
         machines = " and ".join(visible(run.machine.text()) for run in (a, b))
         return Comparison(refusal=f"they were measured on two machines: {machines}")
-    names = _varying(a.rows) | _varying(b.rows)
+    names = varying(a.rows) | varying(b.rows)
     before, after = ({_key(row, names): row for row in run.rows} for run in (a, b))
     keys = [key for key in before if key in after]
     if not keys:
@@ -214,15 +214,6 @@ def _difference(
     return Difference(
         visible(what), before.median_ts, after.median_ts, ratio, low, high, verdict, paired
     )
-
-
-def _varying(rows: Sequence[BenchRow]) -> set[str]:
-    """The settings in which rows of one run differ."""
-    return {
-        name
-        for name in (rows[0].settings if rows else ())
-        if len({getattr(row, name) for row in rows}) > 1
-    }
 
 
 def _key(row: BenchRow, names: set[str]) -> tuple[Any, ...]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from mullama_lab.glyphs import visible
 from mullama_lab.studies.bench.machine import Machine
 from mullama_lab.studies.bench.row import BenchRow
+from mullama_lab.studies.bench.scaling import Scaling
 from mullama_lab.studies.bench.table import table
 
 if TYPE_CHECKING:
@@ -50,6 +51,14 @@ class BenchResult:
             if all(getattr(row, name) == value for name, value in settings.items())
         )
         return replace(self, rows=rows)
+
+    def scaling(self, by: str = "n_threads") -> Scaling:
+        """How speed grows with threads, or with by="n_sequences".
+
+        Raises:
+            ValueError: no test was measured with two numbers of them.
+        """
+        return Scaling.of(self.rows, by)
 
     def to_pandas(self) -> pandas.DataFrame:
         """A row for each test: its settings, then median, mean, deviation, least and most t/s."""

@@ -161,6 +161,15 @@ class BenchRow:
         }
 
 
+def varying(rows: Sequence[BenchRow]) -> set[str]:
+    """The settings in which rows of one run differ."""
+    return {
+        name
+        for name in (rows[0].settings if rows else ())
+        if len({getattr(row, name) for row in rows}) > 1
+    }
+
+
 def _is_count(value: object, least: int) -> bool:
     return type(value) is int and least <= value < 1 << 63
 

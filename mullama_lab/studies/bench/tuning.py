@@ -54,7 +54,9 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Tuning:
-    """What tuning found; printed, it is a table of what was measured and a line that says so.
+    """What tuning found; printed, it is a table of what was measured, and a line that sums it up.
+
+    `plots.tuning` draws it.
 
     Attributes:
         test: llama-bench's name of what was timed.
