@@ -39,25 +39,25 @@ def must_open(items: Iterable[Item]) -> None:
 
 
 def rounds(items: Sequence[Item], repeats: int) -> Iterator[tuple[int, int]]:
-    """The place of what was measured, and nanoseconds; each place once a round."""
+    """(index of the item, nanoseconds), each item once a round."""
     groups: dict[tuple[int, Opening], list[int]] = {}
-    for place, item in enumerate(items):
-        groups.setdefault((id(item.model), item.opening), []).append(place)
+    for index, item in enumerate(items):
+        groups.setdefault((id(item.model), item.opening), []).append(index)
     loop: DecodeLoop | None = None
     try:
         for number in range(repeats):
-            turn = slice(None, None, -1 if number % 2 else 1)
-            for places in list(groups.values())[turn]:
-                first = items[places[0]]
+            order = slice(None, None, -1 if number % 2 else 1)
+            for indices in list(groups.values())[order]:
+                first = items[indices[0]]
                 if loop is None or loop.model is not first.model:  # one pool of threads at a time
                     if loop is not None:
                         loop.close()
                     loop = DecodeLoop(first.model)
                 loop.open(first.opening)
-                longest = max(items[place].timed.n_prompt for place in places)
+                longest = max(items[index].timed.n_prompt for index in indices)
                 loop.warm_up(min(longest, first.opening.n_ubatch), first.timed.n_threads)
-                for place in places[turn]:
-                    yield place, loop.time(replace(items[place].timed, seed=number))
+                for index in indices[order]:
+                    yield index, loop.time(replace(items[index].timed, seed=number))
     finally:
         if loop is not None:
             loop.close()

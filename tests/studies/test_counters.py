@@ -89,7 +89,7 @@ def test_power_is_not_known_where_a_counter_was_set_back_or_may_have_gone_round_
     zone("intel-rapl:0", 5_000_000)
     assert rapl.read(2.0) == {"cpu_watts": 5.0}
     zone("intel-rapl:0", 6_000_000)
-    with pytest.raises(UNREADABLE, match="more than once in 3600 s; a shorter interval"):
+    with pytest.raises(UNREADABLE, match="more than once in 3600 s; use a shorter interval"):
         rapl.read(3602.0)
 
 

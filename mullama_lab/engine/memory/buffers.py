@@ -1,4 +1,4 @@
-"""The buffers that llama.cpp allocates, as its log tells of them.
+"""The buffers that llama.cpp allocates, as its log reports them.
 
 It has no function in C that says what it allocated (`llama_memory_breakdown` is C++), but logs
 each buffer when it makes it. The log rounds to 0.01 MiB, about 10 kB, and so do all sizes here.
@@ -32,7 +32,7 @@ _BUFFER = re.compile(
     r"\w+: +(?P<name>\S+) +(?P<what>model|KV|RS|compute|output|DSV4 \w+ state) buffer size ="
     r" *(?P<mib>[\d.]+) MiB"
 )
-_KINDS_SAID = {"model": "weights", "KV": "kv", "RS": "state", "compute": "compute"}
+_KIND_OF = {"model": "weights", "KV": "kv", "RS": "state", "compute": "compute"}
 _CACHE = re.compile(r"llama_kv_cache: size = *([\d.]+) MiB \( *(\d+) cells, .*?/(\d+) seqs\)")
 _LAYER = re.compile(r"llama_kv_cache: layer +\d+: dev = (\S+)")
 
@@ -88,7 +88,7 @@ class Buffers:
 
     @property
     def compute_bytes(self) -> int:
-        """Bytes set aside to compute one n_ubatch in; no more is resident than a batch needed."""
+        """Bytes set aside to compute one n_ubatch in; only what a batch needed is resident."""
         return self._sum("compute")
 
     @property
@@ -139,17 +139,17 @@ class Buffers:
 
 
 def read(lines: Iterable[str]) -> tuple[Buffer, ...]:
-    """The buffers that llama.cpp's log tells of, those of no size left out.
+    """The buffers that llama.cpp's log reports; empty ones are left out.
 
     Where it laid out a cache without memory behind it, the log still has the size of all of it
     and the device of each layer, between which it is divided then.
     """
-    found = sorted(_said(lines), key=lambda buffer: list(KINDS).index(buffer.kind))
+    found = sorted(_logged(lines), key=lambda buffer: list(KINDS).index(buffer.kind))
     return tuple(buffer for buffer in found if buffer.size_bytes)
 
 
 def must_be_heard(buffers: Iterable[Buffer], kind: str) -> None:
-    """Refuse sizes of which llama.cpp always tells some and none was heard.
+    """Raise where the log had no buffer of a kind that llama.cpp always logs.
 
     Raises:
         ModelLoadError: there is no buffer of that kind.
@@ -162,14 +162,14 @@ def must_be_heard(buffers: Iterable[Buffer], kind: str) -> None:
         )
 
 
-def _said(lines: Iterable[str]) -> Iterator[Buffer]:
+def _logged(lines: Iterable[str]) -> Iterator[Buffer]:
     layers: Counter[str] = Counter()
     caches: list[Buffer] = []
     for line in lines:
         if match := _LAYER.match(line):
             layers[match[1]] += 1
         elif match := _BUFFER.match(line):
-            kind = _KINDS_SAID.get(match["what"], match["what"].split()[-1])
+            kind = _KIND_OF.get(match["what"], match["what"].split()[-1])
             buffer = Buffer(kind, match["name"], round(float(match["mib"]) * MIB))
             if kind == "kv":
                 caches.append(buffer)

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 
 CGROUPS = Path("/sys/fs/cgroup")
-OF_PROCESS = Path("/proc/self/cgroup")
+PROCESS_CGROUPS = Path("/proc/self/cgroup")
 
 # (limit, what is taken, and what of that are pages of files, which the kernel gives up when it
 # has to) in the folder of a group: of version 2, and of version 1 (in a folder `memory`).
@@ -38,10 +38,10 @@ def total_and_free() -> tuple[int, int]:
 
 
 def _groups() -> Iterator[tuple[int, int]]:
-    """(limit, what is left of it) of each control group that this process is in and has one."""
+    """(limit, what is left of it) of each control group of this process that has a limit."""
     for folder in _folders():
         for limit, current, reclaimable in _NAMES:
-            with suppress(OSError, ValueError):  # "max" is none
+            with suppress(OSError, ValueError):  # "max" is no limit
                 most = int((folder / limit).read_text(encoding="ascii"))
                 taken = int((folder / current).read_text(encoding="ascii"))
                 stat = dict(map(str.split, (folder / "memory.stat").read_text().splitlines()))
@@ -50,9 +50,9 @@ def _groups() -> Iterator[tuple[int, int]]:
 
 
 def _folders() -> Iterator[Path]:
-    """Those of the groups that hold memory to account: this process's, and their parents."""
+    """The folders of this process's control groups that account for memory, and their parents."""
     try:
-        lines = OF_PROCESS.read_text(encoding="utf-8").splitlines()
+        lines = PROCESS_CGROUPS.read_text(encoding="utf-8").splitlines()
     except OSError:  # no Linux
         return
     for line in lines:

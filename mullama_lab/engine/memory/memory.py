@@ -20,8 +20,8 @@ class Memory(Buffers):
 
     Buffers are as they were when the model or the session was opened, all else is as it is now.
     `session.memory` and `model.memory` give one. That of a session has the weights of its model
-    too, which all sessions on it share. To ask takes some 80 ms on Linux, which tells page by page
-    what is mapped.
+    too, which all sessions on it share. Reading it takes some 80 ms on Linux, which lists what is
+    mapped page by page.
 
     Attributes:
         process: what the whole process takes.

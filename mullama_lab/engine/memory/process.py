@@ -16,7 +16,7 @@ STATUS = Path("/proc/self/status")
 
 @dataclass(frozen=True)
 class ProcessMemory:
-    """What this process takes of the memory; None is what the system does not tell.
+    """What this process takes of the memory; None where the system does not report it.
 
     Attributes:
         resident_bytes: in memory now, the libraries and the pages of mapped files among them.
@@ -38,7 +38,7 @@ class ProcessMemory:
         """What it is now.
 
         Args:
-            files: those of the model, of which it is told how much is mapped.
+            files: those of the model, for `mapped_bytes`.
         """
         process = psutil.Process()
         try:
@@ -52,7 +52,7 @@ def _peak(info: object) -> int | None:
     peak = getattr(info, "peak_wset", None)  # of Windows
     if peak is not None:
         return int(peak)
-    with suppress(OSError):  # what getrusage tells on Linux begins with that of the parent
+    with suppress(OSError):  # on Linux getrusage begins with the peak of the parent
         for line in STATUS.read_text(encoding="ascii", errors="replace").splitlines():
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024

@@ -25,7 +25,7 @@ FASTER, SLOWER, UNCLEAR = "faster", "slower", "no clear difference"
 TOO_FEW = "too few repeats to tell"
 LEVEL = 0.95  # of all intervals of a comparison together
 RESAMPLES = 100_000
-_MOST_AT_ONCE = 1 << 18  # repeats that are drawn; all at once would be 20 GB for 10 000 of them
+_MOST_AT_ONCE = 1 << 18  # numbers that are resampled; of 10 000 repeats all at once are 20 GB
 _SEED = 20
 _TEST = ("n_prompt", "n_gen", "n_depth")
 _SOFTWARE = ("llama_cpp", "commit", "llama_cpp_python", "mullama_lab", "python", "features")
@@ -163,28 +163,28 @@ def ratio_interval(
     >>> ratio_interval([10, 11, 12, 13], [20, 22, 24, 26], level=0.95)[0]
     2.0
     """
-    chance = np.random.default_rng(_SEED)
+    rng = np.random.default_rng(_SEED)
     old, new = np.asarray(before, float), np.asarray(after, float)
     if paired:
         ratios = new / old
         ratio = float(np.median(ratios))
-        drawn = _medians(ratios, chance)
+        drawn = _medians(ratios, rng)
     else:
         ratio = float(np.median(new) / np.median(old))
-        drawn = _medians(new, chance) / _medians(old, chance)
+        drawn = _medians(new, rng) / _medians(old, rng)
     tail = _tail(min(len(old), len(new)), level)
     low, high = np.quantile(drawn, [tail, 1 - tail])
     return ratio, float(low), float(high)
 
 
-def _medians(sample: NDArray[np.float64], chance: np.random.Generator) -> NDArray[np.float64]:
+def _medians(sample: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
     """The medians of resamples, as large as the sample."""
     n, found = len(sample), np.empty(RESAMPLES)
     step = max(1, _MOST_AT_ONCE // n)
     for start in range(0, RESAMPLES, step):
         part = found[start : start + step]
-        places = chance.integers(n, size=(len(part), n), dtype=np.int32)
-        np.median(sample[places], axis=1, out=part)
+        chosen = rng.integers(n, size=(len(part), n), dtype=np.int32)
+        np.median(sample[chosen], axis=1, out=part)
     return found
 
 
@@ -201,12 +201,12 @@ def _difference(
     before: BenchRow, after: BenchRow, names: Iterable[str], *, level: float, together: bool
 ) -> Difference:
     old, new = before.samples_ts, after.samples_ts
-    chance = 1 - level
-    paired = together and len(old) == len(new) and 2 / 2 ** len(old) <= chance
+    alpha = 1 - level
+    paired = together and len(old) == len(new) and 2 / 2 ** len(old) <= alpha
     ratio, low, high = after.median_ts / before.median_ts, float("nan"), float("nan")
     verdict = TOO_FEW
-    apart = 2 / comb(len(old) + len(new), len(old))  # how often they would be so by chance
-    if paired or (min(len(old), len(new)) > 1 and apart <= chance):
+    p_least = 2 / comb(len(old) + len(new), len(old))  # p-value of repeats that are wholly apart
+    if paired or (min(len(old), len(new)) > 1 and p_least <= alpha):
         ratio, low, high = ratio_interval(old, new, level=level, paired=paired)
         verdict = FASTER if low > 1 else SLOWER if high < 1 else UNCLEAR
     settings = [f"{name} {getattr(before, name)}" for name in sorted(set(names) - set(_TEST))]
@@ -233,4 +233,4 @@ def _other_software(a: BenchResult, b: BenchResult) -> Iterable[str]:
     for name in _SOFTWARE:
         old, new = getattr(a.machine, name), getattr(b.machine, name)
         if old != new:
-            yield visible(f"{name}: {old or 'not told'}, then {new or 'not told'}")
+            yield visible(f"{name}: {old or 'unknown'}, then {new or 'unknown'}")

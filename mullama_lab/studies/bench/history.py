@@ -30,8 +30,8 @@ class Entry:
 
     Attributes:
         line: its number in the file, from 1.
-        result: the run; None where the line is none.
-        mark: what is the matter with it: another machine, or why it cannot be read; mostly "".
+        result: the run; None where the line cannot be read as one.
+        mark: another machine's, or why it cannot be read; mostly "".
     """
 
     line: int
@@ -40,7 +40,7 @@ class Entry:
 
 
 class History:
-    """Runs of benchmarks in a file, the oldest first; made when the first is appended.
+    """Runs of benchmarks in a file, the oldest first; the first `append` makes the file.
 
         history = History("speed.jsonl")
         history.append(bench("smollm2-135m"))
@@ -65,7 +65,7 @@ class History:
             raise HistoryError(f"{path} can be no history: {error.strerror}.") from error
 
     def append(self, result: BenchResult) -> None:
-        """Write a run behind the others; a line that was cut off before gets its end.
+        """Write a run after the others; a line that was cut off before is ended first.
 
         Raises:
             HistoryError: it could not be written.
@@ -84,7 +84,7 @@ class History:
                 os.fsync(file.fileno())
         except OSError as error:
             raise HistoryError(
-                f"{self.path} could not be written: {error.strerror}. What was in it is there yet."
+                f"{self.path} could not be written: {error.strerror}. What it held is still there."
             ) from error
 
     @property
@@ -123,7 +123,7 @@ class History:
         return max(reversed(found), key=lambda run: (run.complete, len(run.rows)), default=None)
 
     def to_pandas(self) -> pandas.DataFrame:
-        """A row for each test of each run; one, with the mark alone, for a line that is none."""
+        """A row for each test of each run; one with the mark alone for a damaged line."""
         import pandas
 
         tables = []

@@ -19,11 +19,11 @@ from mullama_lab.glyphs import brief
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine and its software. What the system does not tell is None or "".
+    """A machine and its software. What the system does not report is None or "".
 
     Attributes:
         cpu: the processor's name, as llama.cpp has it.
-        n_cores, n_cpus: cores, and what they run at once.
+        n_cores, n_cpus: physical cores, and logical processors.
         memory_bytes: main memory.
         system, python: names and versions.
         llama_cpp, commit: llama.cpp's version, and the commit that was built.
@@ -77,7 +77,7 @@ class Machine:
         return (self.cpu, self.n_cores, self.n_cpus, memory, system, self.gpu)
 
     def text(self) -> str:
-        """In a line."""
+        """In one line."""
         cores = "" if self.n_cores is None else f", {self.n_cores} cores"
         memory = "" if self.memory_bytes is None else f", {self.memory_bytes / 2**30:.0f} GiB"
         gpu = self.gpu and f", {self.gpu}"
@@ -85,10 +85,10 @@ class Machine:
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> Machine:
-        """What `to_dict` gave; what it does not know, or is no text and no number, is left out.
+        """What `to_dict` gave; unknown names and values of another type are left out.
 
         Raises:
-            ValueError: a number is none that a machine can have.
+            ValueError: a number is one that no machine can have.
         """
         numbers = ("n_cores", "n_cpus", "memory_bytes", "load")
         given = {}

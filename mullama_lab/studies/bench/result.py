@@ -146,7 +146,7 @@ class BenchResult:
     def _facts(self) -> Iterable[str]:
         machine = self.machine
         yield (
-            f"build: {visible(machine.commit) or 'not told'} (llama.cpp {machine.llama_cpp}, "
+            f"build: {visible(machine.commit) or 'unknown'} (llama.cpp {machine.llama_cpp}, "
             f"llama-cpp-python {machine.llama_cpp_python}, mullama_lab {machine.mullama_lab})"
         )
         yield f"machine: {visible(machine.text())}"

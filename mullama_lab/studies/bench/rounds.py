@@ -59,9 +59,9 @@ def measured(items: Iterable[Item], repeats: int, what: str, *, progress: bool) 
     began = [""] * len(items)
     try:
         with Bar(what, repeats * len(items), "test", shown=progress) as bar:
-            for done, (place, ns) in enumerate(rounds(items, repeats), start=1):
-                began[place] = began[place] or time.strftime(_UTC, time.gmtime())
-                samples[place].append(ns)
+            for done, (index, ns) in enumerate(rounds(items, repeats), start=1):
+                began[index] = began[index] or time.strftime(_UTC, time.gmtime())
+                samples[index].append(ns)
                 bar.show(done)
     except (KeyboardInterrupt, Exception) as error:
         result = BenchResult(_rows(items, began, samples), machine, run, complete=False)

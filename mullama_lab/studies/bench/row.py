@@ -71,7 +71,7 @@ class BenchRow:
     @property
     def stddev_ts(self) -> float:
         """Their standard deviation; 0 of one repeat, as llama-bench has it."""
-        return _deviation(self.samples_ts)
+        return _standard_deviation(self.samples_ts)
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -109,7 +109,7 @@ class BenchRow:
     def llama_bench(self, machine: Machine) -> dict[str, Any]:
         """The row as `llama-bench -o json` writes one.
 
-        What llama.cpp's Python binding does not tell has llama-bench's default. A row of several
+        What llama.cpp's Python binding does not report has llama-bench's default. A row of several
         sequences, which llama-bench does not measure, says so in a field of its own.
         """
         return {
@@ -174,5 +174,5 @@ def _is_count(value: object, least: int) -> bool:
     return type(value) is int and least <= value < 1 << 63
 
 
-def _deviation(values: Sequence[float]) -> float:
+def _standard_deviation(values: Sequence[float]) -> float:
     return statistics.stdev(values) if len(values) > 1 else 0.0

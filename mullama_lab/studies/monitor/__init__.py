@@ -6,7 +6,7 @@
 
 A thread of its own reads counters at an interval and keeps the newest readings. It asks sessions
 for nothing: their gauges are read without a lock and without their workers. What a machine does
-not tell has no column, and `monitor.not_available` says why.
+not report has no column, and `monitor.not_available` says why.
 """
 
 from __future__ import annotations
@@ -216,7 +216,7 @@ class Monitor:
 
     @property
     def not_available(self) -> Mapping[str, str]:
-        """What the machine does not tell, and why."""
+        """What the machine does not report, and why."""
         return MappingProxyType(self._not_available)
 
     def columns(self) -> Columns:
@@ -233,11 +233,11 @@ class Monitor:
         its turn came; `n_sessions`; `n_cells` in use of `n_cells_max`; `n_active` texts in the
         batch and what is `n_waiting`.
 
-        Where the machine tells: `resident_bytes` of this process; `free_bytes` of the machine's
-        `total_bytes`; `cpu_0_percent` and so on, each core by whatever process, once 0.05 s have
-        gone by; `cpu_watts` of the processor's packages (RAPL); `gpu_0_percent`, `_bytes`,
-        `_total_bytes`, `_watts` and `_celsius`; `joules`, what these watts come to in the interval,
-        of the whole processor and GPUs, idle or not, NaN where one of them was not known;
+        Where the machine reports them: `resident_bytes` of this process; `free_bytes` of the
+        machine's `total_bytes`; `cpu_0_percent` and so on, each core by whatever process, once
+        0.05 s have gone by; `cpu_watts` of the processor's packages (RAPL); `gpu_0_percent`,
+        `_bytes`, `_total_bytes`, `_watts` and `_celsius`; `joules`, what these watts come to in the
+        interval, of the whole processor and GPUs, idle or not, NaN where one of them was not known;
         `joules_per_token` where some were generated.
         """
         import pandas as pd
@@ -355,7 +355,7 @@ class Monitor:
             if is_new and not isnan(newest.interval):
                 sessions = self._throughput.read()
                 first_token = self._throughput.first_token_seconds
-                self._readings[-1] = newest.prolonged(seconds, sessions, first_token)
+                self._readings[-1] = newest.extended(seconds, sessions, first_token)
                 return
         self._keep(self._look())
 
@@ -415,15 +415,15 @@ class Monitor:
 
 
 def _watch(
-    there: weakref.ref[Monitor],
+    ref: weakref.ref[Monitor],
     stopped: threading.Event,
     interval: float,
     let_go: Callable[[], None],
 ) -> None:
-    """Have a monitor read until it is stopped; one that nobody holds any more is let go of."""
+    """Let a monitor read until it is stopped, or nobody holds it any more."""
     due = perf_counter()
     while not stopped.wait(max(0.0, due - perf_counter())):
-        monitor = there()
+        monitor = ref()
         if monitor is None:
             let_go()
             return

@@ -18,7 +18,7 @@ import psutil
 from mullama_lab.engine.memory.machine import total_and_free
 
 UNREADABLE = (OSError, psutil.Error, NotImplementedError, ValueError, LookupError, AttributeError)
-SOME_TICKS = 0.05  # seconds
+LEAST_SECONDS = 0.05
 MOST_WATTS = 2000.0  # that a package of a processor may take
 POWERCAP = Path("/sys/class/powercap")
 
@@ -60,21 +60,21 @@ class Memory:
 
 
 class Cores:
-    """How busy each core was since it was last told, by whatever process, in per cent.
+    """How busy each core was since the last value, by whatever process, in per cent.
 
-    Systems count in ticks of a hundredth of a second, so that sooner than after some of them
-    nothing is told.
+    Systems count in ticks of a hundredth of a second: an interval of less than `LEAST_SECONDS` has
+    no value.
     """
 
     def __init__(self) -> None:
         self._before: list[tuple[float, float]] = []  # (busy, in all), seconds
-        self._told = -inf
+        self._read_at = -inf
 
     def read(self, seconds: float) -> Values:
-        if seconds - self._told < SOME_TICKS:
+        if seconds - self._read_at < LEAST_SECONDS:
             return {}
         now = [_busy_and_all(core) for core in psutil.cpu_times(percpu=True)]
-        before, self._before, self._told = self._before, now, seconds
+        before, self._before, self._read_at = self._before, now, seconds
         if len(before) != len(now):
             return {}
         shares = [
@@ -135,10 +135,10 @@ def _watts(zone: Path, before: tuple[float, int], now: tuple[float, int]) -> flo
     whole = _number(zone / "max_energy_range_uj")
     if most >= whole:
         raise LookupError(
-            f"the energy counter of {zone.name} may have begun again more than once in "
-            f"{at - was:.0f} s; a shorter interval between readings tells"
+            f"the energy counter of {zone.name} may have wrapped around more than once in "
+            f"{at - was:.0f} s; use a shorter interval between readings"
         )
-    if used < used_before:  # it has begun again at 0
+    if used < used_before:  # it has wrapped around
         used += whole
     if used - used_before > most:
         raise LookupError(f"the energy counter of {zone.name} was set back")
@@ -152,7 +152,7 @@ def _number(path: Path) -> int:
 class NvidiaGpus:
     """Utilisation, memory, power and temperature of NVIDIA's GPUs, by NVML.
 
-    They are those of the whole GPU, whatever process uses it; what one does not tell has no
+    They are those of the whole GPU, whatever process uses it; what one does not report has no
     column. Needs `nvidia-ml-py`, NVIDIA's own binding, which `mullama-lab[gpu]` installs. It was
     tested against a fake of that library alone, and not tried on a GPU.
 
@@ -170,7 +170,7 @@ class NvidiaGpus:
         for n, handle in enumerate(self._handles):
             values |= {f"gpu_{n}_{name}": value for name, value in self._of(handle).items()}
         if not values:
-            raise LookupError("no NVIDIA GPU, or one that tells nothing")
+            raise LookupError("no NVIDIA GPU, or one that reports nothing")
         return values
 
     def _open(self) -> None:
@@ -186,26 +186,26 @@ class NvidiaGpus:
             raise OSError(f"NVML cannot be used: {error}") from error
         self._nvml = nvml
         handle = nvml.nvmlDeviceGetHandleByIndex
-        self._handles = [one for n in range(self._count()) for one in self._told(handle, n)]
+        self._handles = [one for n in range(self._count()) for one in self._answers(handle, n)]
 
     def _count(self) -> int:
-        return next(self._told(self._nvml.nvmlDeviceGetCount), 0)
+        return next(self._answers(self._nvml.nvmlDeviceGetCount), 0)
 
     def _of(self, handle: Any) -> Values:
-        """What one GPU tells, by the end of its column."""
+        """What one GPU reports, by the end of its column's name."""
         nvml, values = self._nvml, {}
-        for rates in self._told(nvml.nvmlDeviceGetUtilizationRates, handle):
+        for rates in self._answers(nvml.nvmlDeviceGetUtilizationRates, handle):
             values["percent"] = float(rates.gpu)
-        for memory in self._told(nvml.nvmlDeviceGetMemoryInfo, handle):
+        for memory in self._answers(nvml.nvmlDeviceGetMemoryInfo, handle):
             values["bytes"], values["total_bytes"] = float(memory.used), float(memory.total)
-        for milliwatts in self._told(nvml.nvmlDeviceGetPowerUsage, handle):
+        for milliwatts in self._answers(nvml.nvmlDeviceGetPowerUsage, handle):
             values["watts"] = milliwatts / 1000
         kind = nvml.NVML_TEMPERATURE_GPU
-        for celsius in self._told(nvml.nvmlDeviceGetTemperature, handle, kind):
+        for celsius in self._answers(nvml.nvmlDeviceGetTemperature, handle, kind):
             values["celsius"] = float(celsius)
         return values
 
-    def _told(self, ask: Callable[..., Any], *args: Any) -> Iterator[Any]:
+    def _answers(self, ask: Callable[..., Any], *args: Any) -> Iterator[Any]:
         """The answer, if the GPU or its driver has one."""
         try:
             yield ask(*args)
@@ -214,12 +214,12 @@ class NvidiaGpus:
 
     def close(self) -> None:
         if self._nvml is not None:
-            list(self._told(self._nvml.nvmlShutdown))
+            list(self._answers(self._nvml.nvmlShutdown))
             self._nvml = None
 
 
 def counters_of_machine(gpu: bool) -> dict[str, Counter]:
-    """The counters of this machine, by what they tell."""
+    """The counters of this machine, by what they count."""
     counters: dict[str, Counter] = {
         "memory": Memory(),
         "CPU by core": Cores(),

@@ -51,10 +51,10 @@ class Reading:
     names: tuple[str, ...] = ()
     values: array[float] = field(default_factory=lambda: array("d"))
 
-    def prolonged(
+    def extended(
         self, seconds: float, sessions: Sequence[SessionReading], first_token_seconds: float
     ) -> Reading:
-        """It with what was done after it, until `seconds`; counters are as they were."""
+        """The same, with what was done since then, until `seconds`; counters stay as they were."""
         since = seconds - self.seconds
         generated = sum(one.generated for one in sessions)
         together = {one.session: one for one in self.sessions}

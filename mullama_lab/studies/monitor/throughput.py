@@ -72,7 +72,7 @@ class Throughput:
         ]
 
     def read(self) -> list[SessionReading]:
-        """What each did since the last reading; one that has ended is read for the last time."""
+        """What each did since the last reading; one that has ended is read a last time."""
         while self.opened:
             gauges = self.opened.popleft()
             known = any(one.gauges is gauges for one in self._followed)

@@ -132,7 +132,7 @@ def roofline(
     repeats: int = 5,
     progress: bool = True,
 ) -> Roofline:
-    """Measure what the machine can do, and what a model makes of it.
+    """Measure what the machine can do at most, and how much of that a model reaches.
 
     Bandwidth and matrix throughput are measured with numpy before and after the model, and the
     better of the two counts. What is read for a token are all weights (of experts the part that is

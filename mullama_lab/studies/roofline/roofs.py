@@ -1,7 +1,7 @@
 """What this machine can do at most: bytes a second from its memory, and floating-point operations.
 
-Both are measured with numpy, for it is here: its loop over a maximum reads memory as fast as any
-of its loops, and its matrix product is a tuned BLAS.
+Both are measured with numpy, which is installed anyway: its maximum of an array reads memory as
+fast as any of its loops, and its matrix product is a tuned BLAS.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class Work:
 
     Attributes:
         bytes_read: of weights, for one token.
-        products: weights that a prompt's token is multiplied with.
+        products: weights that each token of a prompt is multiplied by.
         output: of the matrix that makes logits, which the last token of a batch alone needs.
         n_attention: layers with attention.
         window: tokens that attention with a sliding window sees; 0 where the file has none.

@@ -1,12 +1,12 @@
 """Timing: where the time of a generation went, measured.
 
-`timing(trace)` parts the time of each token, in llama-bench's words: `pp512` is a prompt of 512
-tokens, `tg128` is 128 tokens one by one, `@ d4096` is with 4096 in the cache before. `counters`
-puts llama.cpp's own clock beside ours. `operators` asks which of ggml's operations and which layers
-take the time of a decode, `depth` what the tokens in the cache cost.
+`timing(trace)` splits the time of each token into parts, in llama-bench's words: `pp512` is a
+prompt of 512 tokens, `tg128` is 128 tokens one by one, `@ d4096` is with 4096 in the cache before.
+`counters` puts llama.cpp's own clock beside ours. `operators` measures which of ggml's operations
+and which layers take the time of a decode, `depth` what the tokens in the cache cost.
 
-The parts of a token's time lie one after the other and add up to it. Its record is made beside the
-next decode where a core is free for it: then it is no part of the time, and stands apart.
+The parts of a token's time follow one another and add up to it. Where a core is free, a token is
+recorded while the next one is decoded: that takes none of its time, and is listed as `beside`.
 """
 
 from __future__ import annotations
@@ -87,16 +87,16 @@ class Timing:
     """The time of each token that was drawn, in parts. Times in ms, arrays of one entry a token.
 
     Attributes:
-        steps: their places in the trace.
-        total: from the draw of the token before to that of this one; of the first from the
-            beginning on, prompt and all. NaN in a trace from before this was measured.
+        steps: their indices in the trace.
+        total: from the draw of the token before to that of this one; that of the first begins
+            with the prompt. NaN in an old trace, which does not have it.
         decode: the whole batch that the row came from, other texts in it included.
         sampling, constraint: the stages and the draw; those that constrain the text, as a grammar.
-        capture: the record of the token before, where this one waited for it: where no core was
-            free for it, both tokens came out of one batch, or other weights were put in force.
-        beside: that record, where it was made while this token was decoded: no part of the total,
-            and what of it took longer than the decode is in the rest.
-        first: the entry of the first token, whose decode is the prompt's; None if it is not there.
+        capture: recording the token before, where this one waited for that: no core was free for
+            it, both tokens came out of one batch, or adapters or control vectors were changed.
+        beside: recording the token before while this one was decoded: no part of the total. Where
+            it took longer than the decode, the wait is in the rest.
+        first: index of the first token, whose decode is the prompt's; None if it is not in here.
         prompt: the speed of the prompt's tokens; None where none were decoded, or in a part.
         n_before: tokens before step 0.
     """
@@ -121,7 +121,7 @@ class Timing:
         return len(self.steps)
 
     def between(self, a: int, b: int) -> Timing:
-        """The tokens of steps a to b, without b: what a brush over them sums up.
+        """The tokens of steps a to b, without b.
 
             found.between(100, 200).shares
 
@@ -186,13 +186,13 @@ class Timing:
         return [*filter(None, [self.prompt]), self.tokens]
 
     def summary(self) -> str:
-        """What came of it, a line a fact."""
+        """The findings, one a line."""
         lines = [str(speed) for speed in self._speeds()]
         if self.first is not None:
             lines.append(f"first token: {_ms(self.total[self.first])}, with the prompt's")
         if not np.isnan(self.tokens.mean):
-            told = [f"{name} {share:.1%}" for name, share in self.shares.items()]
-            lines.append(f"time of a later token: {', '.join(told)}")
+            shares = [f"{name} {share:.1%}" for name, share in self.shares.items()]
+            lines.append(f"time of a later token: {', '.join(shares)}")
         beside = self.after_first.beside
         if (aside := beside[beside > 0]).size:
             took = _ms(float(np.median(aside)))
@@ -254,8 +254,8 @@ def timing(trace: Trace) -> Timing:
 def _captured_aside(trace: Trace) -> NDArray[np.bool_]:
     """Whether the record of the token before each was made while it was decoded.
 
-    A token from the same batch as the one before it has no decode of its own, and before other
-    weights are put in force all is recorded.
+    A token from the same batch as the one before it has no decode of its own, and before adapters
+    or control vectors change, all tokens are recorded.
     """
     aside = trace.decode_ns > 0
     changes = [step for step, _ in trace.in_force if step < len(aside)]
@@ -278,7 +278,7 @@ def _ms(value: float) -> str:
 class Counted:
     """What was decoded in a session: by our clock around `llama_decode`, and by llama.cpp's own.
 
-    The difference of two is what lies between them.
+    Subtract two of them to get what was decoded in between.
 
     Attributes:
         ours: the session's ledger.
@@ -334,7 +334,7 @@ def counters(session: Session) -> Counted:
         session.generate("Once upon a time")
         (counters(session) - before).to_pandas()
 
-    llama.cpp's header advises against relying on its own; what is planned by is ours.
+    llama.cpp's header advises against relying on its own; the workbench relies on ours.
 
     Raises:
         ClosedError: the session was closed.

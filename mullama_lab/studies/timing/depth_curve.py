@@ -1,4 +1,4 @@
-"""Depth curve: what the tokens in the cache cost each token after them."""
+"""Depth curve: how the time of a token grows with the tokens in the cache before it."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class DepthCurve:
         return Estimate(*(ms / 1e3 for ms in self.line.total(start, stop)))
 
     def summary(self) -> str:
-        """What came of it, in words."""
+        """The result, in words."""
         n = len(self._points)
         said = f"{counted(len(self.ms), 'token')} at {counted(n, 'depth')}"
         if not self.is_complete:
@@ -154,9 +154,9 @@ def depth(
         curve = depth(session)
         curve.seconds_to_fill()
 
-    The tokens are chance ones, in a context of its own that is opened as the session was: it
-    stays as it was. Ctrl-C raises DepthStopped, which has what was measured; after
-    `session.stop()` of another thread that is returned.
+    The tokens are random, and decoded in a context of their own, opened with the session's
+    settings; the session is not changed. Ctrl-C raises DepthStopped, which has what was measured;
+    when another thread calls `session.stop()`, what was measured is returned.
 
     Args:
         depths: tokens in the cache; None is eight from none to all that fit.

@@ -32,8 +32,8 @@ Layer = int | str
 class Operators:
     """The nodes of one decode, each with its time. The arrays have one entry a node, in order.
 
-    llama.cpp waits after each node while they are timed, and computes none together: the nodes say
-    how the time divides, `bare_ms` how long a decode takes that is left alone.
+    While nodes are timed llama.cpp waits after each and fuses none: their times say how a decode's
+    time divides, and `bare_ms` how long one takes that is not timed node by node.
 
     Attributes:
         names: the tensors, as "ffn_out-3"; those that llama.cpp leaves unnamed are "node_21".
@@ -63,10 +63,10 @@ class Operators:
 
     @property
     def pauses_ms(self) -> float:
-        """What the medians of the nodes leave out: a node now and then that was held up.
+        """What the medians of the nodes leave out: the delay of a node now and then.
 
-        With `between_ms` and the sum of `ms` it adds up to `timed_ms`. Where it is much, other
-        programs want the cores.
+        With `between_ms` and the sum of `ms` it adds up to `timed_ms`. Where it is
+        large, other programs are using the cores.
         """
         return self.timed_ms - self.between_ms - float(self.ms.sum())
 
@@ -74,7 +74,7 @@ class Operators:
     def floor_ms(self) -> float:
         """What timing a node costs that computes nothing: the median of those; NaN without any.
 
-        So much of every node's time is the measuring.
+        That much of every node's time is the cost of measuring.
         """
         nothing = [o in NOTHING for o in self.operations]
         return float(np.median(self.ms[nothing])) if any(nothing) else np.nan
@@ -111,7 +111,7 @@ class Operators:
         return pd.DataFrame(columns, index=pd.Index(list(places), name=name))
 
     def summary(self) -> str:
-        """What came of it, in words."""
+        """The result, in words."""
         return (
             f"a token after {self.n_before} takes {self.bare_ms:.3g} ms, and {self.timed_ms:.3g} "
             f"ms ({self.overhead:+.0%}) while its {len(self.ms)} nodes are timed: "
@@ -137,10 +137,10 @@ def operators(
 
         operators(session, "The capital of France is").by_operation()
 
-    The text is decoded in contexts of their own, opened as the session was: it stays as it is.
-    Tried on CPUs alone.
-    One of them shows its nodes one by one (`ggml_backend_sched_eval_callback`), the other is left
-    alone; they take turns, so that what the measuring costs is measured with it. Ctrl-C stops it.
+    The text is decoded in two new contexts with the session's settings; the session is not
+    changed. In one the nodes are timed one by one (`ggml_backend_sched_eval_callback`), in the
+    other they are not; the two take turns, so the cost of measuring is measured too. Ctrl-C stops
+    it. Tested on CPUs only.
 
     Args:
         on: a Session, with what acts on its weights; or a Model, for which one is opened.
@@ -150,8 +150,8 @@ def operators(
 
     Raises:
         ContextFull: the text is longer than the context.
-        ValueError: contexts of their own would not fit in memory.
-        DecodeError: llama.cpp shows no nodes, or others each time.
+        ValueError: the two contexts would not fit in memory.
+        DecodeError: llama.cpp shows no nodes, or different ones each time.
         Stopped: another thread stopped the session.
         ClosedError: the session was closed.
     """

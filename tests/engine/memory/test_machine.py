@@ -20,7 +20,7 @@ def groups(tmp_path, monkeypatch):
     memory = psutil.virtual_memory()._replace(total=2000, available=1000)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     monkeypatch.setattr(machine, "CGROUPS", tmp_path)
-    monkeypatch.setattr(machine, "OF_PROCESS", tmp_path / "of_process")
+    monkeypatch.setattr(machine, "PROCESS_CGROUPS", tmp_path / "of_process")
 
     def write(of_process, folder, names, limit, current, of_files=0):
         (tmp_path / "of_process").write_text(of_process)
