@@ -15,10 +15,16 @@ _LISTS = ("n_kept", "states", "pieces", "texts")  # beside the columns, one entr
 
 
 def most_alike(trace: Plain, others: Sequence[Plain]) -> tuple[int, int]:
-    """The place of the trace that has the most first steps in common, and how many."""
-    shared = [_n_alike(trace, other) for other in others]
-    best = max(range(len(shared)), key=shared.__getitem__, default=0)
-    return best, shared[best] if shared else 0
+    """The index of the trace that has the most first steps in common, and how many."""
+    best, most, ours = 0, 0, trace["columns"]["token"]
+    for index, other in enumerate(others):
+        theirs = other["columns"]["token"]
+        may_be_more = most < min(len(ours), len(theirs)) and ours[most] == theirs[most]
+        if may_be_more and ours[:most] == theirs[:most]:  # else its records need not be compared
+            n = _n_alike(trace, other)
+            if n > most:
+                best, most = index, n
+    return best, most
 
 
 def without_first(trace: Plain, n: int) -> Plain:

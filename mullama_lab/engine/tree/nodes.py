@@ -10,6 +10,7 @@ import math
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,11 @@ class Branch:
 
     def __len__(self) -> int:
         return len(self.trace)
+
+    @cached_property
+    def path(self) -> bytes:
+        """Its tokens as bytes, which compare at once with those of another."""
+        return path_of(self.trace)
 
     @property
     def label(self) -> str:
@@ -140,6 +146,11 @@ def shortened(value: object) -> str:
     """A value as code, cut to fit a message."""
     text = brief(value)
     return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def path_of(trace: Trace) -> bytes:
+    """The tokens of a trace as bytes."""
+    return trace.tokens.tobytes()
 
 
 def path_logprob(trace: Trace, stop: int | None = None, *, after: bool = False) -> float:

@@ -21,7 +21,7 @@ from mullama_lab.engine.trace.divergence import n_shared
 from mullama_lab.engine.tree import file as tree_file
 from mullama_lab.engine.tree import text as tree_text
 from mullama_lab.engine.tree.changes import Changes, State
-from mullama_lab.engine.tree.nodes import Branch, Node, checked_name, shortened
+from mullama_lab.engine.tree.nodes import Branch, Node, checked_name, path_of, shortened
 from mullama_lab.glyphs import brief
 
 if TYPE_CHECKING:
@@ -49,8 +49,7 @@ class Tree:
         self._watchers: list[Callable[[], None]] = []
         self._prompt: NDArray[np.int32] | None = None
         self._changes = Changes()
-        for trace in traces:
-            self.add(trace)
+        self.add_many(traces)
         self._changes = Changes(self._now)  # what it begins with is not undone
 
     # What there is.
@@ -121,8 +120,8 @@ class Tree:
             raise TypeError(f"trace={brief(trace)}: it must be a Trace.")
         if self._prompt is None or not np.array_equal(self._prompt, trace.prompt_tokens):
             return None
-        paths = (b for b in self.branches if np.array_equal(b.trace.tokens, trace.tokens))
-        return next(paths, None)
+        path = path_of(trace)
+        return next((branch for branch in self.branches if branch.path == path), None)
 
     def path(self, key: str) -> Trace:
         """The steps from the prompt to the end of a node."""
@@ -165,9 +164,9 @@ class Tree:
             for trace in traces:
                 self._check_trace(trace, traces[0])
             now, new = self._now, list[Branch]()
-            paths = {tuple(branch.trace.tokens.tolist()) for branch in now.branches}
+            paths = {branch.path for branch in now.branches}
             for trace in traces:
-                path = tuple(trace.tokens.tolist())
+                path = path_of(trace)
                 if path not in paths:
                     paths.add(path)
                     new.append(Branch(now.count + len(new) + 1, trace))

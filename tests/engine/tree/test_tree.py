@@ -7,6 +7,7 @@ import itertools
 import math
 import threading
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -390,3 +391,26 @@ def test_a_name_may_be_of_any_script(by_hand):
         assert tree.rename(1, name).name == name
     with pytest.raises(TypeError, match="a name is a text, not int"):
         tree.rename(1, 5)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_to_add_a_branch_reads_no_more_the_more_there_are(by_hand, monkeypatch, at_once):
+    """What is read of the tokens grows with the branches, not with their square."""
+    column, n_read = Trace.column, Counter()
+
+    def counted(trace, name):
+        n_read[name] += 1
+        return column(trace, name)
+
+    monkeypatch.setattr(Trace, "column", counted)
+
+    def n_reads(n):
+        traces = [by_hand(f"{k:03d}") for k in range(n)]
+        n_read.clear()
+        tree = Tree(traces if at_once else traces[:1])
+        for trace in traces[len(tree) :]:
+            tree.add(trace)
+        assert len(tree) == n
+        return n_read["token"]
+
+    assert n_reads(80) <= 5 * n_reads(20)
