@@ -160,7 +160,7 @@ def test_a_vector_is_learnt_from_typed_pairs_and_its_layers_are_brushed(notebook
     page.page.locator(".mll-dl h3:has-text('without and with mine')").wait_for()
     assert not pairs.is_visible()
 
-    bars, said = cards.locator(".mll-lb-bars").first, cards.locator(".mll-lb-said")
+    bars, said = cards.locator(".mll-lb-bars").first, cards.locator(".mll-br-said")
     page.settled()
     box = bars.bounding_box()
     for place, act in ((1.5, "down"), (3.5, ""), (4.5, "up")):  # in the 2nd, the 4th, the 5th

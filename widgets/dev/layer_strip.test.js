@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { columnsOf, tableRows } from "../layer_strip.js";
-import { brushed, moved } from "../shared/layer_bars.js";
+import { brushed, moved } from "../shared/brush.js";
 import { csvOf, picture } from "../shared/layer_bars_file.js";
 import { lanesOf, layerText, rangeText } from "../shared/layer_bars_words.js";
 

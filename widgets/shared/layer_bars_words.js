@@ -1,8 +1,7 @@
 /** What the layers of a control vector are, in words and as lanes of bars. */
+import { span } from "./brush.js";
 import { counted, known, number, percent } from "./text.js";
 
-export const span = ([first, last], one = "layer") =>
-  first === last ? `${one} ${first}` : `${one}s ${first}–${last}`;
 const apart = (x) => (known(x) ? `, ${number(x)} sd apart` : "");
 
 /** The lanes of bars, the one that decides first: shares of the longest, which `scale` says; null is not known. */
@@ -25,7 +24,7 @@ export function layerText(rows, i) {
 /** What is chosen, and how well that does on average. */
 export function rangeText(rows, [first, last]) {
   const { layers, n_held_out: n } = rows;
-  const said = `${span([first, last])} of ${layers[0]}–${layers.at(-1)}`;
+  const said = `${span([first, last], "layer")} of ${layers[0]}–${layers.at(-1)}`;
   if (!n) return said;
   const own = layers.map((layer, i) => (layer >= first && layer <= last ? i : -1)).filter((i) => i >= 0);
   const mean = (values) => own.reduce((sum, i) => sum + (values[i] ?? NaN), 0) / own.length;
