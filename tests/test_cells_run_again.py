@@ -60,6 +60,7 @@ CELLS = {
     "Dial": "ml.widgets.Dial()",
     "BlendPad": "ml.widgets.BlendPad()",
     "LayerStrip": "ml.widgets.LayerStrip()",
+    "TimeStrip": "ml.widgets.TimeStrip(ml.studies.timing.timing(trace))",
     "MemoryMap": "ml.widgets.MemoryMap(session)",
     "VectorTrainer": "ml.widgets.VectorTrainer()",
     "GrammarBench": "ml.widgets.GrammarBench()",

@@ -17,6 +17,7 @@ from mullama_lab.widgets.panel_bar import PanelBar
 from mullama_lab.widgets.rank_board import Hit, RankBoard
 from mullama_lab.widgets.run_panel import RunPanel
 from mullama_lab.widgets.similarity_grid import SimilarityGrid
+from mullama_lab.widgets.time_strip import TimeStrip
 from mullama_lab.widgets.token_strip import TokenStrip
 from mullama_lab.widgets.vector_trainer import VectorTrainer
 from mullama_lab.widgets.what_if import WhatIf
@@ -38,6 +39,7 @@ __all__ = [
     "RankBoard",
     "RunPanel",
     "SimilarityGrid",
+    "TimeStrip",
     "TokenStrip",
     "VectorTrainer",
     "WhatIf",
