@@ -61,6 +61,7 @@ CELLS = {
     "BlendPad": "ml.widgets.BlendPad()",
     "LayerStrip": "ml.widgets.LayerStrip()",
     "TimeStrip": "ml.widgets.TimeStrip(ml.studies.timing.timing(trace))",
+    "Meters": "ml.widgets.Meters(ml.studies.monitor.Monitor(session))",
     "MemoryMap": "ml.widgets.MemoryMap(session)",
     "VectorTrainer": "ml.widgets.VectorTrainer()",
     "GrammarBench": "ml.widgets.GrammarBench()",

@@ -11,6 +11,7 @@ from mullama_lab.widgets.explore_bar import ExploreBar
 from mullama_lab.widgets.grammar_bench import GrammarBench
 from mullama_lab.widgets.layer_strip import LayerStrip
 from mullama_lab.widgets.memory_map import MemoryMap
+from mullama_lab.widgets.meters import Meters
 from mullama_lab.widgets.model_picker import ModelPicker
 from mullama_lab.widgets.next_token import NextToken
 from mullama_lab.widgets.panel_bar import PanelBar
@@ -33,6 +34,7 @@ __all__ = [
     "Hit",
     "LayerStrip",
     "MemoryMap",
+    "Meters",
     "ModelPicker",
     "NextToken",
     "PanelBar",

@@ -621,3 +621,50 @@ def test_what_was_closed_before_is_refused(tmp_path):
             Monitor(session)
     with pytest.raises(ClosedError, match="is closed"):
         Monitor(model)
+
+
+# Who is told.
+
+
+def test_it_tells_of_each_reading_and_of_its_start_and_end(session, until):
+    monitor, told = Monitor(session, interval=SELDOM), []
+    undo = monitor.on_reading(lambda: told.append((len(monitor), monitor.running)))
+    with monitor:
+        until(lambda: (1, True) in told)
+        session.generate("Hello", NO_END, max_tokens=3)
+    assert told[-1] == (len(monitor), False)
+    undo()
+    undo()
+    n = len(told)
+    with monitor:
+        assert len(told) == n
+    with pytest.raises(TypeError, match="function"):
+        monitor.on_reading("now")
+
+
+def test_it_tells_on_its_thread_between_start_and_stop(session):
+    again = threading.Event()
+    monitor = Monitor(session, interval=0.01)
+    with monitor:
+        monitor.on_reading(again.set)
+        assert again.wait(30)
+
+
+def test_what_is_told_may_fail_and_it_reads_on(session, caplog):
+    monitor = Monitor(session, interval=SELDOM)
+    monitor.on_reading(lambda: 1 / 0)
+    with monitor:
+        pass
+    assert "ZeroDivisionError" in caplog.text and len(monitor) >= 1
+
+
+def test_columns_of_the_newest_readings_are_the_last_of_all():
+    monitor = Monitor(interval=SELDOM)
+    for _ in range(3):
+        with monitor:
+            pass
+    every, newest = monitor.columns(), monitor.columns(2)
+    assert newest["seconds"].tolist() == every["seconds"][-2:].tolist()
+    assert len(monitor.columns(100)["seconds"]) == len(monitor)
+    with pytest.raises(ValueError, match="newest"):
+        monitor.columns(0)

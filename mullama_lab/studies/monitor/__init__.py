@@ -28,6 +28,7 @@ import numpy as np
 
 from mullama_lab.counted import counted, size_in_words
 from mullama_lab.engine.leaving import PATIENCE, usable_in_forks, wait_at_exit
+from mullama_lab.engine.loop.news import News, must_be_callable
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.options import flag, whole
 from mullama_lab.engine.session import Session
@@ -125,6 +126,7 @@ class Monitor:
         self._warn: Callable[[str], None] = log.warning
         self._thread: threading.Thread | None = None
         self._stopped, self._has_read = threading.Event(), threading.Event()
+        self._news = News()
         self._undo = self._let_go = _nothing
         self._switch = usable_in_forks(threading.Lock())  # held while it is started or stopped
         self._lock = usable_in_forks(threading.Lock())  # held while it reads, or is read
@@ -160,6 +162,7 @@ class Monitor:
                 raise
             self._thread = thread
         wait_at_exit(self)
+        self._news.tell()
         return self
 
     def stop(self) -> None:
@@ -177,6 +180,7 @@ class Monitor:
                     self._read_last()
             finally:
                 self._let_go()
+        self._news.tell()
 
     @property
     def running(self) -> bool:
@@ -193,6 +197,21 @@ class Monitor:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+
+    def on_reading(self, callback: Callable[[], object]) -> Callable[[], None]:
+        """Call `callback()` after each reading, and when it was started or stopped.
+
+        It is called on the monitor's thread, or on that which starts or stops it, so it must take
+        microseconds: wake a thread of yours. What it raises is logged.
+
+        Returns:
+            what undoes it, however often it is called.
+
+        Raises:
+            TypeError: it cannot be called.
+        """
+        must_be_callable(callback)
+        return self._news.listen(callback)
 
     # What was read.
 
@@ -219,9 +238,18 @@ class Monitor:
         """What the machine does not report, and why."""
         return MappingProxyType(self._not_available)
 
-    def columns(self) -> Columns:
-        """What `to_pandas` has, as arrays of one number a reading; `seconds` is one of them."""
+    def columns(self, newest: int | None = None) -> Columns:
+        """What `to_pandas` has, as arrays of one number a reading; `seconds` is one of them.
+
+        Args:
+            newest: only of so many readings, the newest; None is all.
+
+        Raises:
+            ValueError: newest is less than 1.
+        """
         readings = self._copied()
+        if newest is not None:
+            readings = readings[-whole("newest", newest, 1, MOST) :]
         return {"seconds": np.array([one.seconds for one in readings]), **columns_of(readings)}
 
     def to_pandas(self) -> pandas.DataFrame:
@@ -345,6 +373,7 @@ class Monitor:
             log.warning(message)
             with suppress(UserWarning):  # where a warning is an error, it is in the log
                 self._warn(message)
+        self._news.tell()
 
     def _read_last(self) -> None:
         """Read, or add what was done since the newest reading to that, if it is as new."""

@@ -1,0 +1,138 @@
+"""Meters: what a Monitor reads, in its own numbers, and nothing that it does not know."""
+
+from __future__ import annotations
+
+from math import nan
+
+import numpy as np
+import pytest
+
+import mullama_lab as ml
+from mullama_lab.studies.monitor import Monitor
+from mullama_lab.widgets import Meters
+from mullama_lab.widgets._meter_rows import meters_of
+
+ENDLESS = ml.Mask(ban=range(5)) | ml.Greedy()
+SELDOM = 3600.0  # seconds: it reads when it is started and when it is stopped
+
+
+@pytest.fixture
+def session(tiny_model):
+    with tiny_model.session(n_ctx=256, n_threads=1) as session:
+        yield session
+
+
+def columns(**more):
+    """Three readings, by hand."""
+    rows = {
+        "seconds": [0, 1, 2],
+        "tokens_per_second": [nan, 40, 30],
+        "n_cells": [0, 64, 128],
+        "n_cells_max": [256, 256, 256],
+        "n_waiting": [0, 0, 0],
+        **more,
+    }
+    return {name: np.array(values, np.float64) for name, values in rows.items()}
+
+
+def test_each_meter_has_its_scale_and_what_is_not_known_is_not_drawn():
+    tokens, cells, waiting = meters_of(columns(), average=35.0)
+    assert tokens == {
+        "name": "tokens/s",
+        "now": "30",
+        "average": "35",
+        "top": "40",
+        "values": [None, 1.0, 0.75],
+    }
+    assert (cells["top"], cells["values"]) == ("256", [0.0, 0.25, 0.5]), "of all cells there are"
+    assert (waiting["now"], waiting["top"], waiting["values"]) == ("0", "0", [0.0] * 3)
+
+
+def test_what_the_machine_tells_has_a_meter():
+    told = columns(
+        resident_bytes=[1e8, 2e8, 2e8],
+        cpu_0_percent=[nan, 100, 50],
+        cpu_1_percent=[nan, 0, 50],
+        cpu_watts=[1, 1, 1],
+    )
+    names = {meter["name"]: meter for meter in meters_of(told, nan)}
+    assert list(names) == [
+        *("tokens/s", "resident memory", "CPU, mean of 2 cores", "KV cells", "waiting")
+    ]
+    assert names["tokens/s"]["average"] == "n/a"
+    assert names["resident memory"]["now"] == "200 MB"
+    cpu = names["CPU, mean of 2 cores"]
+    assert (cpu["values"], cpu["now"], cpu["average"], cpu["top"]) == (
+        *([None, 0.5, 0.5], "50 %", "50 %", "100 %"),
+    )
+    assert meters_of({}, nan) == []
+
+
+def test_its_numbers_are_those_of_the_monitor(session, until):
+    monitor = Monitor(session, interval=SELDOM)
+    view = Meters(monitor)
+    assert (view.state, view.meters) == ("stopped", [])
+    with monitor:
+        until(lambda: view.state == "running")
+        session.generate("Hello", ENDLESS, max_tokens=20)
+    until(lambda: view.state == "stopped")
+    view.settle()
+    tokens, cells = view.meters[0], view.meters[-2]
+    assert len(tokens["values"]) == len(monitor)
+    assert float(tokens["average"]) == pytest.approx(monitor.average, rel=0.01)
+    assert int(cells["now"]) == session.n_cells > 20
+    assert view.seconds == pytest.approx(np.ptp(monitor.columns()["seconds"]))
+    view.close()
+
+
+def test_it_follows_each_reading(session, until):
+    with Monitor(session, interval=0.01) as monitor:
+        view = Meters(monitor)
+        until(lambda: len(view.meters[0]["values"]) >= 5)
+        run = session.start("Hello", ENDLESS, max_tokens=200)
+        until(lambda: int(view.meters[-2]["now"]) > 0)
+        run.stop()
+        view.close()
+    assert not monitor.running, "the monitor is stopped by who started it"
+
+
+def test_a_closed_view_is_told_nothing_and_the_monitor_reads_on(session, until):
+    with Monitor(session, interval=0.01) as monitor:
+        view = Meters(monitor)
+        view.close()
+        view.settle()  # a look may have been under way
+        before, n = view.meters, len(monitor)
+        until(lambda: len(monitor) > n + 3)
+        assert view.meters is before
+
+
+def test_it_can_be_put_to_another_monitor_and_to_none(session):
+    first, second = Monitor(session, interval=SELDOM), Monitor(session, interval=SELDOM)
+    view = Meters(first)
+    with second:
+        view.put_to(second)
+        view.settle()
+        assert view.monitor is second and view.state == "running"
+        with first:
+            view.settle()
+            assert len(view.meters[0]["values"]) == len(second)
+        view.put_to(None)
+        assert (view.monitor, view.state, view.meters, repr(view)) == (
+            None,
+            "empty",
+            [],
+            "Meters()",
+        )
+    for what in (3, session, "monitor"):
+        with pytest.raises(TypeError, match="is no Monitor"):
+            Meters(what)
+
+
+def test_its_still_forms_say_what_is_metered(session):
+    with Monitor(session, interval=SELDOM) as monitor:
+        session.generate("Hello", ENDLESS, max_tokens=3)
+    view = Meters(monitor)
+    assert view._plain_text() == repr(view) and repr(view).startswith("Meters(tokens/s; ")
+    html = view._repr_mimebundle_()[0]["text/html"]
+    assert "over time" in html and "<script" not in html and len(html) < 6000
+    Meters()._repr_mimebundle_()
