@@ -3,14 +3,11 @@
  * State lives in the model: `name`, `wholes` and `problem`.
  */
 import { h, mount, tableView } from "./shared/dom.js";
-import { HUES } from "./shared/hues.js";
 import { connect, goneNote, watch } from "./shared/kernel.js";
+import { shareOf, stackedBar, swatch } from "./shared/stacked.js";
 import { count, percent } from "./shared/text.js";
 
 const NONE = "Nothing to show yet: put_to(session) shows the memory of a session.";
-
-/** The share of a part in its whole; null where that is nothing. */
-export const shareOf = (part, whole) => (whole.total ? part.bytes / whole.total : null);
 
 /** The table: a row a part. */
 export const tableRows = (wholes) =>
@@ -18,30 +15,17 @@ export const tableRows = (wholes) =>
     whole.parts.map((part) => [whole.title, part.label, count(part.bytes), percent(shareOf(part, whole))]),
   );
 
-/** What a screen reader says of a bar. */
-export function barText(whole) {
-  const held = whole.parts.map((part) => `${part.label} ${part.words}`);
-  return `${whole.title}, ${whole.words}: ${held.join(", ")}`;
-}
-
-const looks = ({ look }) => (typeof look === "number" ? { "data-hue": look % HUES } : { "data-look": look });
-
 function partOf(part, whole) {
   const share = h("span", { class: "mll-mm-share" }, percent(shareOf(part, whole)));
   const label = h("span", { class: "mll-mm-label", title: part.label }, part.label);
-  return h("li", {}, h("i", looks(part)), label, h("span", {}, part.words), share);
+  return h("li", {}, swatch(part), label, h("span", {}, part.words), share);
 }
 
 function wholeOf(whole) {
-  const held = whole.parts.filter((part) => part.bytes);
-  const segment = (part) => {
-    const style = { "--mll-share": shareOf(part, whole) };
-    return h("i", { ...looks(part), title: `${part.label}: ${part.words}`, style });
-  };
-  const bar = h("div", { class: "mll-mm-bar", role: "img", "aria-label": barText(whole) }, held.map(segment));
   const parts = h("ul", { class: "mll-mm-parts mll-figures" }, whole.parts.map((part) => partOf(part, whole)));
   const head = h("h4", {}, h("span", {}, whole.title), h("span", { class: "mll-figures" }, whole.words));
-  return h("section", { class: "mll-mm-whole" }, head, bar, parts, h("p", { class: "mll-quiet" }, whole.note));
+  const note = h("p", { class: "mll-quiet" }, whole.note);
+  return h("section", { class: "mll-mm-whole" }, head, stackedBar(whole), parts, note);
 }
 
 function render({ model, el }) {
@@ -59,7 +43,7 @@ function render({ model, el }) {
     { caption: "What holds how many bytes" },
   );
   const parts = [title, gone, empty, all, problem, table.node];
-  const root = h("section", { class: "mll mll-mm", "aria-label": "Memory" }, parts);
+  const root = h("section", { class: "mll mll-headed mll-mm", "aria-label": "Memory" }, parts);
 
   function draw() {
     const wholes = get("wholes");

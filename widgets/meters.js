@@ -58,7 +58,7 @@ function render({ model, el }) {
     () => tableRows(get("meters")),
     { caption: "What was read" },
   );
-  const root = h("section", { class: "mll mll-me", "aria-label": "Meters" }, [
+  const root = h("section", { class: "mll mll-headed mll-me", "aria-label": "Meters" }, [
     ...[head, gone, empty, all, problem, table.node],
   ]);
 

@@ -123,7 +123,7 @@ function render({ model, el }) {
   const rows = () => tableRows(get("bars"));
   const table = tableView(() => columns, rows, { caption: "Mean time of a token in each bar" });
   const all = [head, gone, empty, body, table.node, help.node];
-  const root = h("section", { class: "mll mll-ts", "aria-label": "Time of each token" }, all);
+  const root = h("section", { class: "mll mll-headed mll-ts", "aria-label": "Time of each token" }, all);
 
   function draw() {
     const bars = get("bars");

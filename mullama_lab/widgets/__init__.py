@@ -15,6 +15,7 @@ from mullama_lab.widgets.meters import Meters
 from mullama_lab.widgets.model_picker import ModelPicker
 from mullama_lab.widgets.next_token import NextToken
 from mullama_lab.widgets.panel_bar import PanelBar
+from mullama_lab.widgets.plan_board import PlanBoard
 from mullama_lab.widgets.rank_board import Hit, RankBoard
 from mullama_lab.widgets.run_panel import RunPanel
 from mullama_lab.widgets.similarity_grid import SimilarityGrid
@@ -38,6 +39,7 @@ __all__ = [
     "ModelPicker",
     "NextToken",
     "PanelBar",
+    "PlanBoard",
     "RankBoard",
     "RunPanel",
     "SimilarityGrid",

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from mullama_lab.counted import counted, size_in_words
-from mullama_lab.engine.memory import Memory, ProcessMemory
+from mullama_lab.engine.memory import Buffers, Memory, ProcessMemory
 from mullama_lab.engine.memory.buffers import KINDS
 
 MOST = 6  # sequences with a part of their own; the others are one part
@@ -20,10 +20,10 @@ def wholes_of(memory: Memory) -> list[dict[str, Any]]:
     `note` and `parts`: `label`, `bytes`, `words`, and what it looks like: the number of a hue,
     "shared" or "free".
     """
-    return [_buffers(memory), _cache(memory), _process(memory.process)]
+    return [buffers_of(memory), _cache(memory), _process(memory.process)]
 
 
-def _buffers(memory: Memory) -> dict[str, Any]:
+def buffers_of(memory: Buffers) -> dict[str, Any]:
     """What llama.cpp allocated, by kind, and by device where there are several."""
     sums: dict[tuple[str, str], int] = {}
     for buffer in memory.buffers:
@@ -36,7 +36,7 @@ def _buffers(memory: Memory) -> dict[str, Any]:
         for (kind, device), size in sums.items()
     ]
     note = "" if where else f"all on {next(iter(devices), 'no device')}"
-    return _whole("Buffers of llama.cpp", memory.total_bytes, parts, note)
+    return _whole("Buffers", memory.total_bytes, parts, note)
 
 
 def _cache(memory: Memory) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def _cache(memory: Memory) -> dict[str, Any]:
         size = sum(size for _, size in others)
         parts.append(_part(counted(len(others), "more sequence"), size, 7))
     if memory.shared_bytes:
-        parts.insert(0, _part("shared by several", memory.shared_bytes, "shared"))
+        parts.insert(0, _part("shared", memory.shared_bytes, "shared"))
     parts.append(_part("free", max(0, total - memory.used_bytes), "free"))
     note = "what several sequences share is counted once" if memory.shared_bytes else ""
     return _whole("Cache" if memory.state_bytes else "KV cache", total, parts, note)
@@ -57,16 +57,16 @@ def _cache(memory: Memory) -> dict[str, Any]:
 
 def _process(process: ProcessMemory) -> dict[str, Any]:
     """What is in memory now of the most there was, and how much of that is the model's file."""
-    title, resident, mapped = "This process", process.resident_bytes, process.mapped_resident_bytes
+    title, resident, mapped = "Process", process.resident_bytes, process.mapped_resident_bytes
     if resident is None:
         return _whole(title, None, [], "the system does not tell")
     in_file = min(mapped or 0, resident)
-    parts = [_part("the model's file, in memory", in_file, 0)] if in_file else []
-    parts.append(_part("all else in memory", resident - in_file, 6))
+    parts = [_part("model file", in_file, 0)] if in_file else []
+    parts.append(_part("all else", resident - in_file, 6))
     peak = process.peak_bytes
     if peak is None:
         return _whole(title, resident, parts, "how much it was at most is not known")
-    parts.append(_part("more at its peak", max(0, peak - resident), "free"))
+    parts.append(_part("more at peak", max(0, peak - resident), "free"))
     note = (
         f"{size_in_words(resident)} in memory now, of {size_in_words(max(peak, resident))} at most"
     )

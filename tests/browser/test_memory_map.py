@@ -35,7 +35,7 @@ def shares(page, of):
     return (
         page.view.locator(".mll-mm-whole")
         .nth(of)
-        .locator(".mll-mm-bar")
+        .locator(".mll-sb")
         .evaluate("(bar) => [...bar.children].map((part) => part.offsetWidth / bar.clientWidth)")
     )
 
@@ -47,7 +47,7 @@ def test_each_bar_is_full_and_follows_the_session(page):
     assert cache.locator("li").all_inner_texts()[-1].split("\n")[0] == "free"
     assert cache.locator("li").count() == 1
     page.run_cell(2)
-    cache.locator("li", has_text="shared by several").wait_for()
+    cache.locator("li", has_text="shared").wait_for()
     assert sum(shares(page, 1)) == pytest.approx(1, abs=0.02)
     page.picture("memory-map")
     page.dark()
@@ -62,7 +62,7 @@ def test_each_bar_is_full_and_follows_the_session(page):
 def test_its_numbers_are_a_table_and_a_closed_session_is_said(page):
     page.view.get_by_text("Show as table").click()
     rows = page.view.locator(".mll-table tbody tr")
-    assert rows.nth(0).inner_text().split("\t")[:2] == ["Buffers of llama.cpp", "weights"]
+    assert rows.nth(0).inner_text().split("\t")[:2] == ["Buffers", "weights"]
     page.run_cell(3)
     page.view.locator(".mll-problem", has_text="the session is closed").wait_for()
     assert rows.count() and page.view.first.get_attribute("data-stale") is not None

@@ -55,11 +55,11 @@ def test_each_whole_is_the_sum_of_its_parts():
     held = by_hand(sequences={0: 2 * MB, 3: MB}, shared_bytes=3 * MB)
     buffers, cache, process = wholes_of(held)
     assert sizes(buffers) == {"weights": 20, "KV cache": 8, "compute": 4}
-    assert sizes(cache) == {"shared by several": 3, "sequence 0": 2, "sequence 3": 1, "free": 2}
+    assert sizes(cache) == {"shared": 3, "sequence 0": 2, "sequence 3": 1, "free": 2}
     assert sizes(process) == {
-        "the model's file, in memory": 15,
-        "all else in memory": 15,
-        "more at its peak": 20,
+        "model file": 15,
+        "all else": 15,
+        "more at peak": 20,
     }
     assert process["note"] == (
         "30 MB in memory now, of 50 MB at most; 5 MB of the file is read when it is used"
@@ -76,7 +76,7 @@ def test_what_the_system_does_not_tell_is_not_invented():
     *_, process = wholes_of(by_hand(ProcessMemory(None, None, None, None)))
     assert (process["total"], process["words"], process["parts"]) == (None, "n/a", [])
     *_, process = wholes_of(by_hand(ProcessMemory(30 * MB, None, None, None)))
-    assert sizes(process) == {"all else in memory": 30} and "not known" in process["note"]
+    assert sizes(process) == {"all else": 30} and "not known" in process["note"]
 
 
 def test_many_sequences_are_the_largest_and_the_others_together():
@@ -104,7 +104,7 @@ def test_a_prefix_that_two_sequences_share_counts_once(session, view, until):
     session.fork()
     until(lambda: len(view.memory.sequences) == 2)
     assert view.memory.used_bytes == alone
-    assert part(view, "shared by several") == alone == session.memory.shared_bytes
+    assert part(view, "shared") == alone == session.memory.shared_bytes
     assert part(view, "free") == view.memory.kv_bytes - alone
 
 
@@ -159,8 +159,8 @@ def test_its_still_forms_say_what_is_shown(session, view, until):
     until(lambda: view.memory.used_bytes)
     text = view._plain_text()
     assert text.splitlines()[0] == repr(view) and "of the cache in use)" in repr(view)
-    assert "KV cache              sequence 0" in text
-    assert "This process" not in text, "which differs from run to run"
+    assert "KV cache  sequence 0" in text
+    assert "Process" not in text, "which differs from run to run"
     html = view._repr_mimebundle_()[0]["text/html"]
-    assert "This process" in html and "<script" not in html and len(html) < 6000
+    assert "Process" in html and "<script" not in html and len(html) < 6000
     MemoryMap()._repr_mimebundle_()

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { barText, shareOf, tableRows } from "../memory_map.js";
+import { tableRows } from "../memory_map.js";
+import { barText, shareOf } from "../shared/stacked.js";
 
 const part = (label, bytes, look = 0) => ({ label, bytes, words: `${bytes} bytes`, look });
 const cache = {
@@ -10,7 +11,7 @@ const cache = {
   parts: [part("shared by several", 500, "shared"), part("sequence 0", 100), part("free", 1400, "free")],
   note: "",
 };
-const unknown = { title: "This process", total: null, words: "n/a", parts: [], note: "the system does not tell" };
+const unknown = { title: "Process", total: null, words: "n/a", parts: [], note: "the system does not tell" };
 
 test("the table has a row a part, in bytes and as a share of its whole", () => {
   assert.deepEqual(tableRows([cache, unknown]), [
@@ -26,5 +27,5 @@ test("a part of nothing has no share", () => {
 
 test("a bar is said in words", () => {
   assert.equal(barText(cache), "KV cache, 2 kB: shared by several 500 bytes, sequence 0 100 bytes, free 1400 bytes");
-  assert.equal(barText(unknown), "This process, n/a: ");
+  assert.equal(barText(unknown), "Process, n/a: ");
 });
