@@ -74,6 +74,12 @@ def used(tiny_model, encoder):
         lab.wait()
         return lab, [trace]
 
+    def perf(model=tiny_model):
+        lab = ml.labs.PerfLab(model, "Hello", seed=7, max_tokens=8)
+        trace = lab.run()
+        lab.wait()
+        return lab, [trace, lab.monitor]
+
     def retrieval():
         lab = ml.labs.RetrievalLab(encoder, TEXTS)
         lab.search("whitespace")
@@ -82,6 +88,7 @@ def used(tiny_model, encoder):
     def make(name, *given):
         makers = {"SamplerLab": sampler, "BranchLab": branch, "Workbench": picked}
         makers |= {"GrammarLab": grammar, "AdapterLab": adapters, "RetrievalLab": retrieval}
+        makers["PerfLab"] = perf
         made = makers[name]
         lab, things = made(*given)
         session = getattr(lab, "session", None)

@@ -40,16 +40,19 @@ from mullama_lab.labs._explorer import Explorer
 from mullama_lab.labs._grammar_panel import GrammarPanel
 from mullama_lab.labs._lab import Lab, set_together
 from mullama_lab.labs._lab_files import LabFiles
+from mullama_lab.labs._memory_panel import MemoryPanel
 from mullama_lab.labs._panel import Panel
 from mullama_lab.labs._picking import Picking
 from mullama_lab.labs._put_by import PutAway
 from mullama_lab.labs._samplers_panel import SamplersPanel
 from mullama_lab.labs._saved_work import SETTINGS, Work, of_a_stranger, put_in_force, read, write
+from mullama_lab.labs._time_panel import TimePanel
 from mullama_lab.labs._tree_panel import TreePanel
 from mullama_lab.labs._trees import Trees
 from mullama_lab.labs._what_if_panel import WhatIfPanel
 from mullama_lab.studies.explore import Exploration
 from mullama_lab.studies.fate import fate
+from mullama_lab.studies.monitor import Monitor
 from mullama_lab.widgets import (
     ChainEditor,
     PanelBar,
@@ -96,7 +99,7 @@ class Workbench(Lab):
         chain: for runs and branches; None is llama.cpp's default chain.
         tree: a Tree to begin with, such as a loaded one; its prompt is taken over.
         panels: those that are shown, from left to right: "samplers", "tree", "what-if", "grammar",
-            "adapters".
+            "adapters", "time", "memory".
 
     Attributes:
         panel, strip: prompt and Run; the text as tokens.
@@ -107,6 +110,8 @@ class Workbench(Lab):
         adapter_cards, dial, blend_pad: LoRA adapters and control vectors, and how strongly they
             act; what the one that is chosen does to the next token, and what two do together.
         trainer: pairs of texts, typed one a line, and the control vector that is learnt from them.
+        meters, time_strip: what a monitor reads while a run goes on; what each token cost.
+        memory_map, plan_board: what holds how many bytes; what other settings would take.
     """
 
     PANELS: ClassVar[Sequence[str]] = ("samplers",)  # shown at first
@@ -144,9 +149,10 @@ class Workbench(Lab):
         self._what_if = WhatIfPanel(self._desk)
         self._grammar = GrammarPanel(self._desk)
         self._adapters = AdaptersPanel(self._desk, weakly(self._weights_changed))
+        self._time, self._memory = TimePanel(self._desk), MemoryPanel(self._desk)
         self._panels: tuple[Panel, ...] = (
             self._samplers, self._tree, self._what_if, self._grammar,
-            self._adapters,
+            self._adapters, self._time, self._memory,
         )  # fmt: skip
         titles = {panel.key: panel.title for panel in self._panels}
         self._arrangement = PanelBar(titles, self.PANELS if panels is None else panels)
@@ -156,6 +162,8 @@ class Workbench(Lab):
         self.adapter_cards, self.dial = self._adapters.cards, self._adapters.dial
         self.trainer = self._adapters.trainer
         self.blend_pad = self._adapters.pad
+        self.meters, self.time_strip = self._time.meters, self._time.view
+        self.memory_map, self.plan_board = self._memory.view, self._memory.board
         self._bench = self._laid_out()
         super().__init__([], "mll-lab")
         self._lock = threading.RLock()
@@ -293,6 +301,11 @@ class Workbench(Lab):
     def preview(self) -> Preview | None:
         """The Preview that is shown, None before the first."""
         return self._samplers.preview
+
+    @property
+    def monitor(self) -> Monitor | None:
+        """The Monitor of the session, which reads while a run goes on and "time" is shown."""
+        return self._time.monitor
 
     @property
     def tree(self) -> Tree:

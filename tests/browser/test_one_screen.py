@@ -41,6 +41,7 @@ PARTS = {
     "labs.BranchLab": (".mll-rp-first", ".mll-flow", ".mll-xb", ".mll-bt [role=tree]"),
     "labs.GrammarLab": (".mll-rp-first", ".mll-flow", ".mll-gb-code", ".mll-gb-walk"),
     "labs.AdapterLab": (".mll-rp-first", ".mll-flow", ".mll-ac-scroll", ".mll-dl"),
+    "labs.PerfLab": (".mll-rp-first", ".mll-flow", ".mll-me", ".mll-ts-bars"),
 }
 SIZES = ((1400, 757), (1280, 720), (1000, 700))
 WIDTHS = (480, 560, 700, 820, 1024, 1280, 1600, 2000, 2560)
@@ -104,6 +105,7 @@ LEVERS = {
     "labs.BranchLab": {".mll-xb input": 2, ".mll-bt [role=treeitem]": 2},
     "labs.GrammarLab": {".mll-gb-line": 5, ".mll-gb-sample": 1, ".mll-gb-chip": 8},
     "labs.AdapterLab": {".mll-ac-line input": 4, ".mll-dl tbody tr": 6},
+    "labs.PerfLab": {".mll-me-meter": 5, ".mll-ts-bars": 1, ".mll-mm-parts": 3},
 }
 
 

@@ -1,0 +1,91 @@
+"""The panel of memory: what holds how many bytes, and what other settings would take."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+
+from mullama_lab.engine.latest_only import LatestOnly
+from mullama_lab.engine.leaving import usable_in_forks
+from mullama_lab.engine.session import Session
+from mullama_lab.labs._desk import Desk
+from mullama_lab.labs._panel import Panel
+from mullama_lab.studies.planner import plan
+from mullama_lab.widgets import MemoryMap, PlanBoard
+from mullama_lab.widgets._kept import weakly
+
+
+class MemoryPanel(Panel):
+    """Follows the memory of the session, and plans others of its model, while it is on the screen.
+
+    Attributes:
+        view, board: what the session takes, and the plan, which begins with its settings.
+    """
+
+    key, title = "memory", "Memory"
+
+    def __init__(self, desk: Desk) -> None:
+        self.view, self.board = MemoryMap(), PlanBoard()
+        self.views = (self.view, self.board)
+        self._session: Session | None = None
+        self._lock = usable_in_forks(threading.RLock())
+        self._plans = LatestOnly("plan", weakly(self._failed))
+        weakref.finalize(desk, self._plans.close).atexit = False
+        self.board.on_change(weakly(self._turned))
+
+    def begin(self, session: Session) -> None:
+        self._session = session
+        settings, board = session.settings, self.board
+        with board.hold_sync():
+            board.n_ctx_train = session.model.n_ctx_train
+            board.kv_type = settings["kv_type"][0]
+            for name in ("n_ctx", "n_seq_max", "n_ubatch"):
+                setattr(board, name, settings[name])
+        if self.is_shown:
+            self.catch_up()
+
+    def end(self) -> None:
+        self._plans.drop()
+        with self._lock:
+            self._session = None
+            self.board.clear()
+        self.view.put_to(None)
+
+    def close(self) -> None:
+        self._plans.close()
+
+    def show_or_hide(self, is_shown: bool) -> None:
+        super().show_or_hide(is_shown)
+        if not is_shown:
+            self.view.put_to(None)
+
+    def catch_up(self) -> None:
+        self.view.put_to(self._session)
+        self._plan_soon()
+
+    def settle(self) -> None:
+        self._plans.settle()
+        self.view.settle()
+
+    # Inside.
+
+    def _turned(self, _: PlanBoard) -> None:
+        self._plan_soon()
+
+    def _plan_soon(self) -> None:
+        if self.is_shown and self._session is not None:
+            self._plans.submit(weakly(self._plan))
+
+    def _plan(self) -> None:
+        session = self._session
+        if session is None:
+            return
+        planned = plan(session.model.path, **self.board.settings)
+        with self._lock:
+            if session is self._session:
+                self.board.show(planned)
+
+    def _failed(self, error: Exception) -> None:
+        with self._lock:
+            if self._plans.is_current():
+                self.board.fail(error)

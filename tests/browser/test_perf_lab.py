@@ -1,0 +1,60 @@
+"""PerfLab in a real JupyterLab: time and memory beside each other, while a run goes on."""
+
+from __future__ import annotations
+
+import pytest
+
+CELLS = [
+    "import mullama_lab as ml\nmodel = ml.Model.load('smollm2-135m')",
+    """lab = ml.labs.PerfLab(model, "Once upon a time", max_tokens=40, seed=7,
+    chain=ml.Mask(ban=[0, 2, 4]) | ml.Chain.default())
+lab""",
+]
+SIDE_BAR = "window.jupyterapp.commands.execute('filebrowser:activate')"
+
+
+@pytest.fixture
+def page(notebook):
+    page = notebook(CELLS, width=1400, height=757)
+    page.run_all()
+    page.page.evaluate(SIDE_BAR)
+    page.page.locator(".mll-mm-whole").nth(2).wait_for()
+    return page
+
+
+def test_a_run_is_metered_and_its_tokens_are_timed(page):
+    page.page.locator(".mll-rp button[data-main]").click()
+    page.page.locator(".mll-me[data-state=running]").wait_for()
+    page.wait_for_state("finished")
+    page.page.locator(".mll-me[data-state=stopped]").wait_for()
+    page.page.locator(".mll-ts-bars > i").nth(39).wait_for()
+    page.page.locator(".mll-mm-parts li", has_text="sequence 0").wait_for()
+    page.page.mouse.move(5, 5)
+    page.page.locator(".mll-lab").first.evaluate("(lab) => lab.scrollIntoView()")
+    page.settled()
+    page.picture("perf-lab")
+    page.dark()
+    page.picture("perf-lab-dark")
+    page.dark(False)
+    page.page.set_viewport_size({"width": 700, "height": 757})
+    page.settled()
+    page.picture("perf-lab-700")
+
+
+def test_a_setting_that_is_turned_is_planned(page):
+    board = page.page.locator(".mll-pl")
+    board.get_by_text("it fits").wait_for()
+    words = board.locator("h3 span")
+    before = words.inner_text()
+    board.get_by_label("Plan, n_ctx, exact").fill("8192")
+    page.page.keyboard.press("Tab")
+    page.page.wait_for_function(
+        "(before) => document.querySelector('.mll-pl h3 span').textContent !== before", arg=before
+    )
+    full = words.inner_text()
+    board.get_by_label("kv_type").select_option("q8_0")
+    page.page.wait_for_function(
+        "(full) => document.querySelector('.mll-pl h3 span').textContent !== full", arg=full
+    )
+    board.get_by_label("Plan, n_ctx, exact").fill("0")
+    board.get_by_text("n_ctx is 0; it must be a whole number from 1 to").wait_for()
