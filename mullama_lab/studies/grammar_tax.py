@@ -129,11 +129,12 @@ class GrammarTax:
 
     def _range(self) -> str:
         """The cost of all tokens, or its bounds."""
-        if self.sure.all():
-            return f"{self.total:.3g} nats"
-        if math.isfinite(most := self.total_high):
-            return f"{self.total:.3g} to {most:.3g} nats"
-        return f"at least {self.total:.3g} nats"
+        least, most = f"{self.total:.3g}", f"{self.total_high:.3g}"
+        if least == most:
+            return f"{least} nats"
+        if math.isfinite(self.total_high):
+            return f"{least} to {most} nats"
+        return f"at least {least} nats"
 
     def _left_at(self, step: int) -> str:
         """How much of the probability the grammar left at a step."""

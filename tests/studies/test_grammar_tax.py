@@ -185,6 +185,8 @@ def test_it_says_in_words_what_is_known():
     assert told([0.5, 1.5], [0.5, 1.5]) == sure
     some = cost.format("2 to 3 nats", "most of that at token 1, where it left at most 22.3%")
     assert told([0.5, 1.5], [0.5, 2.5]) == some + bounds
+    near = cost.format("2 nats", "most of that at token 1, where it left at most 22.3%")
+    assert told([0.5, 1.5], [0.5, 1.5002]) == near + bounds
     few = cost.format("at least 9 nats", "most of that at token 0, where it left less than 0.1%")
     assert told([9, 0], [9, math.inf]) == few + bounds
     assert told([0, 0], [0, math.inf]).startswith("the grammar cost at least 0 nats (")
