@@ -126,6 +126,22 @@ def test_a_run_without_and_one_with_it_are_compared(lab):
     assert grammars(lab) == [], "the chain stays as it is"
 
 
+def test_what_the_grammar_took_is_shown_beside_the_run_without_it(lab):
+    lab.grammar_bench.grammar = LETTERS
+    lab._grammar.run_both()
+    lab.wait()
+    sent, _ = lab.panel._answer("compare", {"numbers": lab.panel.compared})
+    free, bound = lab.compare(*lab.panel.compared).traces
+    tax = grammar_tax(bound, on=lab.session.model)
+    assert [side["cost"] for side in sent["sides"]] == ["", tax.summary()] and tax.total > 0
+    assert not free.schedule.constrains and sent["rows"]
+    for step, (free_cell, bound_cell) in sent["rows"]:
+        assert free_cell is None or free_cell[5] is None
+        taken = None if step >= len(tax) else [tax.nats[step], tax.nats_high[step]]
+        assert (bound_cell and bound_cell[5]) == taken
+    assert f": {tax.summary()}\n" in f"{lab.compare(*lab.panel.compared)!r}\n"
+
+
 def test_the_row_is_that_after_the_prompt_and_the_text(lab, tiny_model):
     lab.grammar_bench.grammar = LETTERS
     lab.grammar_bench.sample = "ab"

@@ -1,5 +1,5 @@
 /** What a strip says of a trace: in one line, of its colours, and as a table. */
-import { count, counted, duration, number, percent } from "./shared/text.js";
+import { count, counted, duration, number, percent, removedShare } from "./shared/text.js";
 import { pieceLabel, unhex } from "./shared/tokens.js";
 import { LAYERS } from "./token_strip_columns.js";
 
@@ -33,7 +33,6 @@ export function stateText(state, progress, columns, ended) {
   return columns.token.length ? summary(columns, ended) : "";
 }
 
-const removed = (nats) => percent(-Math.expm1(-nats));
 const same = (low, high) => number(low) === number(high);
 
 /** What the grammar took most of at a step: the model's choice where it was likelier than all that was left. */
@@ -50,9 +49,7 @@ export function removedText(columns, i) {
   if (low === undefined) return "";
   if (high === 0) return "the grammar removed nothing";
   if (low === 0 && high === Infinity) return "what the grammar removed is not known: too little of the row was kept";
-  const [least, most] = [removed(low), removed(high)];
-  const range = least === most || same(low, high) ? least : `${least} to ${most}`;
-  return [`the grammar removed ${range}`, wantedText(columns, i)].filter(Boolean).join("; ");
+  return [`the grammar removed ${removedShare(low, high)}`, wantedText(columns, i)].filter(Boolean).join("; ");
 }
 
 /** "0.42 nats from the model as it is: that has 3.1%, and `Sure` is the likeliest"; "" where that is not known. */

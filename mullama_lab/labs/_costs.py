@@ -1,4 +1,6 @@
-"""What the grammars of a text cost, found aside once its run has ended; the strip shows it.
+"""What the grammars of a text cost: of the one in the strip, and of runs that are compared.
+
+Of that in the strip it is found aside, once its run has ended.
 
 Only what the trace kept is asked, never the session: where that was too little there are bounds.
 """
@@ -9,19 +11,23 @@ import weakref
 
 from mullama_lab.engine.latest_only import LatestOnly
 from mullama_lab.engine.trace import Trace
+from mullama_lab.errors import MullamaError
 from mullama_lab.labs._desk import Desk
 from mullama_lab.studies.grammar_tax import grammar_tax
+from mullama_lab.widgets._compare import Cost
+from mullama_lab.widgets._kept import weakly
 
 ENDED = ("finished", "stopped", "failed")  # states of a strip whose text grows no more
 
 
 class Costs:
-    """Gives a desk's strip what the grammars cost in the text that it shows."""
+    """Gives a desk's strip and panel what the grammars cost in the texts that they show."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = weakref.ref(desk)
         self._latest = LatestOnly("grammar-costs", _unknown)
         weakref.finalize(desk, self._latest.close).atexit = False
+        desk.panel.costs_with(weakly(self._of))
 
     def find(self) -> None:
         """The strip shows another text, or its text has ended."""
@@ -44,6 +50,17 @@ class Costs:
             )
 
         self._latest.submit(work)
+
+    def _of(self, trace: Trace) -> Cost | None:
+        """What the grammars of a trace cost; None where it had none, or that is not known."""
+        desk = self._desk()
+        if desk is None or not len(trace) or not trace.schedule.constrains:
+            return None
+        try:
+            found = grammar_tax(trace, on=desk.session.model)
+        except (MullamaError, ValueError):
+            return None
+        return Cost(found.nats, found.nats_high, found.summary())
 
     def settle(self) -> None:
         """Wait until the costs of the text are shown."""

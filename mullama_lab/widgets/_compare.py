@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from mullama_lab.counted import counted
 from mullama_lab.engine.noise_floor import NoiseFloor, floor_of
 from mullama_lab.engine.trace import Trace
@@ -38,16 +41,33 @@ NOT_MEASURED = "the noise is not measured: mullama_lab.studies.noise.noise(model
 
 
 @dataclass(frozen=True, eq=False)
+class Cost:
+    """What the grammars of a trace cost.
+
+    Attributes:
+        nats, nats_high: -ln of the probability that they left at each token, at least and at
+            most; shape (n,).
+        said: what it comes to, in a line.
+    """
+
+    nats: NDArray[np.float64]
+    nats_high: NDArray[np.float64]
+    said: str
+
+
+@dataclass(frozen=True, eq=False)
 class Compared:
     """What is compared: a trace, its number, and what it is called ("run 2").
 
-    `ends`: where it was asked to end; None where that is not known.
+    `ends`: where it was asked to end; None where that is not known. `cost`: of its grammars; None
+    where it had none.
     """
 
     number: int
     label: str
     trace: Trace
     ends: Ends | None = None
+    cost: Cost | None = None
 
 
 @dataclass(frozen=True)
@@ -64,6 +84,7 @@ class Side:
         same_prompt: whether its prompt has the tokens of the first one's.
         given: whether its token at `first`, or the first side's there, was given, not drawn.
         differs: what was asked for otherwise than of the first side, in words.
+        cost: what its grammars cost, in a line; "" where it had none.
     """
 
     number: int
@@ -78,6 +99,7 @@ class Side:
     same_prompt: bool
     given: bool
     differs: tuple[str, ...]
+    cost: str
 
     @property
     def may_be_noise(self) -> bool:
@@ -93,7 +115,8 @@ class Side:
 class Cell:
     """A token of one side: its bytes, its chance before and after the chain, KL to the first.
 
-    `noise`: whether that KL is no more than noise; None where that is not known.
+    `noise`: whether that KL is no more than noise; None where that is not known. `cost`: nats that
+    its grammars took there, at least and at most; None where it had none.
     """
 
     piece: bytes
@@ -101,6 +124,7 @@ class Cell:
     logprob_after: float
     kl: Divergence | None
     noise: bool | None
+    cost: tuple[float, float] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +148,7 @@ class Comparison:
     same_prompt: bool
     sides: tuple[Side, ...]
     traces: tuple[Trace, ...]
+    costs: tuple[Cost | None, ...]
     floor: NoiseFloor | None
 
     @property
@@ -149,7 +174,9 @@ class Comparison:
             return None
         kl = divergence(self.traces[0], trace, i) if k else None
         chances = float(trace.logprob[i]), float(trace.logprob_after[i])
-        return Cell(trace.pieces[i], *chances, kl, _is_noise(kl, self.floor))
+        cost = self.costs[k]
+        taken = None if cost is None else (float(cost.nats[i]), float(cost.nats_high[i]))
+        return Cell(trace.pieces[i], *chances, kl, _is_noise(kl, self.floor), taken)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for the browser; what is not known is None."""
@@ -175,6 +202,7 @@ class Comparison:
             lines.append(f"  {_parting_text(self.sides[0], side)}")
             differs = ", ".join(side.differs) or SAME_SETTINGS
             lines.append(f"  {self.sides[0].label} → {side.label}: {differs}")
+        lines += [f"  {side.label}: {side.cost}" for side in self.sides if side.cost]
         if any(side.may_be_noise for side in self.sides):
             lines.append(f"  {NOT_MEASURED}")
         return "\n".join(lines)
@@ -204,6 +232,7 @@ def compare(compared: Sequence[Compared]) -> Comparison:
         same_prompt=all(side.same_prompt for side in sides),
         sides=sides,
         traces=traces,
+        costs=tuple(one.cost for one in compared),
         floor=floor,
     )
 
@@ -229,6 +258,7 @@ def _side(one: Compared, base: Compared, shared: int, floor: NoiseFloor | None) 
         same_prompt=trace.prompt_tokens.tolist() == first.prompt_tokens.tolist(),
         given=at is not None and bool(trace.forced[at] or first.forced[at]),
         differs=tuple(what_differs(first, trace, (base.ends, one.ends))),
+        cost="" if one.cost is None else one.cost.said,
     )
 
 
@@ -276,4 +306,5 @@ def _cell_as_json(cell: Cell | None) -> list[Any] | None:
     if cell is None:
         return None
     chances = (None if math.isnan(x) else math.exp(x) for x in (cell.logprob, cell.logprob_after))
-    return [cell.piece.hex(), *chances, _kl_as_json(cell.kl), cell.noise]
+    cost = cell.cost and [None if math.isinf(nats) else nats for nats in cell.cost]
+    return [cell.piece.hex(), *chances, _kl_as_json(cell.kl), cell.noise, cost]

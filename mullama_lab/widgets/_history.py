@@ -5,7 +5,7 @@ It knows traces, no view and no thread: whoever holds it says who may use it whe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from mullama_lab.engine.trace import Trace
 from mullama_lab.glyphs import brief
-from mullama_lab.widgets._compare import Compared, Comparison, compare
+from mullama_lab.widgets._compare import Compared, Comparison, Cost, compare
 from mullama_lab.widgets._runs import Asked, PastRun, branch_of, branch_text, summary
 from mullama_lab.widgets._what_differs import between_settings
 
@@ -94,10 +94,15 @@ class History:
         more = ", …" if len(numbers) > MOST_CALLED else ""
         return f"run {', '.join(map(str, numbers[:MOST_CALLED]))}{more}" if numbers else ""
 
-    def compare(self, *numbers: int) -> Comparison:
-        """Two to four runs by number: where they part and the KL there."""
+    def compare(self, *numbers: int, cost_of: Callable[[Trace], Cost | None]) -> Comparison:
+        """Two to four runs by number: where they part, the KL there, what grammars cost them."""
         runs = [self.run(number) for number in numbers]
-        return compare([Compared(run.number, run.label, run.trace, run.ends) for run in runs])
+        return compare(
+            [
+                Compared(run.number, run.label, run.trace, run.ends, cost_of(run.trace))
+                for run in runs
+            ]
+        )
 
     def lines(self, begin_mark: int | None = None) -> list[dict[str, Any]]:
         """One short dict a run, the newest last, as the trait `history` of a panel has it.

@@ -23,13 +23,13 @@ from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import MullamaError
 from mullama_lab.glyphs import brief
 from mullama_lab.widgets import _front_end, _static
-from mullama_lab.widgets._compare import Comparison, numbers_to_compare
+from mullama_lab.widgets._compare import Comparison, Cost, numbers_to_compare
 from mullama_lab.widgets._followed_runs import FollowedRuns
 from mullama_lab.widgets._history import History, table
 from mullama_lab.widgets._kept import CLOSED
 from mullama_lab.widgets._run_settings import must_ask, read_setting, whole_messages
 from mullama_lab.widgets._runs import Asked, Ends, PastRun, brought_back, meters, state_of
-from mullama_lab.widgets._view import Undo, View, what_failed, whole_number
+from mullama_lab.widgets._view import Undo, View, must_be_function, what_failed, whole_number
 
 __all__ = ["RunPanel"]
 __dir__ = __all__.copy  # what tab completion offers
@@ -104,6 +104,7 @@ class RunPanel(View):
         self._how: str = "idle"  # how it has ended
         self._asked: dict[Run, Asked] = {}  # of those that are followed
         self._lock = threading.RLock()  # the runs and what is said of them
+        self._cost_of: Callable[[Trace], Cost | None] = lambda trace: None
         super().__init__(
             prompt=prompt,
             seed=seed,
@@ -140,6 +141,14 @@ class RunPanel(View):
         But for its `chain` and `steering`, which the callback is to put in force.
         """
         return self._listen("restore", callback)
+
+    def costs_with(self, cost_of: Callable[[Trace], Cost | None]) -> None:
+        """Ask `cost_of(trace)` what the grammars of a run that is compared cost; None for none.
+
+        It is called on any thread.
+        """
+        must_be_function("costs_with", cost_of)
+        self._cost_of = cost_of
 
     def run(self) -> None:
         """As the button: ask those who said `on_run`.
@@ -298,7 +307,7 @@ class RunPanel(View):
 
     def compare(self, *numbers: int) -> Comparison:
         """Two to four runs of the history by number: where they part and the KL there."""
-        return self._past.compare(*numbers)
+        return self._past.compare(*numbers, cost_of=self._cost_of)
 
     def to_code(self) -> str:
         """Python that runs this prompt without a browser, once `session` and `chain` are there."""

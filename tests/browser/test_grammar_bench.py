@@ -62,6 +62,16 @@ def test_steps_examples_and_the_run_that_keeps_to_it(page):
     page.page.locator(".mll-rp-drawer .mll-cmp, .mll-rp-drawer table").first.wait_for()
     page.page.locator(".mll-rp-past:text-is('Runs (2)')").wait_for()
     assert page.page.locator(".mll-rp-drawer input:checked").count() == 2
+    beside = page.page.locator(".mll-rp-drawer .mll-cmp")
+    cost = beside.locator(".mll-cmp-cost")
+    cost.wait_for()
+    assert cost.inner_text().startswith("run 2: the grammar cost ")
+    free, bound = (beside.locator(f"tbody tr:first-child td:nth-child({n})") for n in (2, 3))
+    assert bound.locator(".mll-cmp-removed").inner_text().endswith("%")
+    assert free.locator(".mll-cmp-removed").count() == 0
+    heads = beside.locator("thead th").all_inner_texts()
+    assert heads[1:] == ["run 1 · chance", "run 2 · chance · KL · removed"]
+    page.picture("both-with-tax")
 
 
 @pytest.mark.parametrize("width, height", [(1400, 757), (1280, 720), (1000, 700)])

@@ -12,7 +12,7 @@ from mullama_lab.engine.noise_floor import NoiseFloor, known_floor, remember
 from mullama_lab.engine.stages import Chain, Mask, Temperature, TopK
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.divergence import divergence
-from mullama_lab.widgets._compare import BEFORE, HARDLY, MOST_ROWS, Compared, compare
+from mullama_lab.widgets._compare import BEFORE, HARDLY, MOST_ROWS, Compared, Cost, compare
 
 AB = Mask(allow=[b + 3 for b in b"ab"]) | Temperature(2.0)
 
@@ -104,6 +104,19 @@ def test_what_the_browser_gets_is_json_and_bounded(session):
     assert len(sent["rows"]) <= MOST_ROWS and len(text) < 60_000
     assert beside(long[1], long[0]).b.kl_after.nats == math.inf
     assert beside(long[1], long[0]).to_dict()["sides"][1]["kl_after"]["infinite"] is True
+
+
+def test_what_grammars_cost_is_of_the_side_that_had_them(four):
+    nats = np.arange(12) / 4
+    cost = Cost(nats, np.where(nats > 1, np.inf, nats), "it cost much")
+    sides = [Compared(1, "run 1", four[0]), Compared(2, "run 2", four[1], cost=cost)]
+    sent = compare(sides).to_dict()
+    json.dumps(sent, allow_nan=False)
+    assert [side["cost"] for side in sent["sides"]] == ["", "it cost much"]
+    for step, (free, bound) in sent["rows"]:
+        assert free[5] is None
+        assert bound[5] == [step / 4, None if step > 4 else step / 4]
+    assert repr(compare(sides)).splitlines()[-1] == "  run 2: it cost much"
 
 
 @pytest.fixture

@@ -3,7 +3,16 @@ import { test } from "node:test";
 
 import { ticked } from "../shared/comparison.js";
 import { csvOf, picture } from "../shared/comparison_file.js";
-import { alikeText, differsText, exactText, nats, noiseText, partingText } from "../shared/comparison_words.js";
+import {
+  alikeText,
+  costTexts,
+  differsText,
+  exactText,
+  nats,
+  noiseText,
+  partingText,
+  removedText,
+} from "../shared/comparison_words.js";
 
 test("a fifth tick lets the oldest go", () => {
   assert.deepEqual(ticked([], 1), [1]);
@@ -148,4 +157,23 @@ test("the picture of a comparison has the texts, their tokens side by side, and 
   ]);
   assert.ok(words.includes("The first 4 of 9 tokens.") === false);
   assert.ok(picture({ ...COMPARED, n: 9 }, { ...paper }, (text) => text.length).includes("The first 4 of 9 tokens."));
+});
+
+test("what a grammar took of the chances is a share, a range of it, or not known", () => {
+  const taken = (...cost) => removedText(["61", 0.1, 0.5, null, null, cost]);
+  assert.equal(taken(Math.log(4), Math.log(4)), "75.0%");
+  assert.equal(taken(Math.log(2), Math.log(4)), "50.0% to 75.0%");
+  assert.equal(taken(Math.log(2), null), "50.0% to 100%");
+  assert.equal(taken(0, 0), "0%");
+  assert.equal(taken(0, null), "n/a");
+  assert.equal(removedText(["61", 0.1, 0.5, null, null, null]), "");
+  assert.equal(removedText(["61", 0.1, 0.5, null, null]), "");
+});
+
+test("what a grammar cost in all is said of the side that had one, in the view and in the picture", () => {
+  const [free, bound] = COMPARED.sides;
+  const taxed = { ...COMPARED, sides: [{ ...free, cost: "" }, { ...bound, cost: "the grammar cost 3 nats" }] };
+  assert.deepEqual(costTexts(taxed), ["run 2: the grammar cost 3 nats."]);
+  assert.deepEqual(costTexts(COMPARED), []);
+  assert.ok(picture(taxed, {}, (text) => text.length).includes("run 2: the grammar cost 3 nats."));
 });

@@ -2,6 +2,7 @@
 import { filesOf } from "./comparison_file.js";
 import {
   alikeText,
+  costTexts,
   differsText,
   exactText,
   klText,
@@ -9,6 +10,7 @@ import {
   nats,
   noiseText,
   partingText,
+  removedText,
   sameRow,
   SCALE,
 } from "./comparison_words.js";
@@ -23,7 +25,7 @@ export const ticked = (now, n) => (now.includes(n) ? now.filter((x) => x !== n) 
 
 function cell(row, k, alike, same) {
   if (!row) return h("td", { class: "mll-cmp-none" }, "–");
-  const [hex, p, after, kl, noise] = row;
+  const [hex, p, after, kl, noise, cost] = row;
   const measured = k && kl && !same ? `; KL ${nats(kl)}${noise ? ", within noise" : ""}` : "";
   return h(
     "td",
@@ -31,12 +33,14 @@ function cell(row, k, alike, same) {
     h("span", { class: "mll-cmp-piece", dir: "auto" }, glyphs(pieceParts(unhex(hex)))),
     h("span", { class: "mll-cmp-p" }, percent(p)),
     k ? h("span", { class: "mll-cmp-kl" }, klText(row, same)) : null,
+    cost ? h("span", { class: "mll-cmp-removed" }, removedText(row)) : null,
   );
 }
 
 const CAPTION =
   "Token by token: the model's chance of it, before the chain. KL, in nats: how far the first one's chances of all " +
   "tokens are from this one's, 0 for the same.";
+const REMOVED = " Removed: how much of the model's chances the grammar took there.";
 
 function alignedRow(c, [step, cells]) {
   const same = cells.every((other) => other?.[0] === cells[0]?.[0]);
@@ -46,13 +50,13 @@ function alignedRow(c, [step, cells]) {
 
 function aligned(c) {
   const heads = c.sides.map((side, k) => {
-    const columns = h("span", { class: "mll-quiet" }, k ? " · chance · KL" : " · chance");
+    const columns = h("span", { class: "mll-quiet" }, " · chance", k ? " · KL" : "", side.cost ? " · removed" : "");
     return h("th", { scope: "col" }, h("bdi", {}, side.label), columns);
   });
   const table = h(
     "table",
     { class: "mll-figures" },
-    h("caption", {}, CAPTION),
+    h("caption", {}, CAPTION, costTexts(c).length ? REMOVED : ""),
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "step"), heads)),
     h(
       "tbody",
@@ -103,6 +107,7 @@ export function comparisonView(c) {
       "ul",
       { class: "mll-cmp-parts mll-quiet" },
       others.map((one) => h("li", { dir: "auto" }, partingText(c, one))),
+      costTexts(c).map((text) => h("li", { class: "mll-cmp-cost", dir: "auto" }, text)),
       noise ? h("li", {}, noise, code ? h("code", {}, code) : null) : null,
       exact.length ? h("li", {}, h("details", {}, h("summary", {}, "In figures"), exact, h("p", {}, SCALE))) : null,
     ),

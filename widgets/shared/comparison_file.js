@@ -1,5 +1,5 @@
 /** Texts side by side as files: a table with the chances of every token, and a picture of it. */
-import { alikeText, differsText, klText, noiseText, partingText, sameRow } from "./comparison_words.js";
+import { alikeText, costTexts, differsText, klText, noiseText, partingText, sameRow } from "./comparison_words.js";
 import { csvTable, figure } from "./export.js";
 import { palette } from "./svg.js";
 import { COLOURS, tablePicture } from "./table_picture.js";
@@ -44,6 +44,7 @@ export function picture(c, colours, measure) {
     `${c.sides.map(({ label }) => label).join(", ")}: ${alikeText(c)}.`,
     ...others.map((one) => differsText(c.sides, one)),
     ...others.map((one) => partingText(c, one)),
+    ...costTexts(c),
     noiseText(c).join(""),
     "Chances before the chain. KL: how far the first one's chances of all tokens are from this one's, 0 for the same.",
     last + 1 < c.n && `The first ${last + 1} of ${c.n} tokens.`,

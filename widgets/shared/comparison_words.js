@@ -1,5 +1,5 @@
 /** What two to four texts have in common and where they part, in words. */
-import { count, counted, visible } from "./text.js";
+import { count, counted, removedShare, visible } from "./text.js";
 
 /** A divergence in words: "0.31 nats", "≥ 0.31 nats", "∞" or "n/a". */
 export function nats(kl) {
@@ -18,6 +18,16 @@ export function nats(kl) {
 
 /** The same for a divergence that is noise, where that is known: no figure that looks like an effect. */
 export const said = (kl, noise) => (noise && kl.nats !== 0 ? "within noise" : nats(kl));
+
+/** How much of the model's chances a grammar took at a step, "93%"; "" of a text that was written without one. */
+export function removedText([, , , , , cost]) {
+  if (!cost) return "";
+  const [low, high] = cost.map((bound) => bound ?? Infinity); // JSON has no infinity
+  return low === 0 && high === Infinity ? "n/a" : removedShare(low, high);
+}
+
+/** What the grammars of the sides cost in all, a line for each that had one. */
+export const costTexts = ({ sides }) => sides.filter(({ cost }) => cost).map(({ label, cost }) => `${label}: ${cost}.`);
 
 /** A token of which even a blank is seen. */
 export const marked = (text) =>

@@ -22,6 +22,11 @@ export function percent(p) {
   return `${x >= 99.9 ? x.toFixed(2) : x >= 10 ? x.toFixed(1) : x.toPrecision(2)}%`;
 }
 export const number = (x, digits = 3) => (known(x) ? String(Number(x.toPrecision(digits))) : "n/a");
+/** How much of the chances is gone where −ln of what is left is known, at least and at most: "93%", "90% to 93%". */
+export function removedShare(low, high) {
+  const [least, most] = [low, high].map((nats) => percent(-Math.expm1(-nats)));
+  return least === most || number(low) === number(high) ? least : `${least} to ${most}`;
+}
 /** A similarity or a contribution as it is printed everywhere: three digits, a real minus. */
 export const shown = (x) => (Number.isFinite(x) ? x.toFixed(3).replace("-", "−") : "n/a");
 export const count = (x) => (known(x) ? Math.round(x).toLocaleString("en-US") : "n/a");
