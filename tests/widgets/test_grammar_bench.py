@@ -199,3 +199,51 @@ def test_examples_count_among_the_texts_tried(bench):
         bench.show_example()
     bench.settle()
     assert bench.tried["n_tried"] == bench.tried["n_texts"] >= 2
+
+
+@pytest.fixture(scope="module")
+def words():
+    """A vocabulary with tokens of many characters; its weights are not loaded."""
+    with ml.Model.load("smollm2-135m", vocab_only=True) as model:
+        yield model
+
+
+def test_without_weights_a_token_that_spans_two_rules_is_told_with_both(words):
+    bench = GrammarBench(words, 'root ::= a b\na ::= "th"\nb ::= "e" [xyz]')
+    spans = {one["text"]: one["spans"] for one in bench.shown["allowed"]}
+    assert spans == {"t": "", "th": "", "the": "a › b", "they": "a › b"}
+    assert all(one["p"] is None for one in bench.shown["allowed"]), "there are no probabilities"
+    assert (bench.shown["stack"], bench.shown["forced"]) == (["root", "a"], "the")
+    the = next(one["token"] for one in bench.shown["allowed"] if one["text"] == "the")
+    assert ask(bench, "step", token=the)["ok"]
+    assert [tuple(one["rules"]) for one in bench.shown["tokens"]] == [("a", "b")]
+    assert (bench.shown["stack"], bench.shown["forced"]) == (["root", "b"], "")
+    assert ask(bench, "back")["ok"] and ask(bench, "forward")["ok"]
+    assert bench.sample == "the", "what is forced"
+
+
+def test_what_is_shown_of_rules_and_of_forced_text_is_what_the_walk_says(words):
+    grammar = (
+        'root ::= "{" pair (", " pair)* "}"\n'
+        'pair ::= key ": " value\nkey ::= "\\"name\\"" | "\\"age\\""\n'
+        'value ::= [0-9]+ | "\\"" [a-z]+ "\\""'
+    )
+    bench, walk = GrammarBench(words, grammar), GrammarWalk(ml.Grammar.gbnf(grammar), words)
+    row = np.random.default_rng(5).normal(size=words.n_vocab)
+    seen = set()
+    for text in ("", "{", '{"', '{"na', '{"name"', '{"name": ', '{"age": 3', '{"age": 3, "n', "{}"):
+        bench.sample = text
+        walk.go_to(text)
+        bench.show_row(row)
+        shown = bench.shown
+        assert shown["stack"] == [frame.rule for frame in walk.stacks[0]]
+        assert shown["forced"] == walk.forced.text
+        assert [one["rules"] for one in shown["tokens"]] == [s.rules for s in walk.steps]
+        for chip, token in zip(shown["allowed"], walk.likeliest(row, 12), strict=True):
+            rules = [rule for _, rule in token.portions]
+            assert (chip["token"], chip["p"]) == (token.token, pytest.approx(np.exp(token.logprob)))
+            assert chip["spans"] == (" › ".join(rules) if len(rules) > 1 else "")
+            seen |= {"spans"} if chip["spans"] else set()
+        seen |= {"forced"} if shown["forced"] else set()
+        seen |= {"deep"} if len(shown["stack"]) > 2 else set()
+    assert seen == {"spans", "forced", "deep"}
