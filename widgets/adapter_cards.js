@@ -10,6 +10,7 @@ import { readingLine } from "./adapter_cards_reading.js";
 import { sideTabs } from "./adapter_cards_sides.js";
 import { announcer, button, h, keyHelp, keys, mount } from "./shared/dom.js";
 import { connect, goneNote, watch } from "./shared/kernel.js";
+import { scrollBox } from "./shared/lines.js";
 
 const HELP = [
   ["Space", "on a switch: what it stands for off, on"],
@@ -67,7 +68,7 @@ function elements(model, { addFile, runBoth, exact, pickSide }) {
   const said = h("span", { role: "status" });
   const anew = button("Decode anew", EXACT, exact);
   const note = h("p", { class: "mll-quiet mll-ac-note" }, said, " ", anew);
-  const body = h("div", { class: "mll-scroll mll-ac-scroll mll-live" }, list, empty);
+  const body = scrollBox("mll-ac-scroll", list, empty);
   const foot = h("div", { class: "mll-ac-bar mll-live" }, path, names, add);
   const reading = readingLine();
   const gone = goneNote(model);

@@ -1,5 +1,6 @@
 /** One adapter or control vector as a line: its switch, its name, its kind, its strength. */
 import { h, icon } from "./shared/dom.js";
+import { lineName } from "./shared/lines.js";
 import { kernelNumber } from "./shared/number.js";
 import { switchBox } from "./shared/switch.js";
 
@@ -11,8 +12,8 @@ export function cardLine(card, [low, high], { ask, act, held, look, remove }) {
   const { key, name } = card;
   const toggle = switchBox((on) => act("toggle", { key, on }), { "aria-label": `${name}, on or off` });
   const kind = h("span", { class: "mll-quiet" }, card.kind);
-  const looks = { type: "button", title: `${name}: what it is`, on: { click: () => look(key) } };
-  const label = h("button", { class: "mll-line-name mll-ac-name", ...looks }, h("bdi", {}, name));
+  const looks = { title: `${name}: what it is`, on: { click: () => look(key) } };
+  const label = lineName("mll-ac-name", looks, h("bdi", {}, name));
   const scale = kernelNumber({
     name: "scale",
     label: "scale",

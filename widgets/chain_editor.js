@@ -8,6 +8,7 @@ import { presetBar } from "./chain_editor_presets.js";
 import { stageCard } from "./chain_editor_stage.js";
 import { announcer, button, h, keyHelp, keys, mount } from "./shared/dom.js";
 import { connect, goneNote, watch } from "./shared/kernel.js";
+import { scrollBox } from "./shared/lines.js";
 import { counted } from "./shared/text.js";
 
 /** How many cards there are, how many act. */
@@ -49,7 +50,7 @@ function elements(model, { act, ask, addStage, copyCode, complain, showIdle }) {
   const code = h("code", { class: "mll-code mll-ce-code", tabindex: 0, "aria-label": "This chain as Python" });
   const tools = h("div", { class: "mll-ce-tools" }, presets.choice, presets.open, presets.erase, reset);
   const head = h("header", { class: "mll-ce-bar" }, h("h3", { class: "mll-title" }, "Chain"), sum, tools);
-  const body = h("div", { class: "mll-scroll mll-ce-scroll mll-live" }, list, empty, fold);
+  const body = scrollBox("mll-ce-scroll", list, empty, fold);
   const foot = h("div", { class: "mll-ce-bar mll-ce-foot mll-live" }, pick, add, code, copy);
   const help = keyHelp(HELP);
   const all = [head, presets.line, gone, body, problem, foot, help.node, voice.node];

@@ -1,6 +1,7 @@
 /** One stage of a chain as a line: switch, name, its main setting, what it does here. The rest unfolds. */
 import { h, icon } from "./shared/dom.js";
 import { kernelText } from "./shared/field.js";
+import { lineName } from "./shared/lines.js";
 import { kernelNumber } from "./shared/number.js";
 import { switchBox } from "./shared/switch.js";
 
@@ -54,8 +55,9 @@ function lineOf(card, label, main, { act, id }) {
     class: "mll-button mll-ce-grip",
     tabindex: -1,
   });
-  const unfolds = { type: "button", class: "mll-line-name mll-ce-name", "aria-expanded": "false", "aria-controls": id };
-  const name = h("button", { ...unfolds, title: `${label}: description, more settings, move and remove` }, label);
+  const unfolds = { "aria-expanded": "false", "aria-controls": id };
+  const title = `${label}: description, more settings, move and remove`;
+  const name = lineName("mll-ce-name", { ...unfolds, title }, label);
   const call = h("code", { class: "mll-code mll-ce-call" }); // for what has no field on the line
   const lever = main?.field.node ?? call;
   const held = h("div", { class: "mll-ce-lever" }, lever);

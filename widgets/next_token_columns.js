@@ -1,6 +1,7 @@
 /** The columns: the raw row and the stages that act; without room, some of these and what the chain leaves. */
 import { stageHead } from "./next_token_row.js";
 import { h, icon } from "./shared/dom.js";
+import { scrollBox } from "./shared/lines.js";
 
 const NARROWEST = 48; // pixels that a column needs for its number
 
@@ -25,7 +26,7 @@ export function grid(label, refit) {
   const headRow = h("tr", {}, named);
   const body = h("tbody");
   const table = h("table", { role: "grid", "aria-label": label }, h("thead", {}, headRow), body);
-  const scroll = h("div", { class: "mll-scroll mll-nt-scroll mll-live" }, table);
+  const scroll = scrollBox("mll-nt-scroll", table);
   const said = h("span", { class: "mll-figures" });
   const earlier = icon("‹", "Show an earlier stage (←)", () => pan(-1), { tabindex: -1 });
   const later = icon("›", "Show a later stage (→)", () => pan(1), { tabindex: -1 });

@@ -2,6 +2,7 @@
 import { glyphs, h } from "./dom.js";
 import { filesOf } from "./effect_file.js";
 import { exportMenu } from "./export.js";
+import { scrollBox } from "./lines.js";
 import { number, percent, plainParts } from "./text.js";
 import { pieceParts, unhex } from "./tokens.js";
 
@@ -41,5 +42,5 @@ export function effectTable(says) {
     const head = ["token", ...heads].map((text) => h("th", { scope: "col" }, text));
     table.replaceChildren(h("thead", {}, h("tr", {}, head)), h("tbody", {}, rows.map(line)));
   };
-  return { node: h("div", { class: "mll-scroll mll-effect-scroll mll-live" }, table), saving: menu.node, show };
+  return { node: scrollBox("mll-effect-scroll", table), saving: menu.node, show };
 }
