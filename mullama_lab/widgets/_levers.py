@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -113,6 +113,7 @@ class Lever:
 
 
 Levers: TypeAlias = tuple[Lever, ...]
+Kind: TypeAlias = type[LoraAdapter] | type[ControlVector]
 
 
 def read_file(path: str | Path) -> LoraOrVector:
@@ -157,6 +158,27 @@ def checked_scale(value: object) -> float:
     if not abs(value) <= LARGEST:
         raise ValueError(f"scale is {brief(value)}; it must be a finite number.")
     return float(value)
+
+
+def with_on(
+    levers: Levers, kind: Kind, wanted: Mapping[Any, float], new_key: Callable[[], str]
+) -> Levers:
+    """Have just these of a kind on, at their scales.
+
+    Each that is new has a lever, and the oldest that are off go where there would be too many.
+    """
+    kept = [
+        replace(one, on=one.what in wanted, scale=wanted.get(one.what, one.scale))
+        if isinstance(one.what, kind)
+        else one
+        for one in levers
+    ]
+    known = [one.what for one in kept]
+    new = [(what, scale) for what, scale in wanted.items() if what not in known]
+    off = [one.key for one in kept if not one.on]
+    gone = off[: max(0, len(kept) + len(new) - MOST_LEVERS)]
+    kept = [one for one in kept if one.key not in gone]
+    return (*kept, *(Lever(new_key(), what, scale) for what, scale in new))
 
 
 def steering_of(levers: Iterable[Lever]) -> Steering:

@@ -18,16 +18,17 @@ import traitlets
 from mullama_lab.engine.latest_only import LatestOnly
 from mullama_lab.engine.steering.control_vector import ControlVector
 from mullama_lab.engine.steering.lora import LoraAdapter
-from mullama_lab.engine.steering.steering import LoraOrVector, Steering, adapters_of, control_of
+from mullama_lab.engine.steering.steering import Steering, adapters_of, control_of
 from mullama_lab.errors import MullamaError
 from mullama_lab.glyphs import brief
 from mullama_lab.warned import heard
-from mullama_lab.widgets import _front_end, _static
+from mullama_lab.widgets import _card_forms, _front_end
 from mullama_lab.widgets._kept import CLOSED, weakly
 from mullama_lab.widgets._layer_choice import LayerChoice, is_training
 from mullama_lab.widgets._levers import (
     MOST_LEVERS,
     SLIDER,
+    Kind,
     Lever,
     Levers,
     Sums,
@@ -39,6 +40,7 @@ from mullama_lab.widgets._levers import (
     place_of,
     read_file,
     steering_of,
+    with_on,
 )
 from mullama_lab.widgets._session_code import in_force_code
 from mullama_lab.widgets._view import (
@@ -419,22 +421,9 @@ class AdapterCards(View):
         self._count += 1
         return f"card{self._count}"
 
-    def _with_on(
-        self, levers: Levers, kind: type[LoraOrVector], wanted: Mapping[Any, float]
-    ) -> Levers:
-        """Have just these of a kind on; each that is new has a lever, and the oldest off go."""
-        kept = [
-            replace(one, on=one.what in wanted, scale=wanted.get(one.what, one.scale))
-            if isinstance(one.what, kind)
-            else one
-            for one in levers
-        ]
-        known = [one.what for one in kept]
-        new = [(what, scale) for what, scale in wanted.items() if what not in known]
-        off = [one.key for one in kept if not one.on]
-        gone = off[: max(0, len(kept) + len(new) - MOST_LEVERS)]
-        kept = [one for one in kept if one.key not in gone]
-        return (*kept, *(Lever(self._key(), what, scale) for what, scale in new))
+    def _with_on(self, levers: Levers, kind: Kind, wanted: Mapping[Any, float]) -> Levers:
+        """Have just these of a kind on; each that is new has a card."""
+        return with_on(levers, kind, wanted, self._key)
 
     def _fitting(self, levers: Levers) -> Levers:
         return tuple(one for one in levers if one.key not in self._misfits)
@@ -492,34 +481,7 @@ class AdapterCards(View):
         return f"AdapterCards({self.in_force})"
 
     def _plain_text(self) -> str:
-        rows = [[one["name"], f"{one['scale']:g}", _state(one), one["about"]] for one in self.cards]
-        said = [f"in force: {self.in_force or 'the model as it is'}", _without_run(self.note)]
-        return "\n".join(["Adapters", *_static.in_columns(rows), *filter(None, said)])
+        return _card_forms.plain_text(self.cards, self.in_force, self.note)
 
     def _static_html(self) -> Element:
-        e = _static.element
-        rows = [
-            e(
-                "tr",
-                *[e("td", text) for text in (one["name"], f"{one['scale']:g}", _state(one))],
-                e("td", one["about"], style=_static.QUIET),
-            )
-            for one in self.cards
-        ]
-        return e(
-            "div",
-            e("b", "Adapters"),
-            e("table", *rows, cellpadding="3") if rows else None,
-            e("div", f"In force: {self.in_force or 'the model as it is'}"),
-            e("div", _without_run(self.note), style=_static.QUIET) if self.note else None,
-            style=_static.FONT,
-        )
-
-
-def _state(card: Mapping[str, Any]) -> str:
-    return card["note"] or ("on" if card["on"] else "off")
-
-
-def _without_run(note: str) -> str:
-    """A note where there is nothing to press: without what Run would do."""
-    return note.partition(" Run ")[0]
+        return _card_forms.static_html(self.cards, self.in_force, self.note)
