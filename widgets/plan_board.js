@@ -67,7 +67,8 @@ function render({ model, el }) {
     if (said.textContent !== get("said")) voice.say(get("said"));
     said.textContent = get("said");
     root.toggleAttribute("data-over", !get("fits"));
-    picture.replaceChildren(...(whole.parts ? [stackedBar(whole), h("ul", { class: "mll-figures" }, legend)] : []));
+    const list = h("ul", { class: "mll-legend mll-figures" }, legend);
+    picture.replaceChildren(...(whole.parts ? [stackedBar(whole), list] : []));
     table.node.hidden = !whole.parts;
     problem.textContent = get("problem");
     root.toggleAttribute("data-stale", Boolean(get("problem")));

@@ -114,7 +114,7 @@ function render({ model, el }) {
     idText: (place) => barText(get("bars"), barAt(place)),
     rangeText: (chosen) => span(chosen, "step"),
   });
-  const parts = h("ul", { class: "mll-ts-parts mll-figures" });
+  const parts = h("ul", { class: "mll-legend mll-ts-parts mll-figures" });
   const lines = h("ul", { class: "mll-ts-lines mll-quiet mll-figures" });
   const body = h("div", { class: "mll-live mll-ts-body" }, range.node, parts, lines);
   const empty = h("p", { class: "mll-quiet" }, NONE);
