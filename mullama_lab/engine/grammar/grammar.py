@@ -211,12 +211,13 @@ class Grammar:
         In the syntax of Rust's `regex`, without look-around and back references; `.` is any
         character but a newline.
 
-        It is read at once, and followed while a text is written. Thousands of parts in a row that
-        may each be empty, as in "(a|b*)" * 16_000, then take many seconds and a gigabyte before
-        they are refused: llguidance has no limit there. Ctrl-C ends the wait for that.
+        It is read at once, and followed while a text is written. Parts in a row that may each be
+        empty, as in "(a|b*)" * 16_000, would take time and memory by the square of their number:
+        it may have 5000 of them. `(a|b*){16000}` counts as one and is quick.
 
         Raises:
-            GrammarError: it cannot be read; with line, column and a caret where llguidance tells.
+            GrammarError: it cannot be read, with line, column and a caret where llguidance tells;
+                or it has too many such parts.
         """
         return cls._of({"root": part_of("regex", expression)}, f"Grammar.regex({expression!r})")
 

@@ -18,6 +18,9 @@ _PLACE = re.compile(r"(?:at )?(\d+)\((\d+)\): (.*)", re.S)
 _EXPRESSION = re.compile(r"regex parse error:\n.*\n {4}([ ^]*)\nerror: (.*)")
 _IN_LARK = {"\n": "n", "\r": "r", "\t": "t", "/": "/"}  # written after a backslash
 LONGEST_PART = 300_000  # characters
+MOST_EMPTY = 5000  # parts of an expression that may be empty: one after the other they take time
+# and memory by the square of their number, 16 000 of them 5 seconds and a gigabyte
+_EMPTY = re.compile(r"\\.|\(\?|(?P<sign>[*?]\??|\{0|\{,|(?<=[(:|])\||\|(?=[)|]))", re.S)
 _VERBOSE = re.compile(r"(?:^|[^\\])(?:\\\\)*(?P<flag>\(\?[a-zA-Z]*x[a-zA-Z-]*[:)])")
 _SHOWN = re.compile(r"\n\s*\d+ \| .*", re.S)  # the lines that llguidance quotes
 
@@ -38,6 +41,7 @@ def checked_part(part: Part) -> Part:
             raise error_at(text, text.index(sign), f"{what} is in no text.")
     if part.kind == "regex":
         _must_survive_lark(text)
+        _must_be_quick(text)
     if part.kind == "json_schema":
         if said := said_of_schema(text):
             raise GrammarError(f"no JSON Schema that can be carried out: {said}")
@@ -64,6 +68,16 @@ def _must_survive_lark(expression: str) -> None:
     if "\n" in expression and (flag := _VERBOSE.search(expression)):
         raise error_at(
             expression, flag.start("flag"), "(?x) is not for several lines here. Write it in one."
+        )
+
+
+def _must_be_quick(expression: str) -> None:
+    """Refuse what llguidance would begin on for seconds, when no Ctrl-C could end it."""
+    n = sum(found["sign"] is not None for found in _EMPTY.finditer(expression))
+    if n > MOST_EMPTY:
+        raise GrammarError(
+            f"the regular expression has {n} parts that may be empty, as `a?` and `b*`, and may "
+            f"have {MOST_EMPTY}. Write those that repeat as `(...){{{n}}}`."
         )
 
 
