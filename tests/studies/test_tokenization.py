@@ -58,6 +58,15 @@ def test_splits_are_where_the_tokenizer_has_other_tokens(session):
     assert "other than the tokenizer's own: 2 of 6 tokens; at token 2 the model had" in repr(found)
 
 
+def test_a_constrained_text_begins_with_a_token_of_its_own_and_the_prompt_stays(session):
+    forced = Grammar.gbnf('root ::= "bcx"')
+    trace = session.generate("\nxa", grammar=forced, max_tokens=9)
+    assert trace.prompt_tokens.tolist() == session.prompt_tokens("\nxa")
+    assert trace.text == "bcx"
+    (split,) = tokenization(trace, on=session).splits
+    assert split.begins_in_prompt and split.first == 0, "the tokenizer has one token for `abc`"
+
+
 def test_a_token_that_began_in_the_prompt_is_told(session):
     spelled = token_texts(session.model).spelled
     prompt = [spelled(text)[-1] for text in (b"\n", b"x", b"a")]

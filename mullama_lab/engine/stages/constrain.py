@@ -66,6 +66,11 @@ class Constrain(Stage):
     comes after a marker. Before that all tokens are free, but one that holds the end of the marker
     and goes on with what the grammar does not begin with.
 
+    The prompt's tokens stay as they are: the grammar's text begins with a token of its own, also
+    where the tokenizer would have joined the two (no token healing). After a prompt that ends in
+    the midst of a word, or in a space, that may be a token that the model hardly expects there:
+    end the prompt before it and let the grammar begin with it. `ml.studies.tokenization` tells.
+
     It may stand anywhere in a chain: the tokens that it takes out are gone for the stages after it.
     Stages before it that cut may leave no token that the grammar allows, so it mostly comes first.
 
