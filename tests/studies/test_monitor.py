@@ -159,7 +159,7 @@ def test_it_reads_at_its_interval_whatever_thread_generates(session, made):
         worker = threading.Thread(target=lambda: [generate(session, 20, s) for s in range(3)])
         worker.start()
         worker.join()
-        made.wait_for(made.n + 2)
+        made.wait_for(made.n + 4)
     table = monitor.to_pandas()
     assert made.n - 1 <= len(monitor) <= made.n and len(monitor) >= 4 and monitor.n_generated == 60
     between = np.diff(table.index)
