@@ -17,7 +17,7 @@ from mullama_lab.engine import tiny
 
 PARTS = ["model", "session", "trace", "chain", "retrieval", "studies", "widgets", "labs"]
 FEW = 2  # values for each parameter
-SECONDS = 300  # past which it hangs
+SECONDS = 600  # past which it hangs
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ from mullama_lab.errors import MullamaError
 from mullama_lab.widgets._view import WrongValue
 
 PACKAGE = str(Path(ml.__file__).parent)
-SECONDS = 10  # that any call may take
+SECONDS = 60  # that any call may take, on a busy machine too
 MEMORY = 6 << 30  # bytes, beyond what is in use when the walk begins
 NO_OPERAND = ("unsupported operand type", "does not support ufuncs")  # Python's and numpy's words
 KNOWN = (ValueError, TypeError, IndexError, TimeoutError)  # the last two for places and waits
