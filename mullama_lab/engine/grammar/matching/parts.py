@@ -72,7 +72,7 @@ def _must_survive_lark(expression: str) -> None:
 
 
 def _must_be_quick(expression: str) -> None:
-    """Refuse what llguidance would begin on for seconds, when no Ctrl-C could end it."""
+    """Refuse what llguidance would work on for seconds, also after Ctrl-C ended the wait."""
     n = sum(found["sign"] is not None for found in _EMPTY.finditer(expression))
     if n > MOST_EMPTY:
         raise GrammarError(
