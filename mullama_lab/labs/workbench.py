@@ -519,7 +519,7 @@ class Workbench(Lab):
         work = read(path, model.model if isinstance(model, Session) else model)
         bench = cls(model, chain=work.chain)
         try:
-            bench._take_up(path, work)
+            bench._go_on_from(path, work)
         except SessionFileError:
             bench.close()
             raise
@@ -543,7 +543,7 @@ class Workbench(Lab):
             model = self.session.model
             if self.panel.state in BUSY or self.bar.state in BUSY:
                 raise SessionError("a run or an exploration is under way. Stop it, or let it end.")
-            self._take_up(path, read(path, model))
+            self._go_on_from(path, read(path, model))
 
     def to_code(self) -> str:
         """Python that makes the bench again as it is, but for what was run: `save` keeps that."""
@@ -617,7 +617,7 @@ class Workbench(Lab):
         if put_by is not None:
             self._take_over(put_by.history, put_by.trees, put_by.history.runs[-1].number)
 
-    def _take_up(self, path: str | Path, work: Work) -> None:
+    def _go_on_from(self, path: str | Path, work: Work) -> None:
         """Go on with the work of a file; an error leaves all as it is.
 
         Raises:

@@ -13,7 +13,7 @@ view = ml.widgets.Meters(monitor)
 """
 WORK = """
 monitor.start()
-chain = ml.Mask(ban=[0, 2, 4]) | ml.Chain.default()
+chain = ml.Mask(ban=range(5)) | ml.Chain.default()
 _ = session.generate("Once upon a time", chain, max_tokens=60, seed=7)
 """
 SIDE_BAR = "window.jupyterapp.commands.execute('filebrowser:activate')"

@@ -6,8 +6,8 @@ import pytest
 
 CELLS = [
     "import mullama_lab as ml\nmodel = ml.Model.load('smollm2-135m')",
-    """lab = ml.labs.PerfLab(model, "Once upon a time", max_tokens=40, seed=7,
-    chain=ml.Mask(ban=[0, 2, 4]) | ml.Chain.default())
+    """lab = ml.labs.PerfLab(model, "Once upon a time", max_tokens=4000, seed=7,
+    chain=ml.Mask(ban=range(5)) | ml.Chain.default())
 lab""",
 ]
 SIDE_BAR = "window.jupyterapp.commands.execute('filebrowser:activate')"
@@ -23,9 +23,12 @@ def page(notebook):
 
 
 def test_a_run_is_metered_and_its_tokens_are_timed(page):
-    page.page.locator(".mll-rp button[data-main]").click()
+    button = page.page.locator(".mll-rp button[data-main]")
+    button.click()
     page.page.locator(".mll-me[data-state=running]").wait_for()
-    page.wait_for_state("finished")
+    page.page.locator(".mll-flow .mll-token").nth(49).wait_for(state="attached")
+    button.click()
+    page.wait_for_state("stopped")
     page.page.locator(".mll-me[data-state=stopped]").wait_for()
     page.page.locator(".mll-ts-bars > i").nth(39).wait_for()
     page.page.locator(".mll-mm-parts li", has_text="sequence 0").wait_for()

@@ -8,7 +8,7 @@ SETUP = """
 import mullama_lab as ml
 model = ml.Model.load('smollm2-135m')
 session = model.session(n_ctx=1024)
-chain = ml.Mask(ban=[0, 2, 4]) | ml.Chain.default()
+chain = ml.Mask(ban=range(5)) | ml.Chain.default()
 trace = session.generate("Once upon a time", chain, max_tokens=80, seed=7)
 found = ml.studies.timing.timing(trace)
 strip = ml.widgets.TimeStrip(found)
