@@ -23,11 +23,10 @@ def page(notebook):
 
 
 def test_a_run_is_metered_and_its_tokens_are_timed(page):
-    button = page.page.locator(".mll-rp button[data-main]")
-    button.click()
+    page.page.locator(".mll-rp button[data-main]").click()
     page.page.locator(".mll-me[data-state=running]").wait_for()
     page.page.locator(".mll-flow .mll-token").nth(49).wait_for(state="attached")
-    button.click()
+    page.page.get_by_role("button", name="Stop", exact=True).click()
     page.wait_for_state("stopped")
     page.page.locator(".mll-me[data-state=stopped]").wait_for()
     page.page.locator(".mll-ts-bars > i").nth(39).wait_for()
