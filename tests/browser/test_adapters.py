@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from mullama_lab.engine import tiny
 
 SETUP = """
@@ -69,12 +71,14 @@ def test_cards_are_added_turned_switched_and_removed(notebook, tiny_path, adapte
     page.page.locator(".mll-rp-drawer .mll-cmp:has-text('with control vector')").wait_for()
     page.picture("adapters-both")
 
-    row = page.page.locator(".mll-rp-drawer tr[data-run='2']")
-    row.focus()
+    heads = page.page.locator(".mll-rp-drawer .mll-cmp thead th").all_inner_texts()
+    base, changed = (re.match(r"run (\d)", head)[1] for head in heads[1:])  # as they have ended
+    page.page.locator(f".mll-rp-drawer tr[data-run='{base}']").focus()
     page.press("r")
-    page.page.get_by_text("run 2 are in force again, and the model as it is.").first.wait_for()
+    said = f"run {base} are in force again, and the model as it is."
+    page.page.get_by_text(said).first.wait_for()
     cards.locator(".mll-ac-force:has-text('In force: the model as it is.')").wait_for()
-    page.page.locator(".mll-rp-drawer tr[data-run='3']").focus()
+    page.page.locator(f".mll-rp-drawer tr[data-run='{changed}']").focus()
     page.press("r")
     page.page.get_by_text("The chain, control vector, seed, prompt").first.wait_for()
     cards.locator(".mll-ac-force:has-text('In force: happy × 1.99.')").wait_for()
