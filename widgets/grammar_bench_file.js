@@ -17,7 +17,9 @@ export const csvOf = ({ allowed = [] }) =>
 /** The tokens of the text with the rules that took them, what is said of it, and what may come. */
 export function picture({ walk, measure }, colours) {
   const bar = (p) => [{ from: 0, to: p ?? 0, fill: colours.kept, "fill-opacity": 0.42 }];
-  const taken = walk.tokens.map(({ text, rules }) => [{ text, mono: true }, { text: rules.join(" › ") }, { text: "" }]);
+  const taken = walk.tokens.map(({ text, rules }) => {
+    return [{ text, mono: true }, { text: rules.join(" › ") }, { text: "" }];
+  });
   const rest = walk.rest ? [[{ text: walk.rest, mono: true }, { text: "not taken", faint: true }, { text: "" }]] : [];
   const next = (walk.allowed ?? []).map(({ text, p, spans }) => [
     { text, mono: true, bold: true },
