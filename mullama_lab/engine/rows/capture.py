@@ -38,22 +38,25 @@ class RowFacts:
 
 @dataclass(slots=True)
 class Likeliest:
-    """The likeliest tokens of a row: what a draw needs first, and what is kept of the row.
+    """The likeliest tokens of a row: what a draw needs before the next decode.
 
     Attributes:
         best: the row's largest logit.
-        ids, logits: those that are kept, in vocabulary order.
-        top: places among them of the `top` likeliest and some more, likeliest first.
+        mean, spread: of a sample of its logits.
+        ids, logits: the `top` likeliest and some more, in vocabulary order.
+        top: places among them, likeliest first.
         top_logits: theirs.
     """
 
     best: float
-    ids: NDArray[np.int32]
+    mean: float
+    spread: float
+    ids: NDArray[np.intp]
     logits: NDArray[np.float32]
     top: NDArray[np.intp]
     top_logits: NDArray[np.float32]
 
-    def shortlist(self, k: int) -> tuple[NDArray[np.int32], NDArray[np.float32]] | None:
+    def shortlist(self, k: int) -> tuple[NDArray[np.intp], NDArray[np.float32]] | None:
         """What `rows.shortlist` finds in the row; None too where fewer than k are known."""
         if k > len(self.top):
             return None
@@ -73,7 +76,7 @@ class RowReader:
         self._every = max(1, n_vocab // SAMPLE)
         self._all = np.arange(n_vocab, dtype=np.int32) if n_vocab <= 2 * KEEP_LEAST else None
         self._likely = _Threshold(KEEP_LEAST, KEEP_MOST, KEEP_AIM)
-        self._best = _Threshold(self.n_top, 8 * self.n_top, 2 * self.n_top)
+        self._best = _Threshold(self.n_top, 16 * self.n_top, 3 * self.n_top)
 
     def likeliest(self, row: Logits) -> Likeliest:
         """Find the likeliest tokens; `DecodeError` as `read`."""
@@ -82,14 +85,10 @@ class RowReader:
             sample = row[:: self._every]
             mean = float(np.add.reduce(sample)) / len(sample)
             spread = math.sqrt(max(float(sample @ sample) / len(sample) - mean * mean, 1e-12))
-            if self._all is not None:
-                ids, logits = self._all, row.copy()
-            else:
-                places = self._likely.above(row, mean, spread)
-                ids, logits = places.astype(np.int32), row.take(places)
-            top = self._best.above(logits, mean, spread)
-            top = top[np.argsort(-logits[top], kind="stable")]
-            return Likeliest(best, ids, logits, top, logits[top])
+            ids = self._best.above(row, mean, spread)
+            logits = row.take(ids)
+            top = (-logits).argsort(kind="stable")
+            return Likeliest(best, mean, spread, ids, logits, top, logits.take(top))
 
     def read(self, row: Logits, likeliest: Likeliest | None = None) -> RowFacts:
         """Measure one row; `DecodeError` if it holds a NaN, an infinity or a huge logit.
@@ -102,22 +101,27 @@ class RowReader:
         with np.errstate(over="ignore", invalid="ignore"):
             total = native.exp_shifted(row, best, weights)
             mean_logit = native.dot(weights, row) / total
-        if not math.isfinite(mean_logit):
-            raise _damaged()
+            if not math.isfinite(mean_logit):
+                raise _damaged()
+            if self._all is not None:
+                ids, logits = self._all, row.copy()
+            else:
+                places = self._likely.above(row, known.mean, known.spread)
+                ids, logits = places.astype(np.int32), row.take(places)
         log_total = math.log(total)
         return RowFacts(
             logsumexp=best + log_total,
             entropy=max(0.0, log_total + best - mean_logit),
-            ids=known.ids,
-            logits=known.logits,
-            top_ids=known.ids[known.top[: self.n_top]],
+            ids=ids,
+            logits=logits,
+            top_ids=known.ids.take(known.top[: self.n_top]).astype(np.int32),
             top_logits=known.top_logits[: self.n_top],
         )
 
 
 def must_be_sound(row: Logits) -> float:
     """The largest logit; `DecodeError` if it is one that llama.cpp could not sample from."""
-    best = float(row.max())  # a maximum carries a NaN along
+    best = float(np.maximum.reduce(row))  # a maximum carries a NaN along
     if not abs(best) <= native.LARGEST_LOGIT:
         raise _damaged()
     return best
@@ -143,7 +147,7 @@ class _Threshold:
         if len(values) <= self.aim:
             return np.arange(len(values))
         cut = np.float32(mean + self.deviations * spread)
-        positions = np.flatnonzero(values >= cut)
+        positions = (values >= cut).nonzero()[0]
         if not self.least <= len(positions) <= self.most:
             positions = np.argpartition(values, -self.aim)[-self.aim :]
             positions.sort()
