@@ -5,12 +5,14 @@ The numbers are those of `studies.timing.timing`, which makes them of a Trace.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import Element
 
 import traitlets
 
+from mullama_lab.engine.leaving import usable_in_forks
 from mullama_lab.engine.options import whole
 from mullama_lab.glyphs import brief
 from mullama_lab.widgets import _front_end, _static
@@ -66,6 +68,7 @@ class TimeStrip(View):
 
     def __init__(self, found: Timing | None = None) -> None:
         self._timing: Timing | None = None
+        self._lock = usable_in_forks(threading.RLock())  # what is shown and what is chosen of it
         super().__init__()
         if found is not None:
             self.put_to(found)
@@ -77,8 +80,8 @@ class TimeStrip(View):
         """
         if found is not None:
             checked_timing(found)
-        before, chosen = self._ends, list(self.chosen or [])
-        with self.hold_sync():
+        with self._lock, self.hold_sync():
+            before, chosen = self._ends, list(self.chosen or [])
             self._timing = found
             ends = self._ends
             self.bars = {} if found is None else bars_of(found)
@@ -131,7 +134,8 @@ class TimeStrip(View):
         if op != "set":
             return super()._on_request(op, args)
         seq = whole_number(args, "seq", low=0, high=2**53)
-        self.chosen = args.get("chosen")
+        with self._lock:
+            self.chosen = args.get("chosen")
         return {"seq": seq}
 
     # Without a browser

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 import mullama_lab as ml
 from mullama_lab.studies.timing import timing
-from mullama_lab.widgets import TimeStrip
+from mullama_lab.widgets import TimeStrip, time_strip
 from mullama_lab.widgets._time_bars import PARTS, SHARES, bars_of
 
 ENDLESS = ml.Mask(ban=range(5)) | ml.Temperature(1.0)
@@ -97,6 +98,21 @@ def test_what_is_chosen_stays_while_the_text_grows():
     assert strip.chosen == [10, 13] and strip.bars["first"] == 10
     strip.put_to(None)
     assert (strip.chosen, strip.bars, strip.sums, strip.timing) == ([], {}, {}, None)
+
+
+def test_a_brush_while_it_is_put_to_a_longer_text_is_kept(monkeypatch):
+    strip = TimeStrip(made_of(10))
+    brush = threading.Thread(target=set_by_hand, args=(strip, [3, 5]))
+
+    def brushed_meanwhile(found):
+        brush.start()
+        brush.join(0.3)  # it would be done by then if it could be
+        return bars_of(found)
+
+    monkeypatch.setattr(time_strip, "bars_of", brushed_meanwhile)
+    strip.put_to(made_of(20))
+    brush.join()
+    assert strip.chosen == [3, 5] and strip.sums["lines"][0].startswith("tg3 @ d9")
 
 
 @pytest.mark.parametrize(
