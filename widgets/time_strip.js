@@ -71,6 +71,9 @@ export function scaleText(bars) {
   return `${counted(bars.n, "token")}${per}${cut}`;
 }
 
+/** The upper end of the scale. */
+export const topText = (bars) => `to ${duration(bars.scale)}`;
+
 /** The table: a row a bar. */
 export const tableRows = (bars) =>
   (bars.parts?.decode ?? []).map((_, bar) => [
@@ -80,8 +83,7 @@ export const tableRows = (bars) =>
   ]);
 
 function laneOf(bars) {
-  const scale = `to ${duration(bars.scale)}`;
-  const says = h("span", { class: "mll-br-name" }, h("span", {}, "a token"), " ", h("span", {}, scale));
+  const says = h("span", { class: "mll-br-name" }, h("span", {}, "a token"), " ", h("span", {}, topText(bars)));
   const bar = (_, i) => {
     const { share, cut } = heightOf(bars, i);
     const [first, last] = stepsOf(bars, i);

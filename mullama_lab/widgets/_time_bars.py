@@ -44,21 +44,24 @@ def bars_of(found: Timing, most: int = MOST_BARS) -> dict[str, Any]:
 
     `first` (step) and `n` (tokens); `per`, tokens a bar; `parts`, for each of `PARTS` the mean
     milliseconds a token in each bar, None where that is not known; `scale`, the milliseconds at
-    the top; `n_cut`, how many bars are higher.
+    the top, None where no token's are known; `n_cut`, how many bars are higher. A mean of several
+    leaves out the first token, whose time is the prompt's.
     """
     n = len(found)
     if not n:
         return {}
     per = math.ceil(n / most)
-    starts = np.arange(0, n, per)
-    sizes = np.diff(np.append(starts, n))
+    starts, counts = np.arange(0, n, per), np.ones(n)
+    if per > 1 and found.first is not None:
+        counts[found.first] = 0
 
     def means(values: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.add.reduceat(values, starts) / sizes
+        counted = np.where(counts > 0, values, 0.0)
+        return np.add.reduceat(counted, starts) / np.add.reduceat(counts, starts)
 
     total = means(found.total)
     known = total[np.isfinite(total)]
-    scale = min(float(known.max()), CUT_AT * float(np.median(known))) if len(known) else 0.0
+    scale = min(float(known.max()), CUT_AT * float(np.median(known))) if len(known) else math.nan
     return {
         "first": int(found.steps[0]),
         "n": n,

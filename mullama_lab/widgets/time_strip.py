@@ -46,7 +46,8 @@ class TimeStrip(View):
 
     Of a long text a bar is the mean of several tokens, and says of how many. The first token waited
     for the whole prompt: its bar is cut where it is higher than four times the median, as any
-    other is, and averages leave it out. Times differ from run to run, so the plain form has none.
+    other is, and averages leave it out, those of bars too. Times differ from run to run, so the
+    plain form has none.
 
     Args:
         found: what `studies.timing.timing` says of a trace; None shows an empty strip.
@@ -180,7 +181,8 @@ class TimeStrip(View):
                 if px / over >= 0.1
             ]
             columns.append(e("div", *pieces, style="width:7px"))
-        said = f"a bar is the mean of {drawn['per']}, to {drawn['scale']} ms"
+        top = "n/a" if drawn["scale"] is None else f"{drawn['scale']:g} ms"
+        said = f"a bar is the mean of {drawn['per']}, to {top}"
         keys = [
             e(
                 "span",

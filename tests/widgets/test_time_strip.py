@@ -63,8 +63,11 @@ def test_of_many_tokens_a_bar_is_the_mean_of_several(found):
     drawn, table = bars_of(found, most=15), found.to_pandas()
     assert drawn["per"] == 3
     for name in PARTS:
-        means = table[name].groupby(np.arange(40) // 3).mean()
+        means = table[name][1:].groupby(np.arange(1, 40) // 3).mean()  # the first has the prompt
         assert drawn["parts"][name] == pytest.approx(means.tolist(), rel=1e-3, abs=1e-9)
+    first = bars_of(made_of(10), most=5)
+    assert [first["parts"][name][0] for name in PARTS] == [5.0, 1.0, 0.0, 1.0, 1.0]
+    assert (first["scale"], first["n_cut"]) == (8.0, 0)
     long = made_of(100_000)
     strip = TimeStrip(long)
     assert len(strip.bars["parts"]["decode"]) <= 240 and strip.chosen == [0, 99_999]
@@ -80,9 +83,9 @@ def test_what_is_much_higher_than_the_others_is_cut_and_counted():
 
 def test_a_trace_that_was_not_timed_has_no_numbers():
     strip = TimeStrip(made_of(4, total=np.full(4, np.nan)))
-    assert strip.bars["parts"]["rest"] == [None] * 4 and strip.bars["scale"] == 0
+    assert strip.bars["parts"]["rest"] == [None] * 4 and strip.bars["scale"] is None
     assert strip.sums["parts"]["decode"] == [5.0, None]
-    assert "n/a" in strip._repr_mimebundle_()[0]["text/html"]
+    assert "a bar is the mean of 1, to n/a" in strip._repr_mimebundle_()[0]["text/html"]
 
 
 def test_what_is_chosen_stays_while_the_text_grows():

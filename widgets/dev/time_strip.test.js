@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { barText, heightOf, scaleText, stepsOf, stopsOf, tableRows, totalOf } from "../time_strip.js";
+import { barText, heightOf, topText, scaleText, stepsOf, stopsOf, tableRows, totalOf } from "../time_strip.js";
 
 const bars = {
   first: 3,
@@ -20,7 +20,7 @@ test("a bar is as high as its parts together, up to the scale", () => {
   assert.deepEqual(heightOf(bars, 0), { share: 1, cut: false });
   assert.deepEqual(heightOf(bars, 1), { share: 1, cut: true });
   assert.deepEqual(heightOf(bars, 2), { share: 0, cut: false });
-  assert.equal(heightOf({ ...bars, scale: 0 }, 0).share, 0);
+  assert.deepEqual(heightOf({ ...bars, scale: null }, 0), { share: 0, cut: false });
 });
 
 test("the parts stand one on the other", () => {
@@ -37,4 +37,5 @@ test("bars are said in words, and what is not known is n/a", () => {
   assert.equal(scaleText(bars), "5 tokens, a bar is the mean of 2 tokens; 1 bar higher, cut");
   assert.deepEqual(tableRows(bars)[2], ["7", "n/a", "n/a", "1 ms", "0 µs", "0 µs", "0 µs"]);
   assert.deepEqual(tableRows({}), []);
+  assert.equal(topText({ ...bars, scale: null }), "to n/a");
 });
