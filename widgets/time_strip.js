@@ -14,15 +14,9 @@ const HELP = [
   ["?", "these keys"],
 ];
 const NONE = "Nothing to show yet: put_to(studies.timing.timing(trace)) shows where the time went.";
-const LABELS = {
-  decode: "decode",
-  sampling: "sampling",
-  constraint: "constraint",
-  capture: "capture",
-  rest: "Python and display",
-};
-const NAMES = Object.keys(LABELS);
-const colourOf = (name) => (name === "rest" ? "var(--mll-removed)" : `var(--mll-hue-${NAMES.indexOf(name) % HUES})`);
+const namesOf = (bars) => Object.keys(bars.labels ?? {});
+const colourOf = (names, name) =>
+  name === "rest" ? "var(--mll-removed)" : `var(--mll-hue-${names.indexOf(name) % HUES})`;
 
 /** The steps of a bar, the first and the last. */
 export function stepsOf(bars, bar) {
@@ -32,7 +26,7 @@ export function stepsOf(bars, bar) {
 
 /** The mean milliseconds of a token in a bar; null where they are not known. */
 export function totalOf(bars, bar) {
-  const parts = NAMES.map((name) => bars.parts[name][bar]);
+  const parts = Object.values(bars.parts).map((means) => means[bar]);
   return parts.every(known) ? parts.reduce((sum, ms) => sum + ms, 0) : null;
 }
 
@@ -45,10 +39,11 @@ export function heightOf(bars, bar) {
 /** The parts of a bar as the stops of a gradient, from below. */
 export function stopsOf(bars, bar) {
   const total = totalOf(bars, bar) || 1;
+  const names = namesOf(bars);
   let from = 0;
-  return NAMES.map((name) => {
+  return names.map((name) => {
     const to = from + (100 * bars.parts[name][bar]) / total;
-    const stop = `${colourOf(name)} ${from.toFixed(2)}% ${to.toFixed(2)}%`;
+    const stop = `${colourOf(names, name)} ${from.toFixed(2)}% ${to.toFixed(2)}%`;
     from = to;
     return stop;
   }).join(",");
@@ -58,9 +53,8 @@ export function stopsOf(bars, bar) {
 export function barText(bars, bar) {
   const steps = stepsOf(bars, bar);
   const mean = bars.per > 1 ? ", mean of a token" : "";
-  const parts = NAMES.filter((name) => bars.parts[name][bar]).map(
-    (name) => `${LABELS[name]} ${duration(bars.parts[name][bar])}`,
-  );
+  const said = (name) => `${bars.labels[name]} ${duration(bars.parts[name][bar])}`;
+  const parts = namesOf(bars).filter((name) => bars.parts[name][bar]).map(said);
   return `${span(steps, "step")}: ${duration(totalOf(bars, bar))}${mean}: ${parts.join(", ")}`;
 }
 
@@ -79,7 +73,7 @@ export const tableRows = (bars) =>
   (bars.parts?.decode ?? []).map((_, bar) => [
     span(stepsOf(bars, bar), "step").replace(/^steps? /, ""),
     duration(totalOf(bars, bar)),
-    ...NAMES.map((name) => duration(bars.parts[name][bar])),
+    ...namesOf(bars).map((name) => duration(bars.parts[name][bar])),
   ]);
 
 function laneOf(bars) {
@@ -94,10 +88,10 @@ function laneOf(bars) {
   return h("div", { class: "mll-ts-lane" }, says, h("div", { class: "mll-ts-bars" }, bars.parts.decode.map(bar)));
 }
 
-function partOf(name, sums) {
+function partOf(bars, sums, name) {
   const [ms, share] = sums.parts[name];
-  const swatch = h("i", { style: { "--mll-part": colourOf(name) } });
-  return h("li", {}, swatch, `${LABELS[name]} ${duration(ms)}, ${percent(share)}`);
+  const swatch = h("i", { style: { "--mll-part": colourOf(namesOf(bars), name) } });
+  return h("li", {}, swatch, `${bars.labels[name]} ${duration(ms)}, ${percent(share)}`);
 }
 
 function render({ model, el }) {
@@ -121,9 +115,9 @@ function render({ model, el }) {
   const body = h("div", { class: "mll-live mll-ts-body" }, range.node, parts, lines);
   const empty = h("p", { class: "mll-quiet" }, NONE);
   const gone = goneNote(model);
-  const columns = ["steps", "a token", ...Object.values(LABELS)];
+  const columns = () => ["steps", "a token", ...Object.values(get("bars").labels ?? {})];
   const rows = () => tableRows(get("bars"));
-  const table = tableView(() => columns, rows, { caption: "Mean time of a token in each bar" });
+  const table = tableView(columns, rows, { caption: "Mean time of a token in each bar" });
   const all = [head, gone, empty, body, table.node, help.node];
   const root = h("section", { class: "mll mll-headed mll-ts", "aria-label": "Time of each token" }, all);
 
@@ -138,8 +132,8 @@ function render({ model, el }) {
     table.refresh();
   }
   function sum() {
-    const sums = get("sums");
-    const means = sums.parts ? NAMES.map((name) => partOf(name, sums)) : [];
+    const [bars, sums] = [get("bars"), get("sums")];
+    const means = sums.parts ? namesOf(bars).map((name) => partOf(bars, sums, name)) : [];
     parts.replaceChildren(h("li", {}, "a token on average:"), ...means);
     lines.replaceChildren(...(sums.lines ?? []).map((line) => h("li", {}, line)));
   }

@@ -16,15 +16,7 @@ from mullama_lab.glyphs import brief
 if TYPE_CHECKING:
     from mullama_lab.studies.timing import Timing
 
-PARTS = {  # attributes of a Timing, and what they are called
-    "decode": "decode",
-    "sampling": "sampling",
-    "constraint": "constraint",
-    "capture": "capture",
-    "rest": "Python and display",
-}
 MOST_BARS = 240
-SHARES = "time of a later token:"  # a line of a summary, whose numbers stand in `parts`
 CUT_AT = 4.0  # medians; what is higher than the scale is cut, and said
 
 
@@ -42,10 +34,10 @@ def _is_timing(what: object) -> TypeGuard[Timing]:
 def bars_of(found: Timing, most: int = MOST_BARS) -> dict[str, Any]:
     """What a page draws.
 
-    `first` (step) and `n` (tokens); `per`, tokens a bar; `parts`, for each of `PARTS` the mean
-    milliseconds a token in each bar, None where that is not known; `scale`, the milliseconds at
-    the top, None where no token's are known; `n_cut`, how many bars are higher. A mean of several
-    leaves out the first token, whose time is the prompt's.
+    `first` (step) and `n` (tokens); `per`, tokens a bar; `labels`, what each part is called;
+    `parts`, for each of these the mean milliseconds a token in each bar, None where that is not
+    known; `scale`, the milliseconds at the top, None where no token's are known; `n_cut`, how many
+    bars are higher. A mean of several leaves out the first token, whose time is the prompt's.
     """
     n = len(found)
     if not n:
@@ -66,7 +58,8 @@ def bars_of(found: Timing, most: int = MOST_BARS) -> dict[str, Any]:
         "first": int(found.steps[0]),
         "n": n,
         "per": per,
-        "parts": {name: list(map(_rounded, means(getattr(found, name)))) for name in PARTS},
+        "labels": dict(found.PARTS),
+        "parts": {name: list(map(_rounded, means(getattr(found, name)))) for name in found.PARTS},
         "scale": _rounded(scale),
         "n_cut": int((total > scale * 1.001).sum()),
     }
@@ -75,14 +68,16 @@ def bars_of(found: Timing, most: int = MOST_BARS) -> dict[str, Any]:
 def sums_of(found: Timing) -> dict[str, Any]:
     """What a range of steps sums up to.
 
-    `lines` says it in words; `parts` has for each of `PARTS` the mean milliseconds a token and its
+    `lines` says it in words; `parts` has for each part the mean milliseconds a token and its
     share, of the tokens after the first, whose time is the prompt's.
     """
     later = found.after_first
-    shares = later.shares
-    means = {name: float(getattr(later, name).mean()) if len(later) else math.nan for name in PARTS}
-    parts = {name: [_rounded(means[name]), _rounded(shares[name])] for name in PARTS}
-    lines = [line for line in found.summary().splitlines() if not line.startswith(SHARES)]
+
+    def mean(name: str) -> float:
+        return float(getattr(later, name).mean()) if len(later) else math.nan
+
+    parts = {name: [_rounded(mean(name)), _rounded(x)] for name, x in later.shares.items()}
+    lines = [line for about, line in found.findings.items() if about != "shares"]  # those of parts
     return {"lines": lines, "parts": parts}
 
 

@@ -16,7 +16,7 @@ from mullama_lab.engine.leaving import usable_in_forks
 from mullama_lab.engine.options import whole
 from mullama_lab.glyphs import brief
 from mullama_lab.widgets import _front_end, _static
-from mullama_lab.widgets._time_bars import PARTS, bars_of, checked_timing, sums_of
+from mullama_lab.widgets._time_bars import bars_of, checked_timing, sums_of
 from mullama_lab.widgets._view import View, whole_number
 
 if TYPE_CHECKING:
@@ -25,13 +25,10 @@ if TYPE_CHECKING:
 __all__ = ["TimeStrip"]
 __dir__ = __all__.copy  # what tab completion offers
 
-COLOURS = {  # of the static form, translucent, for any page
-    "decode": "rgba(59,130,196,.75)",
-    "sampling": "rgba(217,119,6,.8)",
-    "constraint": "rgba(46,139,87,.8)",
-    "capture": "rgba(176,69,127,.8)",
-    "rest": "rgba(128,128,128,.55)",
-}
+COLOURS = (  # of the static form, translucent, for any page; the last is of the rest
+    *("rgba(59,130,196,.75)", "rgba(217,119,6,.8)", "rgba(46,139,87,.8)"),
+    *("rgba(176,69,127,.8)", "rgba(128,128,128,.55)"),
+)
 STATIC_BARS = 60
 HIGH = 60  # pixels of the highest of them
 
@@ -151,7 +148,7 @@ class TimeStrip(View):
         e = _static.element
         parts = self.sums.get("parts", {})
         rows = [
-            [PARTS[name], "n/a" if ms is None else f"{ms:.3g}", _share(share)]
+            [self.bars["labels"][name], "n/a" if ms is None else f"{ms:.3g}", _share(share)]
             for name, (ms, share) in parts.items()
         ]
         lines = [e("div", line, style=_static.QUIET) for line in self.sums.get("lines", [])]
@@ -170,26 +167,22 @@ class TimeStrip(View):
         if self._timing is None or not self.bars:
             return None
         e, drawn = _static.element, bars_of(self._timing, STATIC_BARS)
-        names, scale = list(PARTS), drawn["scale"] or 1.0
+        scale = drawn["scale"] or 1.0
         columns = []
-        for values in zip(*(drawn["parts"][name] for name in names), strict=True):
+        for values in zip(*drawn["parts"].values(), strict=True):
             high = [HIGH * (ms or 0.0) / scale for ms in values]
             over = max(1.0, sum(high) / HIGH)  # cut at the scale
             pieces = [
-                e("div", style=f"height:{px / over:.1f}px;background:{COLOURS[name]}")
-                for name, px in zip(reversed(names), reversed(high), strict=True)
+                e("div", style=f"height:{px / over:.1f}px;background:{colour}")
+                for colour, px in zip(reversed(COLOURS), reversed(high), strict=True)
                 if px / over >= 0.1
             ]
             columns.append(e("div", *pieces, style="width:7px"))
         top = "n/a" if drawn["scale"] is None else f"{drawn['scale']:g} ms"
         said = f"a bar is the mean of {drawn['per']}, to {top}"
         keys = [
-            e(
-                "span",
-                f" {label}",
-                style=f"border-left:10px solid {COLOURS[name]};margin-right:12px",
-            )
-            for name, label in PARTS.items()
+            e("span", f" {label}", style=f"border-left:10px solid {colour};margin-right:12px")
+            for label, colour in zip(drawn["labels"].values(), COLOURS, strict=True)
         ]
         row = f"display:flex;gap:1px;align-items:flex-end;height:{HIGH}px"
         return e("div", e("div", *columns, style=row), e("div", *keys, said, style=_static.QUIET))

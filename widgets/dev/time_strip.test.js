@@ -8,6 +8,10 @@ const bars = {
   per: 2,
   scale: 8,
   n_cut: 1,
+  labels: {
+    ...{ decode: "decode", sampling: "sampling", constraint: "constraint" },
+    ...{ capture: "capture", rest: "Python and display" },
+  },
   parts: { decode: [6, 30, null], sampling: [1, 2, 1], constraint: [0, 0, 0], capture: [0, 0, 0], rest: [1, 0, 0] },
 };
 

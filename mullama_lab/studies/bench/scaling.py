@@ -105,11 +105,11 @@ def _label(row: BenchRow, names: Sequence[str]) -> str:
 
 def _points(rows: Sequence[BenchRow], by: str) -> list[ScalingPoint]:
     rows = sorted(rows, key=lambda row: getattr(row, by))
-    least, slowest = getattr(rows[0], by), rows[0].median_ts
+    least, at_least = getattr(rows[0], by), rows[0].median_ts
     points = []
     for row in rows:
         n, speeds = getattr(row, by), row.samples_ts
-        speedup = row.median_ts / slowest
+        speedup = row.median_ts / at_least
         points.append(
             ScalingPoint(n, row.median_ts, min(speeds), max(speeds), speedup, speedup * least / n)
         )

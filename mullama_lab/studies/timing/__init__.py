@@ -14,7 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,15 @@ __all__ = [
 ]
 __dir__ = __all__.copy  # what tab completion offers
 
-PARTS = ("decode", "sampling", "constraint", "capture", "rest")
+PARTS = MappingProxyType(
+    {
+        "decode": "decode",
+        "sampling": "sampling",
+        "constraint": "constraint",
+        "capture": "capture",
+        "rest": "Python and display",
+    }
+)
 
 
 class Speed(NamedTuple):
@@ -87,6 +96,7 @@ class Timing:
     """The time of each token that was drawn, in parts. Times in ms, arrays of one entry a token.
 
     Attributes:
+        PARTS: the attributes that add up to the total, and what each is called.
         steps: their indices in the trace.
         total: from the draw of the token before to that of this one; that of the first begins
             with the prompt. NaN in an old trace, which does not have it.
@@ -100,6 +110,8 @@ class Timing:
         prompt: the speed of the prompt's tokens; None where none were decoded, or in a part.
         n_before: tokens before step 0.
     """
+
+    PARTS: ClassVar[Mapping[str, str]] = PARTS
 
     steps: NDArray[np.int64]
     total: NDArray[np.float64]
@@ -185,19 +197,28 @@ class Timing:
     def _speeds(self) -> list[Speed]:
         return [*filter(None, [self.prompt]), self.tokens]
 
-    def summary(self) -> str:
-        """The findings, one a line."""
-        lines = [str(speed) for speed in self._speeds()]
+    @property
+    def findings(self) -> Mapping[str, str]:
+        """What was found, a line for each of: prompt, tokens, first, shares, beside.
+
+        What there is nothing to say of is left out.
+        """
+        found = {} if self.prompt is None else {"prompt": str(self.prompt)}
+        found["tokens"] = str(self.tokens)
         if self.first is not None:
-            lines.append(f"first token: {_ms(self.total[self.first])}, with the prompt's")
+            found["first"] = f"first token: {_ms(self.total[self.first])}, with the prompt's"
         if not np.isnan(self.tokens.mean):
             shares = [f"{name} {share:.1%}" for name, share in self.shares.items()]
-            lines.append(f"time of a later token: {', '.join(shares)}")
+            found["shares"] = f"time of a later token: {', '.join(shares)}"
         beside = self.after_first.beside
         if (aside := beside[beside > 0]).size:
             took = _ms(float(np.median(aside)))
-            lines.append(f"recording a token takes {took}, while the next one is decoded")
-        return "\n".join(lines)
+            found["beside"] = f"recording a token takes {took}, while the next one is decoded"
+        return found
+
+    def summary(self) -> str:
+        """The findings, one a line."""
+        return "\n".join(self.findings.values())
 
     def __repr__(self) -> str:
         said = self.summary().replace("\n", "\n  ")
