@@ -1,12 +1,14 @@
 /**
  * What a Monitor reads, as sparklines. It is told when there is news and asks for nothing. State lives in the model:
- * `meters`, `state`, `seconds` and `problem`.
+ * `meters`, `state`, `n_readings`, `seconds` and `problem`.
  */
 import { h, mount, tableView } from "./shared/dom.js";
 import { connect, goneNote, watch } from "./shared/kernel.js";
 import { counted, duration, known } from "./shared/text.js";
 
 const NONE = "Nothing to show yet: put_to(monitor) shows what a studies.monitor.Monitor reads.";
+
+const TRAITS = ["meters", "state", "n_readings", "seconds", "problem"];
 
 /**
  * Shares (0 to 1, null is not known) as the corners of an area: a step a reading. What is known is a pixel high at
@@ -26,9 +28,9 @@ export function shapeOf(values) {
 export const meterText = ({ name, now, average, top }) => `${name}: now ${now}, average ${average}, scale 0 to ${top}`;
 
 /** What the meters show, over how long. */
-export function aboutText(meters, seconds, state) {
-  if (!meters.length) return state === "stopped" ? "the monitor was not started" : "";
-  const said = `${counted(meters[0].values.length, "reading")} over ${duration(seconds * 1000)}`;
+export function aboutText(n, seconds, state) {
+  if (!n) return state === "stopped" ? "the monitor was not started" : "";
+  const said = `${counted(n, "reading")} over ${duration(seconds * 1000)}; averages are of these`;
   return state === "running" ? said : `${said}; it was stopped`;
 }
 
@@ -65,7 +67,7 @@ function render({ model, el }) {
   function draw() {
     const meters = get("meters");
     root.dataset.state = get("state");
-    about.textContent = aboutText(meters, get("seconds"), get("state"));
+    about.textContent = aboutText(get("n_readings"), get("seconds"), get("state"));
     empty.hidden = get("state") !== "empty";
     all.hidden = table.node.hidden = !meters.length;
     all.replaceChildren(...meters.map(meterOf));
@@ -76,7 +78,7 @@ function render({ model, el }) {
     root.toggleAttribute("data-gone", !alive);
     gone.hidden = alive;
   }
-  const unwatch = watch(model, { meters: draw, state: draw, seconds: draw, problem: draw });
+  const unwatch = watch(model, Object.fromEntries(TRAITS.map((name) => [name, draw])));
   draw();
   const unmount = mount(el, root);
   link.ping();

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeGuard
 from xml.etree.ElementTree import Element
 
-import numpy as np
 import traitlets
 
+from mullama_lab.counted import counted
 from mullama_lab.engine.latest_only import LatestOnly
 from mullama_lab.engine.leaving import usable_in_forks
 from mullama_lab.glyphs import brief
@@ -40,8 +40,9 @@ class Meters(View):
         ml.widgets.Meters(monitor)
 
     It shows the newest 120 readings and follows the monitor, which goes on when the view is closed.
-    The average of tokens/s is over the time in which some were generated, as `monitor.average` is.
-    What is read differs from run to run, so the plain form says only what is metered.
+    Averages are over these readings, that of tokens/s over those in which some were generated. A
+    gap is a pause, in which the monitor was stopped; its time counts nowhere. What is read differs
+    from run to run, so the plain form says only what is metered.
 
     Args:
         monitor: a Monitor, started or not; None shows an empty view.
@@ -60,7 +61,10 @@ class Meters(View):
     state = traitlets.Enum(
         ("empty", "running", "stopped"), "empty", help="Whether the monitor reads."
     ).tag(sync=True)
-    seconds = traitlets.Float(0.0, help="The time that the readings shown go over.").tag(sync=True)
+    n_readings = traitlets.Int(0, help="How many readings are shown.").tag(sync=True)
+    seconds = traitlets.Float(0.0, help="The time that these go over, without pauses.").tag(
+        sync=True
+    )
     problem = traitlets.Unicode("", help="Why it is not known how it is now.").tag(sync=True)
 
     def __init__(self, monitor: Monitor | None = None) -> None:
@@ -112,11 +116,13 @@ class Meters(View):
         """Show what was read by now."""
         with self._lock, self.hold_sync():
             monitor = self._monitor
-            columns = {} if monitor is None else monitor.columns(NEWEST)
-            seconds = columns.get("seconds", np.zeros(1))
             self.problem = ""
-            self.meters = [] if monitor is None else meters_of(columns, monitor.average)
-            self.seconds = float(seconds[-1] - seconds[0]) if len(seconds) else 0.0
+            if monitor is None:
+                self.meters, self.n_readings, self.seconds = [], 0, 0.0
+            else:
+                span = monitor.span(NEWEST)
+                self.meters = meters_of(span)
+                self.n_readings, self.seconds = len(span), float(span.seconds)
             self.state = _state_of(monitor)
 
     def _failed(self, error: Exception) -> None:
@@ -138,7 +144,8 @@ class Meters(View):
             ]
             for meter in self.meters
         ]
-        said = f"the newest readings, over {self.seconds:.3g} s" if rows else "of nothing yet"
+        read = f"{counted(self.n_readings, 'reading')} over {self.seconds:.3g} s"
+        said = f"{read}; averages are of these" if rows else "of nothing yet"
         columns = ["", "now", "average", "scale", "over time"]
         return e(
             "div",
@@ -150,7 +157,7 @@ class Meters(View):
 
 
 def _is_monitor(what: object) -> TypeGuard[Monitor]:
-    return hasattr(type(what), "on_reading") and hasattr(type(what), "columns")
+    return hasattr(type(what), "on_reading") and hasattr(type(what), "span")
 
 
 def _state_of(monitor: Monitor | None) -> str:

@@ -23,7 +23,8 @@ from mullama_lab.engine.session import gauges
 from mullama_lab.errors import ClosedError
 from mullama_lab.studies import monitor as study
 from mullama_lab.studies.monitor import Monitor
-from mullama_lab.studies.monitor.readings import Reading, columns_of, summary
+from mullama_lab.studies.monitor.readings import Reading, columns_of
+from mullama_lab.studies.monitor.span import Span, seconds_in_words
 
 NO_END = ml.Chain([ml.Mask(ban=[tiny.EOS])])
 SELDOM = 3600  # seconds: it reads when it is started and when it is stopped
@@ -483,6 +484,52 @@ def test_the_text_of_the_same_readings_is_the_same_and_has_every_quantity(sessio
     assert "<table" in monitor._repr_html_() and "resident memory" in monitor._repr_html_()
 
 
+def test_a_pause_counts_nowhere_and_is_seen():
+    """Two runs of 20 and 10 tokens in two seconds each, with 600 seconds between them."""
+    readings = [
+        reading_of(seconds, interval, generated, cpu_watts=2.0)
+        for seconds, interval, generated in [
+            (0, math.nan, 0), (1, 1, 20), (2, 1, 0), (602, math.nan, 0), (603, 1, 10), (604, 1, 0),
+        ]
+    ]  # fmt: skip
+    span = Span(readings)
+    assert (len(span), span.seconds, span.pauses) == (6, 4, [3])
+    assert span.quantities["tokens_per_second"].average == 15, "of what was read, where any came"
+    bars = {row[0]: row[-1] for row in span.summary()}
+    assert bars["processor power"] == "███ ███" and bars["tokens/s"] == " █▁  ▅▁"
+    assert [Span(readings[1:3]).seconds, Span(readings[4:]).seconds] == [2, 2]
+    assert Span(readings[4:]).quantities["tokens_per_second"].average == 10, (
+        "not of what was before"
+    )
+    assert len(Span([])) == 0 and Span([]).quantities == {} and Span([]).seconds == 0
+
+
+def test_one_core_is_no_mean_of_cores():
+    def labels(**percent):
+        readings = [reading_of(0.0, math.nan, 0, **percent), reading_of(1.0, 1.0, 0, **percent)]
+        return [row[0] for row in Span(readings).summary() if row[0].startswith("CPU")]
+
+    assert labels(cpu_0_percent=5.0) == ["CPU"]
+    both = labels(cpu_0_percent=5.0, cpu_1_percent=7.0)
+    assert both == ["CPU, mean of 2 cores", "CPU, busiest core"]
+
+
+def test_the_text_is_of_the_time_that_was_read(session, made, monkeypatch):
+    """The clock goes on by ten minutes between two starts."""
+    monitor = Monitor(session, interval=SELDOM)
+    with monitor:
+        generate(session)
+    clock = time.perf_counter
+    monkeypatch.setattr(study, "perf_counter", lambda: clock() + 600)
+    with monitor:
+        generate(session)
+    seconds = monitor.to_pandas().index.to_numpy()
+    assert seconds[2] - seconds[1] > 599
+    assert monitor.span().seconds == pytest.approx(seconds[1] + seconds[3] - seconds[2])
+    said = f"4 readings over {seconds_in_words(monitor.span().seconds)}"
+    assert said in monitor.to_text() and said in repr(monitor)
+
+
 def test_one_that_was_not_started_has_a_text_and_an_empty_table():
     monitor = Monitor()
     assert monitor.to_text() == "Monitor of every session: not started, 0 readings"
@@ -542,7 +589,7 @@ def test_energy_is_known_where_all_sources_are_and_its_average_is_that_of_busy_r
     columns = columns_of(readings)
     np.testing.assert_equal(columns["joules"], [np.nan, 8.0, 12.0, np.nan, 0.0])
     np.testing.assert_equal(columns["joules_per_token"], [np.nan, 0.8, np.nan, np.nan, 0.0])
-    (row,) = [row for row in summary(readings) if row[0] == "joules a token"]
+    (row,) = [row for row in Span(readings).summary() if row[0] == "joules a token"]
     assert row[1:5] == ("0", "0.2", "0", "0.8")  # 8 J for 40 tokens
 
 

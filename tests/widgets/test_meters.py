@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from array import array
 from math import nan
 
 import numpy as np
 import pytest
 
 import mullama_lab as ml
+from mullama_lab.engine.session.gauges import Shown
 from mullama_lab.studies.monitor import Monitor
+from mullama_lab.studies.monitor.readings import Reading
+from mullama_lab.studies.monitor.span import Span
+from mullama_lab.studies.monitor.throughput import SessionReading
 from mullama_lab.widgets import Meters
 from mullama_lab.widgets._meter_rows import meters_of
 
@@ -22,25 +27,25 @@ def session(tiny_model):
         yield session
 
 
-def columns(**more):
-    """Three readings, by hand."""
-    rows = {
-        "seconds": [0, 1, 2],
-        "tokens_per_second": [nan, 40, 30],
-        "n_cells": [0, 64, 128],
-        "n_cells_max": [256, 256, 256],
-        "n_waiting": [0, 0, 0],
-        **more,
-    }
-    return {name: np.array(values, np.float64) for name, values in rows.items()}
+def read(*moments, **counters):
+    """(seconds, interval, generated, cells) of readings by hand, and what counters showed then."""
+    readings = []
+    for n, (seconds, interval, generated, cells) in enumerate(moments):
+        shown = Shown(True, 0, 0, None, cells, 256)
+        sessions = [SessionReading(0, "tiny", generated, generated, shown)]
+        values = array("d", [column[n] for column in counters.values()])
+        of_all = (generated, 0.0, nan, sessions, tuple(counters), values)
+        readings.append(Reading(seconds, interval, generated, generated, *of_all))
+    return Span(readings)
 
 
 def test_each_meter_has_its_scale_and_what_is_not_known_is_not_drawn():
-    tokens, cells, waiting = meters_of(columns(), average=35.0)
+    span = read((0, nan, 0, 0), (1, 1, 40, 64), (3, 2, 60, 128))
+    tokens, cells, waiting = meters_of(span)
     assert tokens == {
         "name": "tokens/s",
         "now": "30",
-        "average": "35",
+        "average": "33.3",
         "top": "40",
         "values": [None, 1.0, 0.75],
     }
@@ -49,13 +54,16 @@ def test_each_meter_has_its_scale_and_what_is_not_known_is_not_drawn():
 
 
 def test_what_the_machine_tells_has_a_meter():
-    told = columns(
+    moments = (0, nan, 0, 0), (1, 1, 0, 64), (2, 1, 0, 128)
+    told = read(
+        *moments,
         resident_bytes=[1e8, 2e8, 2e8],
+        free_bytes=[1e9, 1e9, 1e9],
         cpu_0_percent=[nan, 100, 50],
         cpu_1_percent=[nan, 0, 50],
         cpu_watts=[1, 1, 1],
     )
-    names = {meter["name"]: meter for meter in meters_of(told, nan)}
+    names = {meter["name"]: meter for meter in meters_of(told)}
     assert list(names) == [
         *("tokens/s", "resident memory", "CPU, mean of 2 cores", "KV cells", "waiting")
     ]
@@ -65,7 +73,28 @@ def test_what_the_machine_tells_has_a_meter():
     assert (cpu["values"], cpu["now"], cpu["average"], cpu["top"]) == (
         *([None, 0.5, 0.5], "50 %", "50 %", "100 %"),
     )
-    assert meters_of({}, nan) == []
+    assert meters_of(Span([])) == []
+
+
+def test_a_pause_between_two_runs_is_a_gap_in_every_meter():
+    span = read((0, nan, 0, 0), (5, 5, 50, 64), (605, nan, 0, 64), (610, 5, 50, 128))
+    assert [meter["values"] for meter in meters_of(span)] == [
+        [None, 1.0, None, None, 1.0],
+        [0.0, 0.25, None, 0.25, 0.5],
+        [0.0, 0.0, None, 0.0, 0.0],
+    ]
+
+
+def test_what_it_says_is_of_the_time_that_was_read(session, until):
+    monitor = Monitor(session, interval=SELDOM)
+    for _ in range(2):
+        with monitor:
+            session.generate("Hello", ENDLESS, max_tokens=3)
+    view, seconds = Meters(monitor), monitor.columns()["seconds"]
+    assert (view.n_readings, len(view.meters[0]["values"])) == (4, 5)
+    assert view.seconds == pytest.approx(seconds[1] - seconds[0] + seconds[3] - seconds[2])
+    said = "4 readings over "
+    assert said in view._repr_mimebundle_()[0]["text/html"]
 
 
 def test_its_numbers_are_those_of_the_monitor(session, until):

@@ -42,16 +42,13 @@ from mullama_lab.studies.monitor.counters import (
     memories,
 )
 from mullama_lab.studies.monitor.readings import (
-    HEAD,
     OF_SESSIONS,
     Columns,
     Reading,
-    as_text,
     columns_of,
     rows_of_sessions,
-    seconds_in_words,
-    summary,
 )
+from mullama_lab.studies.monitor.span import HEAD, Span, as_text, seconds_in_words
 from mullama_lab.studies.monitor.throughput import Throughput
 from mullama_lab.studies.monitor.watched import Watched
 from mullama_lab.warned import warner
@@ -247,10 +244,21 @@ class Monitor:
         Raises:
             ValueError: newest is less than 1.
         """
-        readings = self._copied()
-        if newest is not None:
-            readings = readings[-whole("newest", newest, 1, MOST) :]
+        readings = self.span(newest).readings
         return {"seconds": np.array([one.seconds for one in readings]), **columns_of(readings)}
+
+    def span(self, newest: int | None = None) -> Span:
+        """The readings summed up, quantity by quantity, without the time in which it was stopped.
+
+        Args:
+            newest: only so many readings, the newest; None is all that are kept.
+
+        Raises:
+            ValueError: newest is less than 1.
+        """
+        n = None if newest is None else whole("newest", newest, 1, MOST)
+        readings = self._copied()
+        return Span(readings if n is None else readings[-n:])
 
     def to_pandas(self) -> pandas.DataFrame:
         """A row a reading, by the seconds since the first start; NaN is what was not known then.
@@ -287,27 +295,28 @@ class Monitor:
     def to_text(self) -> str:
         """What was read, as a table of text: the same readings give the same text.
 
-        The average of tokens/s is over the intervals in which some were generated, also those no
-        longer kept. A bar is from 0 to the highest.
+        All of it is of the readings that are kept. The average of tokens/s is over the intervals in
+        which some were generated. A bar is from 0 to the highest; a space is a pause, in which it
+        was stopped, or what was not known.
         """
-        readings = self._copied()
-        lines = [self._title(readings)]
-        if readings:
-            lines.append(as_text(summary(readings)))
+        span = self.span()
+        lines = [self._title(span)]
+        if span:
+            lines.append(as_text(span.summary()))
         return "\n".join([*lines, *self._notes()])
 
     def __repr__(self) -> str:
-        readings = self._copied()
-        said = [self._title(readings)]
-        if readings:
-            rows = {row[0]: row[1] for row in summary(readings[-1:])}
-            said.append(f"{rows['tokens/s']} tokens/s")
-            if "resident memory" in rows:
-                said.append(f"{rows['resident memory']} resident")
-            last = readings[-1].sessions
+        span = self.span()
+        said = [self._title(span)]
+        if span:
+            now = {name: one.said(float(one.values[-1])) for name, one in span.quantities.items()}
+            said.append(f"{now['tokens_per_second']} tokens/s")
+            if "resident_bytes" in now:
+                said.append(f"{now['resident_bytes']} resident")
+            last = span.readings[-1].sessions
             n, n_max = (sum(getattr(s.shown, k) for s in last) for k in ("n_cells", "n_cells_max"))
             said.append(f"{n} of {n_max} cells")
-            said.append(f"{rows['texts in the batch']} active, {rows['waiting']} waiting")
+            said.append(f"{now['n_active']} active, {now['n_waiting']} waiting")
         return f"<{', '.join(said)}>"
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
@@ -316,19 +325,17 @@ class Monitor:
     def _repr_html_(self) -> str:
         import pandas as pd
 
-        readings = self._copied()
-        shown = f"<p>{escape(self._title(readings))}</p>"
-        if readings:
-            table = pd.DataFrame(summary(readings), columns=list(HEAD))
+        span = self.span()
+        shown = f"<p>{escape(self._title(span))}</p>"
+        if span:
+            table = pd.DataFrame(span.summary(), columns=list(HEAD))
             shown += table.to_html(index=False, border=0)
         return shown + "".join(f"<p>{escape(note)}</p>" for note in self._notes())
 
-    def _title(self, readings: list[Reading]) -> str:
-        state = "running" if self.running else "stopped" if readings else "not started"
-        span = ""
-        if len(readings) > 1:
-            span = f" over {seconds_in_words(readings[-1].seconds - readings[0].seconds)}"
-        return f"Monitor of {self._on.label}: {state}, {counted(len(readings), 'reading')}{span}"
+    def _title(self, span: Span) -> str:
+        state = "running" if self.running else "stopped" if span else "not started"
+        over = f" over {seconds_in_words(span.seconds)}" if len(span) > 1 else ""
+        return f"Monitor of {self._on.label}: {state}, {counted(len(span), 'reading')}{over}"
 
     def _notes(self) -> list[str]:
         return [f"not available: {what}: {why}" for what, why in self._not_available.items()]
