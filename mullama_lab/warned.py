@@ -23,7 +23,13 @@ def warn(message: str) -> None:
 
 
 def warner() -> Callable[[str], None]:
-    """What warns later, from any thread, and points to the caller's line that runs now."""
+    """What warns later, from any thread, and points to the caller's line that runs now.
+
+    Where this thread is `heard`, it is told to who hears.
+    """
+    messages: list[str] | None = getattr(_heard, "messages", None)
+    if messages is not None:
+        return messages.append
     frame = _callers_frame()[1]
     place = frame.f_code.co_filename, frame.f_lineno
     return lambda message: warnings.warn_explicit(message, UserWarning, *place)

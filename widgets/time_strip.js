@@ -1,6 +1,6 @@
 /**
  * Where each token's time went, as bars of its parts; a range is brushed and summed up by the kernel. State lives in
- * the model: `bars`, `chosen` and `sums`.
+ * the model: `bars`, `chosen`, `sums` and `problem`.
  */
 import { brush, span } from "./shared/brush.js";
 import { h, keyHelp, keys, mount, tableView } from "./shared/dom.js";
@@ -118,13 +118,15 @@ function render({ model, el }) {
   const columns = () => ["steps", "a token", ...Object.values(get("bars").labels ?? {})];
   const rows = () => tableRows(get("bars"));
   const table = tableView(columns, rows, { caption: "Mean time of a token in each bar" });
-  const all = [head, gone, empty, body, table.node, help.node];
+  const problem = h("p", { class: "mll-problem", role: "alert" });
+  const all = [head, gone, empty, problem, body, table.node, help.node];
   const root = h("section", { class: "mll mll-headed mll-ts", "aria-label": "Time of each token" }, all);
 
   function draw() {
     const bars = get("bars");
     const some = Boolean(bars.n);
-    empty.hidden = some;
+    problem.textContent = get("problem");
+    empty.hidden = some || Boolean(get("problem"));
     body.hidden = table.node.hidden = !some;
     about.textContent = some ? scaleText(bars) : "";
     lanes.replaceChildren(...(some ? [laneOf(bars)] : []));
@@ -143,7 +145,7 @@ function render({ model, el }) {
     range.disable(!alive);
   }
   const unbind = keys(root, { ...help.keys });
-  const unwatch = watch(model, { bars: draw, chosen: range.arrived, sums: sum });
+  const unwatch = watch(model, { bars: draw, problem: draw, chosen: range.arrived, sums: sum });
   draw();
   sum();
   const unmount = mount(el, root);

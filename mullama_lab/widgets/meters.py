@@ -44,6 +44,8 @@ class Meters(View):
     gap is a pause, in which the monitor was stopped; its time counts nowhere. What is read differs
     from run to run, so the plain form says only what is metered.
 
+    It says what memory runs out of which the monitor warns.
+
     Args:
         monitor: a Monitor, started or not; None shows an empty view.
 
@@ -65,13 +67,13 @@ class Meters(View):
     seconds = traitlets.Float(0.0, help="The time that these go over, without pauses.").tag(
         sync=True
     )
-    problem = traitlets.Unicode("", help="Why it is not known how it is now.").tag(sync=True)
+    problem = traitlets.Unicode("", help="What runs out, or why it is not known.").tag(sync=True)
 
     def __init__(self, monitor: Monitor | None = None) -> None:
         self._lock = usable_in_forks(threading.RLock())
         self._monitor: Monitor | None = None
         self._undo: Callable[[], None] = _nothing
-        self._latest = LatestOnly("mullama-meters", weakly(self._failed), rest=REST)
+        self._latest = LatestOnly("mullama-meters", weakly(self.fail), rest=REST)
         super().__init__()
         if monitor is not None:
             self.put_to(monitor)
@@ -91,6 +93,10 @@ class Meters(View):
     def monitor(self) -> Monitor | None:
         """The Monitor that it shows."""
         return self._monitor
+
+    def fail(self, error: str | BaseException) -> None:
+        """Say why nothing is read, until something is."""
+        self.problem = what_failed(error)
 
     def settle(self) -> None:
         """Wait until what was read is shown; for code, not for callbacks."""
@@ -116,17 +122,14 @@ class Meters(View):
         """Show what was read by now."""
         with self._lock, self.hold_sync():
             monitor = self._monitor
-            self.problem = ""
             if monitor is None:
-                self.meters, self.n_readings, self.seconds = [], 0, 0.0
+                self.meters, self.n_readings, self.seconds, self.problem = [], 0, 0.0, ""
             else:
                 span = monitor.span(NEWEST)
+                self.problem = "\n".join(monitor.running_out)
                 self.meters = meters_of(span)
                 self.n_readings, self.seconds = len(span), float(span.seconds)
             self.state = _state_of(monitor)
-
-    def _failed(self, error: Exception) -> None:
-        self.problem = what_failed(error)
 
     # Without a browser
 
@@ -134,6 +137,9 @@ class Meters(View):
         if not self.meters:
             return "Meters()"
         return f"Meters({'; '.join(meter['name'] for meter in self.meters)})"
+
+    def _plain_text(self) -> str:
+        return "\n".join(filter(None, [self.problem, repr(self)]))
 
     def _static_html(self) -> Element:
         e = _static.element
@@ -149,6 +155,7 @@ class Meters(View):
         columns = ["", "now", "average", "scale", "over time"]
         return e(
             "div",
+            e("div", self.problem) if self.problem else None,
             e("b", "Meters "),
             e("span", said),
             _static.table(columns, rows, title="What was read"),

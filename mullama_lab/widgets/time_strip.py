@@ -17,7 +17,7 @@ from mullama_lab.engine.options import whole
 from mullama_lab.glyphs import brief
 from mullama_lab.widgets import _front_end, _static
 from mullama_lab.widgets._time_bars import bars_of, checked_timing, sums_of
-from mullama_lab.widgets._view import View, whole_number
+from mullama_lab.widgets._view import View, what_failed, whole_number
 
 if TYPE_CHECKING:
     from mullama_lab.studies.timing import Timing
@@ -64,6 +64,8 @@ class TimeStrip(View):
         sync=True
     )
 
+    problem = traitlets.Unicode("", help="Why there are no times to show.").tag(sync=True)
+
     def __init__(self, found: Timing | None = None) -> None:
         self._timing: Timing | None = None
         self._lock = usable_in_forks(threading.RLock())  # what is shown and what is chosen of it
@@ -80,11 +82,17 @@ class TimeStrip(View):
             checked_timing(found)
         with self._lock, self.hold_sync():
             before, chosen = self._ends, list(self.chosen or [])
-            self._timing = found
+            self._timing, self.problem = found, ""
             ends = self._ends
             self.bars = {} if found is None else bars_of(found)
             self.chosen = chosen if chosen != before and _are_there(chosen, ends) else ends
             self._sum_up()
+
+    def fail(self, error: str | BaseException) -> None:
+        """Say why there are no times, and show none, until it is put to another one."""
+        with self._lock, self.hold_sync():
+            self.put_to(None)
+            self.problem = what_failed(error)
 
     @property
     def timing(self) -> Timing | None:
@@ -144,6 +152,9 @@ class TimeStrip(View):
         (first, last), ends = self.chosen, self._ends
         return f"TimeStrip(steps {first} to {last} of {ends[0]} to {ends[1]})"
 
+    def _plain_text(self) -> str:
+        return "\n".join(filter(None, [self.problem, repr(self)]))
+
     def _static_html(self) -> Element:
         e = _static.element
         parts = self.sums.get("parts", {})
@@ -154,6 +165,7 @@ class TimeStrip(View):
         lines = [e("div", line, style=_static.QUIET) for line in self.sums.get("lines", [])]
         return e(
             "div",
+            e("div", self.problem) if self.problem else None,
             e("b", "Time "),
             e("span", repr(self)),
             self._picture(),

@@ -10,6 +10,7 @@ import pytest
 
 import mullama_lab as ml
 from mullama_lab.engine.session.gauges import Shown
+from mullama_lab.studies import monitor as study
 from mullama_lab.studies.monitor import Monitor
 from mullama_lab.studies.monitor.readings import Reading
 from mullama_lab.studies.monitor.span import Span
@@ -165,3 +166,38 @@ def test_its_still_forms_say_what_is_metered(session):
     html = view._repr_mimebundle_()[0]["text/html"]
     assert "over time" in html and "<script" not in html and len(html) < 6000
     Meters()._repr_mimebundle_()
+
+
+def test_its_still_forms_begin_with_what_is_wrong(session):
+    view = Meters(Monitor(session, interval=SELDOM))
+    view.fail("the counters cannot be read")
+    assert view._plain_text().splitlines()[0] == view.problem == "the counters cannot be read"
+    html = view._repr_mimebundle_()[0]["text/html"]
+    assert html.index("the counters cannot be read</div>") < html.index("Meters")
+    view.put_to(None)
+    assert view.problem == "" and view._plain_text() == "Meters()"
+
+
+def test_it_says_what_memory_runs_out_and_no_more_once_there_is_enough(session, monkeypatch):
+    free = 1e8
+
+    class Memory:
+        def read(self, seconds):
+            return {"resident_bytes": 1e6, "free_bytes": free, "total_bytes": 8e9}
+
+        def close(self):
+            """It holds nothing."""
+
+    monkeypatch.setattr(study, "PATIENCE", 60)  # however busy the machine is
+    monkeypatch.setattr(study, "counters_of_machine", lambda gpu: {"memory": Memory()})
+    view = Meters(monitor := Monitor(session, interval=SELDOM))
+    with pytest.warns(UserWarning, match="less than 5% of it"), monitor:
+        view.settle()
+        assert view.problem.startswith("100 MB of 8 GB of the memory is free")
+        free = 9e7
+    view.settle()
+    assert view.problem.startswith("100 MB of 8 GB"), "a number that moves would be read out anew"
+    free = 4e9
+    with monitor:
+        view.settle()
+        assert view.problem == ""

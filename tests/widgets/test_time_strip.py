@@ -157,3 +157,14 @@ def test_its_still_forms_say_what_is_shown(found):
     assert strip._plain_text() == repr(strip) == "TimeStrip(steps 10 to 19 of 0 to 39)"
     html = strip._repr_mimebundle_()[0]["text/html"]
     assert "Python and display" in html and "<script" not in html and "tg10 @ d" in html
+
+
+def test_its_still_forms_begin_with_what_is_wrong(found):
+    strip = TimeStrip(found)
+    strip.fail(ValueError("it was not timed"))
+    assert strip.timing is None and strip.chosen == []
+    assert strip._plain_text() == "it was not timed\nTimeStrip()"
+    html = strip._repr_mimebundle_()[0]["text/html"]
+    assert html.index("it was not timed</div>") < html.index("Time ")
+    strip.put_to(found)
+    assert strip.problem == "" and "not timed" not in strip._plain_text()

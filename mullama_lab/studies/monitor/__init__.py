@@ -120,6 +120,7 @@ class Monitor:
         self._counters: dict[str, Counter] = {}
         self._began: float | None = None
         self._warned: set[str] = set()
+        self._running_out: dict[str, str] = {}
         self._warn: Callable[[str], None] = log.warning
         self._thread: threading.Thread | None = None
         self._stopped, self._has_read = threading.Event(), threading.Event()
@@ -138,7 +139,7 @@ class Monitor:
         with self._switch:
             if self.running:
                 return self
-            self._warn, self._warned = warner(), set()
+            self._warn, self._warned, self._running_out = warner(), set(), {}
             self._stopped, self._has_read = threading.Event(), threading.Event()
             self._counters = counters_of_machine(self._reads_gpu)
             held = ExitStack()
@@ -234,6 +235,12 @@ class Monitor:
     def not_available(self) -> Mapping[str, str]:
         """What the machine does not report, and why."""
         return MappingProxyType(self._not_available)
+
+    @property
+    def running_out(self) -> list[str]:
+        """What less than `least_free` was free of at the newest reading: a sentence a memory."""
+        with self._lock:
+            return list(self._running_out.values())
 
     def columns(self, newest: int | None = None) -> Columns:
         """What `to_pandas` has, as arrays of one number a reading; `seconds` is one of them.
@@ -419,15 +426,16 @@ class Monitor:
 
     def _what_runs_out(self, values: Values) -> list[str]:
         """What to warn of, for the first time since the start."""
-        news = []
+        before, self._running_out = self._running_out, {}
         for what, free, total in memories(values):
-            if free < self._least_free * total and what not in self._warned:
-                self._warned.add(what)
-                news.append(
+            if free < self._least_free * total:
+                self._running_out[what] = before.get(what) or (  # it stays the same to who reads it
                     f"{size_in_words(int(free))} of {size_in_words(int(total))} of the {what} is "
                     f"free, less than {self._least_free:.0%} of it. Close a session or a model, or "
                     "open a session with a smaller n_ctx."
                 )
+        news = [said for what, said in self._running_out.items() if what not in self._warned]
+        self._warned |= self._running_out.keys()
         return news
 
     # What happens at exit and in a fork.
