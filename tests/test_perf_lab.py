@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+import warnings
 
 import psutil
 import pytest
 
 import mullama_lab as ml
 from mullama_lab.engine import tiny
+from mullama_lab.labs import _time_panel
+from mullama_lab.studies import monitor as monitor_study
 from mullama_lab.studies.timing import timing
 
 ENDLESS = ml.Mask(ban=range(5)) | ml.Greedy()
@@ -20,6 +23,15 @@ def lab(tiny_model):
     lab.wait()
     yield lab
     lab.close()
+
+
+@pytest.fixture
+def held(lab):
+    """Holds each run of the lab at its steps until it is set."""
+    goes_on = threading.Event()
+    lab.session.on_start(lambda run: run.on_step(lambda step: goes_on.wait(60)))
+    yield goes_on
+    goes_on.set()
 
 
 def test_it_is_the_workbench_with_time_and_memory_open(lab):
@@ -46,15 +58,12 @@ def test_the_strip_times_the_text_that_is_shown(lab):
     assert lab.time_strip.timing is None, "a scored text was not timed"
 
 
-def test_it_follows_a_run_and_reads_while_that_goes_on(lab, until):
+def test_it_follows_a_run_and_reads_while_that_goes_on(lab, held, until):
     assert not lab.monitor.running
-    goes_on = threading.Event()
-    undo = lab.session.on_start(lambda run: run.on_step(lambda step: goes_on.wait(60)))
     run = lab.start()
     until(lambda: lab.monitor.running and lab.time_strip.timing is not None)
     assert not run.done and lab.meters.monitor is lab.monitor
-    goes_on.set()
-    undo()
+    held.set()
     run.wait()
     lab.wait()
     until(lambda: not lab.monitor.running and lab.meters.state == "stopped")
@@ -108,10 +117,86 @@ def test_another_model_has_its_own_time_and_memory(lab, tmp_path):
     assert lab.time_strip.timing is None and lab.memory_map.memory.used_bytes == 0
 
 
-def test_a_closed_lab_reads_no_more(lab):
-    goes_on = threading.Event()
-    lab.session.on_start(lambda run: run.on_step(lambda step: goes_on.wait(60)))
+def test_a_closed_lab_reads_no_more_though_a_run_goes_on(lab, held, until):
+    of_it = ml.labs.PerfLab(lab.session)  # which leaves that open when it is closed
+    run, monitor = lab.start(), of_it.monitor
+    until(lambda: monitor.running)
+    closing = threading.Thread(target=of_it.close)
+    closing.start()
+    until(lambda: not monitor.running)
+    assert not run.done
+    held.set()
+    closing.join()
+    lab.wait()
+    assert not monitor.running
+
+
+class Counter:
+    """What a monitor reads of the machine, by hand."""
+
+    def __init__(self, read):
+        self.read, self.close = read, lambda: None
+
+
+@pytest.fixture
+def counters(monkeypatch):
+    """A function that has monitors read what it is given."""
+    monkeypatch.setattr(monitor_study, "PATIENCE", 60)  # however busy the machine is
+    return lambda read: monkeypatch.setattr(
+        monitor_study, "counters_of_machine", lambda gpu: {"memory": Counter(read)}
+    )
+
+
+@pytest.mark.parametrize("leave", ["close", "load"])
+def test_nobody_waits_for_a_counter_that_hangs(lab, counters, tmp_path, until, leave):
+    hangs, answers = threading.Event(), threading.Event()
+
+    def read(seconds):
+        hangs.set()
+        answers.wait(60)
+        return {}
+
+    counters(read)
+    other = tiny.write(tmp_path / "other.gguf", n_vocab=300)
+    act = {"close": lab.close, "load": lambda: lab.load(other, n_ctx=64)}[leave]
+    before = lab.monitor
     lab.start()
-    goes_on.set()
-    lab.close()
-    assert not lab.monitor.running
+    assert hangs.wait(30)
+    leaving = threading.Thread(target=act)
+    leaving.start()
+    leaving.join(30)
+    assert not leaving.is_alive()
+    if leave == "load":
+        until(lambda: lab.monitor is not None and lab.monitor is not before)
+    answers.set()
+    until(lambda: not before.running)
+
+
+def test_what_runs_out_stands_in_the_meters_and_warns_nobody(lab, counters, until):
+    counters(lambda seconds: {"resident_bytes": 1e6, "free_bytes": 2e8, "total_bytes": 8e9})
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(2):
+            lab.run()
+            lab.wait()
+            until(lambda: lab.meters.problem and not lab.monitor.running)
+    told = "200 MB of 8 GB of the memory is free, less than 5% of it."
+    assert lab.meters.problem.startswith(told)
+    assert [str(warning.message) for warning in caught if "free" in str(warning.message)] == []
+
+
+def test_what_fails_is_said_where_it_would_be_seen(lab, monkeypatch, until):
+    def fails(*_):
+        raise ValueError("it cannot be read")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(monitor_study, "counters_of_machine", fails)
+        patched.setattr(_time_panel, "timing", fails)
+        lab.run()
+        lab.wait()
+        assert lab.time_strip.problem == "it cannot be read" and lab.time_strip.timing is None
+        until(lambda: lab.meters.problem == "it cannot be read")
+    lab.run()
+    lab.wait()
+    assert lab.time_strip.problem == "" and len(lab.time_strip.timing) == 12
+    until(lambda: lab.meters.problem == "" and lab.meters.n_readings > 0)
