@@ -75,6 +75,8 @@ class View(Kept, anywidget.AnyWidget):
             super().__setattr__(name, value)
         except traitlets.TraitError as error:
             raise WrongValue(str(error)) from None
+        except OverflowError:  # traitlets makes floats of whole numbers
+            raise WrongValue(f"{name}={brief(value)}: the number is too large.") from None
 
     # `hold_sync`: ipywidgets has one set of unsent traits for all threads, here each has its own.
 
@@ -237,6 +239,8 @@ def whole_number(args: dict[str, Any], name: str, *, low: int, high: int) -> int
 
 def what_failed(error: str | BaseException) -> str:
     """What an error says, or what it is where it says nothing; its beginning if that is long."""
+    if not isinstance(error, (str, BaseException)):
+        raise TypeError(f"{brief(error)} is no error and no text that says what failed.")
     return str(error)[:MOST_WORDS] or type(error).__name__
 
 

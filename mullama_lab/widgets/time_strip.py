@@ -90,9 +90,10 @@ class TimeStrip(View):
 
     def fail(self, error: str | BaseException) -> None:
         """Say why there are no times, and show none, until it is put to another one."""
+        problem = what_failed(error)
         with self._lock, self.hold_sync():
             self.put_to(None)
-            self.problem = what_failed(error)
+            self.problem = problem
 
     @property
     def timing(self) -> Timing | None:

@@ -27,11 +27,12 @@ texts = {{"dedent": "Remove any common leading whitespace.", "fill": "Fill a par
 sampler = ml.labs.SamplerLab(model, "Hello", max_tokens=8, seed=7)
 branch = ml.labs.BranchLab(model, "Hello", max_tokens=8, seed=7)
 retrieval = ml.labs.RetrievalLab(encoder, texts)
+perf = ml.labs.PerfLab(model, "Hello", max_tokens=8, seed=7)
 fresh = ml.labs.SamplerLab(sampler.session)
 closed = ml.labs.SamplerLab(sampler.session)
-labs = {{"sampler": sampler, "branch": branch, "retrieval": retrieval, "fresh": fresh,
-        "closed": closed}}
-sampler.run(); branch.run(); branch.explore(4, 2); retrieval.search("whitespace")
+labs = {{"sampler": sampler, "branch": branch, "retrieval": retrieval, "perf": perf,
+        "fresh": fresh, "closed": closed}}
+sampler.run(); branch.run(); perf.run(); branch.explore(4, 2); retrieval.search("whitespace")
 for lab in labs.values():
     display(lab)
 parts = [(name, part) for name, lab in labs.items() for part in lab._all_parts()]
@@ -41,7 +42,7 @@ closed.close()
 import json; print("ids", json.dumps(ids))
 """
 STILL = """
-for lab in (sampler, branch):
+for lab in (sampler, branch, perf):
     lab.stop()
     lab.set(prompt="Hello", max_tokens=4, seed=3)
     if lab is branch:

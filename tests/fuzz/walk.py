@@ -30,7 +30,7 @@ from mullama_lab import labs, plots, studies, widgets
 from mullama_lab.engine import multivector
 from mullama_lab.engine.stages import Stage
 from mullama_lab.errors import MullamaError
-from mullama_lab.widgets._view import WrongValue
+from mullama_lab.widgets._view import View, WrongValue
 
 PACKAGE = str(Path(ml.__file__).parent)
 SECONDS = 60  # that any call may take, on a busy machine too
@@ -216,7 +216,8 @@ INTERNAL = {
 def methods(name: str, make: Callable[[], Any], bench: Bench) -> Iterator[Call]:
     """The public methods and settable properties of an object, made anew for each call."""
     kind = type(make())
-    inherited = dir(ipywidgets.Box) if issubclass(kind, ipywidgets.Box) else INHERITED
+    bases = [base for base in (ipywidgets.Box, View) if issubclass(kind, base)]
+    inherited = dir(bases[0]) if bases else INHERITED
     for method in dir(kind):
         found = inspect.getattr_static(kind, method)
         if method.startswith("_") or f"{name}.{method}" in INTERNAL or method in inherited:
@@ -343,12 +344,22 @@ def part_widgets(b: Bench) -> Iterator[Call]:
         if name not in ("WhatIf", "Hit"):
             yield from calls_of(name, kind, b)
             yield from traits(name, kind, b)
+    for view in (
+        widgets.Meters(b.valid()["monitor"]()),
+        widgets.TimeStrip(studies.timing.timing(b.trace)),
+        widgets.MemoryMap(b.session),
+        widgets.PlanBoard(),
+    ):
+        name = type(view).__name__
+        yield from traits(name, lambda view=view: view, b)
+        yield from methods(name, lambda view=view: view, b)
 
 
 def part_labs(b: Bench) -> Iterator[Call]:
     made = {
         "SamplerLab": labs.SamplerLab(b.model),
         "BranchLab": labs.BranchLab(b.model),
+        "PerfLab": labs.PerfLab(b.model),
         "RetrievalLab": labs.RetrievalLab(b.encoder, ["a text", "another"]),
     }
     for name, lab in made.items():

@@ -82,6 +82,20 @@ def ask(view: Any, **content: Any) -> Any:
     return view.heard[-1]
 
 
+@pytest.mark.parametrize("set_it", [lambda n: setattr(widgets.Meters(), "seconds", n),
+                                    lambda n: setattr(widgets.Dial(), "strength", n)])  # fmt: skip
+def test_a_number_that_no_float_can_be_is_a_value_error_in_our_words(set_it):
+    with pytest.raises(ValueError, match="=about 2.*: the number is too large"):
+        set_it(10**400)
+
+
+@pytest.mark.parametrize("view", [widgets.Meters, widgets.TimeStrip, widgets.PlanBoard])
+def test_what_failed_is_an_error_or_a_text(view):
+    for wrong in (10**5000, None, ["a"]):
+        with pytest.raises(TypeError, match="is no error and no text"):
+            view().fail(wrong)
+
+
 def test_a_request_is_answered_with_its_id_and_buffers(echo):
     content, buffers = ask(echo, op="echo", step=4)
     assert content == {"kind": "reply", "id": "a1", "ok": True, "args": {"step": 4}}
