@@ -3,7 +3,7 @@ import { choiceText, verdict } from "./grammar_bench_walk.js";
 import { csvTable, figure } from "./shared/export.js";
 import { palette } from "./shared/svg.js";
 import { COLOURS, tablePicture } from "./shared/table_picture.js";
-import { percent } from "./shared/text.js";
+import { percent, readable } from "./shared/text.js";
 
 const NEXT = "The likeliest tokens that may come next, with the model's chance of each.";
 
@@ -20,7 +20,8 @@ export function picture({ walk, measure }, colours) {
   const taken = walk.tokens.map(({ text, rules }) => {
     return [{ text, mono: true }, { text: rules.join(" › ") }, { text: "" }];
   });
-  const rest = walk.rest ? [[{ text: walk.rest, mono: true }, { text: "not taken", faint: true }, { text: "" }]] : [];
+  const notTaken = [{ text: readable(walk.rest), mono: true }, { text: "not taken", faint: true }, { text: "" }];
+  const rest = walk.rest ? [notTaken] : [];
   const next = (walk.allowed ?? []).map(({ text, p, spans }) => [
     { text, mono: true, bold: true },
     { text: spans ? `may come, across ${spans}` : "may come", faint: true },

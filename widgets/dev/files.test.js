@@ -7,7 +7,7 @@ import { REMOVED, UNLISTED } from "../next_token_row.js";
 import { COLUMNS as RUNS, csvRows as runRows } from "../run_panel_history.js";
 import { csvTable, figure } from "../shared/export.js";
 import { fitted } from "../shared/fitted.js";
-import { words, wrapped } from "../shared/svg.js";
+import { heading, words, wrapped } from "../shared/svg.js";
 import { tokenColumns } from "../token_strip_columns.js";
 import { headings as stripHeadings, csvRows as stripRows } from "../token_strip_file.js";
 import { laidOut, picture as stripPicture } from "../token_strip_file.js";
@@ -26,6 +26,17 @@ const boxes = (picture, colour) =>
 test("a table without rows is no file, and a number that is not known is an empty cell", () => {
   assert.equal(csvTable(["a"], []), null);
   assert.equal(csvTable(["a"], [[figure(Math.fround(0.1))], [figure(NaN)]]), "a\r\n0.1\r\n\r\n");
+});
+
+test("a character that XML has not is no part of a picture, also half of one", () => {
+  const text = "a\u0001b\ud800c\uffffd\te\u{1f600}<";
+  assert.equal(words(0, 0, text), '<text x="0" y="0">a\ufffdb\ufffdc\ufffdd\te\u{1f600}&#60;</text>');
+  assert.equal(words(0, 0, "a", { class: "\u0000" }), '<text x="0" y="0" class="\ufffd">a</text>');
+});
+
+test("what is said above a picture shows what is invisible in it", () => {
+  const { parts } = heading(["“two\nlines\u0000 of it”"], 480, PAPER);
+  assert.match(parts.join(""), />“two↵linesNUL of it”</);
 });
 
 const NEXT = {

@@ -96,3 +96,8 @@ test("the picture of a text in a grammar has its tokens with their rules, what i
   const next = ["a", "may come", "25.0%", "b}", "may come, across key › root"];
   assert.deepEqual(words.slice(from), ["token", "rule", "chance", ...taken, ...next]);
 });
+
+test("the picture shows what is invisible in a text that was not taken", () => {
+  const drawn = picture({ walk: { ...WALK, rest: "a\u0000\n" }, measure: (text) => 6 * text.length }, {});
+  assert.match(drawn, />aNUL↵</);
+});

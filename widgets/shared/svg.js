@@ -1,5 +1,6 @@
 /** Pictures as SVG text: boxes and words in pixels. A view's picture is a function of its values and a palette. */
 import { colours } from "./colours.js";
+import { readable } from "./text.js";
 
 export const MONO = "ui-monospace, Menlo, Consolas, monospace";
 export const SANS = "system-ui, sans-serif";
@@ -8,7 +9,12 @@ export const EDGE = 12; // pixels around a picture
 const LINE = 16; // of the lines above it
 const CHARACTER = 6; // pixels that one of them takes
 
-const escaped = (text) => String(text).replace(/[&<>"]/g, (sign) => `&#${sign.charCodeAt(0)};`);
+/** Characters that XML has not, not even written as numbers; halves of one among them. */
+const NOT_IN_XML = /[^\t\n\r\u{20}-\u{D7FF}\u{E000}-\u{FFFD}\u{10000}-\u{10FFFF}]/gu;
+const escaped = (text) =>
+  String(text)
+    .replace(NOT_IN_XML, "\ufffd")
+    .replace(/[&<>"]/g, (sign) => `&#${sign.charCodeAt(0)};`);
 const value = (x) => (typeof x === "number" ? Number(x.toFixed(2)) : escaped(x));
 const tag = (name, attributes, inside = "") => {
   const given = Object.entries(attributes).filter(([, x]) => x !== null);
@@ -55,9 +61,10 @@ export function measuring(font) {
   return (text) => context.measureText(text).width;
 }
 
-/** What a picture shows, in lines above it: their markup, and where the picture begins. */
+/** What a picture shows, in lines above it with nothing invisible: their markup, and where the picture begins. */
 export function heading(texts, width, { ink }) {
-  const lines = texts.filter(Boolean).flatMap((text) => wrapped(text, Math.floor((width - 2 * EDGE) / CHARACTER)));
+  const most = Math.floor((width - 2 * EDGE) / CHARACTER);
+  const lines = texts.filter(Boolean).flatMap((text) => wrapped(readable(text), most));
   const parts = lines.map((line, k) => words(EDGE, EDGE + (k + 0.75) * LINE, line, { fill: ink }));
   return { parts, bottom: EDGE + lines.length * LINE + 8 };
 }
