@@ -157,15 +157,20 @@ class Generation(Lane[Trace]):
             weights: others that compute it. A row may be under way: then both begin with the next
                 one, but for what masks rows, which has to know of every token from now on.
             exact: whether they compute anew what there is so far. What waits for that still does
-                when others are set meanwhile.
+                when others are set meanwhile. Of weights that act already that is all, so that
+                those of later steps still come.
         """
         masks = self.masks_to_be(chains)
         with self._changing:
             due = self._due
             if weights is not None:
-                waits = not masks and (due is not None or weights.steering != self._acting)
+                acting = self._acting if due is None else due.weights.steering
+                is_other = weights.steering != acting
+                waits = not masks and (due is not None or is_other)
+                stay = [] if is_other or not exact else self._later
                 exact = exact or (due is not None and due.exact)
-                self._later = deque([Due(0, weights, exact, chains if waits else None)])
+                new = Due(0, weights, exact, chains if waits else None)
+                self._later = deque([new, *(one for one in stay if one.step > self.n_steps)])
             else:
                 waits = not masks and due is not None and due.chains is not None
                 if due is not None:

@@ -340,6 +340,20 @@ def test_exact_makes_a_stale_text_exact_without_a_change(session, settings):
     assert fresh.logsumexp[0] == trace.logsumexp[then]
 
 
+@pytest.mark.parametrize("step", [4, 12])
+def test_exact_without_a_change_leaves_the_weights_that_are_to_come(session, settings, step):
+    """Also at the step at which others are due."""
+    one, other = settings
+    begun = {0: one, 4: other, 16: replace(one, chain=COLD)}
+    changed_at(session, step, lambda run: run.steer(run.setting, exact=True))
+    trace = session.generate(PROMPT, begun, **HOW)
+    assert trace.settings == list(begun.items())
+    stale = np.flatnonzero(trace.stale)
+    assert set(range(16, len(trace))) <= set(stale), "of the third over what the second computed"
+    then = int(np.flatnonzero(~trace.stale)[4])
+    assert then in (step, step + 1) and not trace.stale[then:16].any()
+
+
 def test_exact_of_a_text_that_is_exact_decodes_nothing_anew(session, settings):
     one, _ = settings
     want = session.generate(PROMPT, one, **HOW)
