@@ -139,7 +139,9 @@ class Run(Awaitable[Trace]):
 
         Args:
             exact: decode anew what the text has so far, before it goes on; also where what is set
-                here acts already, on a text that is stale. False goes on over what there is.
+                here acts already, on a text that is stale. False goes on over what there is. So
+                does a text for which the cells beside other sequences are too few, which is logged
+                and which `trace.stale` says.
 
         Raises:
             ModelFileError, ModelLoadError, ValueError: it does not fit the model; the run goes on

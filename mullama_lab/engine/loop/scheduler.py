@@ -12,6 +12,7 @@ on all of the cache, which waits for everything before it.
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from enum import Enum
@@ -24,6 +25,7 @@ from mullama_lab.engine.cache.room import (
     id_to_work_in,
     n_free_beside,
     replaceable,
+    untouchable,
     without_room,
 )
 from mullama_lab.engine.loop.lane import Lane, Place
@@ -37,6 +39,12 @@ from mullama_lab.engine.worker import Worker, at_work_on
 from mullama_lab.errors import ClosedError, ContextFull, Stopped
 
 Waiting: TypeAlias = "Lane[Any] | Job[Any]"
+log = logging.getLogger(__name__)
+NO_ROOM_ANEW = (
+    "a text of %d tokens goes on over what other weights computed of it: to decode it anew there "
+    "is no room in the context of %d cells beside the other sequences. Remove one with "
+    "session.remove(sequence), or open the session with a larger n_ctx."
+)
 LOOK_AHEAD = 16  # of those that wait, how many are passed over for one that can begin
 BESIDE = 128  # tokens of prompts that one batch has while other lanes wait for their next token
 # Tokens that one lane foresees in a batch. With the one before them that is as many as llama.cpp
@@ -134,8 +142,26 @@ class Scheduler:
         for lane in self.active:
             if lane.own is not None or lane.text.epoch == weights.epoch:
                 continue
-            if exact or changes:
-                self._change(lane, weights, exact=exact)
+            anew = exact and self._fits_anew(lane)
+            if anew or changes:
+                self._change(lane, weights, exact=anew)
+
+    def _fits_anew(self, lane: Lane[Any]) -> bool:
+        """Whether a lane's text can be decoded anew and leave those beside it what they may need.
+
+        It takes cells of its own then for what it had in common with others.
+        """
+        known = self.cache.sequences
+        staying = untouchable(known, besides=lane.sequence)
+        if not known.shared or not staying:
+            return True
+        others = [other for other in self.active if other is not lane and not other.ended]
+        needed = len(lane.text) + sum(other.n_promised for other in others)
+        needed += lane.n_left if others else 0
+        fits = needed <= known.n_ctx - known.n_cells_of(staying)
+        if not fits:
+            log.warning(NO_ROOM_ANEW, len(lane.text), known.n_ctx)
+        return fits
 
     def _change(self, lane: Lane[Any], weights: Weights, *, exact: bool) -> None:
         """Have other weights compute a lane from now on, and if exact what it has so far."""
@@ -324,6 +350,7 @@ class Scheduler:
             due = lane.take_due()
             if due is not None:
                 exact = due.exact and lane.text.epoch != due.weights.epoch
+                exact = exact and self._fits_anew(lane)
                 if exact or due.weights.epoch != before:
                     self._change(lane, due.weights, exact=exact)
         except BaseException as error:

@@ -580,7 +580,8 @@ class Session(ContextOwner):
         weights computed of it, which is stale; `studies.effect.staleness` measures what that does.
 
         Args:
-            exact: decode anew what such texts have so far, before they go on.
+            exact: decode anew what such texts have so far, before they go on. One for which the
+                cells beside other sequences are too few stays stale, which is logged.
 
         Raises:
             ModelFileError, ModelLoadError, ValueError: it does not fit the model.

@@ -419,6 +419,49 @@ def test_of_several_those_that_are_steered_are_decoded_anew(tiny_model, settings
             assert replay(trace, on=session.model).n_changed == 0
 
 
+@pytest.mark.parametrize("n_ctx", [110, 200])
+@pytest.mark.parametrize("whose", ["a run", "the session"])
+def test_without_room_to_decode_it_anew_a_text_goes_on_stale_and_says_so(
+    tiny_model, gate, until, caplog, n_ctx, whose
+):
+    """Both share the cells of their prompt, and anew they would not."""
+    acting = ml.Setting(control=vector())
+    with tiny_model.session(n_ctx=n_ctx, n_threads=1, n_seq_max=4) as session:
+        runs = session.start_many(PROMPT, [gate.stage | CHAIN, CHAIN], seeds=5, max_tokens=30)
+        steering = threading.Thread(target=lambda: session.steer(acting, exact=True))
+        with gate.closed():
+            if whose == "a run":
+                runs[0].steer(acting, exact=True)
+            else:
+                steering.start()
+                until(lambda: session._worker.n_queued)
+        turned, beside = runs.wait()
+        if whose == "the session":
+            steering.join()
+        assert [one.finish_reason for one in (turned, beside)] == ["length", "length"]
+        (_, _), (then, after) = turned.settings
+        assert after.steering == acting.steering
+        is_stale = n_ctx == 110
+        assert turned.stale.tolist() == [is_stale and step >= then for step in range(30)]
+        assert ("session.remove(sequence)" in caplog.text) == is_stale
+        assert replay(turned, on=session.model).n_changed == 0
+
+
+def test_what_a_caller_keeps_stays_where_a_text_would_be_decoded_anew(tiny_model, settings):
+    """Alone it may take all cells that are left, though they end it before its last token."""
+    _, other = settings
+    for n_ctx, is_stale in ((84, True), (100, False)):
+        with tiny_model.session(n_ctx=n_ctx, n_threads=1, n_seq_max=4) as session:
+            session.logits(PROMPT)
+            kept = session.fork()
+            changed_at(session, 6, lambda run: run.steer(other, exact=True))
+            trace = session.generate(PROMPT, CHAIN, seed=5, max_tokens=24)
+            assert len(session.sequences[kept]) == len(PROMPT)
+            then = trace.settings[1][0]
+            assert trace.stale.tolist() == [is_stale and n >= then for n in range(len(trace))]
+            assert trace.finish_reason == ("length" if is_stale else "context")
+
+
 def test_what_does_not_fit_is_refused_where_it_is_steered(session, settings):
     one, other = settings
     wide = replace(other, control=ml.ControlVector({1: np.ones(31)}))
