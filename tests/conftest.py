@@ -14,13 +14,16 @@ import asyncio
 import gc
 import importlib.util
 import json
+import math
 import os
 import random
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -30,6 +33,7 @@ from hypothesis import settings
 
 from mullama_lab import hub
 from mullama_lab.engine import options, tiny
+from mullama_lab.engine.stages import Custom
 from mullama_lab.engine.steering.lora import LoraAdapter
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -127,6 +131,62 @@ def until():
             time.sleep(max(0.001, now - began))
 
     return wait
+
+
+class Gate:
+    """A stage at which a text stands still, and what is beside it too: at every eighth token."""
+
+    def __init__(self):
+        self._changed = threading.Condition()
+        self._n_open, self._n_there, self._begins = 0, 0, math.inf
+        self.stage = Custom(self._pass)
+
+    def _pass(self, logits, history):
+        with self._changed:
+            self._begins = min(self._begins, len(history))
+            n = (len(history) - self._begins) // 8
+            if n > self._n_open:
+                self._n_there = n
+                self._changed.notify_all()
+                assert self._changed.wait_for(lambda: n <= self._n_open, 60)
+        return logits
+
+    def wait(self):
+        """Wait until the text stands still."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: self._n_there > self._n_open, 60)
+
+    def go_on(self):
+        """Let it go on until it stands still again."""
+        self.wait()
+        self._open(self._n_open + 1)
+        self.wait()
+
+    def open(self):
+        """Let it go on to its end."""
+        self._open(math.inf)
+
+    def _open(self, n):
+        with self._changed:
+            self._n_open = n
+            self._changed.notify_all()
+
+    @contextmanager
+    def closed(self):
+        """While the text stands still; it goes on to its end then."""
+        self.wait()
+        try:
+            yield
+        finally:
+            self.open()
+
+
+@pytest.fixture
+def gate():
+    """A Gate, open when the test ends."""
+    gate = Gate()
+    yield gate
+    gate.open()
 
 
 @pytest.fixture(scope="session")

@@ -80,22 +80,46 @@ def test_next_token_is_that_of_the_weights_in_force(lab, tiny_model, adapter):
     assert np.allclose(lab.preview.before.probs, before.before.probs, atol=1e-5)
 
 
-def test_a_text_under_way_is_said_to_go_on_over_a_stale_cache(lab, session, until):
-    lab.set(max_tokens=1900, chain=ENDLESS)
+@pytest.fixture
+def turned(lab, gate, until):
+    """A function that turns something at a text which stands still, and lets it go on with that."""
+
+    def turn(asked):
+        asked()
+        until(lambda: lab.session._worker.n_queued)
+        gate.go_on()
+        lab._adapters.settle()
+
+    return turn
+
+
+@pytest.fixture
+def anew(lab, gate, until):
+    """A function that has a run with weights of its own decoded anew."""
+
+    def press(run):
+        lab.adapter_cards._on_request("exact", {})
+        until(lambda: run._lane._later)
+        gate.go_on()
+        lab._adapters.settle()
+
+    return press
+
+
+def test_a_text_under_way_is_said_to_go_on_over_a_stale_cache(lab, gate, turned, until):
+    lab.set(max_tokens=1900, chain=gate.stage | ENDLESS)
     run = lab.start()
-    until(lambda: len(run.trace) > 3)
+    gate.wait()
     assert lab.adapter_cards.note == ""
-    lab.adapter_cards.add(HAPPY, 0.5)
-    lab._adapters.settle()
-    assert not run.done and lab.adapter_cards.note == STALE and lab.adapter_cards.is_stale
-    lab.adapter_cards._on_request("exact", {})
-    lab._adapters.settle()
-    assert not run.done and not lab.adapter_cards.is_stale and lab.adapter_cards.note == ""
+    turned(lambda: lab.adapter_cards.add(HAPPY, 0.5))
+    assert lab.adapter_cards.note == STALE and lab.adapter_cards.is_stale
+    turned(lambda: lab.adapter_cards._on_request("exact", {}))
+    assert not lab.adapter_cards.is_stale and lab.adapter_cards.note == ""
     assert not run.trace.in_force[-1][1].stale
-    lab.adapter_cards.set("happy", 0.6)
-    lab._adapters.settle()
-    assert not run.done and lab.adapter_cards.is_stale
+    turned(lambda: lab.adapter_cards.set("happy", 0.6))
+    assert lab.adapter_cards.is_stale
     run.stop()
+    gate.open()
     lab.wait()
     until(lambda: lab.adapter_cards.note.startswith(CHANGED))
     assert not lab.adapter_cards.is_stale
@@ -112,42 +136,36 @@ def test_a_text_under_way_is_said_to_go_on_over_a_stale_cache(lab, session, unti
     assert lab.adapter_cards.note.startswith(CHANGED) and lab.trace is not first
 
 
-def test_a_run_that_has_weights_of_its_own_is_decoded_anew_by_those(lab, session, until):
-    lab.set(max_tokens=1900, chain=ENDLESS)
+def test_a_run_that_has_weights_of_its_own_is_decoded_anew_by_those(
+    lab, session, gate, turned, anew
+):
+    lab.set(max_tokens=1900, chain=gate.stage | ENDLESS)
     run = lab.start()
-    until(lambda: len(run.trace) > 3)
+    gate.wait()
     run.setting = ml.Setting(lab.chain, control=HAPPY)
-    until(lambda: len(run.trace.settings) > 1)
-    lab.adapter_cards.add(HAPPY, 0.5)
-    lab._adapters.settle()
-    assert not run.done and lab.adapter_cards.note == STALE and lab.adapter_cards.is_stale
-    lab.adapter_cards._on_request("exact", {})
-    lab._adapters.settle()
-    assert not run.done and not lab.adapter_cards.is_stale
+    gate.go_on()
+    turned(lambda: lab.adapter_cards.add(HAPPY, 0.5))
+    assert lab.adapter_cards.note == STALE and lab.adapter_cards.is_stale
+    anew(run)
+    assert not lab.adapter_cards.is_stale
     assert lab.adapter_cards.note.startswith("The text is by the model with control vector happy")
     assert not run.trace.in_force[-1][1].stale
     assert run.trace.settings[-1][1].control == HAPPY and session.control == 0.5 * HAPPY
     run.stop()
-    lab.wait()
 
 
-def test_a_run_with_weights_like_those_of_the_session_keeps_its_own(lab, until):
-    lab.set(max_tokens=1900, chain=ENDLESS)
+def test_a_run_with_weights_like_those_of_the_session_keeps_its_own(lab, gate, turned, anew):
+    lab.set(max_tokens=1900, chain=gate.stage | ENDLESS)
     lab.adapter_cards.add(HAPPY, 0.5)
     run = lab.start()
-    until(lambda: len(run.trace) > 3)
+    gate.wait()
     run.setting = ml.Setting(lab.chain, control=2 * HAPPY)
-    lab.adapter_cards.set("happy", 2)
-    lab._adapters.settle()
-    until(lambda: len(run.trace.settings) > 1)
-    lab._adapters.settle()
-    assert not run.done and run.setting.steering == lab.session.steering
+    turned(lambda: lab.adapter_cards.set("happy", 2))
+    assert len(run.trace.settings) > 1 and run.setting.steering == lab.session.steering
     assert lab.adapter_cards.note == STALE and lab.adapter_cards.is_stale
-    lab.adapter_cards._on_request("exact", {})
-    lab._adapters.settle()
-    assert not run.done and not lab.adapter_cards.is_stale and lab.adapter_cards.note == ""
+    anew(run)
+    assert not lab.adapter_cards.is_stale and lab.adapter_cards.note == ""
     run.stop()
-    lab.wait()
 
 
 def test_a_text_that_has_ended_is_not_under_way_though_its_prompt_was_made_by_others(lab):
@@ -243,15 +261,15 @@ def test_a_past_run_comes_back_with_what_acted_on_the_weights(lab, session, adap
     assert lab.run().tokens.tolist() == bare.tokens.tolist()
 
 
-def test_of_a_run_that_was_turned_on_the_way_its_end_comes_back(lab, session, until):
-    lab.set(max_tokens=1900, chain=ENDLESS)
+def test_of_a_run_that_was_turned_on_the_way_its_end_comes_back(lab, session, gate, turned):
+    lab.set(max_tokens=1900, chain=gate.stage | ENDLESS)
     lab.adapter_cards.add(HAPPY, 0.5)
     run = lab.start()
-    until(lambda: len(run.trace) > 3)
-    lab.adapter_cards.set("happy", 0.7)
-    lab._adapters.settle()
-    until(lambda: len(run.trace.settings) > 1)
+    gate.wait()
+    turned(lambda: lab.adapter_cards.set("happy", 0.7))
+    assert len(run.trace.settings) > 1
     run.stop()
+    gate.open()
     lab.wait()
     lab.control = None
     restored(lab, 1)

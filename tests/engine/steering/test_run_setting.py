@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,33 +46,6 @@ def changed_at(session, step, change):
         run.on_step(lambda _: change(run) if len(run.trace) == step else None)
 
     undo = session.on_start(lambda run: (undo(), follow(run)))
-
-
-class Gate:
-    """A stage at which a text stands still once it has eight tokens, and what is beside it too."""
-
-    def __init__(self):
-        self._is_there, self._is_open = threading.Event(), threading.Event()
-        self.stage = ml.Custom(self._pass)
-
-    def _pass(self, logits, history):
-        if len(history) >= len(PROMPT) + 8 and not self._is_open.is_set():
-            self._is_there.set()
-            assert self._is_open.wait(60)
-        return logits
-
-    @contextmanager
-    def closed(self):
-        assert self._is_there.wait(60)
-        try:
-            yield
-        finally:
-            self._is_open.set()
-
-
-@pytest.fixture
-def gate():
-    return Gate()
 
 
 def must_be_equal(one, other):
