@@ -462,22 +462,30 @@ def test_a_branch_is_changed_too(session, settings):
     assert trace.settings[1][0] in (8, 9) and replay(trace, on=session).n_changed == 0
 
 
-def test_it_is_turned_on_and_on_however_that_meets_a_token(tiny_model, settings, until):
+def test_it_is_turned_on_and_on_however_that_meets_a_token(tiny_model, settings):
     """Also where forced tokens are decoded ahead, and where several share a batch."""
     one, other = settings
     dates = ml.Grammar.gbnf('root ::= ([a-z] "-------")*')
     forced = [replace(each, chain=ml.Constrain(dates) | each.chain) for each in (one, other)]
     with tiny_model.session(n_ctx=1024, n_threads=1, n_seq_max=4) as session:
         for seed in range(4):
+            may_begin, may_end = threading.Event(), threading.Event()
+            waits = ml.Custom(lambda logits, _, begin=may_begin: begin.wait(60) and logits)
+            session.start(PROMPT, waits | CHAIN, max_tokens=1)
             runs = session.start_many(PROMPT, [one, forced[0]], seeds=seed, max_tokens=400)
+            runs[0].on_step(lambda step, end=may_end: step.index < 300 or end.wait(60))
+            may_begin.set()
             for turns in range(40):
+                runs[0].step_or_end(3 * turns)
                 runs.setting = [(one, other)[turns % 2], forced[turns % 2]]
                 runs[0].chain = (CHAIN, COLD)[turns % 2]
                 if turns % 8 == 0:
                     runs[0].steer(other, exact=True)
-            until(lambda runs=runs: all(len(run.trace) for run in runs))
             runs.stop()
-            for trace in runs.wait():
+            may_end.set()
+            turned, beside = runs.wait()
+            assert len(turned.settings) > 20 and len(beside)
+            for trace in (turned, beside):
                 assert replay(trace, on=session.model).n_changed == 0
         session.reset()
         fresh = session.logits(PROMPT)
