@@ -168,6 +168,29 @@ def test_a_run_with_weights_like_those_of_the_session_keeps_its_own(lab, gate, t
     run.stop()
 
 
+def test_without_room_to_decode_it_anew_a_text_stays_stale_and_the_cards_say_why(
+    tiny_model, gate, until
+):
+    with tiny_model.session(n_ctx=100, n_threads=1, n_seq_max=4) as session:
+        lab = AdapterLab(session, "a" * 60, seed=3, max_tokens=30)
+        session.logits(lab.prompt_tokens())
+        session.fork()  # which is kept, and shares the cells of the prompt
+        lab.set(chain=gate.stage | ENDLESS)
+        run = lab.start()
+        gate.wait()
+        run.setting = ml.Setting(lab.chain, control=HAPPY)
+        gate.go_on()
+        lab.adapter_cards._on_request("exact", {})
+        until(lambda: run._lane._later)
+        gate.go_on()
+        until(lambda: lab.adapter_cards.problem)
+        assert "it goes on stale" in lab.adapter_cards.problem
+        assert "session.remove(sequence)" in lab.adapter_cards.problem
+        gate.open()
+        assert len(run.wait()) == 30
+        lab.close()
+
+
 def test_a_text_that_has_ended_is_not_under_way_though_its_prompt_was_made_by_others(lab):
     trace = lab.run()
     trace.in_force = [(0, trace.in_force[0][1]._replace(stale=True))]  # changed in its prompt

@@ -1,8 +1,8 @@
 /**
  * LoRA adapters and control vectors as lines: on or off, how strongly, and what the chosen one is. State lives in
- * the model: `cards`, `slider`, `chosen`, `rows`, `in_force`, `note`, `is_stale`, `problem`, `reading`, `unread`,
- * `names`, `runs_both`, `sides`, `side`. Every change but of what is chosen or shown beside is a request; why one was
- * refused stands where it was asked for.
+ * the model: `cards`, `slider`, `chosen`, `rows`, `in_force`, `note`, `advice`, `is_stale`, `problem`, `reading`,
+ * `unread`, `names`, `runs_both`, `sides`, `side`. Every change but of what is chosen or shown beside is a request;
+ * why one was refused stands where it was asked for.
  */
 import { cardLine } from "./adapter_cards_card.js";
 import { chosenLayers } from "./adapter_cards_layers.js";
@@ -155,7 +155,7 @@ function render({ model, el }) {
     parts.slow.textContent = isSlow ? "the kernel is far: sliders act when released" : "";
     parts.sides.show(get("sides"), get("side"));
     parts.inForce.textContent = inForceText(get("in_force"));
-    parts.said.textContent = get("note");
+    parts.said.textContent = [get("note"), get("advice")].filter(Boolean).join(" ");
     parts.note.hidden = !get("note");
     parts.anew.hidden = !get("is_stale");
     const names = get("names");
@@ -173,7 +173,7 @@ function render({ model, el }) {
     drawReading();
   }
   const unbind = keys(root, { ...parts.help.keys });
-  const told = ["in_force", "note", "is_stale", "problem", "names"];
+  const told = ["in_force", "note", "advice", "is_stale", "problem", "names"];
   const traits = ["cards", "chosen", "rows", "sides", "side", ...told];
   const acts = Object.fromEntries(traits.map((name) => [name, draw]));
   const unwatch = watch(model, { ...acts, reading: drawReading, unread: drawReading });

@@ -21,7 +21,7 @@ from mullama_lab.engine.steering.control_vector import ControlVector
 from mullama_lab.engine.steering.steering import Steering, Weights
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.trace.stale import stale_spans
-from mullama_lab.errors import MullamaError
+from mullama_lab.errors import ContextFull, MullamaError
 from mullama_lab.labs._desk import Desk
 from mullama_lab.labs._effects import Gaps
 from mullama_lab.labs._learning import Learning
@@ -34,7 +34,12 @@ from mullama_lab.widgets._view import View
 
 SIDES = {"dial": "Dial", "pad": "Pad"}  # what may stand beside the cards
 STALE = "The text under way goes on over a cache of the weights before (stale)."
-CHANGED = "The weights changed while this text was written. Run makes it anew with those in force."
+CHANGED = "The weights changed while this text was written."
+NO_ROOM = (
+    "it goes on stale: to decode it anew there is no room beside the other sequences of the "
+    "session. Remove one with session.remove(sequence), or open the session with a larger n_ctx."
+)
+AS_IN_FORCE = "Run makes it anew with those in force."
 
 
 class AdaptersPanel(Panel):
@@ -288,6 +293,8 @@ class AdaptersPanel(Panel):
             session.steer(Setting(None, wanted.adapters, wanted.control), exact=True)
         self._say()
         self._changed()
+        if run is not None and not run.done and run.trace.in_force[-1][1].stale:
+            raise ContextFull(NO_ROOM)
 
     @property
     def _run_shown(self) -> Run | None:
@@ -308,11 +315,11 @@ class AdaptersPanel(Panel):
         if desk is not None and session is not None:
             desk.weights = self.cards.in_force
             trace, steering = desk.strip.trace, session.steering
-            words, may_be_exact = _of_text(trace, steering)
+            words, advice, may_be_exact = _of_text(trace, steering)
             if trace is not None and trace.finish_reason and stale_spans(trace) and self.is_shown:
                 words = f"{words} {self._gaps.of(trace, session)}".strip()
             is_run = self._run_shown is not None
-            self.cards.say(words, is_stale=may_be_exact and is_run)
+            self.cards.say(words, advice, is_stale=may_be_exact and is_run)
 
 
 def _names_for(model: Model) -> list[str]:
@@ -325,19 +332,20 @@ def _run_failed(error: Exception) -> None:
     """A run failed, which the run bar says."""
 
 
-def _of_text(trace: Trace | None, steering: Steering) -> tuple[str, bool]:
+def _of_text(trace: Trace | None, steering: Steering) -> tuple[str, str, bool]:
     """What is to be said of a text beside the weights in force; "" if it is of these alone.
 
-    The second is whether decoding it anew would make that untrue.
+    The second is what Run would do about it, the third whether decoding it anew would make the
+    first untrue.
     """
     if trace is None:
-        return "", False
+        return "", "", False
     _, last = trace.in_force[-1]
     if trace.finish_reason and (len(trace.in_force) > 1 or last.stale):
-        return CHANGED, False
+        return CHANGED, AS_IN_FORCE, False
     if last.stale:
-        return STALE, True
+        return STALE, "", True
     if last.steering == steering:
-        return "", False
+        return "", "", False
     words = ", ".join(between_steerings(Steering(), last.steering))
-    return f"The text is by the model {words or 'as it is'}. Run writes it anew.", False
+    return f"The text is by the model {words or 'as it is'}.", "Run writes it anew.", False

@@ -16,7 +16,7 @@ AS_IT_IS = "the model as it is"
 def plain_text(cards: Cards, in_force: str, note: str) -> str:
     """A line for each card, what acts, and what is said of the text."""
     rows = [[one["name"], f"{one['scale']:g}", _state(one), one["about"]] for one in cards]
-    said = [f"in force: {in_force or AS_IT_IS}", _without_run(note)]
+    said = [f"in force: {in_force or AS_IT_IS}", note]
     return "\n".join(["Adapters", *_static.in_columns(rows), *filter(None, said)])
 
 
@@ -36,15 +36,10 @@ def static_html(cards: Cards, in_force: str, note: str) -> Element:
         e("b", "Adapters"),
         e("table", *rows, cellpadding="3") if rows else None,
         e("div", f"In force: {in_force or AS_IT_IS}"),
-        e("div", _without_run(note), style=_static.QUIET) if note else None,
+        e("div", note, style=_static.QUIET) if note else None,
         style=_static.FONT,
     )
 
 
 def _state(card: Mapping[str, Any]) -> str:
     return card["note"] or ("on" if card["on"] else "off")
-
-
-def _without_run(note: str) -> str:
-    """A note where there is nothing to press: without what Run would do."""
-    return note.partition(" Run ")[0]

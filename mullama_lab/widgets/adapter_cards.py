@@ -93,6 +93,7 @@ class AdapterCards(View):
     note = traitlets.Unicode("", help="What is to be said of the text and its cache.").tag(
         sync=True
     )
+    advice = traitlets.Unicode("", help="What Run would do about that.").tag(sync=True)
     is_stale = traitlets.Bool(False, help="Whether a text under way can be decoded anew.").tag(
         sync=True
     )
@@ -285,14 +286,15 @@ class AdapterCards(View):
         """Call `callback()` when a text that is under way shall be decoded anew."""
         return self._listen("exact", callback)
 
-    def say(self, note: str, *, is_stale: bool = False) -> None:
+    def say(self, note: str, advice: str = "", *, is_stale: bool = False) -> None:
         """Say something of the text and of the cache that it stands on.
 
         Args:
+            advice: what Run would do about it; not said where there is no Run.
             is_stale: whether it is under way, over what other weights computed.
         """
         with self.hold_sync():
-            self.note, self.is_stale = note, is_stale
+            self.note, self.advice, self.is_stale = note, advice, is_stale
 
     def fail(self, error: str | Exception) -> None:
         """Say why what was asked for last is not in force."""

@@ -298,9 +298,10 @@ def test_its_code_has_the_same_act(tiny_model, adapter, tmp_path):
 
 
 def test_its_static_form_says_what_is_shown(cards):
-    cards.say("The text is by the model as it is. Run writes it anew.")
+    cards.say("The text is by the model with my Run 3 × 1.", "Run writes it anew.")
     html = cards._repr_mimebundle_()[0]["text/html"]
-    assert "as it is." in html and "Run" not in html, "there is no Run"
+    for form in (html, cards._plain_text()):
+        assert "by the model with my Run 3 × 1." in form and "Run writes" not in form
     assert "happy" in html and "In force: adapter × 0.5" in html and "<script" not in html
     assert "happy    0.8  on  control vector" in cards._plain_text()
 
