@@ -8,7 +8,7 @@ import pytest
 import mullama_lab as ml
 from mullama_lab.engine import tiny
 from mullama_lab.errors import GrammarError
-from mullama_lab.labs import GrammarLab
+from mullama_lab.labs import GrammarLab, _costs
 from mullama_lab.studies.grammar_tax import grammar_tax
 from mullama_lab.widgets import TokenStrip
 
@@ -140,6 +140,40 @@ def test_what_the_grammar_took_is_shown_beside_the_run_without_it(lab):
         taken = None if step >= len(tax) else [tax.nats[step], tax.nats_high[step]]
         assert (bound_cell and bound_cell[5]) == taken
     assert f": {tax.summary()}\n" in f"{lab.compare(*lab.panel.compared)!r}\n"
+
+
+def test_the_comparison_of_the_tree_says_what_the_grammar_took_too(lab):
+    lab.grammar_bench.grammar = LETTERS
+    lab._grammar.run_both()
+    lab.wait()
+    runs = {past.trace.text: past.trace for past in lab.panel.runs}
+    numbers = [branch.number for branch in lab.tree.branches]
+    sent, _ = lab.branches._answer("compare", {"numbers": numbers})
+    for side, branch in zip(sent["sides"], lab.tree.branches, strict=True):
+        run = runs[branch.trace.text]
+        tax = grammar_tax(run, on=lab.session.model) if run.schedule.constrains else None
+        assert side["cost"] == (tax.summary() if tax else "")
+    assert sorted(bool(side["cost"]) for side in sent["sides"]) == [False, True]
+
+
+def test_a_cost_that_cannot_be_found_out_is_said_to_be_unknown_and_why(lab, monkeypatch):
+    def fail(trace, on):
+        raise ValueError("it was made with another vocabulary.")
+
+    monkeypatch.setattr(_costs, "grammar_tax", fail)
+    lab.grammar_bench.grammar = LETTERS
+    lab._grammar.run_both()
+    lab.constrain()
+    bound = lab.run()
+    lab.wait()
+    said = "cost n/a: it was made with another vocabulary"
+    assert lab.strip.more == {"grammar": said}
+    (nats, high, _), _ = costs_shown(lab.strip)
+    assert not nats.any() and np.isinf(high).all()
+    sides = lab.compare(*(past.number for past in lab.panel.runs)).sides
+    assert sorted(side.cost for side in sides) == ["", said, said]
+    cost = lab.panel.cost_of(bound)
+    assert len(cost.nats) == len(bound) and not cost.nats.any() and np.isinf(cost.nats_high).all()
 
 
 def test_the_row_is_that_after_the_prompt_and_the_text(lab, tiny_model):

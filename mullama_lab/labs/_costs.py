@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import weakref
 
+import numpy as np
+
 from mullama_lab.engine.latest_only import LatestOnly
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import MullamaError
 from mullama_lab.labs._desk import Desk
-from mullama_lab.studies.grammar_tax import grammar_tax
+from mullama_lab.studies.grammar_tax import GrammarTax, grammar_tax
 from mullama_lab.widgets._compare import Cost
 from mullama_lab.widgets._kept import weakly
 
@@ -39,28 +41,33 @@ class Costs:
         model, strip = desk.session.model, desk.strip
 
         def work() -> None:
-            cost = grammar_tax(trace, on=model)
+            n = len(trace)
+            wanted, logprob = np.full(n, -1, np.int32), np.full(n, np.nan)
+            try:
+                tax = grammar_tax(trace, on=model)
+                cost, wanted, logprob = _cost(tax), tax.wanted, tax.wanted_logprob
+            except (MullamaError, ValueError) as error:
+                cost = Cost.unknown(n, error)
             strip.show_costs(
                 trace,
                 nats=cost.nats,
                 nats_high=cost.nats_high,
-                wanted=cost.wanted,
-                wanted_logprob=cost.wanted_logprob,
-                said=cost.summary(),
+                wanted=wanted,
+                wanted_logprob=logprob,
+                said=cost.said,
             )
 
         self._latest.submit(work)
 
     def _of(self, trace: Trace) -> Cost | None:
-        """What the grammars of a trace cost; None where it had none, or that is not known."""
+        """What the grammars of a trace cost; None where it had none."""
         desk = self._desk()
         if desk is None or not len(trace) or not trace.schedule.constrains:
             return None
         try:
-            found = grammar_tax(trace, on=desk.session.model)
-        except (MullamaError, ValueError):
-            return None
-        return Cost(found.nats, found.nats_high, found.summary())
+            return _cost(grammar_tax(trace, on=desk.session.model))
+        except (MullamaError, ValueError) as error:
+            return Cost.unknown(len(trace), error)
 
     def settle(self) -> None:
         """Wait until the costs of the text are shown."""
@@ -68,6 +75,10 @@ class Costs:
 
     def close(self) -> None:
         self._latest.close()
+
+
+def _cost(tax: GrammarTax) -> Cost:
+    return Cost(tax.nats, tax.nats_high, tax.summary())
 
 
 def ended_text(desk: Desk) -> Trace | None:

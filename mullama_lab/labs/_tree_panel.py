@@ -81,6 +81,7 @@ class TreePanel(Panel):
         self._parents: dict[_Turn, Trace] = {}  # what each branch goes off
         self.view.on_select(weakly(self._selected))
         self.view.call_with(weakly(self.desk.panel.called))
+        self.view.costs_with(weakly(self.desk.panel.cost_of))
         self.strip.choosing = "branch here"
         self.strip.goes_off_with(weakly(self._parent_of))
         self.strip.on_back(weakly(self._back))

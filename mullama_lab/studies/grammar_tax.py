@@ -124,7 +124,7 @@ class GrammarTax:
             wanted = self._label(self.wanted[step])
             told += f" and the model wanted `{wanted}`" if wanted else ""
         if unknown:
-            told += f"; of {counted(unknown, 'token')} only bounds are known: pass on=session"
+            told += f"; of {counted(unknown, 'token')} only bounds are known"
         return told
 
     def _range(self) -> str:
@@ -143,7 +143,8 @@ class GrammarTax:
         return f"{least}{share:.1%}" if share >= 0.001 else "less than 0.1%"
 
     def __repr__(self) -> str:
-        return f"<GrammarTax: {self.summary()}>"
+        more = "" if self.sure.all() else "; pass on=session to know the rest"
+        return f"<GrammarTax: {self.summary()}{more}>"
 
 
 def grammar_tax(trace: Trace, *, on: Model | Session) -> GrammarTax:

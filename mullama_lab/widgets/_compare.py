@@ -54,6 +54,12 @@ class Cost:
     nats_high: NDArray[np.float64]
     said: str
 
+    @classmethod
+    def unknown(cls, n: int, why: Exception) -> Cost:
+        """That of n tokens where it could not be found out."""
+        words = str(why).rstrip(".")
+        return cls(np.zeros(n), np.full(n, np.inf), f"cost n/a: {words}")
+
 
 @dataclass(frozen=True, eq=False)
 class Compared:

@@ -22,10 +22,10 @@ from mullama_lab.engine.trace.divergence import n_shared
 from mullama_lab.engine.tree import Tree
 from mullama_lab.engine.tree.nodes import Branch, Node
 from mullama_lab.widgets import _front_end, _tree_rows
-from mullama_lab.widgets._compare import Compared, Comparison, compare, numbers_to_compare
+from mullama_lab.widgets._compare import Compared, Comparison, Cost, compare, numbers_to_compare
 from mullama_lab.widgets._followed_runs import FollowedRuns
 from mullama_lab.widgets._kept import CLOSED, weakly
-from mullama_lab.widgets._view import Undo, View, short_text, whole_number
+from mullama_lab.widgets._view import Undo, View, must_be_function, short_text, whole_number
 
 __all__ = ["BranchTree"]
 __dir__ = __all__.copy  # what tab completion offers
@@ -78,6 +78,7 @@ class BranchTree(View):
         self._followed = FollowedRuns(self._show_growing)
         self._lock = threading.RLock()
         self._call: Callable[[Trace], str] = lambda trace: ""
+        self._cost_of: Callable[[Trace], Cost | None] = lambda trace: None
         self._called: dict[int, str] = {}  # branches that have no name, also pruned ones
         super().__init__(title=title)
         self.tree = self._tree if tree is None else tree
@@ -118,6 +119,14 @@ class BranchTree(View):
         with self.hold_sync():
             self._say_changes()
             self._redraw()
+
+    def costs_with(self, cost_of: Callable[[Trace], Cost | None]) -> None:
+        """Ask `cost_of(trace)` what the grammars of a path that is compared cost; None for none.
+
+        It is called on any thread.
+        """
+        must_be_function("costs_with", cost_of)
+        self._cost_of = cost_of
 
     def select(self, key: str) -> Trace:
         """Select the path that ends with a node; who said `on_select` is told."""
@@ -216,7 +225,12 @@ class BranchTree(View):
 
     def _comparison(self, numbers: Sequence[int]) -> Comparison:
         branches = [self._tree.branch(number) for number in dict.fromkeys(numbers)]
-        return compare([Compared(b.number, b.name or self._unnamed(b), b.trace) for b in branches])
+        return compare(
+            [
+                Compared(b.number, b.name or self._unnamed(b), b.trace, cost=self._cost_of(b.trace))
+                for b in branches
+            ]
+        )
 
     # From the browser
 

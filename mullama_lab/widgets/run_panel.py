@@ -81,10 +81,10 @@ class RunPanel(View):
     meters = traitlets.Dict().tag(sync=True)
     """The figures of the run that is shown, as `_runs.meters` has them."""
     history = traitlets.List(traitlets.Dict()).tag(sync=True)
+    """One short dict a run, the newest last."""
     compared = traitlets.List(
         traitlets.Int(), help="Numbers of runs that are to be shown side by side."
     ).tag(sync=True)
-    """One short dict a run, the newest last."""
     shown = traitlets.Int(0).tag(sync=True)
     """The number of the run that is shown, 0 for none."""
 
@@ -149,6 +149,10 @@ class RunPanel(View):
         """
         must_be_function("costs_with", cost_of)
         self._cost_of = cost_of
+
+    def cost_of(self, trace: Trace) -> Cost | None:
+        """What is said there of a trace; None before anybody said how."""
+        return self._cost_of(trace)
 
     def run(self) -> None:
         """As the button: ask those who said `on_run`.
