@@ -108,4 +108,5 @@ def _with_imports_bound(name: str) -> str:
 
 
 def _variable(name: str) -> str:
-    return f"mll_{name.replace('/', '_')}"
+    """What holds a file's exports: short, as it stands in every saved view once an import."""
+    return f"${name.removeprefix('shared/')}" if "/" in name else f"$${name}"
