@@ -21,7 +21,7 @@ test("a fifth tick lets the oldest go", () => {
   assert.deepEqual(ticked([1, 2], 1), [2]);
 });
 
-const side = (label, first, kl = null, kl_after = null) => ({ label, first, kl, kl_after, token: "x" });
+const side = (label, first, kl = null, kl_after = null) => ({ label, first, kl, kl_after, token: "x", cost: "" });
 const exact = (x) => ({ nats: x, infinite: false, exact: true });
 
 test("a divergence says when it is infinite, a bound, or not known", () => {
@@ -114,6 +114,7 @@ test("what is alike is said in words", () => {
 });
 
 const hex = (text) => [...new TextEncoder().encode(text)].map((b) => b.toString(16).padStart(2, "0")).join("");
+const AT_LEAST = { nats: 0.5, infinite: false, exact: false };
 const COMPARED = {
   ...{ first: 2, shared: 2, common: " there lived", n: 4, floor: null, may_be_noise: false },
   sides: [
@@ -121,11 +122,28 @@ const COMPARED = {
     { ...side("run 2", 2, exact(0.5), exact(0.25)), token: " an", rest: " old <b>.", differs: ["seed 1 → 2"] },
   ],
   rows: [
-    [1, [[hex(" lived"), 0.75, 1, null, null], [hex(" lived"), 0.75, 1, exact(0), null]]],
-    [2, [[hex(" a"), 0.5, 0.5, null, null], [hex(" an"), 0.25, 0.5, { ...exact(0.5), exact: false }, false]]],
-    [3, [[hex(" king"), 0.1, 0.2, null, null], null]],
+    [1, [[hex(" lived"), 0.75, 1, null, null, null], [hex(" lived"), 0.75, 1, exact(0), null, null]]],
+    [2, [[hex(" a"), 0.5, 0.5, null, null, null], [hex(" an"), 0.25, 0.5, AT_LEAST, false, null]]],
+    [3, [[hex(" king"), 0.1, 0.2, null, null, null], null]],
   ],
 };
+const [FREE, BOUND] = COMPARED.sides;
+/** The same where the second was written under a grammar, of which little is known at the last step. */
+const TAXED = {
+  ...COMPARED,
+  sides: [FREE, { ...BOUND, cost: "the grammar cost 3 nats" }],
+  rows: [
+    [1, [[hex(" lived"), 0.75, 1, null, null, null], [hex(" lived"), 0.75, 1, exact(0), null, [0, 0]]]],
+    [2, [[hex(" a"), 0.5, 0.5, null, null, null], [hex(" an"), 0.25, 0.5, null, null, [Math.log(2), Math.log(4)]]]],
+    [3, [null, [hex(" king"), 0.1, 0.2, null, null, [Math.log(2), null]]]],
+    [4, [[hex("."), 0.1, 0.2, null, null, null], null]],
+  ],
+};
+/** What is written in a picture, from the heads of its columns on. */
+function tableOf(drawn) {
+  const words = [...drawn.matchAll(/<text [^>]*>([^<]*)</g)].map(([, text]) => text);
+  return words.slice(words.indexOf("step")).filter(Boolean);
+}
 
 test("the file of a comparison has the chances of each side at each step, and how far apart they are", () => {
   const [head, ...rows] = csvOf(COMPARED).split("\r\n");
@@ -171,9 +189,36 @@ test("what a grammar took of the chances is a share, a range of it, or not known
 });
 
 test("what a grammar cost in all is said of the side that had one, in the view and in the picture", () => {
-  const [free, bound] = COMPARED.sides;
-  const taxed = { ...COMPARED, sides: [{ ...free, cost: "" }, { ...bound, cost: "the grammar cost 3 nats" }] };
-  assert.deepEqual(costTexts(taxed), ["run 2: the grammar cost 3 nats."]);
+  assert.deepEqual(costTexts(TAXED), ["run 2: the grammar cost 3 nats."]);
   assert.deepEqual(costTexts(COMPARED), []);
-  assert.ok(picture(taxed, {}, (text) => text.length).includes("run 2: the grammar cost 3 nats."));
+  assert.ok(picture(TAXED, {}, (text) => text.length).includes("run 2: the grammar cost 3 nats."));
+});
+
+test("a file of a comparison has what a grammar took at each step, under the side that had one", () => {
+  const [head, ...rows] = csvOf(TAXED).split("\r\n");
+  assert.ok(head.endsWith(',run 2: KL is exact,"run 2: removed, nats at least","run 2: removed, nats at most"'));
+  assert.ok(!head.includes("run 1: removed"));
+  assert.deepEqual(rows, [
+    '1," lived",0.75,1," lived",0.75,1,0,yes,0,0',
+    '2," a",0.5,0.5," an",0.25,0.5,,,0.693147,1.38629',
+    '3,,,," king",0.1,0.2,,,0.693147,inf',
+    "4,.,0.1,0.2,,,,,,,",
+    "",
+  ]);
+  const alone = [[0, [[hex("a"), 1, 1, null, null, [0.5, 0.5]], null]]];
+  const first = csvOf({ ...TAXED, sides: [{ ...FREE, cost: "it cost much" }, BOUND], rows: alone });
+  assert.equal(first.split("\r\n")[1], "0,a,1,1,0.5,0.5,,,,,");
+});
+
+test("a picture of a comparison has that too, and says where something is not known", () => {
+  const drawn = picture(TAXED, {}, (text) => 6 * text.length);
+  assert.ok(drawn.includes("Removed: how much of the model's chances"));
+  assert.deepEqual(tableOf(drawn).filter((text) => text !== "text"), [
+    ...["step", "run 1", "chance", "run 2", "chance", "KL, nats", "removed"],
+    ...[" there lived a king.", " there lived an old &#60;b&#62;."],
+    ...["1", "·lived", "75.0%", "·lived", "75.0%", "0", "0%"],
+    ...["2", "·a", "50.0%", "·an", "25.0%", "n/a", "50.0% to 75.0%"],
+    ...["3", "–", "·king", "10.0%", "n/a", "50.0% to 100%"],
+    ...["4", ".", "10.0%", "–"],
+  ]);
 });

@@ -10,6 +10,7 @@ import {
   nats,
   noiseText,
   partingText,
+  REMOVED,
   removedText,
   sameRow,
   SCALE,
@@ -40,7 +41,6 @@ function cell(row, k, alike, same) {
 const CAPTION =
   "Token by token: the model's chance of it, before the chain. KL, in nats: how far the first one's chances of all " +
   "tokens are from this one's, 0 for the same.";
-const REMOVED = " Removed: how much of the model's chances the grammar took there.";
 
 function alignedRow(c, [step, cells]) {
   const same = cells.every((other) => other?.[0] === cells[0]?.[0]);
@@ -56,7 +56,7 @@ function aligned(c) {
   const table = h(
     "table",
     { class: "mll-figures" },
-    h("caption", {}, CAPTION, costTexts(c).length ? REMOVED : ""),
+    h("caption", {}, CAPTION, costTexts(c).length ? ` ${REMOVED}` : ""),
     h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "step"), heads)),
     h(
       "tbody",

@@ -19,7 +19,8 @@ export function nats(kl) {
 /** The same for a divergence that is noise, where that is known: no figure that looks like an effect. */
 export const said = (kl, noise) => (noise && kl.nats !== 0 ? "within noise" : nats(kl));
 
-/** How much of the model's chances a grammar took at a step, "93%"; "" of a text that was written without one. */
+export const REMOVED = "Removed: how much of the model's chances the grammar took there.";
+/** How much that is at a step, "93%"; "" of a text that was written without one. */
 export function removedText([, , , , , cost]) {
   if (!cost) return "";
   const [low, high] = cost.map((bound) => bound ?? Infinity); // JSON has no infinity
@@ -104,6 +105,6 @@ export function exactText(c, side) {
   return `${about}: ${before} before the chain, ${after} after.${floor}`;
 }
 
-/** The divergence at one step, of a row of the alignment: [bytes, chance, after, KL, noise]. */
+/** The divergence at one step, of a row of the alignment: [bytes, chance, after, KL, noise, cost]. */
 export const klText = ([, , , kl, noise], same) =>
   same && kl.nats === 0 ? "same row" : said(kl, noise).replace(" nats", "");

@@ -10,7 +10,7 @@ const LINE = 16; // of the lines above it
 const CHARACTER = 6; // pixels that one of them takes
 
 /** Characters that XML has not, not even written as numbers; halves of one among them. */
-const NOT_IN_XML = /[^\t\n\r\u{20}-\u{D7FF}\u{E000}-\u{FFFD}\u{10000}-\u{10FFFF}]/gu;
+const NOT_IN_XML = /[^\t\n\r -\ud7ff\ue000-\ufffd\u{10000}-\u{10ffff}]/gu;
 const escaped = (text) =>
   String(text)
     .replace(NOT_IN_XML, "\ufffd")
