@@ -1,6 +1,7 @@
 /** What a grammar says of a text: its tokens with the rules that took them, why no further, what may come. */
-import { h } from "./shared/dom.js";
+import { glyphs, h } from "./shared/dom.js";
 import { count, counted, percent, readable } from "./shared/text.js";
+import { pieceLabel, pieceParts, unhex } from "./shared/tokens.js";
 
 export const HUES = 6;
 
@@ -16,6 +17,11 @@ export function verdict(walk) {
   if (walk.is_ended || walk.can_only_end) return "Complete: nothing but the end may come.";
   const next = walk.expected ? ` Expected: ${walk.expected}.` : "";
   return `${walk.is_complete ? "Complete, and may go on." : "A beginning."}${next}`;
+}
+
+/** That the text is shown from some token on, where it is long. */
+export function cutText({ tokens, n_tokens }) {
+  return tokens.length < n_tokens ? `The last ${count(tokens.length)} of ${counted(n_tokens, "token")}.` : "";
 }
 
 /** How many tokens may come, and which text must. */
@@ -41,12 +47,13 @@ export function chanceText({ p, spans }) {
 
 export function walkView({ step }) {
   const taken = h("p", { class: "mll-gb-taken mll-code", dir: "auto", "aria-label": "The text as tokens" });
+  const cut = h("p", { class: "mll-quiet mll-figures" });
   const said = h("p", { class: "mll-gb-said", role: "status" });
   const rules = h("p", { class: "mll-quiet mll-gb-rules" });
   const choice = h("p", { class: "mll-quiet mll-figures" });
   const chips = h("ul", { class: "mll-gb-chips", "aria-label": "Tokens that may come next" });
   const tax = h("p", { class: "mll-quiet mll-figures mll-gb-tax" });
-  const node = h("div", { class: "mll-gb-walk" }, taken, said, rules, choice, chips, tax);
+  const node = h("div", { class: "mll-gb-walk" }, cut, taken, said, rules, choice, chips, tax);
 
   function drawTaken(walk) {
     const hues = huesOf(walk.tokens);
@@ -60,9 +67,11 @@ export function walkView({ step }) {
     taken.hidden = !taken.childNodes.length;
   }
   function chip(token) {
-    const does = { type: "button", class: "mll-gb-chip", title: `Go on with ${token.text}` };
+    const piece = unhex(token.bytes);
+    const does = { type: "button", class: "mll-gb-chip", title: `Go on with ${pieceLabel(piece)}` };
     const note = chanceText(token);
-    const press = h("button", { ...does, on: { click: () => step(token.token) } }, h("b", {}, token.text), note);
+    const text = h("b", {}, glyphs(pieceParts(piece)));
+    const press = h("button", { ...does, on: { click: () => step(token.token) } }, text, note);
     return h("li", {}, press);
   }
   /** Others take their places; whoever pressed one stays among them. */
@@ -75,6 +84,8 @@ export function walkView({ step }) {
     node,
     draw(walk) {
       drawTaken(walk);
+      cut.textContent = cutText(walk);
+      cut.hidden = !cut.textContent;
       said.textContent = verdict(walk);
       said.toggleAttribute("data-bad", Boolean(walk.refusal));
       rules.textContent = walk.stack?.length ? `In ${walk.stack.join(" › ")}` : "";

@@ -357,7 +357,10 @@ class GrammarBench(View):
                 e("span", one["text"], title=" › ".join(one["rules"])) for one in shown["tokens"]
             ]
             rest = e("s", shown["rest"]) if shown["rest"] else None
+            n, n_tokens = len(tokens), shown["n_tokens"]
+            cut = f"The last {n:,} of {n_tokens:,} tokens:" if n < n_tokens else None
             parts = [
+                e("div", cut, style=_static.QUIET) if cut else None,
                 e("div", *tokens, rest, style=f"{code};font-family:monospace;white-space:pre-wrap"),
                 e("div", shown["refusal"] or _state(shown), style=_static.QUIET),
             ]
@@ -415,16 +418,16 @@ def _shown(walk: GrammarWalk, row: NDArray[np.float64] | None) -> dict[str, Any]
         "is_complete": walk.is_complete,
         "can_only_end": walk.can_only_end,
         "is_ended": walk.is_ended,
-        "allowed": [_chip(one) for one in likeliest],
+        "allowed": [_chip(one, walk.model) for one in likeliest],
         "tax": "" if row is None else _tax(walk, row),
     }
 
 
-def _chip(one: AllowedToken) -> dict[str, Any]:
+def _chip(one: AllowedToken, model: Model) -> dict[str, Any]:
     rules = [rule for _, rule in one.portions]
     return {
         "token": one.token,
-        "text": one.text,
+        "bytes": model.piece(one.token).hex(),
         "p": None if np.isnan(one.logprob) else float(np.exp(one.logprob)),
         "spans": " › ".join(rules) if len(rules) > 1 else "",
     }

@@ -9,6 +9,7 @@ import mullama_lab as ml
 from mullama_lab.engine.grammar.walk.walk import GrammarWalk
 from mullama_lab.errors import GrammarError
 from mullama_lab.widgets import GrammarBench
+from mullama_lab.widgets.grammar_bench import MOST_TOKENS
 
 OBJECT = 'root ::= "{" pair ("," pair)* "}"\npair ::= [a-c]+ ":" [0-9]'
 
@@ -16,6 +17,10 @@ OBJECT = 'root ::= "{" pair ("," pair)* "}"\npair ::= [a-c]+ ":" [0-9]'
 @pytest.fixture
 def bench(tiny_model):
     return GrammarBench(tiny_model, OBJECT)
+
+
+def text_of(chip):
+    return bytes.fromhex(chip["bytes"]).decode()
 
 
 def ask(bench, op, **args):
@@ -75,7 +80,7 @@ def test_steps_forth_and_back(bench):
     assert bench.sample == "{", "what must come"
     token = bench.shown["allowed"][0]
     ask(bench, "step", token=token["token"])
-    assert bench.sample == "{" + token["text"]
+    assert bench.sample == "{" + text_of(token)
     ask(bench, "back")
     assert bench.sample == "{"
     bench.sample = "{a:1}}"
@@ -165,6 +170,15 @@ def test_its_static_form_says_what_is_shown(bench):
     assert "expected" in bench._plain_text()
 
 
+def test_of_a_long_text_its_end_is_sent_with_how_long_it_is(tiny_model):
+    bench = GrammarBench(tiny_model, "root ::= [a-c]*", "abc" * 200)
+    assert len(bench.shown["tokens"]) == MOST_TOKENS < bench.shown["n_tokens"] == 600
+    said = "The last 500 of 600 tokens:"
+    assert said in bench._repr_mimebundle_()[0]["text/html"]
+    bench.sample = "abc"
+    assert "The last" not in bench._repr_mimebundle_()[0]["text/html"]
+
+
 def test_it_says_which_alternatives_the_texts_tried_use(tiny_model):
     bench = GrammarBench(
         tiny_model, 'root ::= word | "(" root ")" | lost\nword ::= [a-c]+\nlost ::= "!"'
@@ -210,11 +224,11 @@ def words():
 
 def test_without_weights_a_token_that_spans_two_rules_is_told_with_both(words):
     bench = GrammarBench(words, 'root ::= a b\na ::= "th"\nb ::= "e" [xyz]')
-    spans = {one["text"]: one["spans"] for one in bench.shown["allowed"]}
+    spans = {text_of(one): one["spans"] for one in bench.shown["allowed"]}
     assert spans == {"t": "", "th": "", "the": "a › b", "they": "a › b"}
     assert all(one["p"] is None for one in bench.shown["allowed"]), "there are no probabilities"
     assert (bench.shown["stack"], bench.shown["forced"]) == (["root", "a"], "the")
-    the = next(one["token"] for one in bench.shown["allowed"] if one["text"] == "the")
+    the = next(one["token"] for one in bench.shown["allowed"] if text_of(one) == "the")
     assert ask(bench, "step", token=the)["ok"]
     assert [tuple(one["rules"]) for one in bench.shown["tokens"]] == [("a", "b")]
     assert (bench.shown["stack"], bench.shown["forced"]) == (["root", "b"], "")
@@ -242,6 +256,7 @@ def test_what_is_shown_of_rules_and_of_forced_text_is_what_the_walk_says(words):
         for chip, token in zip(shown["allowed"], walk.likeliest(row, 12), strict=True):
             rules = [rule for _, rule in token.portions]
             assert (chip["token"], chip["p"]) == (token.token, pytest.approx(np.exp(token.logprob)))
+            assert bytes.fromhex(chip["bytes"]) == words.piece(token.token)
             assert chip["spans"] == (" › ".join(rules) if len(rules) > 1 else "")
             seen |= {"spans"} if chip["spans"] else set()
         seen |= {"forced"} if shown["forced"] else set()

@@ -3,6 +3,7 @@ import test from "node:test";
 import { csvOf, picture } from "../grammar_bench_file.js";
 import { kindOf, linesOf, marked, placeIn, spansOf } from "../grammar_bench_code.js";
 import { isUnwritten, STARTERS } from "../grammar_bench_starters.js";
+import { cutText } from "../grammar_bench_walk.js";
 import { triedText } from "../grammar_bench_tried.js";
 
 const text = 'root ::= "a" word* # all\nword ::= [a-z]+ | <think>';
@@ -71,18 +72,18 @@ test("what texts use of a grammar is said in a sentence", () => {
 });
 
 const WALK = {
-  ...{ tokens: [{ text: "{", rules: ["root"] }, { text: "a,", rules: ["key", "root"] }], rest: "<x", refusal: "" },
+  ...{ tokens: [{ text: " {\n", rules: ["root"] }, { text: "a,", rules: ["key", "root"] }], rest: "<x", refusal: "" },
   ...{ is_complete: false, is_ended: false, can_only_end: false, expected: "[a-c]", n_allowed: 2, n_vocab: 300 },
-  ...{ forced: "", tax: "", stack: ["root"] },
+  ...{ forced: "", tax: "", stack: ["root"], n_tokens: 2 },
   allowed: [
-    { token: 7, text: "a", p: 0.25, spans: "" },
-    { token: 8, text: "b}", p: null, spans: "key › root" },
+    { token: 7, bytes: "2061", p: 0.25, spans: "" },
+    { token: 8, bytes: "0a7d", p: null, spans: "key › root" },
   ],
 };
 
 test("the file of a text in a grammar has the tokens that may come next", () => {
   const lines = csvOf(WALK).split("\r\n");
-  assert.deepEqual(lines, ["token,id,probability,across", "a,7,0.25,", "b},8,,key › root", ""]);
+  assert.deepEqual(lines, ["token,id,probability,across", '" a",7,0.25,', '"\n}",8,,key › root', ""]);
   assert.equal(csvOf({}), null);
 });
 
@@ -92,12 +93,19 @@ test("the picture of a text in a grammar has its tokens with their rules, what i
   const words = [...drawn.matchAll(/<text [^>]*>([^<]*)</g)].map(([, text]) => text).filter(Boolean);
   const from = words.indexOf("token");
   assert.deepEqual(words.slice(0, 2), ["A beginning. Expected: [a-c].", "2 tokens of 300 may come"]);
-  const taken = ["{", "root", "a,", "key › root", "&#60;x", "not taken"];
-  const next = ["a", "may come", "25.0%", "b}", "may come, across key › root"];
+  const taken = ["·{↵", "root", "a,", "key › root", "&#60;x", "not taken"];
+  const next = ["·a", "may come", "25.0%", "↵}", "may come, across key › root"];
   assert.deepEqual(words.slice(from), ["token", "rule", "chance", ...taken, ...next]);
 });
 
 test("the picture shows what is invisible in a text that was not taken", () => {
   const drawn = picture({ walk: { ...WALK, rest: "a\u0000\n" }, measure: (text) => 6 * text.length }, {});
   assert.match(drawn, />aNUL↵</);
+});
+
+test("of a long text it is said that its end is shown, also in the picture", () => {
+  assert.equal(cutText(WALK), "");
+  assert.equal(cutText({ ...WALK, n_tokens: 1600 }), "The last 2 of 1,600 tokens.");
+  const drawn = picture({ walk: { ...WALK, n_tokens: 1600 }, measure: (text) => 6 * text.length }, {});
+  assert.ok(drawn.includes(">The last 2 of 1,600 tokens.<"));
 });
