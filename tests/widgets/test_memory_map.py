@@ -120,8 +120,10 @@ def test_it_follows_whatever_changes_the_cache(session, view, until):
 def test_it_follows_a_run_that_goes_on(session, view, until, monkeypatch):
     monkeypatch.setattr(memory_map, "DURING_A_RUN", 0.0)
     goes_on = threading.Event()
+    session.on_start(  # held up at this token
+        lambda run: run.on_step(lambda step: step.index == 9 and goes_on.wait(60))
+    )
     run = session.start("Hello", ENDLESS, max_tokens=200)
-    run.on_step(lambda step: step.index == 9 and goes_on.wait(60))  # held up at this token
     until(lambda: view.memory.used_bytes > 0)
     assert not run.done
     goes_on.set()
