@@ -10,6 +10,7 @@ from mullama_lab.engine.memory import Buffers, Memory, ProcessMemory
 from mullama_lab.engine.memory.buffers import KINDS
 
 MOST = 6  # sequences with a part of their own; the others are one part
+HUES = 8  # as many as shared/hues.css has
 KIND_HUES = dict(zip(KINDS, range(len(KINDS)), strict=True))
 
 
@@ -18,7 +19,7 @@ def wholes_of(memory: Memory) -> list[dict[str, Any]]:
 
     Each has `title`, `total` (bytes; None where the system does not tell), `words` of that, a
     `note` and `parts`: `label`, `bytes`, `words`, and what it looks like: the number of a hue,
-    "shared" or "free".
+    "shared", "others" or "free".
     """
     return [buffers_of(memory), _cache(memory), _process(memory.process)]
 
@@ -43,16 +44,26 @@ def _cache(memory: Memory) -> dict[str, Any]:
     """Who holds which part of the cache; what several sequences hold is one part."""
     total = memory.kv_bytes + memory.state_bytes
     sequences = sorted(memory.sequences.items(), key=lambda one: (-one[1], one[0]))
-    own = sorted(sequences[:MOST])
-    parts = [_part(f"sequence {number}", size, number % 8) for number, size in own]
+    own = dict(sorted(sequences[:MOST]))
+    hues = _hues(own)
+    parts = [_part(f"sequence {number}", size, hues[number]) for number, size in own.items()]
     if others := sequences[MOST:]:
         size = sum(size for _, size in others)
-        parts.append(_part(counted(len(others), "more sequence"), size, 7))
+        parts.append(_part(counted(len(others), "more sequence"), size, "others"))
     if memory.shared_bytes:
         parts.insert(0, _part("shared", memory.shared_bytes, "shared"))
     parts.append(_part("free", max(0, total - memory.used_bytes), "free"))
     note = "what several sequences share is counted once" if memory.shared_bytes else ""
     return _whole("Cache" if memory.state_bytes else "KV cache", total, parts, note)
+
+
+def _hues(numbers: Iterable[int]) -> dict[int, int]:
+    """A hue for each of at most `HUES` sequences: that of its number, or the next that is free."""
+    taken: dict[int, int] = {}
+    for number in numbers:
+        hues = ((number + k) % HUES for k in range(HUES))
+        taken[number] = next(hue for hue in hues if hue not in taken.values())
+    return taken
 
 
 def _process(process: ProcessMemory) -> dict[str, Any]:

@@ -37,7 +37,7 @@ COLOURS = (  # translucent, for any page
     *("59,130,196", "217,119,6", "46,139,87", "176,69,127"),
     *("109,91,196", "194,73,47", "18,138,138", "133,122,21"),
 )
-OTHERS = {"shared": "rgba(128,128,128,.7)", "free": "rgba(128,128,128,.12)"}
+GREYS = {"shared": 0.7, "others": 0.4, "free": 0.12}  # how dense
 
 
 class MemoryMap(View):
@@ -187,7 +187,9 @@ def _picture(whole: dict[str, Any]) -> Element:
     e, total = _static.element, whole["total"] or 1
     segments = []
     for part in whole["parts"]:
-        colour = OTHERS.get(part["look"]) or f"rgba({COLOURS[part['look']]},.65)"
+        look = part["look"]
+        grey = GREYS.get(look)
+        colour = f"rgba({COLOURS[look]},.65)" if grey is None else f"rgba(128,128,128,{grey})"
         style = f"background:{colour};height:10px;width:{part['bytes'] / total:.2%}"
         segments.append(e("div", style=style, title=f"{part['label']}: {part['words']}"))
     said = ", ".join(filter(None, [f"{whole['title']}: {whole['words']}", whole["note"]]))

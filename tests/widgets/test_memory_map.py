@@ -86,6 +86,14 @@ def test_many_sequences_are_the_largest_and_the_others_together():
     assert sizes(cache)["3 more sequences"] == pytest.approx(0.06)
 
 
+def test_parts_of_the_cache_differ_in_colour():
+    _, cache, _ = wholes_of(by_hand(sequences={0: MB, 7: MB, 8: MB}))
+    assert [part["look"] for part in cache["parts"]] == [0, 7, 1, "free"]
+    _, cache, _ = wholes_of(by_hand(sequences=dict.fromkeys(range(8, 16), MB), shared_bytes=MB))
+    looks = [part["look"] for part in cache["parts"]]
+    assert len(set(looks)) == len(looks) and looks[-2:] == ["others", "free"]
+
+
 def test_devices_are_named_where_there_are_several():
     buffers, *_ = wholes_of(
         Memory(

@@ -1,6 +1,6 @@
 /**
  * A whole as a bar of its parts. A whole has `title`, `total` (null is not known), `words` and `parts`: `label`,
- * `bytes`, `words`, and in `look` the number of a hue, "shared" or "free".
+ * `bytes`, `words`, and in `look` the number of a hue, "shared", "others" or "free".
  */
 import { h } from "./dom.js";
 import { HUES } from "./hues.js";
