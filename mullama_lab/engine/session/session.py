@@ -11,6 +11,7 @@ Here is what can be asked; `request.py` has the parameters; `runs.py`, `scoring.
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -108,6 +109,8 @@ class Session(ContextOwner):
         self.last_traces: list[Trace] = []
         self.run: Run | None = None
         self._watchers: list[Callable[[Run], None]] = []
+        # As they were asked for; each lives until it has ended.
+        self._runs: weakref.WeakKeyDictionary[Run, None] = weakref.WeakKeyDictionary()
         self._aside: dict[Work[Any], None] = {}  # in contexts of their own
         self.settings: Mapping[str, Any] = settings.as_mapping()
         self.options: Mapping[str, Any] = settings.options(asked)
@@ -307,6 +310,12 @@ class Session(ContextOwner):
     def start_branches(self, request: ManyBranches) -> Runs:
         """Begin `branch_many` and return its Runs at once."""
         return self._launch_many(branches_of(self, request))
+
+    @property
+    def runs(self) -> list[Run]:
+        """The Runs that have not ended, the oldest first; of those that `on_start` tells of."""
+        runs = [ref() for ref in self._runs.keyrefs()]
+        return [run for run in runs if run is not None and not run.done]
 
     def on_start(self, callback: Callable[[Run], None]) -> Callable[[], None]:
         """Call `callback(run)` for each Run that is asked for from now on, on the thread that asks.
@@ -779,6 +788,7 @@ class Session(ContextOwner):
         """Tell the watchers of a Run, then queue it."""
         self.must_be_open()
         self.run, self.last_trace = run, run.trace  # a Custom stage of it may ask for them
+        self._runs[run] = None
         run._lane.told_by = get_ident()
         with run._lane.stopped_on_error():
             for watch in list(self._watchers):

@@ -126,6 +126,16 @@ def test_a_watcher_that_raises_is_logged_and_stops_no_generation(session, caplog
     assert "no view today" in caplog.text
 
 
+def test_the_runs_of_a_session_are_those_that_have_not_ended(session):
+    goes_on = threading.Event()
+    undo = session.on_start(lambda run: run.on_step(lambda step: goes_on.wait(60)))
+    first, second = (session.start("abc", NO_END, max_tokens=3) for _ in range(2))
+    undo()
+    assert session.runs == [first, second]
+    goes_on.set()
+    assert (len(first.wait()), len(second.wait()), session.runs) == (3, 3, [])
+
+
 def test_many_at_once_and_a_score_are_not_told_but_single_ones_are(session):
     seen = []
     undo = session.on_start(lambda run: seen.append(run.trace))
