@@ -94,6 +94,14 @@ def test_what_comes_to_the_same_is_measured_once_and_nothing_where_there_is_no_c
     assert "no setting is better" in str(alone)
 
 
+def test_a_batch_smaller_than_each_ubatch_is_tried_as_llama_cpp_would_cut_it(tiny_model, timed):
+    timed(two_levers)
+    tuning = autotune(tiny_model, "pp512", threads=DEFAULT["n_threads"], batch=[128, 64],
+                      ubatch=[256, 512], progress=False)  # fmt: skip
+    tried = tuning.steps["batch"].to_pandas()[["n_batch", "n_ubatch"]].to_numpy().tolist()
+    assert tried == [[512, 512], [128, 128], [64, 64]]
+
+
 @pytest.mark.parametrize("stops", [KeyboardInterrupt(), DecodeError("llama_decode said -3.")])
 def test_what_was_measured_is_kept_when_it_ends_early(tiny_model, timed, stops):
     def until(n_threads, n_batch, n_ubatch):

@@ -200,7 +200,8 @@ def autotune(
         model: a Model, or what `Model.load` takes.
         test: in llama-bench's words, as `bench` takes it.
         threads: to try; None is quarters of the cores, and all that the processor runs at once.
-        batch, ubatch: to try; what comes to the same for this test is measured once.
+        batch, ubatch: to try, an ubatch of no more than the batch; what comes to the same for this
+            test is measured once.
         repeats: rounds of each step, 4 or more; 6 let rows be compared round by round.
         progress: show a bar for each step that takes longer than two seconds.
 
@@ -254,8 +255,8 @@ class _Search:
         """One choice for each way in which the prompt is cut."""
         known = {self._cut(self.fastest)}
         for n_batch, n_ubatch in product(batches, ubatches):
-            choice = self.fastest._replace(n_batch=n_batch, n_ubatch=n_ubatch)
-            if n_ubatch <= n_batch and self._cut(choice) not in known:
+            choice = self.fastest._replace(n_batch=n_batch, n_ubatch=min(n_ubatch, n_batch))
+            if self._cut(choice) not in known:
                 known.add(self._cut(choice))
                 yield choice
 
