@@ -185,6 +185,16 @@ def test_ctrl_c_keeps_what_was_measured(tiny_model, monkeypatch):
     assert len(bench(tiny_model, "tg2", **QUICK)) == 1
 
 
+def test_ctrl_c_before_anything_was_measured_says_that_it_was_stopped(tiny_model, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(DecodeLoop, "open", interrupted)
+    with pytest.raises(BenchStopped) as stopped:
+        bench(tiny_model, "tg4", **QUICK)
+    assert not len(stopped.value.result) and "ended early" in repr(stopped.value.result)
+
+
 @pytest.mark.parametrize("error", [DecodeError("llama_decode said -3."), MemoryError()])
 def test_a_failure_in_the_middle_keeps_what_was_measured(tiny_model, monkeypatch, error):
     time, n_times = DecodeLoop.time, Counter()

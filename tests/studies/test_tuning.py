@@ -12,6 +12,7 @@ from mullama_lab.engine.decode_loop import DecodeLoop
 from mullama_lab.engine.options import threads as usual_threads
 from mullama_lab.errors import DecodeError, ModelLoadError
 from mullama_lab.studies.bench import Tuning, TuningFailed, TuningStopped, autotune, comparison
+from mullama_lab.studies.bench import tuning as study
 
 DEFAULT = {"n_threads": usual_threads(None), "n_batch": 512, "n_ubatch": 512}
 OTHER = DEFAULT["n_threads"] + 1  # a number of threads that is not the default
@@ -118,6 +119,21 @@ def test_what_was_measured_is_kept_when_it_ends_early(tiny_model, timed, stops):
     assert tuning.best == DEFAULT and not tuning.is_complete
     assert tuning.fastest.n_threads == OTHER  # as far as it came
     assert str(tuning).endswith("it ended early: nothing is said about the fastest")
+
+
+@pytest.mark.parametrize("stops", [KeyboardInterrupt(), MemoryError()])
+def test_what_was_measured_is_kept_when_it_ends_between_two_steps(
+    tiny_model, timed, monkeypatch, stops
+):
+    def fastest(*_):
+        raise stops
+
+    timed(two_levers)
+    monkeypatch.setattr(study, "_fastest", fastest)
+    kind = TuningStopped if isinstance(stops, KeyboardInterrupt) else TuningFailed
+    with pytest.raises(kind) as ended:
+        autotune(tiny_model, "pp512", **QUICK)
+    assert len(ended.value.tuning.steps["threads"]) == 2 and not ended.value.tuning.is_complete
 
 
 def test_a_step_that_cannot_begin_keeps_those_before_it(tiny_model, timed, monkeypatch):

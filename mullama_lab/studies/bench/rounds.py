@@ -53,11 +53,11 @@ def measured(items: Iterable[Item], repeats: int, what: str, *, progress: bool) 
     """
     items = list(dict.fromkeys(items))
     machine, run = Machine.here(), uuid.uuid4().hex
-    must_open(items)
-    warn_of_other_threads(max(item.timed.n_threads for item in items))
     samples: list[list[int]] = [[] for _ in items]
     began = [""] * len(items)
     try:
+        must_open(items)
+        warn_of_other_threads(max(item.timed.n_threads for item in items))
         with Bar(what, repeats * len(items), "test", shown=progress) as bar:
             for done, (index, ns) in enumerate(rounds(items, repeats), start=1):
                 began[index] = began[index] or time.strftime(_UTC, time.gmtime())

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import psutil
 
@@ -219,9 +219,12 @@ def autotune(
     with ExitStack() as opened:
         loaded = model if isinstance(model, Model) else opened.enter_context(Model.load(model))
         search = _Search(loaded, sizes, repeats, progress)
-        search.step(THREADS, [search.fastest._replace(n_threads=n) for n in tried])
-        search.step(BATCH, search.cuts(batches, ubatches))
-        search.confirm()
+        try:
+            search.step(THREADS, [search.fastest._replace(n_threads=n) for n in tried])
+            search.step(BATCH, search.cuts(batches, ubatches))
+            search.confirm()
+        except (KeyboardInterrupt, Exception) as error:
+            search.end(error)
     return search.tuning()
 
 
@@ -268,21 +271,25 @@ class _Search:
         test = name_of(self.sizes.n_prompt, self.sizes.n_gen, self.sizes.n_depth or 0)
         return Tuning(test, self.default, self.fastest, self.steps, is_complete)
 
+    def end(self, error: KeyboardInterrupt | Exception) -> NoReturn:
+        """Raise what ended it, with what was measured before."""
+        tuning = self.tuning(is_complete=False)
+        if isinstance(error, KeyboardInterrupt):
+            raise TuningStopped(tuning) from None
+        if not self.steps:
+            raise error
+        why = error.why if isinstance(error, BenchFailed) else str(error)
+        raise TuningFailed(why or type(error).__name__, tuning) from error
+
     def _measure(self, step: str, choices: Sequence[Choice]) -> None:
         try:
             self.steps[step] = measured(
                 map(self._item, choices), self.repeats, f"tuning: {step}", progress=self.progress
             )
-        except (KeyboardInterrupt, Exception) as error:
-            if isinstance(error, (BenchStopped, BenchFailed)) and error.result.rows:
-                self.steps[step] = error.result
-            tuning = self.tuning(is_complete=False)
-            if isinstance(error, KeyboardInterrupt):
-                raise TuningStopped(tuning) from None
-            if not self.steps:
-                raise
-            why = error.why if isinstance(error, BenchFailed) else str(error)
-            raise TuningFailed(why or type(error).__name__, tuning) from error
+        except (BenchStopped, BenchFailed) as ended:
+            if ended.result.rows:
+                self.steps[step] = ended.result
+            raise
 
     def _item(self, choice: Choice) -> Item:
         n_prompt, n_gen, n_depth = self.sizes.n_prompt, self.sizes.n_gen, self.sizes.n_depth or 0
