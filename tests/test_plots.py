@@ -488,6 +488,10 @@ def test_tuning_is_drawn_step_by_step_and_says_what_it_saves():
     assert [line.get_marker() for line in points] == ["s", "o", "s", "o"]
     assert [line.get_xdata()[0] for line in points] == pytest.approx([50.25, 80.25] * 2)
     assert ax.get_title().replace("\n", " ") == found.saving and "saves 3" in found.saving
+    blue = points[1].get_color()
+    assert [line.get_color() == blue for line in points] == [False, True] * 2
+    ended = drawn(plots.tuning(Tuning("tg100", default, fastest, steps, is_complete=False)))
+    assert blue not in [line.get_color() for line in ended.lines]
     drawn(plots.tuning(Tuning("tg100", default, default, {})))
     with pytest.raises(TypeError, match=r"what autotune\(\) gives"):
         plots.tuning(steps)

@@ -149,7 +149,8 @@ def tuning(found: Tuning, ax: Axes | None = None) -> Axes:
     """Tokens a second of each setting that was tried: the median, and the range of its repeats.
 
     Settings are threads / batch / ubatch, step by step from the top. A square is the default, and
-    blue is the best; the title says what it saves. `print(found)` has it as text.
+    blue is the best, where it did not end early; the title says what it saves. `print(found)` has
+    it as text.
     """
     if not hasattr(found, "saving"):
         raise TypeError(f"found={brief(found)}: it must be what autotune() gives.")

@@ -117,6 +117,7 @@ def test_what_was_measured_is_kept_when_it_ends_early(tiny_model, timed, stops):
     tuning: Tuning = ended.value.tuning
     assert tuning.to_pandas()["step"].tolist() == ["threads"] * 2 + ["batch"] * 2
     assert tuning.best == DEFAULT and not tuning.is_complete
+    assert not tuning.to_pandas()["is_best"].any() and "best" not in str(tuning)
     assert tuning.fastest.n_threads == OTHER  # as far as it came
     assert str(tuning).endswith("it ended early: nothing is said about the fastest")
 

@@ -101,7 +101,10 @@ class Tuning:
         )
 
     def to_pandas(self) -> pandas.DataFrame:
-        """A row for each setting and step: t/s and its range, and `is_best`; needs pandas."""
+        """A row for each setting and step: t/s and its range, and `is_best`; needs pandas.
+
+        Where it ended early no row is the best.
+        """
         import pandas
 
         return pandas.DataFrame(
@@ -113,7 +116,7 @@ class Tuning:
                     "min_ts": min(row.samples_ts),
                     "max_ts": max(row.samples_ts),
                     "n_repeats": len(row.samples_ns),
-                    "is_best": _choice(row) == self._best,
+                    "is_best": self._is_best(_choice(row)),
                 }
                 for step, result in self.steps.items()
                 for row in result.rows
@@ -142,9 +145,13 @@ class Tuning:
         one = self.difference
         return self.fastest if one is not None and one.verdict == FASTER else self.default
 
+    def _is_best(self, choice: Choice) -> bool:
+        """Which one is, is not known of a tuning that ended early."""
+        return self.is_complete and choice == self._best
+
     def _mark(self, choice: Choice) -> str:
         """What to say behind a row."""
-        marks = ["default"] * (choice == self.default) + ["best"] * (choice == self._best)
+        marks = ["default"] * (choice == self.default) + ["best"] * self._is_best(choice)
         return f"  {', '.join(marks)}" if marks and self.is_complete else ""
 
     def _seconds(self, choice: Choice) -> float:
