@@ -49,8 +49,9 @@ def test_the_fastest_is_found_and_what_it_saves_is_said(tiny_model, timed):
     tuning = autotune(tiny_model, "pp512+tg8", **QUICK)
     assert tuning.best == {"n_threads": OTHER, "n_batch": 512, "n_ubatch": 128}
     assert list(tuning.steps) == ["threads", "batch", "final"] and tuning.is_complete
-    said = rf"n_threads={OTHER}, n_batch=512, n_ubatch=128 saves (59|60)\.\d% of the time \(.*\): "
-    takes = r"pp512\+tg8 takes 1\.[56]\d* s, (3\.9\d|4\.?0?\d?) s with the default"
+    said = rf"n_threads={OTHER}, n_batch=512, n_ubatch=128 saves (59|60)\.\d% of the time \(.*% to "
+    said += r".*%, compared round by round\): "
+    takes = r"pp512\+tg8 takes 1\.[56]\d* s, (3\.9\d|4\.?0?\d?) s with the default \(medians\)"
     assert re.fullmatch(said + takes, tuning.saving)
     assert 2.4 < tuning.difference.low < 2.5 < tuning.difference.high < 2.6
     assert str(tuning).endswith(tuning.saving) and str(tuning).count("  default\n") == 2
@@ -59,6 +60,20 @@ def test_the_fastest_is_found_and_what_it_saves_is_said(tiny_model, timed):
     assert table["n_repeats"].eq(6).all() and table["is_best"].sum() == 2
     with tiny_model.session(n_ctx=1024, **tuning.best) as session:
         assert tuning.best.items() <= session.settings.items()
+
+
+def test_a_saving_says_which_of_its_numbers_were_compared_round_by_round(tiny_model, timed):
+    timed(two_levers)
+    apart = autotune(tiny_model, "pp512+tg8", repeats=5, **QUICK)  # too few to be paired
+    assert not apart.difference.paired and "round by round" not in apart.saving
+    assert apart.difference.ratio == apart.difference.after_ts / apart.difference.before_ts
+    paired = autotune(tiny_model, "pp512+tg8", **QUICK)
+    rows = paired.steps["final"].rows
+    before, after = (next(row.samples_ts for row in rows if row.n_threads == n)
+                     for n in (DEFAULT["n_threads"], OTHER))  # fmt: skip
+    by_hand = np.median(np.divide(after, before))
+    assert paired.difference.ratio == by_hand != np.median(after) / np.median(before)
+    assert f"saves {1 - 1 / by_hand:.1%} of the time" in paired.saving
 
 
 def test_chance_is_not_called_better_than_the_default(tiny_model, timed):

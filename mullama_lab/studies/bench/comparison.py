@@ -38,11 +38,13 @@ class Difference:
     Attributes:
         what: the test, and the settings that tell it from the others.
         before_ts, after_ts: median tokens a second.
-        ratio: of these two, after to before.
+        ratio: after to before: of these two medians; where paired, the median of the ratios round
+            by round, which is another number.
         low, high: its bootstrap interval; NaN where there are too few repeats.
         verdict: of the second run: "faster", "slower", "no clear difference", or "too few repeats
             to tell".
-        paired: whether the repeats were compared round by round.
+        paired: whether the repeats were compared round by round, as in one run they are if there
+            are enough.
     """
 
     what: str

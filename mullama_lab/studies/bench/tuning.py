@@ -87,7 +87,10 @@ class Tuning:
 
     @property
     def saving(self) -> str:
-        """What the best saves against the default, or that nothing is better."""
+        """What the best saves against the default, or that nothing is better.
+
+        The share is `difference`'s, round by round if it is `paired`; the seconds are medians.
+        """
         if not self.is_complete:
             return "it ended early: nothing is said about the fastest"
         one = self.difference
@@ -95,9 +98,10 @@ class Tuning:
             return f"no setting is better than the default: {self.default}"
         before, after = (self._seconds(choice) for choice in (self.default, self.fastest))
         least, most = (f"{1 - 1 / ratio:.1%}" for ratio in (one.low, one.high))
+        how = ", compared round by round" * one.paired
         return (
-            f"{self.fastest} saves {1 - 1 / one.ratio:.1%} of the time ({least} to {most}): "
-            f"{self.test} takes {after:.3g} s, {before:.3g} s with the default"
+            f"{self.fastest} saves {1 - 1 / one.ratio:.1%} of the time ({least} to {most}{how}): "
+            f"{self.test} takes {after:.3g} s, {before:.3g} s with the default (medians)"
         )
 
     def to_pandas(self) -> pandas.DataFrame:
