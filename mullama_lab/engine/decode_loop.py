@@ -100,7 +100,10 @@ class DecodeLoop(ContextOwner):
         self._do(lambda: self._context.open(self.model, opening, self._stop))
 
     def warm_up(self, n_tokens: int, n_threads: int) -> None:
-        """Decode one token, as `time` does first, and then so many: untouched memory is slow."""
+        """Decode one token, as `time` does first, and then so many, if any.
+
+        Memory that is used the first time is slow.
+        """
         self.time(Timed(n_tokens, 0, 0, n_threads))
 
     def time(self, timed: Timed) -> int:

@@ -54,8 +54,10 @@ def rounds(items: Sequence[Item], repeats: int) -> Iterator[tuple[int, int]]:
                         loop.close()
                     loop = DecodeLoop(first.model)
                 loop.open(first.opening)
-                longest = max(items[index].timed.n_prompt for index in indices)
-                loop.warm_up(min(longest, first.opening.n_ubatch), first.timed.n_threads)
+                timed = [items[index].timed for index in indices]
+                longest = max(one.n_prompt for one in timed)
+                most_threads = max(one.n_threads for one in timed)  # they take the most memory
+                loop.warm_up(min(longest, first.opening.n_ubatch), most_threads)
                 for index in indices[order]:
                     yield index, loop.time(replace(items[index].timed, seed=number))
     finally:

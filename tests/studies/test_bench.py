@@ -141,6 +141,28 @@ def test_rounds_take_turns_and_open_a_fresh_context_each(tiny_model, monkeypatch
     assert did == [16, 32, *first, 32, "warm", 5, 4, 16, "warm", 5, 4]  # each is tried before
 
 
+def test_a_context_is_warmed_up_once_with_the_most_threads_of_its_rows(tiny_model, monkeypatch):
+    did = []
+    real_open, real_warm_up = DecodeLoop.open, DecodeLoop.warm_up
+
+    def look_and_open(loop, opening):
+        did.append(opening.n_ubatch)
+        real_open(loop, opening)
+
+    def look_and_warm_up(loop, n_tokens, n_threads):
+        did.append((n_tokens, n_threads))
+        real_warm_up(loop, n_tokens, n_threads)
+
+    monkeypatch.setattr(DecodeLoop, "open", look_and_open)
+    monkeypatch.setattr(DecodeLoop, "warm_up", look_and_warm_up)
+    settings = {"threads": [1, 3, 2], "repeats": 1, "progress": False}
+    bench(tiny_model, ["pp24", "pp8", "tg4"], ubatch=[16, 32], **settings)
+    assert did == [16, 32, 16, (16, 3), 32, (24, 3)]  # each is tried before
+    did.clear()
+    bench(tiny_model, "tg4", **settings)
+    assert did == [512, 512, (0, 3)]
+
+
 def test_of_two_models_one_at_a_time_has_threads(tmp_path, monkeypatch):
     paths = [tiny.write(tmp_path / name) for name in ("a.gguf", "b.gguf")]
     seen = []

@@ -68,10 +68,12 @@ def bench(
 
         bench("smollm2-135m", ["pp512", "tg128"], threads=[1, 2], kv_type=["f16", "q8_0"])
 
-    Each round measures every row once, on a context opened for it, the next round backwards; so a
-    busy machine slows all alike, and the chance of where a context lies in memory is part of the
-    spread. Before a row is timed its context decodes a batch, for memory that is used the first
-    time is slow. The depth is not in the time.
+    Each round measures every row once, the next round backwards; so a busy machine slows all alike.
+    Rows that differ only in test or threads, and have the same depth, share a context. Each round
+    opens it anew, so that the chance of where it lies in memory is part of the spread. It is warmed
+    up with the most threads of its rows, for memory that is used the first time is slow: by a
+    token, and where a row has a prompt by as much of the longest as is computed at once. Before
+    each row a token is decoded with its own threads. Neither that nor the depth is in the time.
 
     Close other sessions first: llama.cpp's threads wait in busy loops. On a Mac, llama.cpp built
     without OpenMP starts its threads anew for every decode here, and llama-bench does not.
