@@ -11,6 +11,7 @@ import pytest
 from mullama_lab.engine import tiny
 from mullama_lab.engine.decode_loop import DecodeLoop
 from mullama_lab.engine.model import Model
+from mullama_lab.errors import MullamaError
 from mullama_lab.studies.roofline import Phase, Roofline, roofline, roofs, weight_work
 from mullama_lab.studies.roofline.weight_work import Work, prompt_operations, work_of
 
@@ -151,7 +152,7 @@ def test_a_prompt_that_fills_the_whole_context_has_its_roofline(tiny_model, smal
 
 def test_the_roofs_are_speeds_that_a_computer_can_have(small_roofs):
     for n_threads in (1, 2):
-        assert 1e8 < roofs.read_bandwidth(n_threads) < 1e14
+        assert 1e8 < roofs.read_bandwidth(n_threads, 8 << 20) < 1e14
         assert 1e8 < roofs.matrix_throughput(n_threads) < 1e16
 
 
@@ -159,8 +160,38 @@ def test_the_buffer_is_larger_than_the_caches_and_leaves_memory_free(monkeypatch
     monkeypatch.setattr(roofs, "_largest_caches", lambda: 100 << 20)
     monkeypatch.setattr(roofs, "total_and_free", lambda: (16 << 30, 8 << 30))
     assert roofs.buffer_bytes() == 400 << 20
-    monkeypatch.setattr(roofs, "_largest_caches", lambda: 1 << 50)
+    monkeypatch.setattr(roofs, "_largest_caches", lambda: 1 << 30)
     assert roofs.buffer_bytes() == 2 << 30
+
+
+@pytest.mark.parametrize(
+    ("caches", "free", "takes"), [(0, 0, "268 MB"), (100 << 20, 399 << 20, "419 MB")]
+)
+def test_what_would_be_the_bandwidth_of_a_cache_is_not_measured(
+    tiny_model, monkeypatch, caches, free, takes
+):
+    monkeypatch.setattr(roofs, "_largest_caches", lambda: caches)
+    monkeypatch.setattr(roofs, "total_and_free", lambda: (16 << 30, free))
+    monkeypatch.setattr(roofs, "read_bandwidth", lambda *_: pytest.fail("it measures"))
+    with pytest.raises(MullamaError, match=f"are free: .*, takes {takes}. Close something"):
+        roofline(tiny_model, threads=1, progress=False)
+
+
+def test_the_size_that_is_told_is_the_one_that_was_measured_over(
+    tiny_model, small_roofs, monkeypatch
+):
+    left, sizes = [8 << 30], []
+
+    def measured(n_threads, n_bytes):
+        sizes.append(n_bytes)
+        left[0] = 16 << 20  # something else took the rest meanwhile
+        return 1e9
+
+    monkeypatch.setattr(roofs, "total_and_free", lambda: (16 << 30, left[0]))
+    monkeypatch.setattr(roofs, "read_bandwidth", measured)
+    settings = {"n_prompt": 8, "n_gen": 4, "threads": 1, "repeats": 1, "progress": False}
+    found = roofline(tiny_model, **settings)
+    assert sizes == [8 << 20] * 2 and found.buffer_bytes == 8 << 20
 
 
 @pytest.mark.parametrize(
@@ -169,7 +200,7 @@ def test_the_buffer_is_larger_than_the_caches_and_leaves_memory_free(monkeypatch
      {"threads": "2"}, {"kv_type": "f17"}, {"kv_type": ["f16"]}, {"repeats": 0}],
 )  # fmt: skip
 def test_absurd_settings_are_refused_before_anything_is_measured(tiny_model, monkeypatch, settings):
-    monkeypatch.setattr(roofs, "read_bandwidth", lambda _: pytest.fail("it measures"))
+    monkeypatch.setattr(roofs, "read_bandwidth", lambda *_: pytest.fail("it measures"))
     with pytest.raises((ValueError, TypeError), match="must be"):
         roofline(tiny_model, **settings)
 

@@ -153,6 +153,7 @@ def roofline(
 
     Raises:
         ValueError: a value is out of range, or layers of the model are on a GPU.
+        MullamaError: too little memory is free to measure its bandwidth.
     """
     if not isinstance(model, Model):
         with Model.load(model) as loaded:
@@ -176,9 +177,10 @@ def roofline(
     longest = whole("n_ctx", depth + max(n_prompt, n_gen), 1, MOST_TOKENS)
     opening = Opening(longest, 1, N_BATCH, N_UBATCH, "auto", kv_types)
     both = [Timed(n_prompt, 0, depth, n_threads), Timed(0, n_gen, depth, n_threads)]
-    before = _measured_roofs(n_threads)
+    buffer_bytes = roofs.buffer_bytes()
+    before = _measured_roofs(n_threads, buffer_bytes)
     pp, tg = _speeds([Item(model, opening, timed) for timed in both], repeats, progress)
-    after = _measured_roofs(n_threads)
+    after = _measured_roofs(n_threads, buffer_bytes)
     bandwidth, throughput = map(max, before, after)
     work = work_of(model)
     cached = _cache_bytes(model, depth + max(1, n_gen // 2), kv_types, n_threads)
@@ -192,13 +194,13 @@ def roofline(
         weight_bytes=work.bytes_read,
         cache_bytes=cached,
         n_threads=n_threads,
-        buffer_bytes=roofs.buffer_bytes(),
+        buffer_bytes=buffer_bytes,
         unknown_window=work.window if work.n_windowed is None else 0,
     )
 
 
-def _measured_roofs(n_threads: int) -> tuple[float, float]:
-    return roofs.read_bandwidth(n_threads), roofs.matrix_throughput(n_threads)
+def _measured_roofs(n_threads: int, buffer_bytes: int) -> tuple[float, float]:
+    return roofs.read_bandwidth(n_threads, buffer_bytes), roofs.matrix_throughput(n_threads)
 
 
 def _speeds(items: list[Item], repeats: int, progress: bool) -> list[float]:

@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from mullama_lab.counted import size_in_words
 from mullama_lab.engine.memory.machine import total_and_free
+from mullama_lab.errors import MullamaError
 
 SMALLEST_BUFFER = 256 << 20
 TIMES_CACHE = 4
@@ -25,18 +27,31 @@ PASSES = 5
 
 
 def buffer_bytes() -> int:
-    """How much is read: four times the last cache, 256 MiB at least, a quarter of what is free."""
+    """How much to read: four times the last caches, or 256 MiB if that is more.
+
+    No more than a quarter of what is free; but of what is no larger than the caches, or 64 MiB, it
+    would be their bandwidth.
+
+    Raises:
+        MullamaError: less than that is a quarter of what is free.
+    """
     wanted = max(SMALLEST_BUFFER, TIMES_CACHE * _largest_caches())
-    return min(wanted, total_and_free()[1] // 4)
+    least, free = wanted // 4, total_and_free()[1]
+    if free // 4 < least:
+        raise MullamaError(
+            f"{size_in_words(free)} are free: to measure the bandwidth of the memory, and not that "
+            f"of a cache, takes {size_in_words(4 * least)}. Close something."
+        )
+    return min(wanted, free // 4)
 
 
-def read_bandwidth(n_threads: int) -> float:
+def read_bandwidth(n_threads: int, n_bytes: int) -> float:
     """Bytes a second that so many threads read together; the best of five passes.
 
-    Each takes the maximum of a float32 buffer of its own, all of them `buffer_bytes` together,
-    which it wrote before: on a machine of several nodes memory is on the node that writes first.
+    Each takes the maximum of a float32 buffer of its own, all of them `n_bytes` together, which it
+    wrote before: on a machine of several nodes memory is on the node that writes first.
     """
-    n = max(1, buffer_bytes() // n_threads // 4)
+    n = n_bytes // n_threads // 4
     with ThreadPoolExecutor(n_threads) as pool:
         parts = list(pool.map(_written, [n] * n_threads))
         best = np.inf
