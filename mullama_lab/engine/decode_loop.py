@@ -71,14 +71,17 @@ class Timed:
 class DecodeLoop(ContextOwner):
     """Times decodes on contexts of a model, one context at a time.
 
+    Args:
+        is_wanted: asked several times a second while anything goes on; False stops it.
+
     Raises:
         ModelLoadError: the model does not generate.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, is_wanted: Callable[[], bool] = lambda: True) -> None:
         must_generate(model)
         model.must_be_open()
-        self.model = model
+        self.model, self._is_wanted = model, is_wanted
         self._stop = native.StopFlag()
         self._context = _Context()
         with model._memory.in_use():
@@ -111,7 +114,7 @@ class DecodeLoop(ContextOwner):
 
         Raises:
             SessionError: no context is open.
-            Stopped: it was stopped, as Ctrl-C does.
+            Stopped: it was stopped, as Ctrl-C does, or is not wanted any more.
         """
         return self._do(lambda: self._context.time(timed))
 
@@ -131,7 +134,7 @@ class DecodeLoop(ContextOwner):
         self.must_be_open()
         job = Job(checked, self)
         self._worker.submit(job)
-        return job.result_or_stop()
+        return job.result_while(self._is_wanted)
 
 
 class _Context:

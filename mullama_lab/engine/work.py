@@ -129,6 +129,18 @@ class Work(ABC, Generic[T]):
         with self.stopped_on_error():
             return self.result()
 
+    def result_while(self, is_wanted: Callable[[], bool]) -> T:
+        """The result; it is asked several times a second whether that is wanted, or it is stopped.
+
+        An interrupted wait stops the job too.
+        """
+        self.must_not_wait_here()
+        with self.stopped_on_error():
+            while not self._ended_within(WAIT_STEP):
+                if not is_wanted():
+                    self.stop()
+        return self.result()
+
     def result_beside(self, bar: tqdm, n_done: Callable[[], int]) -> T:
         """The result, with a bar that shows how much is done; an interrupted wait stops the job."""
         with bar, self.stopped_on_error():

@@ -5,7 +5,7 @@ Each round times everything once, the next one backwards: so a busy machine slow
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import psutil
@@ -38,8 +38,14 @@ def must_open(items: Iterable[Item]) -> None:
                 loop.open(opening)
 
 
-def rounds(items: Sequence[Item], repeats: int) -> Iterator[tuple[int, int]]:
-    """(index of the item, nanoseconds), each item once a round."""
+def rounds(
+    items: Sequence[Item], repeats: int, is_wanted: Callable[[], bool] = lambda: True
+) -> Iterator[tuple[int, int]]:
+    """(index of the item, nanoseconds), each item once a round.
+
+    Raises:
+        Stopped: it is not wanted any more, as is asked several times a second.
+    """
     groups: dict[tuple[int, Opening], list[int]] = {}
     for index, item in enumerate(items):
         groups.setdefault((id(item.model), item.opening), []).append(index)
@@ -52,7 +58,7 @@ def rounds(items: Sequence[Item], repeats: int) -> Iterator[tuple[int, int]]:
                 if loop is None or loop.model is not first.model:  # one pool of threads at a time
                     if loop is not None:
                         loop.close()
-                    loop = DecodeLoop(first.model)
+                    loop = DecodeLoop(first.model, is_wanted)
                 loop.open(first.opening)
                 timed = [items[index].timed for index in indices]
                 longest = max(one.n_prompt for one in timed)

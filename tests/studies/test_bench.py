@@ -217,6 +217,30 @@ def test_ctrl_c_before_anything_was_measured_says_that_it_was_stopped(tiny_model
     assert not len(stopped.value.result) and "ended early" in repr(stopped.value.result)
 
 
+def test_a_function_is_told_what_there_is_and_how_far_it_is(tiny_model):
+    told = []
+
+    def progress(result, share):
+        told.append((share, [(one.test, len(one.samples_ns)) for one in result.rows]))
+        assert not result.complete
+
+    assert bench(tiny_model, ["tg2", "tg3"], **{**QUICK, "progress": progress}).complete
+    shares = list(dict.fromkeys(share for share, _ in told))
+    assert [share for share in shares if share] == [0.25, 0.5, 0.75, 1]
+    assert told[-1] == (1, [("tg2", 2), ("tg3", 2)])
+
+
+@pytest.mark.parametrize(("tests", "kept"), [("tg200000", []), (["tg4", "tg200000"], ["tg4"])])
+def test_a_function_that_says_no_stops_it_in_the_middle_of_a_test(tiny_model, tests, kept):
+    def progress(result, share):
+        return len(result) < len(kept)
+
+    with pytest.raises(BenchStopped) as stopped:
+        bench(tiny_model, tests, **{**QUICK, "progress": progress})
+    assert [one.test for one in stopped.value.result.rows] == kept
+    assert not [h for h in list(tiny_model._handles) if isinstance(h, DecodeLoop) and not h.closed]
+
+
 @pytest.mark.parametrize("error", [DecodeError("llama_decode said -3."), MemoryError()])
 def test_a_failure_in_the_middle_keeps_what_was_measured(tiny_model, monkeypatch, error):
     time, n_times = DecodeLoop.time, Counter()

@@ -24,7 +24,7 @@ from mullama_lab.studies.bench.history import Entry, History
 from mullama_lab.studies.bench.lists import several, whole_numbers
 from mullama_lab.studies.bench.machine import Machine
 from mullama_lab.studies.bench.result import BenchResult
-from mullama_lab.studies.bench.rounds import BenchFailed, BenchStopped, measured
+from mullama_lab.studies.bench.rounds import BenchFailed, BenchStopped, Progress, measured
 from mullama_lab.studies.bench.row import BenchRow
 from mullama_lab.studies.bench.scaling import Scaling
 from mullama_lab.studies.bench.tuning import Tuning, TuningFailed, TuningStopped, autotune
@@ -62,7 +62,7 @@ def bench(
     flash_attention: str | Iterable[str] = "auto",
     sequences: int | Iterable[int] = 1,
     repeats: int = 5,
-    progress: bool = True,
+    progress: bool | Progress = True,
 ) -> BenchResult:
     """Measure tokens a second, for every combination of what is given as a list.
 
@@ -92,10 +92,12 @@ def bench(
         flash_attention: "auto", "on" or "off".
         sequences: texts decoded together; tokens a second are those of all of them.
         repeats: rounds.
-        progress: show a bar when it takes longer than two seconds.
+        progress: show a bar when it takes longer than two seconds; or a function that gets the
+            result so far and the part that is done (0 to 1), several times a second, and may
+            return False to stop.
 
     Raises:
-        BenchStopped: Ctrl-C.
+        BenchStopped: Ctrl-C, or `progress` returned False.
         BenchFailed: something failed after a first row was measured, such as a file that changed.
         ValueError: a value is out of range, or a context would not fit in memory.
         ModelLoadError: a model does not generate, or llama.cpp refuses the settings.

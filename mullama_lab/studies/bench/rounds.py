@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from mullama_lab.engine.model import Model
-from mullama_lab.errors import MullamaError
+from mullama_lab.errors import MullamaError, Stopped
 from mullama_lab.studies._timed_rounds import Item, must_open, rounds, warn_of_other_threads
 from mullama_lab.studies._together import Bar
 from mullama_lab.studies.bench.machine import Machine
 from mullama_lab.studies.bench.result import BenchResult
 from mullama_lab.studies.bench.row import BenchRow
 
+Progress = Callable[[BenchResult, float], object]
 _UTC = "%Y-%m-%dT%H:%M:%SZ"
 
 
 class BenchStopped(KeyboardInterrupt):
-    """Ctrl-C in a benchmark; `result` has what was measured.
+    """Ctrl-C in a benchmark, or `progress` said so; `result` has what was measured.
 
     In a notebook: `result = sys.last_value.result`.
     """
@@ -39,38 +40,72 @@ class BenchFailed(MullamaError):
         self.why, self.result = why, result
 
 
-def measured(items: Iterable[Item], repeats: int, what: str, *, progress: bool) -> BenchResult:
+def measured(
+    items: Iterable[Item], repeats: int, what: str, *, progress: bool | Progress
+) -> BenchResult:
     """What each item takes, in so many rounds; the same item given twice is measured once.
 
     Args:
         what: the bar's label.
+        progress: as in `bench`.
 
     Raises:
-        BenchStopped: Ctrl-C.
+        BenchStopped: Ctrl-C, or `progress` returned False.
         BenchFailed: something failed after a first row was measured.
         ValueError: a context would not fit in memory.
         ModelLoadError: a model does not generate, or llama.cpp refuses the settings.
     """
-    items = list(dict.fromkeys(items))
-    machine, run = Machine.here(), uuid.uuid4().hex
-    samples: list[list[int]] = [[] for _ in items]
-    began = [""] * len(items)
+    samples = _Samples(list(dict.fromkeys(items)), repeats)
+    tell = progress if callable(progress) else _nobody
+
+    def is_wanted() -> bool:
+        return tell(samples.result(complete=False), samples.share) is not False
+
     try:
-        must_open(items)
-        warn_of_other_threads(max(item.timed.n_threads for item in items))
-        with Bar(what, repeats * len(items), "test", shown=progress) as bar:
-            for done, (index, ns) in enumerate(rounds(items, repeats), start=1):
-                began[index] = began[index] or time.strftime(_UTC, time.gmtime())
-                samples[index].append(ns)
-                bar.show(done)
+        must_open(samples.items)
+        warn_of_other_threads(max(item.timed.n_threads for item in samples.items))
+        with Bar(what, samples.n_all, "test", shown=progress is True) as bar:
+            for index, ns in rounds(samples.items, repeats, is_wanted):
+                samples.add(index, ns)
+                bar.show(samples.n_done)
+                if not is_wanted():
+                    raise Stopped("stopped between two tests.")
     except (KeyboardInterrupt, Exception) as error:
-        result = BenchResult(_rows(items, began, samples), machine, run, complete=False)
-        if isinstance(error, KeyboardInterrupt):
+        result = samples.result(complete=False)
+        if isinstance(error, (KeyboardInterrupt, Stopped)):
             raise BenchStopped(result) from None
         if result.rows:
             raise BenchFailed(str(error) or type(error).__name__, result) from error
         raise
-    return BenchResult(_rows(items, began, samples), machine, run)
+    return samples.result(complete=True)
+
+
+class _Samples:
+    """What was measured so far of some items."""
+
+    def __init__(self, items: Sequence[Item], repeats: int) -> None:
+        self.items, self.n_all, self.n_done = items, repeats * len(items), 0
+        self._machine, self._run = Machine.here(), uuid.uuid4().hex
+        self._ns: list[list[int]] = [[] for _ in items]
+        self._began = [""] * len(items)
+
+    def add(self, index: int, ns: int) -> None:
+        self._began[index] = self._began[index] or time.strftime(_UTC, time.gmtime())
+        self._ns[index].append(ns)
+        self.n_done += 1
+
+    @property
+    def share(self) -> float:
+        """The part that is done, 0 to 1."""
+        return self.n_done / self.n_all
+
+    def result(self, *, complete: bool) -> BenchResult:
+        rows = _rows(self.items, self._began, self._ns)
+        return BenchResult(rows, self._machine, self._run, complete)
+
+
+def _nobody(_: BenchResult, share: float) -> None:
+    """Nobody is told."""
 
 
 def _rows(
