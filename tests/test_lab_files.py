@@ -122,3 +122,55 @@ def test_a_lab_is_not_opened_over_a_run(lab):
             lab.open_file("first.lab")
         view.state = before
     lab.open_file("first.lab")
+
+
+def test_the_tree_of_the_lab_before_is_gone_also_where_the_prompt_of_the_file_has_none(lab):
+    lab.wait()
+    before, parent = lab.tree, lab.trace
+    other = next(int(token) for token in parent.top_ids[2] if token != parent.tokens[2])
+    branch = lab.branch(2, other)
+    empty = ml.Workbench(lab.session, "Other", max_tokens=6)
+    empty.save("typed.lab")
+    empty.close()
+    lab.open_file("typed.lab")
+    assert lab.tree is not before and len(lab.tree) == 0
+    assert lab._tree._parent_of(branch, 2) is None, "of the lab before"
+    trace = lab.run()
+    lab.wait()
+    assert lab.tree.find(trace) is not None and len(lab.tree) == 1
+    assert len(before) == 2
+
+
+def test_a_run_of_another_prompt_than_the_typed_one_shows_with_its_tree(lab):
+    lab.wait()
+    lab.set(prompt="Other")
+    lab.save("typed.lab")
+    lab.open_file("typed.lab")
+    assert lab.panel.prompt == "Other" and lab.tree.find(lab.trace) is not None
+    trace = lab.run()
+    lab.wait()
+    assert [tree.prompt for tree in lab._tree.trees.all] == ["<s>Hello", "<s>Other"]
+    assert lab.tree.find(trace) is not None
+
+
+def test_a_path_that_ended_before_a_file_was_opened_joins_no_tree_of_it(lab):
+    lab.wait()
+    lab.save("first.lab")
+    lab.set(seed=8)
+    late = lab.start()
+    trace = late.wait()
+    lab.wait()
+    lab._tree.running[late] = None  # its end is still on its way
+    lab.open_file("first.lab")
+    lab._tree._arrived(late)
+    assert lab.tree.find(trace) is None and len(lab.tree) == 1
+
+
+def test_a_tree_that_was_put_on_screen_takes_no_path_of_another_prompt(lab):
+    lab.wait()
+    given = ml.Tree([lab.trace])
+    lab.branches.tree = given
+    lab.set(prompt="Other")
+    trace = lab.run()
+    lab.wait()
+    assert lab.tree is not given and lab.tree.find(trace) is not None

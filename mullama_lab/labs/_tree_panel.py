@@ -117,12 +117,22 @@ class TreePanel(Panel):
 
     @property
     def trees(self) -> Trees:
-        """Those of all prompts; setting them shows the one of the prompt that there is now."""
+        """Those of all prompts; setting them shows the one of the prompt that there is now.
+
+        Where that prompt has none yet it is that of the text above, or an empty one.
+        """
         return self._trees
 
     @trees.setter
     def trees(self, trees: Trees) -> None:
-        self._trees, self.asked = trees, []
+        with self._ended:
+            self._trees, self.asked, self._explored_first = trees, [], None
+            self._parents.clear()
+            self.running.clear()  # what they add to is gone
+            self._ended.notify_all()
+        shown = self.strip.trace
+        tree = None if shown is None else trees.known(shown.prompt_tokens.tolist())
+        self._show(Tree() if tree is None else tree)
         self.request_changed()
 
     def trees_of(self, trees: Iterable[Tree]) -> Trees:

@@ -44,7 +44,8 @@ class Trees:
         with self._lock:
             if key not in self._trees:
                 shown = self._shown()
-                is_fresh = all(tree is not shown for tree in self._trees.values())
+                is_anothers = any(tree is shown for tree in self._trees.values())
+                is_fresh = not len(shown.prompt_tokens) and not is_anothers
                 self._trees[key] = shown if is_fresh else Tree()
             return self._trees[key]
 
