@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import gc
+import os
+import threading
+import weakref
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 import mullama_lab as ml
-from mullama_lab.engine import tiny
+from mullama_lab.engine import sealed_file, tiny
 from mullama_lab.errors import SessionError
 
 
@@ -174,3 +181,163 @@ def test_a_tree_that_was_put_on_screen_takes_no_path_of_another_prompt(lab):
     trace = lab.run()
     lab.wait()
     assert lab.tree is not given and lab.tree.find(trace) is not None
+
+
+def test_a_file_is_replaced_at_once_only_as_long_as_it_is_as_the_lab_left_it(lab, tmp_path):
+    first = tmp_path / "first.lab"
+    assert not ask(lab, "save", "first")["asks"] and not ask(lab, "save", "first")["asks"]
+    other = ml.Workbench(lab.session, "Other")
+    assert ask(other, "save", "first")["said"].startswith("first.lab is there.")
+    other.save("first.lab")
+    theirs = first.read_bytes()
+    asked = ask(lab, "save", "first")
+    assert asked["asks"] and asked["said"] == (
+        "first.lab was written to since it was saved or opened here. "
+        "Press Save again to replace it."
+    )
+    assert first.read_bytes() == theirs
+    assert not ask(lab, "save", "first", is_sure=True)["asks"]
+    lab.save("second.lab")
+    assert ask(lab, "save", "first")["asks"], "it is in the second one now"
+    lab.open_file("first.lab")
+    assert not ask(lab, "save", "first")["asks"]
+    first.unlink()
+    assert not ask(lab, "save", "first")["asks"]
+    other.close()
+
+
+def test_the_file_of_a_lab_is_that_of_its_model(lab, tmp_path):
+    ask(lab, "save", "first")
+    first = (tmp_path / "first.lab").read_bytes()
+    with ml.Model.load(tiny.write(tmp_path / "deeper.gguf", n_layer=3)) as deeper:
+        before = lab.session.model
+        lab.load(deeper)
+        assert ask(lab, "save", "first")["asks"]
+        assert (tmp_path / "first.lab").read_bytes() == first
+        lab.load(before)
+        assert not ask(lab, "save", "first")["asks"]
+
+
+def test_what_is_in_a_file_may_go_whoever_saved_or_opened_it(lab, tiny_model):
+    lab.save("first.lab")
+    assert ask(lab, "open", "first")["said"] == "Opened first.lab: 1 run."
+    lab.open_file("first.lab")
+    assert not ask(lab, "open", "first")["asks"]
+    other = ml.Workbench.reopen("first.lab", tiny_model)
+    assert not ask(other, "open", "first")["asks"] and not ask(other, "save", "first")["asks"]
+    other.close()
+
+
+def test_a_trace_that_is_listed_no_more_is_kept_by_nobody(lab):
+    trace = ml.Trace.from_dict(lab.trace.to_dict())
+    lab.panel.add(trace, show=False)
+    ask(lab, "save", "first")
+    gone = weakref.ref(trace)
+    del trace
+    lab.panel.clear()
+    gc.collect()
+    assert gone() is None
+
+
+def test_work_on_the_tree_is_gone_only_by_a_second_press(lab):
+    lab.wait()
+    lab.save("first.lab")
+    step, trace = 2, lab.trace
+    other = next(int(token) for token in trace.top_ids[step] if token != trace.tokens[step])
+
+    def goes(said):
+        asked = ask(lab, "open", "first")
+        assert asked["asks"] and asked["said"].startswith(f"{said} here would be gone: "), asked
+        lab.wait()
+        assert not ask(lab, "open", "first", is_sure=True)["asks"]
+        lab.wait()
+        assert not ask(lab, "open", "first")["asks"], "all of it is in the file"
+
+    found = lab.explore(2, 2)
+    lab.wait()
+    n = len(lab.tree) - 1
+    assert found and n > 1
+    goes(f"{n} paths")
+    lab.tree.rename(1, "mine")
+    goes("changes of the tree")
+    lab.tree.prune(1)
+    goes("changes of the tree")
+    lab.branch(step, other)
+    lab.explore(2, 2)
+    lab.wait()
+    lab.tree.rename(1, "mine")
+    goes(f"1 run, {len(lab.tree) - 2} paths and changes of the tree")
+    lab.tree.rename(1, "mine")
+    lab.tree.undo()
+    assert not ask(lab, "open", "first")["asks"], "it is as it was"
+
+
+def disk_is_full(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def is_not_permitted(*_, **__):
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "fails", "why"),
+    [
+        (sealed_file, "save_file", disk_is_full, "No space left on device"),
+        (sealed_file, "_seal", disk_is_full, "No space left on device"),
+        (os, "fsync", disk_is_full, "No space left on device"),
+        (os, "replace", disk_is_full, "No space left on device"),
+        (Path, "mkdir", is_not_permitted, "Permission denied"),
+    ],
+)
+def test_what_the_disk_does_not_take_is_said_and_the_older_file_is_whole(
+    lab, tmp_path, monkeypatch, where, name, fails, why
+):
+    ask(lab, "save", "first")
+    before = (tmp_path / "first.lab").read_bytes()
+    lab.run()
+    with monkeypatch.context() as patch:
+        patch.setattr(where, name, fails)
+        for file, left in (
+            ("first", "The file that was there is as it was"),
+            ("new", "Nothing is left"),
+        ):
+            reply = ask(lab, "save", file)
+            assert not reply["ok"] and f"could not be written: {why}. {left}" in reply["error"]
+    assert [path.name for path in tmp_path.iterdir()] == ["first.lab"]
+    assert (tmp_path / "first.lab").read_bytes() == before and numbers(lab) == [1, 2]
+    assert ask(lab, "open", "first")["said"].startswith("1 run here would be gone")
+    assert ask(lab, "save", "first")["said"] == "Saved 2 runs to first.lab."
+
+
+def test_a_file_that_was_cut_or_is_of_another_kind_is_refused_and_nothing_is_lost(lab, tmp_path):
+    ask(lab, "save", "first")
+    whole = (tmp_path / "first.lab").read_bytes()
+    lab.run()
+    files = {"cut": whole[:-5], "begun": whole[:4], "empty": b"", "zip": b"PK\x03\x04" + whole}
+    for name, data in files.items():
+        (tmp_path / f"{name}.lab").write_bytes(data)
+        reply = ask(lab, "open", name, is_sure=True)
+        assert not reply["ok"] and name in reply["error"], reply
+        assert "Error" not in reply["error"] and numbers(lab) == [1, 2]
+
+
+def test_labs_that_save_at_once_to_one_name_leave_the_whole_file_of_one_of_them(lab, tiny_model):
+    labs = [lab, *(ml.Workbench(tiny_model, "Hello" * n) for n in (1, 2, 3))]
+    ready = threading.Barrier(len(labs))
+
+    def save(one):
+        ready.wait(60)
+        one.save("first.lab")
+
+    threads = [threading.Thread(target=save, args=(one,)) for one in labs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    own = [one for one in labs if not ask(one, "save", "first", is_sure=False)["asks"]]
+    assert len(own) == 1, "the others know that it is not theirs"
+    other = ml.Workbench.reopen("first.lab", tiny_model)
+    assert len(other.panel.runs) == len(own[0].panel.runs)
+    for one in (other, *labs[1:]):
+        one.close()

@@ -23,7 +23,7 @@ from safetensors.numpy import save_file
 from mullama_lab.errors import SessionFileError, SessionNotSaved
 from mullama_lab.files.path import in_full
 from mullama_lab.files.replacing import must_not_be_a_device, replacing
-from mullama_lab.files.stamp import WatchedFile
+from mullama_lab.files.stamp import FileStamp, WatchedFile
 from mullama_lab.glyphs import brief
 
 LONGEST_HEADER = 100_000_000  # as safetensors itself has it
@@ -33,8 +33,10 @@ _SUM = re.compile(rb'"sha256":"([0-9a-f]{64})"')  # in a JSON text its quotes wo
 _OS_ERROR = re.compile(r"os error (\d+)")
 
 
-def write(path: str | Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> int:
-    """Write arrays and plain values; the size of the file in bytes.
+def write(
+    path: str | Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]
+) -> FileStamp:
+    """Write arrays and plain values; the stamp of the file that has them.
 
     Raises:
         SessionNotSaved: the disk is full, or the place cannot be written to.
@@ -45,14 +47,14 @@ def write(path: str | Path, arrays: Mapping[str, np.ndarray], about: Mapping[str
         with replacing(path) as part:
             save_file({n: np.ascontiguousarray(a) for n, a in arrays.items()}, part, metadata)
             _seal(part)
-            size = part.stat().st_size
+            stamp = FileStamp.of(part)
     except (OSError, SafetensorError) as error:
         left = "The file that was there is as it was" if os.path.isfile(path) else "Nothing is left"
         raise SessionNotSaved(
             f"{path} could not be written: {_reason(error)}. {left}. "
             "Save to another place, or make room."
         ) from error
-    return size
+    return stamp
 
 
 def read(path: str | Path) -> tuple[dict[str, np.ndarray], Mapping[str, Any]]:

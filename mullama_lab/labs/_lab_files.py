@@ -1,70 +1,87 @@
 """Save and Open on the screen: a lab in a file of the working folder, by its name.
 
-Nothing is lost by one press: a file that another lab wrote, and runs that are in no file, are
-replaced only when that was said and the button is pressed again.
+Nothing is lost by one press: a file that is not as this lab left it, and work that is in no file,
+are replaced only when that was said and the button is pressed again.
 """
 
 from __future__ import annotations
 
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 from mullama_lab.counted import counted
-from mullama_lab.engine.trace import Trace
+from mullama_lab.engine.model import Model
+from mullama_lab.engine.session import Session
 from mullama_lab.errors import ClosedError
 from mullama_lab.files.path import in_full
-from mullama_lab.widgets import RunPanel
+from mullama_lab.files.stamp import FileStamp
+from mullama_lab.labs._filed_work import FiledWork, Marks
+from mullama_lab.labs._saved_work import Work
 from mullama_lab.widgets.panel_bar import FileReply
 
 SUFFIX = ".lab"
 MOST_NAMES = 100
 
 
-class Bench(Protocol):
+class SavedBench(Protocol):
     """What is saved and opened: a Workbench."""
 
-    panel: RunPanel
-
+    @property
+    def session(self) -> Session: ...
     def save(self, path: str | Path) -> Path: ...
     def open_file(self, path: str | Path) -> None: ...
 
 
 class LabFiles:
-    """Answers what a panel bar asks of files; it does not keep its bench alive."""
+    """Answers what a panel bar asks of files; it does not keep its bench alive.
 
-    def __init__(self, bench: Bench) -> None:
+    Args:
+        work: gives what there is to save.
+    """
+
+    def __init__(self, bench: SavedBench, work: Callable[[], Work]) -> None:
         self._bench = weakref.ref(bench)
-        self._path: Path | None = None  # of the file that the bench was saved to or opened from
-        self._kept: list[Trace] = []  # the runs in it
+        self._work = work
+        self._filed: dict[str, FiledWork] = {}  # by the id of the model that it is of
+
+    def note(self, model: Model, filed: FiledWork) -> None:
+        """The work on a model was saved or opened, by whomever."""
+        self._filed[model.id] = filed
 
     def names(self) -> list[str]:
         """The files of labs in the working folder."""
         return sorted(path.name for path in Path.cwd().glob(f"*{SUFFIX}"))[:MOST_NAMES]
 
     def save(self, name: str, is_sure: bool) -> FileReply:
-        """Save the bench under a name; asks where that is another file that is there."""
+        """Save the bench under a name; asks where a file is there that is not as it left it."""
         bench, path = self._must_be_there(), _path_of(name)
-        if path.exists() and path != self._path and not is_sure:
-            return {"said": f"{path.name} is there. Press Save again to replace it.", "asks": True}
-        runs = _traces(bench)
+        stranger = _stranger(path, self._filed_by(bench))
+        if stranger and not is_sure:
+            return {"said": f"{stranger} Press Save again to replace it.", "asks": True}
         bench.save(path)
-        self._path, self._kept = path, runs
-        return {"said": f"Saved {counted(len(runs), 'run')} to {path.name}.", "asks": False}
+        return {"said": f"Saved {self._n_runs} to {path.name}.", "asks": False}
 
     def open(self, name: str, is_sure: bool) -> FileReply:
-        """Have the bench go on where a file left off; asks where runs of it are in no file."""
+        """Have the bench go on where a file left off; asks where work here is in no file."""
         bench, path = self._must_be_there(), _path_of(name)
-        unsaved = [one for one in _traces(bench) if not any(one is kept for kept in self._kept)]
-        if unsaved and path.exists() and not is_sure:
-            runs = counted(len(unsaved), "run")
-            said = f"{runs} here would be gone: save first, or press Open again to go on without."
+        filed = self._filed_by(bench)
+        gone = (Marks() if filed is None else filed.marks).lacks(self._work())
+        if gone and path.exists() and not is_sure:
+            said = f"{gone} here would be gone: save first, or press Open again to go on without."
             return {"said": said, "asks": True}
         bench.open_file(path)
-        self._path, self._kept = path, _traces(bench)
-        return {"said": f"Opened {path.name}: {counted(len(self._kept), 'run')}.", "asks": False}
+        return {"said": f"Opened {path.name}: {self._n_runs}.", "asks": False}
 
-    def _must_be_there(self) -> Bench:
+    def _filed_by(self, bench: SavedBench) -> FiledWork | None:
+        return self._filed.get(bench.session.model.id)
+
+    @property
+    def _n_runs(self) -> str:
+        return counted(len(self._work().runs), "run")
+
+    def _must_be_there(self) -> SavedBench:
         bench = self._bench()
         if bench is None:
             raise ClosedError("the lab is gone. Make another one.")
@@ -86,5 +103,13 @@ def _path_of(name: str) -> Path:
     return in_full(name if Path(name).suffix else name + SUFFIX)
 
 
-def _traces(bench: Bench) -> list[Trace]:
-    return [run.trace for run in bench.panel.runs]
+def _stranger(path: Path, filed: FiledWork | None) -> str:
+    """What is at a path, in a sentence, if it is not the work that was filed; else ""."""
+    try:
+        now = FileStamp.of(path)
+    except OSError:
+        return ""  # nothing is there, or saving says what is wrong with it
+    if filed is None or filed.path != path:
+        return f"{path.name} is there."
+    is_other = now != filed.stamp
+    return f"{path.name} was written to since it was saved or opened here." if is_other else ""

@@ -28,6 +28,7 @@ from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
 from mullama_lab.errors import MullamaError, SessionFileError, SessionMismatch
 from mullama_lab.files.path import in_full
+from mullama_lab.files.stamp import FileStamp
 from mullama_lab.widgets._run_settings import read_setting, whole_messages
 from mullama_lab.widgets._runs import Asked, Ends, PastRun
 from mullama_lab.widgets.panel_bar import panel_keys
@@ -58,8 +59,8 @@ class Work:
     steering: Steering
 
 
-def write(path: str | Path, work: Work, model: Model) -> Path:
-    """Write a file, and give its path in full; errors as `Workbench.save`."""
+def write(path: str | Path, work: Work, model: Model) -> FileStamp:
+    """Write a file, and give the stamp that it has; errors as `Workbench.save`."""
     places = {
         id(branch.trace): [i, branch.number] for i, tree in enumerate(work.trees) for branch in tree
     }
@@ -78,13 +79,13 @@ def write(path: str | Path, work: Work, model: Model) -> Path:
     plain["steering"] = known
     text = np.frombuffer(json.dumps(plain).encode(), np.uint8)
     about = {"kind": KIND, "format": FORMAT, "model": about_model(model)}
-    sealed_file.write(path, {"work": text}, about)
-    return in_full(path)
+    return sealed_file.write(path, {"work": text}, about)
 
 
-def read(path: str | Path, model: Model) -> Work:
-    """What `write` wrote; errors as `Workbench.reopen`."""
+def read(path: str | Path, model: Model) -> tuple[Work, FileStamp]:
+    """What `write` wrote, and the stamp of the file; errors as `Workbench.reopen`."""
     arrays, about = sealed_file.read(path)
+    stamp = FileStamp.of(in_full(path))
     name = in_full(path).name
     if about.get("kind") != KIND:
         raise SessionFileError(f"{name} holds no lab. Give a file that `save` of a lab wrote.")
@@ -101,7 +102,7 @@ def read(path: str | Path, model: Model) -> Work:
             trace.must_be_of(model)
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise of_a_stranger(path, error) from error
-    return work
+    return work, stamp
 
 
 def put_in_force(path: str | Path, steering: Steering, session: Session) -> None:

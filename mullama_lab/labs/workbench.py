@@ -31,12 +31,15 @@ from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
 from mullama_lab.engine.tree.nodes import Branch, Node
 from mullama_lab.errors import MullamaError, SessionError, SessionFileError
+from mullama_lab.files.path import in_full
+from mullama_lab.files.stamp import FileStamp
 from mullama_lab.glyphs import brief
 from mullama_lab.labs._adapters_panel import AdaptersPanel
 from mullama_lab.labs._costs import Costs
 from mullama_lab.labs._desk import Desk, carried_over, must_be_there
 from mullama_lab.labs._effects import Effects
 from mullama_lab.labs._explorer import Explorer
+from mullama_lab.labs._filed_work import FiledWork, Marks
 from mullama_lab.labs._grammar_panel import GrammarPanel
 from mullama_lab.labs._lab import Lab, set_together
 from mullama_lab.labs._lab_files import LabFiles
@@ -186,7 +189,8 @@ class Workbench(Lab):
 
     def _listen(self) -> None:
         self.editor.must_fit_with(weakly(self._must_fit))
-        self._arrangement.files_with(LabFiles(self))
+        self._lab_files = LabFiles(self, weakly(self._work))
+        self._arrangement.files_with(self._lab_files)
         self.strip.explain_with(self._explain_step)
         self.strip.marks_with(lambda token: not self.session.model.piece(token, special=False))
         self._undo += [
@@ -492,11 +496,12 @@ class Workbench(Lab):
             ValueError: a chain has a Custom stage, whose function is no value.
         """
         self._adapters.settle_weights()
-        settings = {name: getattr(self.panel, name) for name in (*SETTINGS, "stop_strings")}
-        runs, trees = self.panel.runs, self._tree.trees.all
-        in_force = self.session.steering
-        work = Work(settings, self.chain, self.panels, runs, trees, self.panel.shown, in_force)
-        return write(path, work, self.session.model)
+        work, model = self._work(), self.session.model
+        marks = Marks(work)  # before it is written: what comes meanwhile need not be in it
+        stamp = write(path, work, model)
+        path = in_full(path)
+        self._lab_files.note(model, FiledWork(path, stamp, marks))
+        return path
 
     @classmethod
     def reopen(cls: type[B], path: str | Path, model: Model | Session) -> B:
@@ -516,10 +521,10 @@ class Workbench(Lab):
         """
         if not isinstance(model, (Model, Session)):
             raise TypeError(f"model={brief(model)}: give the Model that it was saved with.")
-        work = read(path, model.model if isinstance(model, Session) else model)
+        work, stamp = read(path, model.model if isinstance(model, Session) else model)
         bench = cls(model, chain=work.chain)
         try:
-            bench._go_on_from(path, work)
+            bench._go_on_from(path, work, stamp)
         except SessionFileError:
             bench.close()
             raise
@@ -543,7 +548,7 @@ class Workbench(Lab):
             model = self.session.model
             if self.panel.state in BUSY or self.bar.state in BUSY:
                 raise SessionError("a run or an exploration is under way. Stop it, or let it end.")
-            self._go_on_from(path, read(path, model))
+            self._go_on_from(path, *read(path, model))
 
     def to_code(self) -> str:
         """Python that makes the bench again as it is, but for what was run: `save` keeps that."""
@@ -617,7 +622,7 @@ class Workbench(Lab):
         if put_by is not None:
             self._take_over(put_by.history, put_by.trees, put_by.history.runs[-1].number)
 
-    def _go_on_from(self, path: str | Path, work: Work) -> None:
+    def _go_on_from(self, path: str | Path, work: Work, stamp: FileStamp) -> None:
         """Go on with the work of a file; an error leaves all as it is.
 
         Raises:
@@ -642,6 +647,14 @@ class Workbench(Lab):
         self._seen.clear()
         self._show(None)
         self._take_over(history, trees, work.shown)
+        self._lab_files.note(session.model, FiledWork(in_full(path), stamp, Marks(work)))
+
+    def _work(self) -> Work:
+        """What there is to save."""
+        settings = {name: getattr(self.panel, name) for name in (*SETTINGS, "stop_strings")}
+        runs, trees = self.panel.runs, self._tree.trees.all
+        in_force = self.session.steering
+        return Work(settings, self.chain, self.panels, runs, trees, self.panel.shown, in_force)
 
     def _take_over(self, history: History, trees: Trees, shown: int) -> None:
         """Have runs and trees in place of those so far, and show a run, or none for 0."""

@@ -73,9 +73,9 @@ def save(session: Session, path: str | Path, tree: Tree | None) -> SavedSession:
     contents, n_cells, began = session._do_with_cells(lambda: _contents(session, model))
     contents.tree = tree
     contents.trace, contents.left_out = _writable(session.last_trace)
-    size = sealed_file.write(path, *contents.packed())
+    stamp = sealed_file.write(path, *contents.packed())
     session.tree = tree
-    return _report(in_full(path), size, contents, n_cells, perf_counter() - began)
+    return _report(in_full(path), stamp.size_bytes, contents, n_cells, perf_counter() - began)
 
 
 def load(
