@@ -183,6 +183,13 @@ def test_a_tree_that_was_put_on_screen_takes_no_path_of_another_prompt(lab):
     assert lab.tree is not given and lab.tree.find(trace) is not None
 
 
+def test_a_name_with_a_point_in_it_is_listed_and_opened(lab, tmp_path):
+    assert ask(lab, "save", "temp 0.7")["said"] == "Saved 1 run to temp 0.7.lab."
+    assert ask(lab, "files")["names"] == ["temp 0.7.lab"]
+    for name in ("temp 0.7", "temp 0.7.lab"):
+        assert ask(lab, "open", name)["said"] == "Opened temp 0.7.lab: 1 run."
+
+
 def test_a_file_is_replaced_at_once_only_as_long_as_it_is_as_the_lab_left_it(lab, tmp_path):
     first = tmp_path / "first.lab"
     assert not ask(lab, "save", "first")["asks"] and not ask(lab, "save", "first")["asks"]

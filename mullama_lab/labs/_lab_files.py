@@ -100,7 +100,7 @@ def _path_of(name: str) -> Path:
             f"{name!r} names no file of the working folder. Give a name alone, such as "
             f"stories{SUFFIX}; lab.save(path) takes any path."
         )
-    return in_full(name if Path(name).suffix else name + SUFFIX)
+    return in_full(name if name.endswith(SUFFIX) else name + SUFFIX)
 
 
 def _stranger(path: Path, filed: FiledWork | None) -> str:
