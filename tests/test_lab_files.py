@@ -279,6 +279,28 @@ def test_work_on_the_tree_is_gone_only_by_a_second_press(lab):
     assert not ask(lab, "open", "first")["asks"], "it is as it was"
 
 
+def test_what_is_under_way_is_not_waited_for_and_said_to_be_in_no_file(lab):
+    began, gate = threading.Event(), threading.Event()
+
+    def wait(logits, history):
+        began.set()
+        gate.wait(60)
+        return logits
+
+    run = lab.session.start("Hello", ml.Custom(wait), max_tokens=3)
+    assert began.wait(60)
+    said = ask(lab, "save", "first")["said"]
+    assert said == "Saved 1 run to first.lab. What is under way is not in it."
+    reply = ask(lab, "open", "first")
+    assert not reply["ok"] and "is under way. Stop it" in reply["error"]
+    assert not run.done
+    gate.set()
+    run.wait()
+    lab.wait()
+    assert numbers(lab) == [1, 2]
+    assert ask(lab, "open", "first")["said"].startswith("1 run here would be gone")
+
+
 def disk_is_full(*_):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -19,7 +19,9 @@ from mullama_lab.files.path import in_full
 from mullama_lab.files.stamp import FileStamp
 from mullama_lab.labs._filed_work import FiledWork, Marks
 from mullama_lab.labs._saved_work import Work
+from mullama_lab.widgets import ExploreBar, RunPanel
 from mullama_lab.widgets.panel_bar import FileReply
+from mullama_lab.widgets.run_panel import BUSY
 
 SUFFIX = ".lab"
 MOST_NAMES = 100
@@ -27,6 +29,9 @@ MOST_NAMES = 100
 
 class SavedBench(Protocol):
     """What is saved and opened: a Workbench."""
+
+    panel: RunPanel
+    bar: ExploreBar
 
     @property
     def session(self) -> Session: ...
@@ -60,8 +65,10 @@ class LabFiles:
         stranger = _stranger(path, self._filed_by(bench))
         if stranger and not is_sure:
             return {"said": f"{stranger} Press Save again to replace it.", "asks": True}
+        is_busy = bench.panel.state in BUSY or bench.bar.state in BUSY
+        but = " What is under way is not in it." if is_busy else ""
         bench.save(path)
-        return {"said": f"Saved {self._n_runs} to {path.name}.", "asks": False}
+        return {"said": f"Saved {self._n_runs} to {path.name}.{but}", "asks": False}
 
     def open(self, name: str, is_sure: bool) -> FileReply:
         """Have the bench go on where a file left off; asks where work here is in no file."""
