@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from mullama_lab.engine.loop.choices import Choices
     from mullama_lab.engine.loop.run import Run
     from mullama_lab.engine.model import Model
+    from mullama_lab.engine.native.devices import devices
     from mullama_lab.engine.session import Session
     from mullama_lab.engine.session.conversation import Conversation
     from mullama_lab.engine.setting import Setting
@@ -107,6 +108,7 @@ __all__ = [
     "Typical",
     "Workbench",
     "__version__",
+    "devices",
     "engine",
     "errors",
     "hub",
@@ -139,6 +141,7 @@ _HOMES = {
     "Trace": "engine.trace",
     "Tree": "engine.tree",
     "Workbench": "labs.workbench",
+    "devices": "engine.native.devices",
     "load_ipython_extension": "notebook",
 }
 _MODULES = {"engine", "errors", "hub", "labs", "plots", "studies", "widgets"}

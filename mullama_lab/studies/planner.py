@@ -19,6 +19,7 @@ from mullama_lab.engine.model import Model
 from mullama_lab.engine.model.outline import outline
 from mullama_lab.engine.native.devices import devices
 from mullama_lab.engine.options import listed
+from mullama_lab.engine.placement import Placement
 from mullama_lab.engine.session.opening import lay_out
 from mullama_lab.engine.session.settings import Settings
 
@@ -98,7 +99,8 @@ def plan(
         flash_attention=flash_attention,
         kv_unified=kv_unified,
     )
-    with outline(source, n_gpu_layers=n_gpu_layers, mmap=mmap) as (model, weights):
+    placement = Placement.of(n_gpu_layers=n_gpu_layers)
+    with outline(source, placement, mmap=mmap) as (model, weights):
         return _planned(model, weights, settings)
 
 
@@ -134,7 +136,8 @@ def grid(
     for name, values in axes.items():
         if not values:
             raise ValueError(f"{name} has no values. Give one at least.")
-    with outline(source, n_gpu_layers=n_gpu_layers, mmap=mmap) as (model, weights):
+    placement = Placement.of(n_gpu_layers=n_gpu_layers)
+    with outline(source, placement, mmap=mmap) as (model, weights):
         return pd.DataFrame(list(_rows(axes, model, weights)))
 
 

@@ -182,5 +182,6 @@ def test_a_file_without_what_a_plan_needs_is_refused(tmp_path):
 
 def test_a_type_of_weights_that_nobody_knows_is_refused():
     tensor = TensorInfo("blk.0.ffn_up.weight", (64, 2), 9999, 0)
+    said = ["load_tensors: layer   0 assigned to device CPU, is_swa = 0"]
     with pytest.raises(ModelFileError, match="stored as type 9999, whose size is not known"):
-        outlines.weights([tensor], [], mapped=True)
+        outlines.weights([tensor], said, mapped=True)

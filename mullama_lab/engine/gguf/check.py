@@ -44,13 +44,14 @@ class CheckedFile:
 
     `missing_bytes` are the bytes that a SentencePiece vocabulary has no token for: text with
     such a byte outside its known characters must not reach llama.cpp. `projection` is the layers
-    that make a token's vector of what the network gives.
+    that make a token's vector of what the network gives. `tensors` are those of all parts.
     """
 
     path: Path
     metadata: Mapping[str, Any]
     missing_bytes: frozenset[int]
     projection: Layers = ()
+    tensors: tuple[TensorInfo, ...] = ()
 
 
 def check(path: str | Path, *, vocab_only: bool = False) -> CheckedFile:
@@ -69,8 +70,9 @@ def check(path: str | Path, *, vocab_only: bool = False) -> CheckedFile:
     problem = "" if vocab_only else network_problem(first.metadata)
     if problem:
         raise _refused(first, problem)
-    projection = layers_of(tensor for header in headers for tensor in header.tensors)
-    return CheckedFile(first.path, first.metadata, vocabulary_check.check(first), projection)
+    tensors = tuple(tensor for header in headers for tensor in header.tensors)
+    missing = vocabulary_check.check(first)
+    return CheckedFile(first.path, first.metadata, missing, layers_of(tensors), tensors)
 
 
 def parts(path: str | Path) -> list[Path]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -24,11 +25,14 @@ from mullama_lab.engine.memory import Buffer, Memory, ProcessMemory
 from mullama_lab.engine.memory.buffers import must_be_heard, read
 from mullama_lab.engine.model.card import model_card
 from mullama_lab.engine.model.loading import Progress, reporter, say_warnings
+from mullama_lab.engine.model.placed import Placed
 from mullama_lab.engine.model_memory import ModelMemory
 from mullama_lab.engine.native import VERSION
 from mullama_lab.engine.native import model as native
+from mullama_lab.engine.native.devices import devices, takes_layers
 from mullama_lab.engine.native.log import said_of_sizes
-from mullama_lab.engine.options import flag, whole
+from mullama_lab.engine.options import flag
+from mullama_lab.engine.placement import ON_THE_CPU, Placement
 from mullama_lab.engine.probe import must_survive
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.session.request import takes
@@ -48,7 +52,9 @@ class Model(Handle):
     Attributes:
         path: the file (the first part of a split one).
         source: what `Model.load` was given.
-        options: n_gpu_layers, mmap and mlock of `Model.load` where they were no default, by name.
+        options: mmap, mlock and those of `placement` that `Model.load` was given where they were
+            no default, by name.
+        placement: where its weights were to go.
         id: names the file as it was when it was loaded, and what of the options and of llama.cpp
             decides the numbers it computes; the same again where the same is loaded again.
         n_vocab, n_embd, n_layer, n_head, n_head_kv, n_ctx_train: sizes the model was made with.
@@ -71,6 +77,8 @@ class Model(Handle):
     source: str
     options: Mapping[str, Any] = MappingProxyType({})
     _buffers: tuple[Buffer, ...] = ()  # that the weights are in
+    _overrides: Mapping[str, str] = MappingProxyType({})  # the device of each tensor that has one
+    _said_of_sizes: Sequence[str] = ()
     n_vocab: int
     n_embd: int
     n_layer: int
@@ -96,10 +104,12 @@ class Model(Handle):
         weight_files: WeightFiles,
         *,
         vocab_only: bool,
-        n_gpu_layers: int = 0,
+        placement: Placement = ON_THE_CPU,
     ) -> None:
         self._weight_files = weight_files
-        self.id = _id_of(weight_files, n_gpu_layers)
+        self.placement = placement
+        self.id = _id_of(weight_files, placement)
+        self._tensors = file.tensors
         self.path = file.path
         self.metadata: Mapping[str, Any] = MappingProxyType(dict(file.metadata))
         self._missing_bytes = file.missing_bytes
@@ -135,6 +145,10 @@ class Model(Handle):
         source: str | Path,
         *,
         n_gpu_layers: int = 0,
+        split_mode: str = "layer",
+        main_gpu: int = 0,
+        tensor_split: Sequence[float] | None = None,
+        override_tensor: Mapping[str, str] | None = None,
         mmap: bool = True,
         mlock: bool = False,
         vocab_only: bool = False,
@@ -147,7 +161,18 @@ class Model(Handle):
         Args:
             source: a name of the catalogue, the path of a GGUF file (any part of a split one),
                 or "hf:owner/repo/file.gguf".
-            n_gpu_layers: layers to put on the GPU; -1 for all; 0 keeps everything on the CPU.
+            n_gpu_layers: layers to put on the GPU; -1 for all; 0 keeps everything on the CPU. These
+                and the next four were not tried on a GPU.
+            split_mode: with several GPUs, "layer" gives each some layers, "row" a part of the
+                rows of each matrix where the backend can, and "none" has one of them do it all.
+            main_gpu: the number of that one, or with "row" of that which has all small tensors;
+                `ml.devices()` lists them, and the first GPU is number 0.
+            tensor_split: how much of the layers each GPU has, one number each: [3, 1] is three
+                quarters and one. None divides by the memory that is free.
+            override_tensor: devices by pattern, for tensors that shall be elsewhere than their
+                layer: {"exps": "CPU"} keeps the experts on the CPU. A pattern is a regular
+                expression that is searched for in a tensor's name, and the first that finds it
+                decides. `model.placed` says what is where.
             mmap: take the weights from the file as they are used. It must stay as it is: a
                 decode refuses one that was altered (ModelFileError), but a file cut short in the
                 middle of a decode ends the process. False reads it into memory at once.
@@ -165,8 +190,16 @@ class Model(Handle):
             ModelFileError: the file is damaged or no GGUF file.
             ModelLoadError: llama.cpp refused it, or ended on it in a child process.
             LoadCancelled: `progress` returned False.
+            ValueError: a number is out of range, a device is not there or would have nothing to
+                do, or a pattern finds no tensor.
         """
-        n_gpu_layers = whole("n_gpu_layers", n_gpu_layers, -1, 1 << 20, " -1 means all.")
+        placement = Placement.of(
+            n_gpu_layers=n_gpu_layers,
+            split_mode=split_mode,
+            main_gpu=main_gpu,
+            tensor_split=tensor_split,
+            override_tensor=override_tensor,
+        )
         mmap, mlock, verbose = flag("mmap", mmap), flag("mlock", mlock), flag("verbose", verbose)
         vocab_only, probe = flag("vocab_only", vocab_only), flag("probe", probe)
         path = hub.resolve(source)
@@ -174,22 +207,25 @@ class Model(Handle):
         file = check(path, vocab_only=vocab_only)
         if probe and source not in hub.catalogue():
             must_survive(file, vocab_only=bool(vocab_only))
+        if vocab_only:  # nothing is placed
+            placement = replace(placement, override_tensor=())
+        overrides = placement.overrides(tensor.name for tensor in file.tensors)
         with reporter(progress, file.path.name) as report, said_of_sizes() as said:
             handle, warned = native.load_model(
                 file.path,
-                n_gpu_layers=n_gpu_layers,
+                placement=placement,
+                overrides=overrides,
                 mmap=bool(mmap),
                 mlock=bool(mlock),
                 vocab_only=bool(vocab_only),
                 progress=report,
                 print_log=bool(verbose),
             )
-        model = cls(
-            handle, file, weight_files, vocab_only=bool(vocab_only), n_gpu_layers=n_gpu_layers
-        )
+        model = cls(handle, file, weight_files, vocab_only=bool(vocab_only), placement=placement)
         _made[model] = None
         model.source, model._buffers = str(source), read(said)
-        model.options = _options(n_gpu_layers=n_gpu_layers, mmap=mmap, mlock=mlock)
+        model._overrides, model._said_of_sizes = overrides, said
+        model.options = _options(placement, mmap=mmap, mlock=mlock)
         weight_files.must_be_on_disk()  # what was checked is what was loaded
         say_warnings(model.name, warned, model.vocab_type)
         return model
@@ -376,6 +412,18 @@ class Model(Handle):
             must_be_heard(self._buffers, "weights")
         return Memory(self._buffers, ProcessMemory.now(self._weight_files.paths))
 
+    @property
+    def placed(self) -> Placed:
+        """Which device has which of its layers and tensors.
+
+            print(model.placed)
+
+        Raises:
+            ModelLoadError: llama.cpp's log, which says it, was not heard; or the model has no
+                weights (vocab_only).
+        """
+        return Placed.of(self._tensors, self._said_of_sizes)
+
     # -- display ----------------------------------------------------------------------------
 
     @property
@@ -395,12 +443,15 @@ class Model(Handle):
         )
 
 
-def _options(*, n_gpu_layers: int, mmap: bool, mlock: bool) -> Mapping[str, Any]:
-    usual = {"n_gpu_layers": 0, "mmap": True, "mlock": False}
-    given = {"n_gpu_layers": n_gpu_layers, "mmap": mmap, "mlock": mlock}
-    return MappingProxyType({name: given[name] for name in usual if given[name] != usual[name]})
+def _options(placement: Placement, *, mmap: bool, mlock: bool) -> Mapping[str, Any]:
+    usual, given = {"mmap": True, "mlock": False}, {"mmap": mmap, "mlock": mlock}
+    changed = {name: value for name, value in given.items() if value != usual[name]}
+    return MappingProxyType({**placement.options, **changed})
 
 
-def _id_of(files: WeightFiles, n_gpu_layers: int) -> str:
-    computes = repr((VERSION, n_gpu_layers, files.stamps))
+def _id_of(files: WeightFiles, placement: Placement) -> str:
+    others = dict(replace(placement, n_gpu_layers=0).options)
+    if not takes_layers(devices()):  # every tensor is on the CPU, wherever it was told to go
+        others.pop("override_tensor", None)
+    computes = repr((VERSION, placement.n_gpu_layers, files.stamps, *others.items()))
     return hashlib.sha256(computes.encode()).hexdigest()[:32]

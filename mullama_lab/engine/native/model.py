@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
@@ -18,7 +19,11 @@ from mullama_lab.engine.leaving import Users, end_daemon_thread, has_begun
 from mullama_lab.engine.native.amx import extra_layouts_are_safe
 from mullama_lab.engine.native.library import C
 from mullama_lab.engine.native.log import complaints
+from mullama_lab.engine.native.placement import place
 from mullama_lab.errors import LoadCancelled, ModelLoadError
+
+if TYPE_CHECKING:
+    from mullama_lab.engine.placement import Placement
 
 VOCABULARY_TYPES = {
     C.LLAMA_VOCAB_TYPE_NONE: "NONE",
@@ -50,10 +55,10 @@ _SPECIAL_NAMES = (
 _file_type_name = C._lib.llama_ftype_name  # in llama.h, but llama-cpp-python has no binding
 _file_type_name.argtypes, _file_type_name.restype = [ctypes.c_int], ctypes.c_char_p
 
-free_model = C.llama_model_free
 get_vocabulary: Callable[[Any], Any] = C.llama_model_get_vocab
 
 _loads = Users()
+_pointed_to: dict[int, tuple[Any, ...]] = {}  # by model: what its parameters point to
 
 
 def model_params() -> Any:
@@ -66,7 +71,8 @@ def model_params() -> Any:
 def load_model(
     path: Path,
     *,
-    n_gpu_layers: int,
+    placement: Placement | None = None,
+    overrides: Mapping[str, str] = MappingProxyType({}),
     mmap: bool,
     mlock: bool,
     vocab_only: bool,
@@ -77,6 +83,8 @@ def load_model(
     """Load a GGUF file that was checked before; the model, and what llama.cpp warned of.
 
     Args:
+        placement: where its weights go; None is all on the CPU.
+        overrides: the device of each tensor whose device is not that of its layer.
         progress: gets the part that is done, 0 to 1; when it returns False or raises (Ctrl-C
             too), loading stops, as it does when the interpreter ends.
         no_weights: read the header alone. The network and contexts can be laid out, in no memory;
@@ -85,7 +93,8 @@ def load_model(
     """
     told = _Progress(progress)
     params = model_params()
-    params.n_gpu_layers = n_gpu_layers
+    params.n_gpu_layers = 0
+    kept = () if placement is None else place(params, placement, overrides)
     params.load_mode = LOAD_MODES[mmap, mlock]
     params.vocab_only, params.no_alloc = vocab_only, no_weights
     params.progress_callback = C.llama_progress_callback(told.go_on)
@@ -107,14 +116,23 @@ def load_model(
             "Check that the file is a language model, and that this llama-cpp-python knows "
             "its architecture."
         )
+    _pointed_to[model] = kept
     return model, heard.warnings
 
 
-def load_outline(path: Path, *, n_gpu_layers: int) -> Any:
+def free_model(model: Any) -> None:
+    """Free what `load_model` gave."""
+    kept = _pointed_to.pop(model, None)  # first: another thread may be given the same address
+    C.llama_model_free(model)
+    del kept
+
+
+def load_outline(path: Path, placement: Placement, overrides: Mapping[str, str]) -> Any:
     """The model of a file that was checked before, without its weights; see `no_weights`."""
     model, _ = load_model(
         path,
-        n_gpu_layers=n_gpu_layers,
+        placement=placement,
+        overrides=overrides,
         mmap=False,
         mlock=False,
         vocab_only=False,

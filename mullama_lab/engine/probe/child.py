@@ -41,7 +41,6 @@ def use(path: Path, how: str, tell: Callable[[str], object]) -> None:
     file = check(path, vocab_only=True)  # the network's numbers are for llama.cpp to judge here
     handle, _ = native.load_model(
         file.path,
-        n_gpu_layers=0,
         mmap=how == WHOLE,
         mlock=False,
         vocab_only=how == VOCABULARY,

@@ -75,7 +75,7 @@ def must_fit_memory(model: Model, settings: Settings) -> None:
     free = sum(
         device.free_bytes
         for device in devices()
-        if device.kind == "CPU" or model.options.get("n_gpu_layers", 0)
+        if device.kind == "CPU" or model.placement.n_gpu_layers
     )
     if size > free:
         raise ValueError(

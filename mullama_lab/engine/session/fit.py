@@ -96,7 +96,7 @@ def _room(model: Model) -> dict[str, int]:
 @contextmanager
 def _without_weights(model: Model) -> Iterator[Any]:
     """The native model a second time, without memory for its weights."""
-    handle = native.load_outline(model.path, n_gpu_layers=model.options.get("n_gpu_layers", 0))
+    handle = native.load_outline(model.path, model.placement, model._overrides)
     try:
         yield handle
     finally:

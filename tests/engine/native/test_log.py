@@ -26,7 +26,6 @@ def opened(path, progress=None):
     try:
         handle, warned = native.load_model(
             path,
-            n_gpu_layers=0,
             mmap=False,
             mlock=False,
             vocab_only=False,

@@ -34,7 +34,7 @@ class Samplers:
     """
 
     def __init__(self, path: Path) -> None:
-        options: dict[str, Any] = {"n_gpu_layers": 0, "mmap": False, "mlock": False}
+        options: dict[str, Any] = {"mmap": False, "mlock": False}
         model, _ = native_model.load_model(path, vocab_only=True, progress=None, **options)
         self._vocabulary = native_model.get_vocabulary(model)
         self.n_vocab = native_model.facts(model, vocab_only=True)["n_vocab"]
