@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from mullama_lab.selfbench import browser, monitor
+from mullama_lab.selfbench import browser, grammars, monitor
 from mullama_lab.selfbench.turns import in_turns_afresh, speeds
 
 
@@ -60,3 +60,17 @@ def test_what_a_monitor_costs_is_a_ratio_of_the_same_work(tiny_model, monkeypatc
     (row,) = monitor.rows(tiny_model)
     assert row.what.endswith("monitor at 0.5 s: tokens/s with against without")
     assert (row.target, row.at_least) == (0.99, True) and row.value > 0.1
+
+
+def test_each_kind_of_grammar_is_timed_from_its_text_to_its_first_mask(tiny_model, monkeypatch):
+    monkeypatch.setattr(grammars, "TRIES", 2)
+    monkeypatch.setattr(grammars, "N_RULES", 20)
+    first, *rows = grammars._first_mask(tiny_model)
+    assert first.what.endswith("what knows its tokens, and the first mask, ms")
+    kinds = [*grammars._grammars(), "20 rules"]
+    assert [row.what.split(": ", 1)[1] for row in rows] == [
+        f"{what} of a new grammar, {kind}, ms"
+        for kind in kinds
+        for what in ("reading", "the first mask")
+    ]
+    assert all(float(row.ours) >= 0 for row in rows)

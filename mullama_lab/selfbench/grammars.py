@@ -7,6 +7,8 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 from llama_cpp.llama_grammar import JSON_GBNF, json_schema_to_gbnf
 
@@ -27,7 +29,6 @@ SHORT = 32  # tokens of each of several texts
 AT_LEAST = 500  # texts in a row, so that none of these runs ends by itself
 TRIES = 5
 N_RULES = 10_000
-WORDS = Grammar.choice([f"{first}{last}" for first in range(10, 60) for last in range(20)])
 
 
 def rows(model: Model) -> Iterator[Row]:
@@ -44,24 +45,34 @@ def rows(model: Model) -> Iterator[Row]:
 
 def _grammars() -> dict[str, tuple[Grammar, str]]:
     """Grammars by name, each with one in GBNF for llama.cpp."""
-    json_text, words = Grammar.gbnf(JSON_GBNF), WORDS.many(AT_LEAST, separator=" ")
-    kinds = ("string", "integer", "boolean", "number", "null")
-    names = [f"property_{number}" for number in range(50)]
-    schema = {
-        "type": "object",
-        "properties": {name: {"type": kinds[i % len(kinds)]} for i, name in enumerate(names)},
-        "required": names,
-        "additionalProperties": False,
-    }
+    words = Grammar.choice(_words(0)).many(AT_LEAST, separator=" ")
+    schema = _schema("property_")
     of_schema = Grammar.gbnf(json_schema_to_gbnf(json.dumps(schema)))
     return {
-        "JSON": _lasting(json_text),
+        "JSON": _lasting(Grammar.gbnf(JSON_GBNF)),
         "a schema of 50 properties": (
             Grammar.json_schema(schema).many(AT_LEAST, separator="\n"),
             _lasting(of_schema)[1],
         ),
         "a choice of 1000 words": (words, words.to_gbnf()),
     }
+
+
+def _schema(prefix: str) -> dict[str, Any]:
+    """An object of 50 properties whose names begin so."""
+    kinds = ("string", "integer", "boolean", "number", "null")
+    names = [f"{prefix}{number}" for number in range(50)]
+    return {
+        "type": "object",
+        "properties": {name: {"type": kinds[i % len(kinds)]} for i, name in enumerate(names)},
+        "required": names,
+        "additionalProperties": False,
+    }
+
+
+def _words(number: int) -> list[str]:
+    """A thousand words; others for another number."""
+    return [f"{first}{last}" for first in range(10, 60) for last in range(number, number + 20)]
 
 
 def _lasting(grammar: Grammar) -> tuple[Grammar, str]:
@@ -106,24 +117,34 @@ def _many(model: Model, grammars: list[Grammar]) -> Row:
 
 
 def _first_mask(model: Model) -> Iterator[Row]:
-    """Milliseconds from a new grammar to its first mask, once the model's tokens are known."""
+    """How long a new grammar takes from its text on, once the model's tokens are known."""
     with Model.load(model.path, vocab_only=True) as vocabulary:
         first = _milliseconds(vocabulary, Grammar.choice(["yes", "no"]))
     yield Row(f"{model.source}: what knows its tokens, and the first mask, ms", f"{first:.1f}")
     matcher(model, Grammar.choice(["yes", "no"]))
     for name, make in {
         "JSON": lambda n: Grammar.gbnf(f"{JSON_GBNF}\nunused-{n} ::= ws\n"),
+        "a schema of 50 properties": lambda n: Grammar.json_schema(_schema(f"{n}_")),
+        "a choice of 1000 words": lambda n: Grammar.choice(_words(n)),
         f"{N_RULES} rules": _of_many_rules,
     }.items():
-        times = [_milliseconds(model, make(number)) for number in range(TRIES)]
-        what = f"{model.source}: the first mask of a new grammar, {name}, ms"
-        yield Row(what, f"{statistics.median(times):.1f}")
+        read, mask = zip(*(_read_and_masked(model, partial(make, n)) for n in range(TRIES)))
+        what = f"{model.source}: {{}} of a new grammar, {name}, ms"
+        yield Row(what.format("reading"), f"{statistics.median(read):.1f}")
+        yield Row(what.format("the first mask"), f"{statistics.median(mask):.1f}")
 
 
 def _milliseconds(model: Model, grammar: Grammar) -> float:
     begun = time.perf_counter()
     matcher(model, grammar).allowed()
     return 1e3 * (time.perf_counter() - begun)
+
+
+def _read_and_masked(model: Model, make: Callable[[], Grammar]) -> tuple[float, float]:
+    """Milliseconds from a text to its grammar, and from that to its first mask."""
+    begun = time.perf_counter()
+    grammar = make()
+    return 1e3 * (time.perf_counter() - begun), _milliseconds(model, grammar)
 
 
 def _of_many_rules(number: int) -> Grammar:
