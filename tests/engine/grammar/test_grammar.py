@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 import mullama_lab as ml
 from mullama_lab.engine import options
 from mullama_lab.engine.grammar import Grammar
-from mullama_lab.engine.grammar.matching.parts import MOST_EMPTY
 from mullama_lab.errors import GrammarError
 
 LETTER = Grammar.choice(["a", "b"])
@@ -464,19 +463,3 @@ def test_what_may_begin_with_itself_is_found_where_grammars_are_put_together():
     assert (looped + looped).rules["root"] == "part part-2"
     twice = looped + "." + (looped | "b")
     assert not twice.coverage(["((a)).b", "a.(a)"]).refused
-
-
-@pytest.mark.parametrize(
-    "part, n_empty",
-    [("(a|b*)", 1), ("a?", 1), ("a*?", 1), ("(a|)", 1), ("(|a)", 1), ("a{0,2}", 1), ("(a*b?)", 2)],
-)
-def test_an_expression_of_too_many_parts_that_may_be_empty_is_refused(part, n_empty):
-    n = MOST_EMPTY // n_empty
-    Grammar.regex(part * n)
-    with pytest.raises(GrammarError, match=f"{(n + 1) * n_empty} parts that may be empty"):
-        Grammar.regex(part * (n + 1))
-
-
-@pytest.mark.parametrize("part", ["(?:ab)", r"a\?", r"\*", "a+", "a{2,3}", "(a|b)"])
-def test_parts_that_are_never_empty_are_not_counted_as_such(part):
-    Grammar.regex(part * (MOST_EMPTY + 1))

@@ -24,6 +24,7 @@ from mullama_lab.engine.grammar.matching.automaton import (
     read_on,
 )
 from mullama_lab.engine.grammar.matching.follow import characters_after
+from mullama_lab.engine.grammar.matching.node_rows import must_be_quick
 from mullama_lab.engine.grammar.nodes import (
     NOTHING,
     Chars,
@@ -53,7 +54,11 @@ MOST_RULES_CUT = 20_000  # in all rounds
 
 
 def cut_into_lexemes(rules: Mapping[str, Node]) -> dict[str, Node]:
-    """The rules that can be reached from root, with a Lexeme for all that takes characters."""
+    """The rules that can be reached from root, with a Lexeme for all that takes characters.
+
+    Raises:
+        GrammarError: a lexer would work on some of them for seconds.
+    """
     rules = reached(rules, "root")
     sizes = _sizes(rules)
     reading = _Reading(rules)
@@ -61,6 +66,7 @@ def cut_into_lexemes(rules: Mapping[str, Node]) -> dict[str, Node]:
     for _ in range(max(2, min(MOST_ROUNDS, MOST_RULES_CUT // len(rules)))):
         cut = _Cutter(rules, sizes, too_long).cut()
         lexemes = lexemes_of(cut)
+        must_be_quick(lexemes, rules)
         if len(lexemes) > MOST_LEXEMES:
             break
         misread = reading.misread(cut, lexemes)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
 from mullama_lab.engine.grammar.deep_stack import on_deep_stack
 from mullama_lab.engine.grammar.matching.errors import in_words
+from mullama_lab.engine.grammar.matching.expressions import shape_of_expression
+from mullama_lab.engine.grammar.matching.lark_lexemes import LarkLexemes
+from mullama_lab.engine.grammar.matching.nullable_rows import Shape, one_of, too_dear
 from mullama_lab.engine.grammar.nodes import Part
 from mullama_lab.engine.grammar.schema.check import said_of_schema
 from mullama_lab.engine.grammar.schema.values import ends_in_escape
@@ -18,9 +23,6 @@ _PLACE = re.compile(r"(?:at )?(\d+)\((\d+)\): (.*)", re.S)
 _EXPRESSION = re.compile(r"regex parse error:\n.*\n {4}([ ^]*)\nerror: (.*)")
 _IN_LARK = {"\n": "n", "\r": "r", "\t": "t", "/": "/"}  # written after a backslash
 LONGEST_PART = 300_000  # characters
-MOST_EMPTY = 5000  # parts of an expression that may be empty: one after the other they take time
-# and memory by the square of their number, 16 000 of them 5 seconds and a gigabyte
-_EMPTY = re.compile(r"\\.|\(\?|(?P<sign>[*?]\??|\{0|\{,|(?<=[(:|])\||\|(?=[)|]))", re.S)
 _VERBOSE = re.compile(r"(?:^|[^\\])(?:\\\\)*(?P<flag>\(\?[a-zA-Z]*x[a-zA-Z-]*[:)])")
 _SHOWN = re.compile(r"\n\s*\d+ \| .*", re.S)  # the lines that llguidance quotes
 
@@ -41,7 +43,7 @@ def checked_part(part: Part) -> Part:
             raise error_at(text, text.index(sign), f"{what} is in no text.")
     if part.kind == "regex":
         _must_survive_lark(text)
-        _must_be_quick(text)
+    _must_be_quick(part)
     if part.kind == "json_schema":
         if said := said_of_schema(text):
             raise GrammarError(f"no JSON Schema that can be carried out: {said}")
@@ -71,14 +73,32 @@ def _must_survive_lark(expression: str) -> None:
         )
 
 
-def _must_be_quick(expression: str) -> None:
+def _must_be_quick(part: Part) -> None:
     """Refuse what llguidance would work on for seconds, also after Ctrl-C ended the wait."""
-    n = sum(found["sign"] is not None for found in _EMPTY.finditer(expression))
-    if n > MOST_EMPTY:
-        raise GrammarError(
-            f"the regular expression has {n} parts that may be empty, as `a?` and `b*`, and may "
-            f"have {MOST_EMPTY}. Write those that repeat as `(...){{{n}}}`."
-        )
+    if part.kind == "regex":
+        shapes = [shape_of_expression(part.text)]
+    elif part.kind == "lark":
+        lark = LarkLexemes(part.text)
+        shapes = lark.shapes + _shapes_of_patterns(lark.schemas)
+    else:
+        shapes = _shapes_of_patterns(json.loads(part.text))
+    if said := too_dear(f"the {_NAMES[part.kind]}", one_of(shapes)):
+        raise GrammarError(said)
+
+
+def _shapes_of_patterns(schema: Any) -> list[Shape]:
+    """The rows of each regular expression in a JSON Schema."""
+    found: dict[str, None] = {}
+    todo = [schema]
+    while todo:
+        one = todo.pop()
+        if isinstance(one, dict):
+            if isinstance(one.get("pattern"), str):
+                found[one["pattern"]] = None
+            if isinstance(one.get("patternProperties"), dict):
+                found |= dict.fromkeys(one["patternProperties"])
+        todo += one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+    return [shape_of_expression(pattern) for pattern in found]
 
 
 def _place_in(expression: str, marks: str) -> int:
