@@ -9,6 +9,7 @@ import pytest
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.loop.generation import Generation
+from mullama_lab.engine.loop.scheduler import Scheduler
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.native.batch import Batch
 from mullama_lab.engine.stages import Custom, Mask
@@ -22,14 +23,14 @@ NO_END = Mask(ban=(tiny.EOS,))
 def test_a_failed_thread_ends_what_is_at_work_with_that_and_not_as_stopped(
     tiny_model, until, monkeypatch
 ):
-    def fail():
+    def fail(*_):
         raise RuntimeError("a defect")
 
     with tiny_model.session(n_ctx=2048, n_threads=1) as session:
         run = session.start("abc", NO_END, max_tokens=1900)
         waiting = session.start("xyz", NO_END, max_tokens=5, sequence=0)
         until(lambda: len(run.trace) > 3)
-        monkeypatch.setattr(session._worker._plan, "_portions", fail)
+        monkeypatch.setattr(Scheduler, "tick", fail)
         with pytest.raises(ClosedError, match="a defect"):
             run.wait(20)
         assert (run.state, run.trace.finish_reason) == ("failed", "failed") and len(run.trace) > 3
@@ -47,7 +48,9 @@ def test_a_stop_of_what_waits_for_room_lets_what_is_behind_it_begin(tiny_model, 
         until(lambda: len(first.trace) > 2)
         large = session.start("x" * 1000, NO_END, max_tokens=5)
         small = session.start("xyz", NO_END, max_tokens=5)
-        until(lambda: session._worker._plan._is_stuck)
+        until(lambda: session.gauges.read().n_waiting == 2)
+        n = len(first.trace)
+        until(lambda: len(first.trace) > n + 2)  # so those that wait were looked at
         large.stop()
         assert small.wait(20).finish_reason == "length"
         assert first.state == "running" and large.state == "stopped"

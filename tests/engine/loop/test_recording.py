@@ -29,7 +29,8 @@ def test_a_session_that_takes_every_core_records_before_it_decodes(tiny_model, m
     monkeypatch.setattr("mullama_lab.engine.cache.cache.os.cpu_count", lambda: 2)
     for n_threads, leaves_a_core in ((1, True), (2, False)):
         with tiny_model.session(n_ctx=64, n_threads=n_threads) as session:
-            assert session._cache.leaves_a_core == leaves_a_core
+            trace = session.generate("Hello", CHAIN, max_tokens=1)
+            assert trace.captured_aside == leaves_a_core
 
 
 def test_the_trace_is_that_of_the_same_draws(session, tiny_model):

@@ -21,6 +21,7 @@ from mullama_lab.engine.stages import (
     Temperature,
     TopK,
 )
+from mullama_lab.engine.worker import Worker
 from mullama_lab.errors import SessionError, StageFailed
 
 NO_END = Chain([Mask(ban=[tiny.EOS])])
@@ -104,16 +105,15 @@ def test_who_watches_a_session_sees_each_run_start(session):
 
 
 @pytest.fixture
-def quick(session, monkeypatch, until):
-    """The session's worker is so quick that a run has ended when it was queued."""
-    submit = session._worker.submit
+def quick(monkeypatch, until):
+    """Workers are so quick that a run has ended when it was queued."""
+    submit = Worker.submit
 
-    def until_done(job):
-        submit(job)
-        until(lambda: job.done)
-        return job
+    def until_done(worker, *works):
+        submit(worker, *works)
+        until(lambda: all(work.done for work in works))
 
-    monkeypatch.setattr(session._worker, "submit", until_done)
+    monkeypatch.setattr(Worker, "submit", until_done)
 
 
 def test_who_watches_a_session_may_change_each_run_from_its_first_token_on(session, quick):

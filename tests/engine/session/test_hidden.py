@@ -14,6 +14,7 @@ import pytest
 import mullama_lab as ml
 from mullama_lab.engine import hidden, tiny
 from mullama_lab.engine.native.library import C
+from mullama_lab.engine.work import Work
 from mullama_lab.errors import ClosedError, ContextFull, Stopped
 
 TEXT = list(range(5, 45))
@@ -203,7 +204,7 @@ def test_ctrl_c_ends_it_and_its_bar_and_the_session_stays_usable(slow, work, mon
 
 
 @pytest.mark.parametrize("work", [hidden_states, training])
-def test_stopping_the_session_ends_it_from_another_thread(slow, work):
+def test_stopping_the_session_ends_it_from_another_thread(slow, work, monkeypatch):
     before = slow.logits(TEXT)
     threading.Timer(0.5, slow.stop).start()
     began = time.monotonic()
@@ -211,7 +212,11 @@ def test_stopping_the_session_ends_it_from_another_thread(slow, work):
         work(slow)
     assert time.monotonic() - began < 10
     assert np.array_equal(slow.logits(TEXT), before)
-    assert slow.hidden(TEXT).shape == (8, len(TEXT), 32) and not slow._aside
+    assert slow.hidden(TEXT).shape == (8, len(TEXT), 32)
+    stopped = []
+    monkeypatch.setattr(Work, "stop", stopped.append)
+    slow.stop()
+    assert stopped == [], "what has ended is not stopped again"
 
 
 def test_an_error_of_the_one_who_looks_is_raised(tiny_model):

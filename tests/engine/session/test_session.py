@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import time
 
 import numpy as np
 import pytest
 
 from mullama_lab.engine import tiny
+from mullama_lab.engine.cache import cache
 from mullama_lab.engine.cache.cache import PAUSE
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.stages import Greedy, LogitBias, Mask
@@ -242,21 +242,32 @@ def test_a_real_model_answers_a_chat_and_knows_capitals(smollm2):
         assert "hello" in answer.text.lower()
 
 
-def test_generation_gives_way_only_where_it_would_take_all_of_the_cpu(tiny_model, monkeypatch):
-    def asked(cpus):
+@pytest.fixture
+def waits(monkeypatch):
+    """A function that gives what a session waits before its tokens, so long after `give_way`."""
+
+    def waited(session, cpus, seconds=0.0):
+        slept, now = [], [1000.0]
         monkeypatch.setattr("mullama_lab.engine.session.session.os.cpu_count", lambda: cpus)
-        with tiny_model.session(n_ctx=64, n_threads=2) as session:
-            session.give_way()
-            return session._cache.pause_until
+        monkeypatch.setattr("mullama_lab.engine.session.session.monotonic", lambda: now[0])
+        monkeypatch.setattr(cache, "monotonic", lambda: now[0])
+        monkeypatch.setattr(cache, "sleep", slept.append)
+        session.give_way()
+        now[0] += seconds
+        session.reset()
+        session.generate([100, 101], NO_END, max_tokens=4)
+        return slept
 
-    assert asked(cpus=3) > time.monotonic() - 60
-    assert asked(cpus=4) == 0
+    return waited
 
 
-def test_while_it_gives_way_a_token_waits_for_a_moment(session):
-    session._cache.pause_until = time.monotonic() + 60
-    try:
-        trace = session.generate([100, 101], NO_END, max_tokens=4)
-    finally:
-        session._cache.pause_until = 0.0
-    assert trace.seconds - trace.seconds_to_first_token >= 3 * PAUSE
+def test_generation_gives_way_only_where_it_would_take_all_of_the_cpu(tiny_model, waits):
+    with tiny_model.session(n_ctx=64, n_threads=2) as session:
+        assert waits(session, cpus=4) == [] != waits(session, cpus=3)
+
+
+def test_while_it_gives_way_each_token_waits_for_a_moment(session, waits):
+    assert len(waits(session, cpus=1)) >= 4 and set(waits(session, cpus=1)) == {PAUSE}
+    (left,) = set(waits(session, cpus=1, seconds=PAUSE / 2))
+    assert left == pytest.approx(PAUSE / 2)
+    assert waits(session, cpus=1, seconds=PAUSE) == []

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from mullama_lab.engine import bar, tiny
+from mullama_lab.engine.loop.scheduler import Scheduler
 from mullama_lab.engine.stages import Chain, Custom, Mask
 from mullama_lab.errors import ClosedError
 
@@ -144,7 +145,7 @@ def test_where_the_sessions_thread_failed_all_that_waits_is_told_and_it_is_close
         raise RuntimeError("a defect")
 
     with tiny_model.session(n_ctx=256, n_threads=1) as session:
-        monkeypatch.setattr(session._worker._plan, "tick", fail)
+        monkeypatch.setattr(Scheduler, "tick", fail)
         works = []
         with pytest.raises(ClosedError):
             for _ in range(1000):
@@ -155,5 +156,6 @@ def test_where_the_sessions_thread_failed_all_that_waits_is_told_and_it_is_close
         assert session.closed and "the thread of a session failed" in caplog.text
         with pytest.raises(ClosedError, match="a defect"):
             session.generate("abc")
+    monkeypatch.undo()
     with tiny_model.session(n_ctx=256) as session:
         assert len(session.generate("abc", NO_END, max_tokens=2)) == 2

@@ -254,7 +254,7 @@ def under_other_weights(session, until, turns):
             thread = threading.Thread(target=setattr, args=(session, name, value))
             threads.append(thread)
             thread.start()
-            until(lambda: session._worker._queue.qsize() == len(threads))
+            until(lambda: session.gauges.read().n_waiting == len(threads))
         return logits
 
     threads, n_prompt = [], len(session.prompt_tokens(PROMPT))

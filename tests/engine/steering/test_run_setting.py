@@ -11,6 +11,7 @@ import pytest
 
 import mullama_lab as ml
 from mullama_lab.engine import tiny
+from mullama_lab.engine.loop.generation import Generation
 from mullama_lab.errors import GrammarBroken, ModelFileError
 from mullama_lab.studies.fate import fate
 from mullama_lab.studies.replay import replay
@@ -261,11 +262,15 @@ def test_weights_that_cannot_be_put_in_force_end_their_text_alone(
     held = replace(one, chain=gate.stage | CHAIN)
     runs = session.start_many(PROMPT, held, seeds=range(2), max_tokens=20)
 
-    def fail():
-        raise ValueError("these weights are gone")
+    take_due = Generation.take_due
+
+    def gone(lane):
+        if lane.sequence == runs[0].sequence:
+            raise ValueError("these weights are gone")
+        return take_due(lane)
 
     with gate.closed():
-        monkeypatch.setattr(runs[0]._lane, "take_due", fail)
+        monkeypatch.setattr(Generation, "take_due", gone)
     with pytest.raises(ValueError, match="are gone"):
         runs[0].wait()
     assert len(runs[1].wait()) == 20 and runs[0].trace.finish_reason == "failed"

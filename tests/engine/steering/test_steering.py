@@ -131,7 +131,7 @@ def test_the_cache_of_other_weights_is_not_taken(session, adapters, cost):
     assert ledger.decoded < n, "a scale of 0 changes nothing"
 
 
-def test_a_running_text_changes_from_the_next_token_on(session, tiny_model):
+def test_a_running_text_changes_from_the_next_token_on(session, tiny_model, until):
     """At token 6 the vector is set; the run goes on, and its trace says from where."""
     had, go_on = threading.Event(), threading.Event()
 
@@ -152,8 +152,7 @@ def test_a_running_text_changes_from_the_next_token_on(session, tiny_model):
     assert had.wait(30)
     setting = threading.Thread(target=lambda: setattr(session, "control", vector(0, 3.0)))
     setting.start()
-    while session._worker._queue.empty() and not session._scheduler.waiting:
-        pass
+    until(lambda: session.gauges.read().n_waiting == 1)
     go_on.set()
     trace = run.wait()
     setting.join()
@@ -245,7 +244,7 @@ def test_a_text_under_way_is_decoded_again_if_that_is_asked(tiny_model, adapters
                 )
                 threads.append(work)
                 work.start()
-                until(lambda: session._worker._queue.qsize() == 1)
+                until(lambda: session.gauges.read().n_waiting == 1)
             return logits
 
         chain = ml.Custom(turn) | ml.Mask(ban=[tiny.EOS]) | ml.TopK(1)
