@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from filelock import FileLock
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
+from mullama_lab.engine.native import model as native
 from mullama_lab.engine.stages import Custom
 
 _WANTED = re.compile(r"vendor/llama\.cpp/(models/ggml-vocab-[^/]+|tests/test-sampling\.cpp)")
@@ -51,6 +53,35 @@ def any_model(request, tmp_path_factory):
     path = tiny.write(folder / f"{request.param}.gguf", architecture=request.param)
     with Model.load(path) as model:
         yield model
+
+
+@contextmanager
+def opened_anew(model, *, vocab_only=False):
+    """A model's file opened once more with llama.cpp's own function: the bare handle."""
+    how = {"n_gpu_layers": 0, "mmap": True, "mlock": False, "progress": None}
+    handle, _ = native.load_model(model.path, vocab_only=vocab_only, **how)
+    try:
+        yield handle
+    finally:
+        native.free_model(handle)
+
+
+@pytest.fixture(scope="session")
+def native_model():
+    """A function that opens a model's file once more, as llama.cpp's own handle."""
+    return opened_anew
+
+
+@pytest.fixture(scope="session")
+def native_vocabulary():
+    """A function that opens the vocabulary of a model's file once more, as llama.cpp's handle."""
+
+    @contextmanager
+    def opened(model):
+        with opened_anew(model, vocab_only=True) as handle:
+            yield native.get_vocabulary(handle)
+
+    return opened
 
 
 @pytest.fixture(scope="session")

@@ -41,6 +41,7 @@ __all__ = [
     "VOCABULARIES",
     "write",
     "write_adapter",
+    "write_file",
 ]
 __dir__ = __all__.copy  # what tab completion offers
 
@@ -119,7 +120,7 @@ def write(
         **(metadata or {}),
     }
     arrays = {} if vocab_only else {**arrays, **(tensors or {})}
-    return _write_file(Path(path), architecture, keys, arrays, split)
+    return write_file(Path(path), architecture, keys, arrays, split)
 
 
 def write_adapter(
@@ -152,16 +153,17 @@ def write_adapter(
         for name, pair in pairs.items()
         for half, array in zip(("lora_a", "lora_b"), pair, strict=True)
     }
-    return _write_file(Path(path), architecture, keys, halves, 1)
+    return write_file(Path(path), architecture, keys, halves, 1)
 
 
-def _write_file(
+def write_file(
     path: Path,
     architecture: str,
     keys: Mapping[str, Any],
     arrays: Mapping[str, np.ndarray | None],
     split: int,
 ) -> Path:
+    """Write a GGUF file of any keys and tensors; its path, or that of the first of its parts."""
     kept = {name: array for name, array in arrays.items() if array is not None}
     per_file = -(-len(kept) // split) if split > 1 else 0
     writer = gguf.GGUFWriter(path, architecture, split_max_tensors=per_file)

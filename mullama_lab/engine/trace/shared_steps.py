@@ -21,7 +21,7 @@ def most_alike(trace: Plain, others: Sequence[Plain]) -> tuple[int, int]:
         theirs = other["columns"]["token"]
         may_be_more = most < min(len(ours), len(theirs)) and ours[most] == theirs[most]
         if may_be_more and ours[:most] == theirs[:most]:  # else its records need not be compared
-            n = _n_alike(trace, other)
+            n = n_alike(trace, other)
             if n > most:
                 best, most = index, n
     return best, most
@@ -46,7 +46,8 @@ def _columns(trace: Plain) -> dict[str, list[Any]]:
     return {**trace["columns"], **{name: trace[name] for name in _LISTS}}
 
 
-def _n_alike(a: Plain, b: Plain) -> int:
+def n_alike(a: Plain, b: Plain) -> int:
+    """How many steps two traces begin with that are alike."""
     ours, theirs = _columns(a), _columns(b)
     if ours.keys() != theirs.keys() or a["top"] != b["top"]:
         return 0

@@ -16,6 +16,7 @@ from mullama_lab.engine import tiny
 PRELUDE = """
 import sys, threading
 from mullama_lab.engine.native import context as native
+from mullama_lab.engine.native.model import load_model
 from mullama_lab.engine.native.vectors import TokenVectors
 from mullama_lab.engine.encoder import MultiVectorEncoder
 from mullama_lab.engine.model import Model
@@ -40,7 +41,9 @@ def bert_path(tmp_path_factory):
 @pytest.mark.parametrize("network", ["bert", "llama"])
 def test_batches_that_llama_cpp_asserts_on_are_refused(bert_path, tiny_path, network, outcomes):
     code = """
-    vectors = TokenVectors(model._handle, n_ctx=64, n_batch=64, n_texts=10**6, n_threads=1,
+    handle, _ = load_model(model.path, n_gpu_layers=0, mmap=True, mlock=False, vocab_only=False,
+                           progress=None)
+    vectors = TokenVectors(handle, n_ctx=64, n_batch=64, n_texts=10**6, n_threads=1,
                            stop=native.StopFlag())
     attempt("none", lambda: vectors.vectors([]))
     attempt("empty", lambda: vectors.vectors([[]]))

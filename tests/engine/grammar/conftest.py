@@ -91,15 +91,16 @@ def pieces_model(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def llama_reads(pieces_model):
+def llama_reads(pieces_model, native_vocabulary):
     """A function that says whether llama.cpp's own parser takes a text."""
 
-    def reads(text):
-        with pieces_model._memory.in_use() as vocabulary:
+    with native_vocabulary(pieces_model) as vocabulary:
+
+        def reads(text):
             try:
                 native.sampler("grammar", vocabulary, text.encode(), b"root")
             except ValueError:
                 return False
-        return True
+            return True
 
-    return reads
+        yield reads

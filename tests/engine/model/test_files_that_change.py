@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import textwrap
+import time
 
 import pytest
 
-from mullama_lab.engine import tiny
+from mullama_lab.engine import tiny, weight_files
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.weight_files import WeightFiles
 from mullama_lab.errors import ModelFileError
@@ -145,13 +146,15 @@ def test_a_file_cut_under_an_encoder_is_refused_and_the_process_lives(outcomes, 
     assert outcomes(script) == {"query": "ModelFileError", "fingerprint": "ModelFileError"}
 
 
-def test_the_message_names_the_file_what_happened_and_the_way_out(tmp_path):
+def test_the_message_names_the_file_what_happened_and_the_way_out(tmp_path, monkeypatch):
+    now = [time.perf_counter_ns()]
+    monkeypatch.setattr(weight_files, "perf_counter_ns", lambda: now[0])
     path = tiny.write(tmp_path / "model.gguf")
     files = WeightFiles([path], mapped=True)
     files.must_be_whole()
     os.truncate(path, 7)
     files.must_be_whole()  # the disk was asked a moment ago
-    files._ask_at = 0
+    now[0] += weight_files.INTERVAL
     size = r"from \d+ bytes to 7"
     with pytest.raises(ModelFileError, match=rf"model\.gguf was cut short {size}.*mmap=False"):
         files.must_be_whole()
@@ -161,7 +164,7 @@ def test_the_message_names_the_file_what_happened_and_the_way_out(tmp_path):
     with pytest.raises(ModelFileError, match="was moved or deleted since the model was loaded"):
         files.must_be_on_disk()
     files.close()
-    files._ask_at = 0
+    now[0] += weight_files.INTERVAL
     files.must_be_whole()  # of a closed model nothing is asked
 
 

@@ -15,8 +15,13 @@ import pytest
 
 from mullama_lab import hub
 from mullama_lab.engine import tiny
+from mullama_lab.engine.decode_loop import DecodeLoop
+from mullama_lab.engine.encoder import MultiVectorEncoder
 from mullama_lab.engine.model import Model
+from mullama_lab.engine.model_memory import ModelMemory
 from mullama_lab.engine.native import amx
+from mullama_lab.engine.native import model as native
+from mullama_lab.engine.stages import Chain, Infill
 from mullama_lab.errors import (
     ClosedError,
     LoadCancelled,
@@ -319,10 +324,21 @@ def test_a_closed_model_says_so_and_keeps_what_it_knew(model):
         lambda: model.piece(101),
         lambda: model.is_eog(1),
         lambda: model.session(),
-        lambda: model._handle,
-        lambda: model._memory.vocabulary,
+        lambda: Chain([Infill()]).preview(np.zeros(259), model=model),
+        lambda: DecodeLoop(model),
+        lambda: MultiVectorEncoder(model),
     ):
         with pytest.raises(ClosedError, match="is closed. Load it again"):
+            call()
+
+
+def test_what_llama_cpp_would_be_given_of_a_closed_model_is_refused(tiny_path):
+    how = {"n_gpu_layers": 0, "mmap": True, "mlock": False, "progress": None}
+    memory = ModelMemory(native.load_model(tiny_path, vocab_only=True, **how)[0], "tiny")
+    assert memory.handle and memory.vocabulary
+    memory.close()
+    for call in (lambda: memory.handle, lambda: memory.vocabulary, memory.in_use().__enter__):
+        with pytest.raises(ClosedError, match="model tiny is closed. Load it again"):
             call()
 
 

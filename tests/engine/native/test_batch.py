@@ -17,15 +17,20 @@ from mullama_lab.errors import DecodeError
 SETTINGS = {"n_ctx": 64, "n_batch": 32, "n_ubatch": 32, "n_threads": 1, "n_seq_max": 1}
 
 
-@contextmanager
-def opened(model):
-    """A context with its batch and rows."""
-    stop = native.StopFlag()
-    context = native.new_context(model._handle, stop=stop, **SETTINGS)
-    try:
-        yield context, Batch(32), LogitRows(context, model.n_vocab)
-    finally:
-        native.free_context(context)
+@pytest.fixture
+def opened(native_model):
+    """A function that opens a context of a model, with its batch and rows."""
+
+    @contextmanager
+    def opened(model):
+        with native_model(model) as handle:
+            context = native.new_context(handle, stop=native.StopFlag(), **SETTINGS)
+            try:
+                yield context, Batch(32), LogitRows(context, model.n_vocab)
+            finally:
+                native.free_context(context)
+
+    return opened
 
 
 def decode(context, batch, tokens, wanted):
@@ -36,7 +41,7 @@ def decode(context, batch, tokens, wanted):
     assert batch.decode(context, n)
 
 
-def test_the_last_row_of_a_batch_is_that_of_its_last_token(tiny_model):
+def test_the_last_row_of_a_batch_is_that_of_its_last_token(tiny_model, opened):
     with opened(tiny_model) as (context, batch, rows):
         decode(context, batch, [1, 5, 9], [True, True, True])
         all_rows = [rows[i].copy() for i in range(3)]
@@ -45,7 +50,7 @@ def test_the_last_row_of_a_batch_is_that_of_its_last_token(tiny_model):
         assert not np.array_equal(all_rows[0], all_rows[1])
 
 
-def test_a_row_shows_the_newest_batch_and_is_made_once(tiny_model):
+def test_a_row_shows_the_newest_batch_and_is_made_once(tiny_model, opened):
     with opened(tiny_model) as (context, batch, rows):
         decode(context, batch, [1, 5], [False, True])
         row = rows[-1]
@@ -55,14 +60,14 @@ def test_a_row_shows_the_newest_batch_and_is_made_once(tiny_model):
         assert not np.array_equal(row, before)
 
 
-def test_a_place_without_logits_is_an_error(tiny_model):
+def test_a_place_without_logits_is_an_error(tiny_model, opened):
     with opened(tiny_model) as (context, batch, rows):
         decode(context, batch, [1, 5], [False, True])
         with pytest.raises(DecodeError, match="no logits at position 0 of the last batch"):
             rows[0]
 
 
-def test_rows_of_two_contexts_are_apart_and_go_with_them(tiny_model):
+def test_rows_of_two_contexts_are_apart_and_go_with_them(tiny_model, opened):
     with opened(tiny_model) as (a, batch, rows), opened(tiny_model) as (b, _, others):
         decode(a, batch, [1, 5], [False, True])
         first = rows[-1].copy()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from mullama_lab.engine.native import model as native
 from mullama_lab.engine.stages import (
     DRY,
     XTC,
@@ -128,6 +130,20 @@ def rows(draw):
 # The bare native chain: the oracle.
 
 
+class BareModel(NamedTuple):
+    """llama.cpp's own model, and its vocabulary."""
+
+    handle: Any
+    vocabulary: Any
+    n_vocab: int
+
+
+@pytest.fixture(scope="module")
+def bare_model(tiny_model, native_model):
+    with native_model(tiny_model) as handle:
+        yield BareModel(handle, native.get_vocabulary(handle), tiny_model.n_vocab)
+
+
 class Bare:
     """llama.cpp's own chain, built with nothing but calls of llama_cpp."""
 
@@ -144,7 +160,7 @@ class Bare:
             C.llama_sampler_chain_add(self.pointer, C.llama_sampler_init_dist(seed))
 
     def one(self, x, model, seed, xtc_seed):
-        C, n, vocab = self.C, model.n_vocab, model._memory.vocabulary
+        C, n, vocab = self.C, model.n_vocab, model.vocabulary
         whole = 1 << 17
         match x:
             case TopK():
@@ -211,7 +227,7 @@ def assert_same(ours, theirs, tolerance=2e-5):
 @slowly
 @given(chain=NATIVE_CHAINS, row=rows(), history=HISTORIES, seed=SEEDS)
 def test_the_last_stage_and_the_choice_are_those_of_the_native_chain(
-    chain, row, history, seed, tiny_model
+    chain, row, history, seed, tiny_model, bare_model
 ):
     def xtc_seed(place):
         acting = [stage for stage in chain.stages[:place] if not stage.why_inert()]
@@ -223,7 +239,7 @@ def test_the_last_stage_and_the_choice_are_those_of_the_native_chain(
         if isinstance(stage, Typical) or (isinstance(stage, XTC) and stage.threshold == 0):
             assume(np.ptp(before.logits) < 80)
             assume(not any(isinstance(x, TopNSigma) for x in chain[:place]))  # a masked one is less
-    token, theirs = Bare(chain, tiny_model, seed, history, xtc_seed=xtc_seed).apply(row)
+    token, theirs = Bare(chain, bare_model, seed, history, xtc_seed=xtc_seed).apply(row)
     assert_same(probabilities(view.final), theirs)
     assert view.choice == token
 
@@ -261,14 +277,14 @@ def tiny_session(tiny_model):
         yield session
 
 
-def bare_generation(session, prompt, chain, n, seed, *, dist):
+def bare_generation(model, is_eog, prompt, chain, n, seed, *, dist):
     """Tokens of llama_decode and llama_sampler_sample alone."""
     from llama_cpp import llama_cpp as C
 
     params = C.llama_context_default_params()
     params.n_ctx, params.n_threads, params.n_threads_batch = 256, 1, 1
-    context = C.llama_init_from_model(session.model._handle, params)
-    sampler = Bare(chain, session.model, seed, prompt, dist=dist)
+    context = C.llama_init_from_model(model.handle, params)
+    sampler = Bare(chain, model, seed, prompt, dist=dist)
     tokens, batch = [], list(prompt)
     try:
         while len(tokens) < n:
@@ -276,7 +292,7 @@ def bare_generation(session, prompt, chain, n, seed, *, dist):
             assert C.llama_decode(context, C.llama_batch_get_one(array, len(batch))) == 0
             batch = [C.llama_sampler_sample(sampler.pointer, context, -1)]
             tokens += batch
-            if session.model.is_eog(tokens[-1]):
+            if is_eog(tokens[-1]):
                 break
     finally:
         C.llama_free(context)
@@ -295,16 +311,18 @@ def bare_generation(session, prompt, chain, n, seed, *, dist):
     ],
     ids=repr,
 )
-def test_a_generation_is_token_for_token_that_of_a_bare_native_loop(chain, tiny_session):
-    prompt = tiny_session.model.tokenize("abcabcab")
+def test_a_generation_is_token_for_token_that_of_a_bare_native_loop(
+    chain, tiny_session, bare_model
+):
+    prompt, is_eog = tiny_session.model.tokenize("abcabcab"), tiny_session.model.is_eog
     for seed in range(4):
         ours = tiny_session.generate(prompt, chain, max_tokens=60, seed=seed).tokens.tolist()
-        assert ours == bare_generation(tiny_session, prompt, chain, 60, seed, dist=True)
+        assert ours == bare_generation(bare_model, is_eog, prompt, chain, 60, seed, dist=True)
 
 
 @pytest.mark.parametrize("stage", [Mirostat(4, 0.2), MirostatV2(4, 0.2), AdaptiveP(0.3)], ids=repr)
 def test_stages_that_draw_for_themselves_in_llama_cpp_choose_the_same_tokens_here(
-    stage, tiny_session
+    stage, tiny_session, bare_model
 ):
     # llama.cpp takes no draw where one candidate is left, so beyond such a step they may differ.
     prompt, n_equal = tiny_session.model.tokenize("hello"), 0
@@ -312,7 +330,8 @@ def test_stages_that_draw_for_themselves_in_llama_cpp_choose_the_same_tokens_her
         trace = tiny_session.generate(prompt, stage, max_tokens=60, seed=seed)
         alone = np.flatnonzero(trace.n_kept[:, 0] == 1)
         until = int(alone[0]) + 1 if len(alone) else len(trace)
-        theirs = bare_generation(tiny_session, prompt, [stage], 60, seed, dist=False)
+        is_eog = tiny_session.model.is_eog
+        theirs = bare_generation(bare_model, is_eog, prompt, [stage], 60, seed, dist=False)
         assert trace.tokens[:until].tolist() == theirs[:until]
         n_equal += until
     assert n_equal > 100

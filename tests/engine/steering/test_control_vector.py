@@ -244,6 +244,6 @@ def test_files_that_hold_none_are_refused(tmp_path, tiny_path):
     ],
 )
 def test_files_of_another_form_are_refused(tmp_path, tensors, words):
-    path = tiny._write_file(tmp_path / "v.gguf", "controlvector", {}, tensors, 1)
+    path = tiny.write_file(tmp_path / "v.gguf", "controlvector", {}, tensors, 1)
     with pytest.raises(ModelFileError, match=words):
         ml.ControlVector.load(path)

@@ -88,7 +88,7 @@ def test_a_pair_needs_both_halves(tmp_path):
         ({Q: half(64, 32)}, "no half"),
         ({"lora_a": half(64, 32)}, "no half"),
     ):
-        path = tiny._write_file(tmp_path / "a.gguf", "llama", keys, tensors, 1)
+        path = tiny.write_file(tmp_path / "a.gguf", "llama", keys, tensors, 1)
         with pytest.raises(ModelFileError, match=words):
             ml.LoraAdapter.load(path)
 

@@ -136,13 +136,13 @@ def test_a_tree_can_be_pickled_and_goes_on(tree):
 
 
 def test_a_wide_tree_is_written_without_comparing_all_records_with_all(by_hand, monkeypatch):
-    compare, compared = shared_steps._n_alike, []
+    compare, compared = shared_steps.n_alike, []
 
     def counted(a, b):
         compared.append(a)
         return compare(a, b)
 
-    monkeypatch.setattr(shared_steps, "_n_alike", counted)
+    monkeypatch.setattr(shared_steps, "n_alike", counted)
     tree = Tree(by_hand(f"{k:03d}") for k in range(120))
     assert Tree.from_dict(tree.to_dict()) == tree
     assert len(compared) <= 3 * len(tree)  # of pairs there are 7140

@@ -27,21 +27,25 @@ def any_vocabulary(request, tmp_path):
         yield model
 
 
-def of_llama_cpp(model, text, *, add_special):
-    with model._memory.in_use() as vocabulary:
-        return native.tokenize(vocabulary, text.encode(), add_special, True)
+@pytest.fixture
+def of_llama_cpp(any_vocabulary, native_vocabulary):
+    """A function that tokenizes a text with llama.cpp's own function."""
+    with native_vocabulary(any_vocabulary) as vocabulary:
+        yield lambda text, *, add_special: native.tokenize(
+            vocabulary, text.encode(), add_special, True
+        )
 
 
-def test_what_is_added_around_a_text_is_what_llama_cpp_adds(any_vocabulary):
+def test_what_is_added_around_a_text_is_what_llama_cpp_adds(any_vocabulary, of_llama_cpp):
     for text in TEXTS:
         got = any_vocabulary.tokenize(text, parse_special=True)
-        assert got == of_llama_cpp(any_vocabulary, text, add_special=True), text
+        assert got == of_llama_cpp(text, add_special=True), text
 
 
-def test_a_text_that_begins_with_bos_has_it_once(any_vocabulary):
+def test_a_text_that_begins_with_bos_has_it_once(any_vocabulary, of_llama_cpp):
     bos = any_vocabulary.piece(any_vocabulary.bos).decode()
     tokens = any_vocabulary.tokenize(f"{bos}a", parse_special=True)
-    without = of_llama_cpp(any_vocabulary, f"{bos}a", add_special=False)
+    without = of_llama_cpp(f"{bos}a", add_special=False)
     assert tokens[: len(without)] == without
     assert tokens.count(any_vocabulary.bos) == 1
     assert tokens[1:] == any_vocabulary.tokenize("a", parse_special=True)[-len(tokens) + 1 :]
