@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import platformdirs
+import psutil
 import pytest
 from filelock import FileLock
 
@@ -119,6 +120,14 @@ def draws():
 def writes(draws):
     """A function that makes a stage under which a tiny model writes these bytes, over and over."""
     return lambda data: draws(byte + 3 for byte in data)
+
+
+@pytest.fixture
+def programs():
+    """A function that gives the programs which run beside this one since the test began."""
+    here = psutil.Process()
+    before = set(here.children())
+    return lambda: [one for one in here.children() if one not in before]
 
 
 @pytest.fixture(scope="session")

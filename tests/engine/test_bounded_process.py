@@ -45,17 +45,18 @@ def test_who_waits_may_give_up():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks on this system")
 def test_it_ends_with_a_process_that_is_killed_though_a_fork_of_that_lives():
     script = f"""
-import os, sys, time
+import os, psutil, sys, time
 from mullama_lab.engine.bounded_process import BoundedProcess
 echo = BoundedProcess([sys.executable, "-c", {ECHO!r}])
 echo.ask(b"a\\n", 30.0, 1 << 30)
+(program,) = psutil.Process().children()
 fork = os.fork()
 if not fork:
     assert echo.ask(b"b\\n", 30.0, 1 << 30) == b"b\\n"  # by another one
     echo.close()
     print("forked", flush=True)
     time.sleep(1000)
-print(fork, echo._process.pid, flush=True)
+print(fork, program.pid, flush=True)
 time.sleep(1000)
 """
     parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)

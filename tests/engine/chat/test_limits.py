@@ -112,22 +112,20 @@ def test_where_the_system_knows_no_limit_its_size_is_watched():
     templates.process.close()
 
 
-def test_a_template_whose_process_died_says_so_and_the_next_one_works():
+def test_a_template_whose_process_died_says_so_and_the_next_one_works(programs):
     templates = process.TemplateProcess()
     assert templates.render("a", {}).text == "a"
-    child = templates.process._process
-    assert child is not None
+    (child,) = programs()
     child.kill()
     child.wait()
     assert templates.render("b", {}).text == "b"
     templates.process.close()
 
 
-def test_what_interrupts_the_wait_ends_the_template(monkeypatch):
+def test_what_interrupts_the_wait_ends_the_template(monkeypatch, programs):
     templates = process.TemplateProcess()
     templates.render("", {})
-    child = templates.process._process
-    assert child is not None
+    (child,) = programs()
 
     def interrupted(*_):
         raise KeyboardInterrupt
@@ -135,7 +133,7 @@ def test_what_interrupts_the_wait_ends_the_template(monkeypatch):
     monkeypatch.setattr(bounded_process, "monotonic", interrupted)
     with pytest.raises(KeyboardInterrupt):
         templates.render(SLOW["loops"], {})
-    assert child.poll() is not None
+    assert not child.is_running()
     monkeypatch.undo()
     assert templates.render("ok", {}).text == "ok"
     templates.process.close()

@@ -18,6 +18,7 @@ from mullama_lab.engine.grammar.matching.matcher import matcher
 from mullama_lab.engine.grammar.nodes import Choice, Literal, Ref, Repeat
 from mullama_lab.engine.grammar.walk import reading
 from mullama_lab.engine.grammar.walk.standing import read_twice
+from mullama_lab.engine.grammar.written import rules_of_dict
 from mullama_lab.errors import GrammarError
 
 SCHEMA = {
@@ -38,8 +39,13 @@ PARTS = [
 ]
 
 
+def rules_of(grammar):
+    """The rules of a grammar as nodes."""
+    return rules_of_dict(grammar.to_dict())
+
+
 def is_text_of(grammar, text):
-    there, data = byte_matcher(dict(grammar._rules)), text.encode()
+    there, data = byte_matcher(rules_of(grammar)), text.encode()
     return there.take(data) == len(data) and there.is_complete
 
 
@@ -76,7 +82,7 @@ def test_examples_of_parts_are_found(grammar):
 def test_examples_are_short_and_no_more_than_there_are():
     assert sorted(Grammar.choice(["a", "bb"]).examples(9)) == ["a", "bb"]
     deep = Grammar.gbnf('root ::= "(" root root ")" | "x"')
-    lengths = [len(text) for text in islice(drawn(dict(deep._rules), 5), 300)]
+    lengths = [len(text) for text in islice(drawn(read_gbnf(deep.to_gbnf()), 5), 300)]
     assert sum(lengths) / 300 < 60 and max(lengths) < 400 and 1 in lengths
     often = Grammar.choice(["", "a"]).many(2000, 2000).many(100, 100)
     assert set(often.examples(1)[0]) <= {"a"}

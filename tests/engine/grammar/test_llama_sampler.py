@@ -15,12 +15,13 @@ from pathlib import Path
 from time import monotonic, sleep
 
 import numpy as np
+import psutil
 import pytest
 
 import mullama_lab as ml
 from mullama_lab.engine import tiny
 from mullama_lab.engine.grammar.llama_sampler import matcher as module
-from mullama_lab.engine.grammar.llama_sampler.matcher import _samplers, llama_matcher
+from mullama_lab.engine.grammar.llama_sampler.matcher import llama_matcher
 from mullama_lab.engine.worker import end_if_stopped
 from mullama_lab.errors import GrammarError
 
@@ -29,15 +30,8 @@ GROWING = ml.Grammar.gbnf('root ::= "a" root "b" | "a" root "c" | "d"')
 A = ord("a") + 3
 
 
-def child_of(model):
-    """The process that was used last."""
-    process = _samplers(model)._idle[-1]._process._process
-    assert process is not None
-    return process
-
-
 @contextmanager
-def one_that_is_stuck(model):
+def one_that_is_stuck(model, programs):
     """Another thread's request is under way, and does not end by itself."""
     work, seconds = llama_matcher(model, GROWING), []
 
@@ -50,12 +44,12 @@ def one_that_is_stuck(model):
     while len(seconds) < 14 or monotonic() - seconds[-1] < 1:  # the next takes more than that
         assert thread.is_alive()
         thread.join(0.01)
+    (stuck,) = programs()
     try:
-        yield
+        yield stuck
         assert thread.is_alive()
     finally:
-        assert work._last is not None
-        work._last.close()
+        stuck.kill()
         thread.join()
 
 
@@ -92,13 +86,15 @@ def test_texts_beside_each_other_and_more_than_it_keeps_do_not_disturb_it(tiny_m
         assert pieces(tiny_model, work.allowed()) == {b"a", b"b", b"c"}
 
 
-def test_a_process_that_was_ended_is_started_again_where_the_text_is(tiny_model):
-    work = llama_matcher(tiny_model, WORDS)
-    assert work.accept(ord("(") + 3) and work.accept(A)
-    process = child_of(tiny_model)
-    process.kill()
-    process.wait()
-    assert pieces(tiny_model, work.allowed()) == {b"a", b"b", b"c"}
+def test_a_process_that_was_ended_is_started_again_where_the_text_is(tmp_path, programs):
+    with ml.Model.load(tiny.write(tmp_path / "m.gguf"), probe=False) as model:
+        work = llama_matcher(model, WORDS)
+        assert work.accept(ord("(") + 3) and work.accept(A)
+        (process,) = programs()
+        process.kill()
+        psutil.wait_procs([process])
+        assert pieces(model, work.allowed()) == {b"a", b"b", b"c"}
+        assert programs() != [process]
 
 
 def test_a_grammar_that_grows_without_bounds_is_ended_in_time(tiny_model, monkeypatch):
@@ -113,16 +109,18 @@ def test_a_grammar_that_grows_without_bounds_is_ended_in_time(tiny_model, monkey
     assert llama_matcher(tiny_model, WORDS).accept(ord("(") + 3)
 
 
-def test_a_grammar_that_is_stuck_keeps_no_other_waiting(tmp_path, monkeypatch):
+def test_a_grammar_that_is_stuck_keeps_no_other_waiting(tmp_path, monkeypatch, programs):
     monkeypatch.setattr(module, "SECONDS", 1000.0)
     monkeypatch.setattr(module, "BYTES", 1 << 40)
     path = tiny.write(tmp_path / "m.gguf")
-    with ml.Model.load(path, probe=False) as model, one_that_is_stuck(model):
+    with ml.Model.load(path, probe=False) as model, one_that_is_stuck(model, programs) as stuck:
         llama_matcher(model, GROWING)
         work = llama_matcher(model, WORDS)
         assert work.accept(ord("(") + 3) and pieces(model, work.allowed()) == {b"a", b"b", b"c"}
-        for one in _samplers(model)._idle:
-            one.close()
+        others = [one for one in programs() if one != stuck]
+        for one in others:
+            one.kill()
+        psutil.wait_procs(others)
         tiny.write(path, pieces=["abc"])
         assert work.accept(A) and not work.allowed().any()
         assert work.error == "the model's file is another one now"
@@ -170,15 +168,15 @@ def test_its_memory_is_bounded(tiny_model, monkeypatch):
     assert work.error == "it needed more than 1 MB of memory"
 
 
-def test_its_process_ends_with_the_model(tmp_path):
+def test_its_process_ends_with_the_model(tmp_path, programs):
     model = ml.Model.load(tiny.write(tmp_path / "m.gguf"), probe=False)
     work = llama_matcher(model, WORDS)
-    process = child_of(model)
-    assert process.poll() is None
+    (process,) = programs()
+    assert process.is_running()
     model.close()
     del model, work
     gc.collect()
-    assert process.poll() is not None
+    assert not process.is_running()
 
 
 def test_a_file_that_is_another_one_now_is_an_error(tmp_path):
@@ -188,7 +186,6 @@ def test_a_file_that_is_another_one_now_is_an_error(tmp_path):
         with pytest.raises(GrammarError, match="the model's file is another one now"):
             llama_matcher(model, WORDS)
         path.unlink()
-        _samplers(model).take().close()
         with pytest.raises(GrammarError, match="could not load .*m.gguf"):
             llama_matcher(model, WORDS)
 

@@ -266,8 +266,9 @@ def test_parts_and_rules_go_together(pieces_model):
 
 def test_a_grammar_is_written_once_for_a_model(pieces_model):
     grammar = Grammar.gbnf('root ::= "a" | "b"')
-    text = write_for_llguidance(dict(grammar._rules), lambda token: [])
-    assert text == write_for_llguidance(dict(grammar._rules), lambda token: [])
+    rules = read_gbnf(grammar.to_gbnf())
+    text = write_for_llguidance(dict(rules), lambda token: [])
+    assert text == write_for_llguidance(dict(rules), lambda token: [])
     assert matcher(pieces_model, grammar) is not matcher(pieces_model, grammar)
 
 

@@ -14,6 +14,7 @@ from mullama_lab.engine.grammar.spots import Spots
 from mullama_lab.engine.grammar.walk import reading
 from mullama_lab.engine.grammar.walk.reading import Reading, TooMuch
 from mullama_lab.engine.grammar.walk.standing import expected, portions, stacks
+from mullama_lab.engine.grammar.written import rules_of_dict
 from mullama_lab.engine.words.token_texts import token_texts
 
 
@@ -21,8 +22,13 @@ def no_token(named, token):
     raise AssertionError("the grammar names no tokens")
 
 
+def rules_of(grammar):
+    """The rules of a grammar as nodes."""
+    return rules_of_dict(grammar.to_dict())
+
+
 def reading_of(text):
-    return Reading(Spots(dict(Grammar.gbnf(text)._rules)), no_token)
+    return Reading(Spots(rules_of(Grammar.gbnf(text))), no_token)
 
 
 def open_bytes(charts):
@@ -37,7 +43,7 @@ def open_bytes(charts):
 
 
 def walk_both(grammar, chance, n_steps):
-    rules = dict(grammar._rules)
+    rules = rules_of(grammar)
     guided, charts, text = byte_matcher(rules), Reading(Spots(rules), no_token), b""
     for _ in range(n_steps):
         allowed = guided.allowed().tolist()
@@ -69,7 +75,7 @@ def test_both_take_the_same_tokens_where_a_grammar_names_some(pieces_model, gram
     text = grammar_maker(seed).text().replace('"c"', "<[260]>").replace('"ab"', "!<[100]>")
     text = text.replace("[ab]", "(<[261]> | !<[262]>)").replace('"a"', "!<[100]>?")
     text = text.replace("root ::= ", "root ::= <[263]>? ", 1)
-    rules = dict(Grammar.gbnf(text)._rules)
+    rules = rules_of(Grammar.gbnf(text))
     pieces, ends = token_texts(pieces_model).pieces, ends_of_generation(pieces_model)
 
     def is_token(node, token):
@@ -125,7 +131,7 @@ def test_going_back_and_on_is_as_if_it_had_not_been_gone():
 
 def test_a_part_goes_back_too():
     grammar = "<" + Grammar.regex("[a-z]{3}") + ">"
-    charts = Reading(Spots(dict(grammar._rules)), no_token)
+    charts = Reading(Spots(rules_of(grammar)), no_token)
     charts.take(b"<ab")
     for _ in range(2):
         charts.take(b"c>")
