@@ -32,16 +32,35 @@ def any_model(request, tmp_path_factory):
         yield model
 
 
+@pytest.fixture
+def contexts(monkeypatch):
+    """The contexts that llama.cpp has open, in the order in which they were opened."""
+    there = []
+    opened, freed = native.new_context, native.free_context
+
+    def new_context(*args, **named):
+        there.append(opened(*args, **named))
+        return there[-1]
+
+    def free_context(handle):
+        there.remove(handle)
+        freed(handle)
+
+    monkeypatch.setattr(native, "new_context", new_context)
+    monkeypatch.setattr(native, "free_context", free_context)
+    return there
+
+
 @pytest.mark.parametrize("n_sequences", [1, 3])
 def test_the_clock_runs_from_the_end_of_the_depth_to_the_last_token(
-    any_model, n_sequences, monkeypatch
+    any_model, n_sequences, contexts, monkeypatch
 ):
     seen = []
     clock = decode_loop.perf_counter_ns
     with DecodeLoop(any_model) as loop:
 
         def look():
-            handle = loop._context._handle
+            (handle,) = contexts
             seen.append([last_position(handle, sequence) for sequence in range(n_sequences)])
             return clock()
 
@@ -55,23 +74,25 @@ def test_the_clock_runs_from_the_end_of_the_depth_to_the_last_token(
     assert seen == [end * n_sequences for end in ends]
 
 
-def test_what_is_decoded_behind_a_copied_depth_is_what_is_decoded_behind_a_decoded_one(any_model):
+def test_what_is_decoded_behind_a_copied_depth_is_what_is_decoded_behind_a_decoded_one(
+    any_model, contexts
+):
     rows = []
     with DecodeLoop(any_model) as loop:
         loop.open(opening())
         for _ in range(2):
             loop.time(Timed(8, 0, 20, 1, seed=5))
-            rows.append(LogitRows(loop._context._handle, any_model.n_vocab)[-1].copy())
+            rows.append(LogitRows(contexts[0], any_model.n_vocab)[-1].copy())
     assert np.abs(rows[0] - rows[1]).max() < 0.02 < np.ptp(rows[0])
 
 
-def test_what_a_sequence_holds_grows_by_its_keys_and_values(tiny_model):
+def test_what_a_sequence_holds_grows_by_its_keys_and_values(tiny_model, contexts):
     head = tiny_model.metadata["llama.attention.key_length"]
     a_token = 2 * 2 * tiny_model.n_layer * tiny_model.n_head_kv * head  # keys and values in f16
     with DecodeLoop(tiny_model) as loop:
         loop.open(opening())
         grown = loop.held_bytes(50, 1) - loop.held_bytes(10, 2)
-        assert native.n_threads(loop._context._handle) == 2
+        assert native.n_threads(contexts[0]) == 2
     assert 40 * a_token <= grown <= 40 * (a_token + 32)  # and a position
 
 
@@ -86,12 +107,14 @@ def test_a_loop_that_is_stopped_says_so_and_can_go_on(tiny_model):
         assert loop.time(Timed(4, 0, 0, 1)) > 0
 
 
-def test_a_loop_holds_one_context_and_ends_with_its_model(tiny_path):
+def test_a_loop_holds_one_context_and_ends_with_its_model(tiny_path, contexts):
     model = Model.load(tiny_path)
     loop = DecodeLoop(model)
-    loop.open(opening())
+    for _ in range(2):
+        loop.open(opening())
+        assert len(contexts) == 1
     model.close()
-    assert loop.closed and loop._context._handle is None
+    assert loop.closed and contexts == []
     with pytest.raises(ClosedError):
         loop.time(Timed(1, 0, 0, 1))
     with pytest.raises(ClosedError):

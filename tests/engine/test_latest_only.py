@@ -46,16 +46,18 @@ def threads():
     return [thread for thread in threading.enumerate() if thread.name == "test-latest"]
 
 
-def counted_wakeups(condition):
-    """A list that grows each time a wait of a condition ends."""
-    woken, wait = [], condition.wait
+@pytest.fixture
+def woken(monkeypatch):
+    """A list that grows each time that a wait of the thread at work ends."""
+    woken, wait = [], threading.Condition.wait
 
-    def counted(timeout=None):
-        result = wait(timeout)
-        woken.append(timeout)
+    def counted(condition, timeout=None):
+        result = wait(condition, timeout)
+        if threading.current_thread().name == "test-latest":
+            woken.append(timeout)
         return result
 
-    condition.wait = counted
+    monkeypatch.setattr(threading.Condition, "wait", counted)
     return woken
 
 
@@ -171,12 +173,21 @@ def test_work_that_settles_does_not_wait_for_itself(latest):
     assert done == [1]
 
 
-def test_the_end_is_waited_for_in_steps(latest):
-    held, waits = Held(), []
+def test_the_end_is_waited_for_in_steps(latest, monkeypatch):
+    held, waits, wait = Held(), [], threading.Condition.wait
     latest.submit(held)
-    wait = latest._done.wait
-    latest._done.wait = lambda timeout: waits.append(timeout) or wait(0) or held.open.set()
+    assert held.at_work.wait(20)
+
+    def stepped(condition, timeout=None):
+        if threading.current_thread().name == "test-latest":
+            return wait(condition, timeout)
+        waits.append(timeout)
+        held.open.set()
+        return wait(condition, 0)
+
+    monkeypatch.setattr(threading.Condition, "wait", stepped)
     latest.settle()
+    monkeypatch.undo()
     assert set(waits) == {WAIT_STEP}
 
 
@@ -191,9 +202,8 @@ def test_its_thread_ends_when_it_is_idle_for_a_while_and_another_one_begins(
         until(lambda: not threads())
 
 
-def test_nothing_wakes_while_nothing_happens(latest, monkeypatch):
+def test_nothing_wakes_while_nothing_happens(latest, woken, monkeypatch):
     monkeypatch.setattr(latest_only, "LINGER", 30.0)
-    woken = counted_wakeups(latest._asked)
     latest.submit(lambda: None)
     latest.settle()
     n = len(woken)
@@ -214,16 +224,15 @@ def test_after_a_pause_work_begins_at_once_and_then_in_a_measured_pace(until):
     assert len(times) <= latest_only.BURST + 1 + times[-1] / 0.3
 
 
-def test_what_comes_while_it_rests_does_not_wake_it(until):
+def test_what_comes_while_it_rests_does_not_wake_it(until, woken):
     latest = LatestOnly("test-latest", print, rest=0.3)
-    woken = counted_wakeups(latest._done)
     times = []
     for _ in range(600):
         latest.submit(lambda: times.append(1))
         time.sleep(0.001)
     latest.close()
     until(lambda: not threads())
-    assert len(woken) <= len(times) + 1 < 60
+    assert len(woken) <= 2 * len(times) + 2 < 300  # once for work, once to rest
 
 
 def test_neither_the_thread_nor_its_work_keeps_an_owner_alive(until):
@@ -260,19 +269,23 @@ def test_a_fork_whose_parent_was_at_work_does_work_of_its_own():
     code = """
 import os, threading
 from mullama_lab.engine.latest_only import LatestOnly
+made, kind = [], threading.RLock
+threading.RLock = lambda: made.append(kind()) or made[-1]
 latest = LatestOnly("aside", print)
+threading.RLock = kind
+(lock,) = made
 begun, go_on = threading.Event(), threading.Event()
 latest.submit(lambda: (begun.set(), go_on.wait()))
 begun.wait()
 latest.submit(lambda: print("parent", flush=True))
-latest._asked.acquire()
+lock.acquire()
 child = os.fork()
 if child == 0:
     latest.settle()
     latest.submit(lambda: print("child", flush=True))
     latest.settle()
     os._exit(0)
-latest._asked.release()
+lock.release()
 os.waitpid(child, 0)
 go_on.set()
 latest.settle()

@@ -21,7 +21,7 @@ import typing_extensions
 
 import mullama_lab as ml
 from mullama_lab.engine import tiny
-from mullama_lab.engine.grammar import Grammar, classes
+from mullama_lab.engine.grammar import Grammar
 from mullama_lab.engine.grammar.matching.matcher import matcher
 from mullama_lab.engine.words.token_texts import token_texts
 from mullama_lab.errors import GrammarError
@@ -243,10 +243,12 @@ def test_without_pydantic_it_is_said_what_to_install(monkeypatch):
             raise ImportError(name)
         return real(name, *args, **kwargs)
 
-    classes._adapter.cache_clear()
+    class New(typing.TypedDict):  # of which nothing is known from before
+        x: int
+
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ModuleNotFoundError, match="pip install pydantic"):
-        Grammar.of(Point)
+        Grammar.of(New)
 
 
 class Mail:
