@@ -6,7 +6,7 @@ no weights are read. So every architecture that it knows is planned as it will b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -68,6 +68,10 @@ def plan(
     flash_attention: str = "auto",
     kv_unified: bool = True,
     n_gpu_layers: int = 0,
+    split_mode: str = "layer",
+    main_gpu: int = 0,
+    tensor_split: Sequence[float] | None = None,
+    override_tensor: Mapping[str, str] | None = None,
     mmap: bool = True,
 ) -> Plan:
     """Say what a model and a session of it would take of the memory.
@@ -77,11 +81,11 @@ def plan(
         planned.to_pandas()
 
     A file that is not here is fetched first, whole. Then it takes what reading the vocabulary
-    takes, 0.2 to 1 s. With n_gpu_layers the cache is divided over devices by layers; that was not
-    tried on a machine that has a GPU.
+    takes, 0.2 to 1 s. With n_gpu_layers the cache is divided over devices by layers, and
+    override_tensor moves weights alone; that was not tried on a machine that has a GPU.
 
     Args:
-        source, n_gpu_layers, mmap: as for `Model.load`.
+        source, mmap, and those from n_gpu_layers to override_tensor: as for `Model.load`.
         n_ctx, kv_type, n_seq_max, n_batch, n_ubatch, flash_attention, kv_unified: as for
             `model.session`.
 
@@ -99,7 +103,13 @@ def plan(
         flash_attention=flash_attention,
         kv_unified=kv_unified,
     )
-    placement = Placement.of(n_gpu_layers=n_gpu_layers)
+    placement = Placement.of(
+        n_gpu_layers=n_gpu_layers,
+        split_mode=split_mode,
+        main_gpu=main_gpu,
+        tensor_split=tensor_split,
+        override_tensor=override_tensor,
+    )
     with outline(source, placement, mmap=mmap) as (model, weights):
         return _planned(model, weights, settings)
 
@@ -112,6 +122,10 @@ def grid(
     n_seq_max: Iterable[int | None] = (None,),
     n_ubatch: Iterable[int] = (512,),
     n_gpu_layers: int = 0,
+    split_mode: str = "layer",
+    main_gpu: int = 0,
+    tensor_split: Sequence[float] | None = None,
+    override_tensor: Mapping[str, str] | None = None,
     mmap: bool = True,
 ) -> pandas.DataFrame:
     """Plans for every combination of some settings: one row a plan; needs pandas.
@@ -120,7 +134,8 @@ def grid(
 
     Args:
         n_ubatch: as for `plan`, a list; n_batch is 512, or as large.
-        source, n_ctx, kv_type, n_seq_max, n_gpu_layers, mmap: as for `plan`, lists of those.
+        n_ctx, kv_type, n_seq_max: as for `plan`, lists of those.
+        source, and what else there is: as for `plan`.
 
     Returns:
         the settings, then weights, kv, state, compute, output and total in bytes, then whether
@@ -136,7 +151,13 @@ def grid(
     for name, values in axes.items():
         if not values:
             raise ValueError(f"{name} has no values. Give one at least.")
-    placement = Placement.of(n_gpu_layers=n_gpu_layers)
+    placement = Placement.of(
+        n_gpu_layers=n_gpu_layers,
+        split_mode=split_mode,
+        main_gpu=main_gpu,
+        tensor_split=tensor_split,
+        override_tensor=override_tensor,
+    )
     with outline(source, placement, mmap=mmap) as (model, weights):
         return pd.DataFrame(list(_rows(axes, model, weights)))
 

@@ -21,6 +21,7 @@ from mullama_lab.engine import tiny
 from mullama_lab.engine.decode_loop import DecodeLoop
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.native.devices import Device
+from mullama_lab.engine.placement import Placement
 from mullama_lab.errors import DecodeError, HistoryError, ModelLoadError, ModelNotFound
 from mullama_lab.studies._test_names import BenchTest
 from mullama_lab.studies.bench import (
@@ -161,6 +162,41 @@ def test_a_context_is_warmed_up_once_with_the_most_threads_of_its_rows(tiny_mode
     did.clear()
     bench(tiny_model, "tg4", **settings)
     assert did == [512, 512, (0, 3)]
+
+
+def test_rows_say_where_the_weights_were(tmp_path):
+    path = tiny.write(tmp_path / "m.gguf", architecture="qwen2moe")
+    patterns = {"exps": "CPU", "attn_(q|k)": "CPU"}
+    with Model.load(path, override_tensor=patterns) as model:
+        result = bench([model, path], "tg2", **QUICK)
+    placed = result.rows[0]
+    written = [one["tensor_buft_overrides"] for one in json.loads(result.to_json())]
+    assert written == ["exps=CPU;attn_(q|k)=CPU", "none"]
+    assert [placed.split_mode, placed.main_gpu, placed.tensor_split] == ["layer", 0, "0.00"]
+    head, _, first, second = result.to_markdown().splitlines()[:4]
+    at = head.split("|").index(next(cell for cell in head.split("|") if cell.strip() == "ot"))
+    assert r"exps=CPU;attn_(q\|k)=CPU" in first and second.split("|")[at].strip() == "none"
+    again = BenchResult.from_dict(json.loads(json.dumps(result.to_dict())))
+    assert again.rows == result.rows
+
+
+def test_a_row_has_a_split_as_llama_bench_writes_it(tiny_model, monkeypatch):
+    placement = Placement(-1, "row", 1, (3.0, 1.0, 0.0))
+    monkeypatch.setattr(tiny_model, "placement", placement)
+    [one] = bench(tiny_model, "tg2", **QUICK).rows
+    assert (one.n_gpu_layers, one.split_mode, one.main_gpu) == (-1, "row", 1)
+    assert one.tensor_split == "3.00/1.00"
+
+
+def test_a_row_of_a_history_that_does_not_say_where_weights_were_has_the_defaults():
+    data = run(row([50])).to_dict()
+    for name in ("split_mode", "main_gpu", "tensor_split", "tensor_buft_overrides"):
+        del data["rows"][0][name]
+    [old] = BenchResult.from_dict(data).rows
+    assert old == row([50])
+    data["rows"][0]["main_gpu"] = "first"
+    with pytest.raises(ValueError, match="a row has main_gpu='first'"):
+        BenchResult.from_dict(data)
 
 
 def test_of_two_models_one_at_a_time_has_threads(tmp_path, monkeypatch):

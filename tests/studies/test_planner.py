@@ -102,6 +102,41 @@ def test_layers_are_planned_on_the_devices_that_llama_cpp_gives_them(monkeypatch
     }
 
 
+@pytest.mark.parametrize("mmap", [True, False])
+def test_a_plan_knows_the_tensors_that_a_pattern_moves(tmp_path, q4_0, mmap):
+    """Those with another layout on the CPU keep it where a pattern says CPU."""
+    mixture = tiny.write(tmp_path / "m.gguf", architecture="qwen2moe")
+    load = {"mmap": mmap, "n_gpu_layers": -1}
+    must_be_as_planned(mixture, {"n_ctx": 512}, override_tensor={"exps": "CPU"}, **load)
+    must_be_as_planned(q4_0, {"n_ctx": 512}, override_tensor={"ffn|token_embd": "CPU"}, **load)
+
+
+@pytest.mark.parametrize("call", [planner.plan, planner.grid])
+def test_a_plan_refuses_a_placement_that_a_load_refuses(tiny_path, call):
+    with pytest.raises(ValueError, match="'expz' finds none of the tensors"):
+        call(tiny_path, override_tensor={"expz": "CPU"})
+    with pytest.raises(ValueError, match="nan is no part"):
+        call(tiny_path, tensor_split=[float("nan")])
+
+
+def test_weights_that_a_pattern_moves_are_planned_where_it_says(monkeypatch):
+    monkeypatch.setattr(outlines, "extra_layouts_are_safe", lambda: False)
+    names = ("token_embd", "blk.0.ffn_up_exps", "blk.0.ffn_norm", "output_norm")
+    tensors = [TensorInfo(f"{name}.weight", (64, 2), 0, 0) for name in names]
+    said = [
+        "load_tensors: layer   0 assigned to device CUDA0, is_swa = 0",
+        "load_tensors: layer   1 assigned to device CUDA0, is_swa = 0",
+        "tensor blk.0.ffn_up_exps.weight (0 MiB f32) buffer type overridden to CPU",
+        "tensor token_embd.weight (0 MiB f32) buffer type overridden to CUDA1",
+    ]
+    # The tokens' weights, which are the output's too, are in one place.
+    assert set(outlines.weights(tensors, said, mapped=False)) == {
+        Buffer("weights", "CPU", 512),
+        Buffer("weights", "CUDA0", 2 * 512),
+        Buffer("weights", "CUDA1", 512),
+    }
+
+
 def test_nobody_is_offered_a_model_that_has_no_weights(tiny_path):
     """To compute with it would end the process."""
     before = Model.opened()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from mullama_lab.engine.model import Model
+from mullama_lab.engine.placement import Placement
 from mullama_lab.errors import MullamaError, Stopped
 from mullama_lab.studies._timed_rounds import Item, must_open, rounds, warn_of_other_threads
 from mullama_lab.studies._together import Bar
@@ -118,7 +120,7 @@ def _rows(
             model_type=item.model.description,
             model_size=item.model.size_bytes,
             model_n_params=item.model.n_params,
-            n_gpu_layers=item.model.options.get("n_gpu_layers", 0),
+            **_placement(item.model.placement),
             load_mode=_load_mode(item.model),
             n_prompt=item.timed.n_prompt,
             n_gen=item.timed.n_gen,
@@ -136,6 +138,20 @@ def _rows(
         for item, when, ns in zip(items, began, samples)
         if ns
     )
+
+
+def _placement(placement: Placement) -> dict[str, Any]:
+    """Where the weights were, as llama-bench writes it."""
+    split = [f"{part:.2f}" for part in placement.tensor_split]
+    last = max((n for n, part in enumerate(placement.tensor_split, start=1) if part), default=0)
+    patterns = ";".join(f"{pattern}={device}" for pattern, device in placement.override_tensor)
+    return {
+        "n_gpu_layers": placement.n_gpu_layers,
+        "split_mode": placement.split_mode,
+        "main_gpu": placement.main_gpu,
+        "tensor_split": "/".join(split[:last]) or "0.00",
+        "tensor_buft_overrides": patterns or "none",
+    }
 
 
 def _load_mode(model: Model) -> str:

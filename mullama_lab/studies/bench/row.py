@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from mullama_lab.engine.native.context import FLASH_ATTENTION
 from mullama_lab.glyphs import brief
 from mullama_lab.studies._test_names import name_of
 from mullama_lab.studies.bench.machine import Machine
+
+# What rows of older histories do not say: they have the defaults.
+_NEWER = ("split_mode", "main_gpu", "tensor_split", "tensor_buft_overrides")
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,9 @@ class BenchRow:
     Attributes:
         model_filename, model_type, model_size, model_n_params: as llama-bench has them; the size
             is in bytes.
-        n_gpu_layers, load_mode: how the model was loaded.
+        n_gpu_layers, split_mode, main_gpu, load_mode: how the model was loaded.
+        tensor_split: the part of each device, such as "3.00/1.00"; "0.00" leaves it to llama.cpp.
+        tensor_buft_overrides: `override_tensor` of `Model.load`, such as "exps=CPU"; or "none".
         n_prompt, n_gen, n_depth: tokens of each sequence.
         n_sequences: how many are decoded together.
         n_threads, n_batch, n_ubatch, type_k, type_v, flash_attention: settings of the context.
@@ -33,6 +38,10 @@ class BenchRow:
     model_size: int
     model_n_params: int
     n_gpu_layers: int
+    split_mode: str = field(default="layer", kw_only=True)
+    main_gpu: int = field(default=0, kw_only=True)
+    tensor_split: str = field(default="0.00", kw_only=True)
+    tensor_buft_overrides: str = field(default="none", kw_only=True)
     load_mode: str
     n_prompt: int
     n_gen: int
@@ -87,7 +96,8 @@ class BenchRow:
             ValueError: it is something else.
         """
         try:
-            values = {one.name: data[one.name] for one in fields(cls)}
+            values = {one.name: data[one.name] for one in fields(cls) if one.name not in _NEWER}
+            values |= {name: data[name] for name in _NEWER if name in data}
         except (KeyError, TypeError) as error:
             raise ValueError(f"a row has no {error}") from None
         samples = values.pop("samples_ns")
@@ -132,13 +142,13 @@ class BenchRow:
             "type_v": self.type_v,
             "n_gpu_layers": self.n_gpu_layers,
             "n_cpu_moe": 0,
-            "split_mode": "layer",
-            "main_gpu": 0,
+            "split_mode": self.split_mode,
+            "main_gpu": self.main_gpu,
             "no_kv_offload": False,
             "flash_attn": FLASH_ATTENTION[self.flash_attention],
             "devices": "auto",
-            "tensor_split": "0.00",
-            "tensor_buft_overrides": "none",
+            "tensor_split": self.tensor_split,
+            "tensor_buft_overrides": self.tensor_buft_overrides,
             "load_mode": self.load_mode,
             "embeddings": False,
             "no_op_offload": 0,

@@ -10,9 +10,15 @@ from mullama_lab.studies.bench.row import BenchRow
 # llama-bench's table: a column for what is not as it is by default, or differs among the rows.
 _USUAL = {"n_batch": 2048, "n_ubatch": 512, "type_k": "f16", "type_v": "f16"}
 _USUAL |= {"flash_attention": "auto", "load_mode": "mmap", "n_sequences": 1}
+_USUAL |= {"split_mode": "layer", "main_gpu": 0}
+_USUAL |= {"tensor_split": "0.00", "tensor_buft_overrides": "none"}
 _HEADS = {"n_threads": "threads", "flash_attention": "fa", "load_mode": "lm"}
 _HEADS |= {"n_gpu_layers": "ngl", "n_sequences": "n_seq"}
-_BEFORE = ("n_threads", "n_batch", "n_ubatch", "type_k", "type_v", "flash_attention", "load_mode")
+_HEADS |= {"split_mode": "sm", "main_gpu": "mg", "tensor_split": "ts"}
+_HEADS |= {"tensor_buft_overrides": "ot"}
+_BEFORE = ("n_threads", "n_batch", "n_ubatch", "type_k", "type_v")
+_BEFORE += ("split_mode", "main_gpu", "flash_attention", "tensor_split", "tensor_buft_overrides")
+_BEFORE += ("load_mode",)
 
 
 def table(rows: Sequence[BenchRow], backends: str) -> list[str]:
@@ -45,7 +51,7 @@ def table(rows: Sequence[BenchRow], backends: str) -> list[str]:
 
 
 def _getter(name: str) -> Callable[[BenchRow], str]:
-    return lambda row: str(getattr(row, name))
+    return lambda row: visible(str(getattr(row, name))).replace("|", "\\|")  # it ends a cell
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
