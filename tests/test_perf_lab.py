@@ -10,8 +10,9 @@ import pytest
 
 import mullama_lab as ml
 from mullama_lab.engine import tiny
-from mullama_lab.labs import _time_panel
+from mullama_lab.labs import _memory_panel, _time_panel
 from mullama_lab.studies import monitor as monitor_study
+from mullama_lab.studies.planner import plan
 from mullama_lab.studies.timing import timing
 
 ENDLESS = ml.Mask(ban=range(5)) | ml.Greedy()
@@ -73,6 +74,23 @@ def test_it_follows_a_run_and_reads_while_that_goes_on(lab, held, until):
 def test_the_memory_is_that_of_its_session(lab, until):
     lab.run()
     until(lambda: lab.memory_map.memory.used_bytes == lab.session.memory.used_bytes > 0)
+
+
+def test_a_plan_is_of_the_model_as_it_was_loaded(tiny_path, monkeypatch):
+    asked = []
+
+    def look(*given, **settings):
+        asked.append(settings)
+        return plan(*given, **settings)
+
+    monkeypatch.setattr(_memory_panel, "plan", look)
+    given = {"mmap": False, "override_tensor": {"attn": "CPU"}}
+    with ml.Model.load(tiny_path, **given) as model:
+        lab = ml.labs.PerfLab(model, "Hello", max_tokens=2)
+        lab.wait()
+        assert lab.plan_board.whole
+        lab.close()
+    assert asked and all(settings.items() >= given.items() for settings in asked)
 
 
 def test_a_plan_begins_with_the_session_and_follows_what_is_turned(lab, monkeypatch):

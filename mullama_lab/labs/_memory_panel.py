@@ -80,7 +80,9 @@ class MemoryPanel(Panel):
         session = self._session
         if session is None:
             return
-        planned = plan(session.model.path, **self.board.settings)
+        model = session.model
+        loaded = {"mmap": model.options.get("mmap", True), **model.placement.options}
+        planned = plan(model.path, **self.board.settings, **loaded)
         with self._lock:
             if session is self._session:
                 self.board.show(planned)
