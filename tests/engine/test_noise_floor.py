@@ -9,6 +9,8 @@ import pytest
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
+from mullama_lab.engine.model import model as models
+from mullama_lab.engine.native.devices import Device
 from mullama_lab.engine.noise_floor import (
     NoiseFloor,
     divergence,
@@ -114,7 +116,9 @@ def test_the_floor_of_several_models_is_the_largest_and_unknown_if_one_was_not_m
     assert floor_of([a, c]) is floor_of([""]) is floor_of([]) is None
 
 
-def test_what_was_measured_for_a_model_is_of_no_other_of_its_name(tmp_path, loaded):
+def test_what_was_measured_for_a_model_is_of_no_other_of_its_name(tmp_path, loaded, monkeypatch):
+    gpu = Device("CUDA0", "", "GPU", 8, 8)
+    monkeypatch.setattr(models, "devices", lambda: (gpu,))
     old = loaded(tiny.write(tmp_path / "tiny.gguf", seed=1))
     old_trace = old.session(n_ctx=64).generate("a", max_tokens=2)
     (tmp_path / "tiny.gguf").unlink()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -41,8 +41,10 @@ from mullama_lab.engine.vocabulary.tokenizing import tokenize
 from mullama_lab.engine.vocabulary.vocabulary import Vocabulary
 from mullama_lab.engine.weight_files import WeightFiles
 from mullama_lab.engine.work import WAIT_STEP
+from mullama_lab.errors import ModelFileError
 from mullama_lab.glyphs import one_line, visible
 
+_RELOADED_WITH = (*(field.name for field in fields(Placement)), "mmap", "mlock")
 _made: weakref.WeakKeyDictionary[Model, None] = weakref.WeakKeyDictionary()  # as they came
 
 
@@ -229,6 +231,45 @@ class Model(Handle):
         weight_files.must_be_on_disk()  # what was checked is what was loaded
         say_warnings(model.name, warned, model.vocab_type)
         return model
+
+    def reloaded(self, *, progress: bool | Progress | None = None, **options: Any) -> Model:
+        """The same file loaded again with other options, as another model; this one stays open.
+
+            again = model.reloaded(n_gpu_layers=20)
+
+        `session.reloaded` does so and brings a session along.
+
+        Args:
+            progress: as for `load`.
+            options: those of `load` that shall differ: n_gpu_layers, split_mode, main_gpu,
+                tensor_split, override_tensor, mmap, mlock.
+
+        Raises:
+            TypeError: it is none of these.
+            ModelFileError: the file is another by now.
+            ClosedError: the model was closed. What else `load` raises.
+        """
+        self.must_be_open()
+        for name in options:
+            if name not in _RELOADED_WITH:
+                raise TypeError(
+                    f"{name} is no option to load a model again with. There are "
+                    f"{', '.join(_RELOADED_WITH)}."
+                )
+        again = type(self).load(
+            self.path,
+            vocab_only=self.vocab_only,
+            progress=progress,
+            probe=False,
+            **{**self.options, **options},
+        )
+        try:
+            self._weight_files.must_be_on_disk()
+        except ModelFileError:
+            again.close()
+            raise
+        again.source = self.source
+        return again
 
     # -- open and closed --------------------------------------------------------------------
 
@@ -450,8 +491,8 @@ def _options(placement: Placement, *, mmap: bool, mlock: bool) -> Mapping[str, A
 
 
 def _id_of(files: WeightFiles, placement: Placement) -> str:
-    others = dict(replace(placement, n_gpu_layers=0).options)
-    if not takes_layers(devices()):  # every tensor is on the CPU, wherever it was told to go
-        others.pop("override_tensor", None)
+    if not takes_layers(devices()):
+        placement = ON_THE_CPU  # where all is, wherever it was to go
+    others = replace(placement, n_gpu_layers=0).options
     computes = repr((VERSION, placement.n_gpu_layers, files.stamps, *others.items()))
     return hashlib.sha256(computes.encode()).hexdigest()[:32]

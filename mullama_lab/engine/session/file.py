@@ -70,7 +70,7 @@ def save(session: Session, path: str | Path, tree: Tree | None) -> SavedSession:
     tree = session.tree if tree is None else tree
     model = about_model(session.model)
     cells.recover(session)
-    contents, n_cells, began = session._do_with_cells(lambda: _contents(session, model))
+    contents, n_cells, began = session._do_with_cells(lambda: contents_of(session, model))
     contents.tree = tree
     contents.trace, contents.left_out = _writable(session.last_trace)
     stamp = sealed_file.write(path, *contents.packed())
@@ -100,7 +100,7 @@ def load(
             raise
         raise SessionFileError(f"{path.name} cannot be opened here: {error}") from error
     try:
-        session._do_with_cells(lambda: _take(session, contents, weights))
+        session._do_with_cells(lambda: take(session, contents, weights))
     except BaseException:
         session.close()
         raise
@@ -113,7 +113,7 @@ def load(
 # On the worker.
 
 
-def _contents(session: Session, model: dict[str, Any]) -> tuple[Contents, int, float]:
+def contents_of(session: Session, model: dict[str, Any]) -> tuple[Contents, int, float]:
     """What to save, how many cells it has, and when this began."""
     began = perf_counter()
     cache = session._cache
@@ -127,7 +127,8 @@ def _contents(session: Session, model: dict[str, Any]) -> tuple[Contents, int, f
     return contents, cache.sequences.n_cells, began
 
 
-def _take(session: Session, contents: Contents, weights: Weights) -> None:
+def take(session: Session, contents: Contents, weights: Weights) -> None:
+    """Let an empty session hold that."""
     cache = session._cache
     cache.weights = weights
     for sequence, held in contents.held.items():

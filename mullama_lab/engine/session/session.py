@@ -43,6 +43,7 @@ from mullama_lab.engine.session.file import SavedSession
 from mullama_lab.engine.session.gauges import Gauges, tell_opened
 from mullama_lab.engine.session.hidden import hidden
 from mullama_lab.engine.session.opening import open_cache
+from mullama_lab.engine.session.reloading import reloaded
 from mullama_lab.engine.session.request import (
     BranchRequest,
     ChatRequest,
@@ -760,6 +761,38 @@ class Session(ContextOwner):
             ValueError: one of `settings` is out of range.
         """
         return file.load(cls, path, model, adapters, settings)
+
+    def reloaded(
+        self: S,
+        *,
+        progress: bool | Callable[[float], bool | None] | None = None,
+        **options: Any,
+    ) -> S:
+        """The model loaded again with other options, and a session on it that holds what this does.
+
+            again = session.reloaded(n_gpu_layers=20, progress=True)
+            session.model.close()
+
+        Settings, sequences, adapters, control vector, last trace and tree are those of this one,
+        and nothing is decoded: the cells of the cache are copied. Where the model would compute
+        them in another way, on another device, they serve what goes on from them, and what is asked
+        for anew is decoded anew. It waits for what this session is generating; `on_start` watches
+        and conversations stay with this one.
+
+        This session and its model stay open, whatever goes wrong. Until you close them both are in
+        memory, the weights too where they are not used from the file (mmap). Where that is too
+        much, `save` it, close its model, load that anew and open the file with `Session.load`.
+
+        Args:
+            progress: as for `Model.load`.
+            options: those of `Model.load` that shall differ, as for `model.reloaded`.
+
+        Raises:
+            SessionError: the new session does not take this one's cache.
+            ValueError: an option is out of range, or a second session does not fit in memory.
+            ClosedError: the session was closed. What else `model.reloaded` raises.
+        """
+        return reloaded(self, progress, options)
 
     def stop(self) -> None:
         """Stop whatever is at work, from any thread; hidden states that are read, too."""
