@@ -38,10 +38,11 @@ export function runsDrawer({ model, attempt, say }) {
   function choose(n) {
     return compare(ticked(ticks, n).sort((a, b) => a - b));
   }
-  /** Python asks for a comparison, which opens the drawer. */
+  /** Python asks for a comparison, which opens the drawer, or for none. */
   function compareAsked() {
-    opened = true;
-    compare(get("compared"));
+    const numbers = get("compared");
+    opened ||= numbers.length > 0;
+    compare(numbers);
   }
   async function compare(numbers) {
     ticks = numbers;

@@ -241,6 +241,7 @@ class RunPanel(View):
             before, self._past = self._past, history
             self._following = None
             self._asked.clear()
+            self.compared, self.history = [], []  # for a page that compares some of them
             with self.hold_sync():
                 self.history, self.progress = history.lines(self.begin_mark), [0, 0]
                 self.message, self.state = "", "idle"

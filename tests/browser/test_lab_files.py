@@ -15,6 +15,7 @@ bench
 """
 RUN = "bench.run()"
 FILES = "print(sorted(os.listdir()), [run.number for run in bench.panel.runs])"
+OPENED = "bench.save('two.lab'); bench.open_file('two.lab')"
 MIDDLES = """(of) => [...document.querySelectorAll(of)]
     .filter((node) => !node.closest('[popover]'))
     .map((node) => node.getBoundingClientRect())
@@ -64,6 +65,23 @@ def test_a_lab_is_saved_and_opened_by_name(page):
     assert not menu.is_visible()
     page.run_until(2, "['mine.lab', 'tiny.gguf'] [1]")
     page.picture("lab-opened", of=".mll-lab")
+
+
+def test_a_comparison_goes_with_the_runs_that_it_is_of(notebook):
+    page = notebook([SETUP, RUN, OPENED], width=1400, height=757)
+    page.run_cell(0)
+    page.page.locator(".mll-pb-files").wait_for()
+    for n in (1, 2):
+        page.run_cell(1)
+        page.page.get_by_role("button", name=f"Runs ({n})").wait_for()
+    page.page.locator(".mll-rp-past").click()
+    for n in (1, 2):
+        page.view.get_by_label(f"Compare run {n}", exact=True).check()
+    page.page.locator(".mll-rp .mll-cmp-side").nth(1).wait_for()
+    page.run_cell(2)
+    page.page.locator(".mll-rp .mll-cmp-side").first.wait_for(state="detached")
+    assert not page.view.get_by_label("Compare run 1", exact=True).is_checked()
+    page.page.get_by_role("button", name="Runs (2)").wait_for()
 
 
 def test_the_menu_stands_in_the_window_at_any_width(page):
