@@ -23,9 +23,10 @@ function elements() {
 /** `ask(op, args, more)` asks the kernel. */
 export function fileMenu(ask) {
   const { name, names, folder, label, said, problem } = elements();
-  let sure = ""; // what would be done by a second press
-  const save = button("Save", SAVES, () => act("save"), { "data-main": true });
-  const open = button("Open", OPEN, () => act("open"));
+  let sure = ""; // what would be done, and to which name, by a second press
+  const once = (op) => (event) => event.detail < 2 && act(op); // a double click is one press
+  const save = button("Save", SAVES, once("save"), { "data-main": true });
+  const open = button("Open", OPEN, once("open"));
   const acts = h("div", { class: "mll-pb-acts" }, save, open);
   const menu = h("div", { class: "mll-floating mll-pb-file", popover: "auto" }, label, acts, said, problem);
   const opener = button("File ▾", OPENS, null, { class: "mll-button mll-pb-files" });
@@ -35,19 +36,22 @@ export function fileMenu(ask) {
     [said.textContent, problem.textContent] = [text, wrong];
   }
   async function act(op) {
-    const is_sure = sure === op;
+    if (save.disabled) return; // the last press is not answered yet
+    const asked = `${op} ${name.value}`;
+    const is_sure = sure === asked;
     sure = "";
     say("");
     for (const one of [save, open]) one.disabled = true;
     try {
-      const reply = await ask(op, { name: name.value, is_sure }, { patience: PATIENCE });
-      if (reply.asks) sure = op;
+      const reply = await ask(op, { name: name.value, is_sure }, { patience: PATIENCE, timeout: PATIENCE });
+      if (reply.asks) sure = asked;
       say(reply.said);
     } catch (error) {
       say("", error.message);
     }
     for (const one of [save, open]) one.disabled = false;
-    if (menu.matches(":popover-open")) (op === "save" ? save : open).focus();
+    const isLost = menu.matches(":popover-open") && !menu.contains(document.activeElement);
+    if (isLost) (op === "save" ? save : open).focus(); // a button that is disabled has no focus
   }
   async function list() {
     try {
@@ -62,7 +66,12 @@ export function fileMenu(ask) {
     sure = "";
     say("");
   });
-  name.addEventListener("keydown", (event) => event.key === "Enter" && act("save"));
+  name.addEventListener("keydown", ({ key, isComposing, repeat }) => {
+    if (key === "Enter" && !isComposing && !repeat) act("save");
+  });
+  menu.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && event.repeat) event.preventDefault(); // a key that is held is one press
+  });
   menu.addEventListener("toggle", async ({ newState }) => {
     sure = "";
     say("");

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 SETUP = """
@@ -15,6 +17,19 @@ bench
 """
 RUN = "bench.run()"
 FILES = "print(sorted(os.listdir()), [run.number for run in bench.panel.runs])"
+THEIRS = """
+for name in ("theirs.lab", "another.lab"):
+    open(name, "w").write("of somebody")
+"""
+SIZES = "print({name: os.path.getsize(name) for name in sorted(os.listdir()) if 'lab' in name})"
+SLOW = """
+import time
+def slow(name, is_sure, save=bench._lab_files.save):
+    while not os.path.exists("go"):
+        time.sleep(0.02)
+    return save(name, is_sure)
+bench._lab_files.save = slow
+"""
 OPENED = "bench.save('two.lab'); bench.open_file('two.lab')"
 MIDDLES = """(of) => [...document.querySelectorAll(of)]
     .filter((node) => !node.closest('[popover]'))
@@ -65,6 +80,65 @@ def test_a_lab_is_saved_and_opened_by_name(page):
     assert not menu.is_visible()
     page.run_until(2, "['mine.lab', 'tiny.gguf'] [1]")
     page.picture("lab-opened", of=".mll-lab")
+
+
+@pytest.fixture
+def bench(notebook):
+    """The page of a lab without runs, and what its menu has."""
+    page = notebook([SETUP, THEIRS, SIZES, SLOW], width=1400, height=757)
+    page.run_cell(0)
+    page.page.locator(".mll-pb-files").wait_for()
+    page.run_cell(1)
+    page.page.locator(".mll-pb-files").click()
+    page.page.locator(".mll-pb-folder:not(:empty)").wait_for()
+    page.page.wait_for_function("document.activeElement.matches('.mll-pb-name')")
+    return page
+
+
+def test_a_key_that_is_held_and_a_double_click_are_one_press(bench):
+    page, menu = bench.page, bench.page.locator(".mll-pb-file")
+    field, said = menu.locator(".mll-pb-name"), menu.locator(".mll-pb-said")
+    save = menu.get_by_role("button", name="Save", exact=True)
+    asks = said.filter(has_text="theirs.lab is there. Press Save again to replace it.")
+    for pressed in (field, save):
+        field.fill("elsewhere")
+        field.fill("theirs")
+        pressed.focus()
+        page.keyboard.down("Enter")
+        asks.wait_for()
+        for _ in range(5):
+            page.keyboard.down("Enter")
+        page.keyboard.up("Enter")
+        bench.drawn()
+        bench.run_until(2, "{'another.lab': 11, 'theirs.lab': 11}")
+        asks.wait_for()
+    field.fill("another")
+    save.dispatch_event("click", {"detail": 1})
+    said.filter(has_text="another.lab is there.").wait_for()
+    save.dispatch_event("click", {"detail": 2})
+    bench.drawn()
+    bench.run_until(2, "{'another.lab': 11, 'theirs.lab': 11}")
+    save.click()
+    said.filter(has_text="Saved 0 runs to another.lab.").wait_for()
+
+
+def test_what_was_asked_of_one_name_is_not_done_to_another_one(bench):
+    page, menu = bench.page, bench.page.locator(".mll-pb-file")
+    field, said = menu.locator(".mll-pb-name"), menu.locator(".mll-pb-said")
+    save = menu.get_by_role("button", name="Save", exact=True)
+    folder = Path(menu.locator(".mll-pb-folder").inner_text())
+    bench.run_cell(3)
+    field.fill("theirs")
+    field.press("Enter")
+    menu.locator("button:disabled").first.wait_for()
+    field.fill("another")
+    field.press("Enter")
+    (folder / "go").touch()
+    said.filter(has_text="theirs.lab is there.").wait_for()
+    assert page.evaluate("document.activeElement.value") == "another", "it is typed in"
+    save.click()
+    said.filter(has_text="another.lab is there.").wait_for()
+    bench.run_until(2, "{'another.lab': 11, 'theirs.lab': 11}")
 
 
 def test_a_comparison_goes_with_the_runs_that_it_is_of(notebook):
