@@ -1,6 +1,6 @@
 /** The lab in a file of the working folder: a menu with a name, Save and Open, and what came of it. */
 import { button, h } from "./shared/dom.js";
-import { place } from "./shared/place.js";
+import { besideOpener } from "./shared/floating.js";
 
 const OPENS = "Save this lab to a file of the working folder, or open one that was saved";
 const SAVES = "Save runs, trees, settings and panels to this file";
@@ -31,6 +31,7 @@ export function fileMenu(ask) {
   const menu = h("div", { class: "mll-floating mll-pb-file", popover: "auto" }, label, acts, said, problem);
   const opener = button("File ▾", OPENS, null, { class: "mll-button mll-pb-files" });
   opener.popoverTargetElement = menu; // the browser opens it, closes it on Esc and on a click elsewhere
+  besideOpener(menu, opener);
 
   function say(text, wrong = "") {
     [said.textContent, problem.textContent] = [text, wrong];
@@ -77,7 +78,6 @@ export function fileMenu(ask) {
     say("");
     if (newState !== "open") return;
     await list();
-    place(menu, opener.getBoundingClientRect());
     name.focus();
   });
   /** Esc closes the menu, and nothing of the lab around it. */

@@ -31,6 +31,11 @@ def slow(name, is_sure, save=bench._lab_files.save):
 bench._lab_files.save = slow
 """
 OPENED = "bench.save('two.lab'); bench.open_file('two.lab')"
+LIE = """([opener, menu]) => {
+    const [button, box] = [opener, menu].map((one) => document.querySelector(one));
+    const [above, under] = [button, box].map((node) => node.getBoundingClientRect());
+    return {top: Math.round(above.top), gap: Math.round(under.top - above.bottom)};
+}"""
 MIDDLES = """(of) => [...document.querySelectorAll(of)]
     .filter((node) => !node.closest('[popover]'))
     .map((node) => node.getBoundingClientRect())
@@ -156,6 +161,27 @@ def test_a_comparison_goes_with_the_runs_that_it_is_of(notebook):
     page.page.locator(".mll-rp .mll-cmp-side").first.wait_for(state="detached")
     assert not page.view.get_by_label("Compare run 1", exact=True).is_checked()
     page.page.get_by_role("button", name="Runs (2)").wait_for()
+
+
+def test_a_menu_stays_with_its_button_and_closes_where_that_is_out_of_sight(page):
+    scroll = "(by) => document.querySelector('.jp-WindowedPanel-outer').scrollBy(0, by)"
+    shown = page.page.locator(".mll-export-menu > button:visible").first
+    shown.evaluate("(node) => node.parentElement.setAttribute('data-tried', '')")
+    for opener, menu in (
+        (".mll-pb-files", ".mll-pb-file"),
+        ("[data-tried] > button", "[data-tried] > .mll-export"),
+    ):
+        page.page.evaluate(scroll, -9999)
+        page.settled()
+        page.page.locator(opener).click()
+        page.settled(menu)
+        before = page.page.evaluate(LIE, [opener, menu])
+        page.page.evaluate(scroll, 40)
+        page.drawn()
+        after = page.page.evaluate(LIE, [opener, menu])
+        assert after["top"] < before["top"] and after["gap"] == before["gap"]
+        page.page.evaluate(scroll, 9999)
+        page.page.locator(menu).wait_for(state="hidden")
 
 
 def test_the_menu_stands_in_the_window_at_any_width(page):

@@ -1,6 +1,6 @@
 /** A menu that saves a table or a picture as a file, made in the browser: nothing goes over a network. */
 import { button, h, icon } from "./dom.js";
-import { place } from "./place.js";
+import { besideOpener } from "./floating.js";
 
 const TYPES = { CSV: "text/csv;charset=utf-8", PNG: "image/png", SVG: "image/svg+xml" };
 
@@ -77,10 +77,8 @@ export function exportMenu(what, kinds, name = () => what) {
       problem.textContent = error.message;
     }
   }
-  menu.addEventListener("toggle", ({ newState }) => {
-    problem.textContent = "";
-    if (newState === "open") place(menu, opener.getBoundingClientRect());
-  });
+  besideOpener(menu, opener);
+  menu.addEventListener("toggle", () => (problem.textContent = ""));
   /** Esc closes the menu, and nothing of the view around it. */
   const keydown = (event) => event.key === "Escape" && menu.matches(":popover-open") && event.stopPropagation();
   const node = h("span", { class: "mll-export-menu", on: { keydown } }, opener, menu);

@@ -1,5 +1,5 @@
 /** A card that floats beside what it describes: under it or over it, never on it, and inside the window. */
-import { placeBeside } from "./place.js";
+import { place, placeBeside } from "./place.js";
 
 /** What is in sight of a node's box in all that could clip it, from top to bottom; null if nothing is. */
 export function inSight(node, box) {
@@ -55,4 +55,19 @@ export function floating(card, boxOf) {
     },
     hide,
   };
+}
+
+/**
+ * Have a menu that the browser opens stand beside the button that opens it, whatever scrolls meanwhile; where that
+ * button is out of sight the menu closes.
+ */
+export function besideOpener(menu, opener) {
+  function follow() {
+    if (!menu.matches(":popover-open")) return;
+    const box = opener.getBoundingClientRect();
+    if (!inSight(opener, box)) return void menu.hidePopover();
+    place(menu, box);
+    requestAnimationFrame(follow);
+  }
+  menu.addEventListener("toggle", ({ newState }) => newState === "open" && follow());
 }
