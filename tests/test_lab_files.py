@@ -351,6 +351,20 @@ def test_a_file_that_was_cut_or_is_of_another_kind_is_refused_and_nothing_is_los
         assert "Error" not in reply["error"] and numbers(lab) == [1, 2]
 
 
+def test_a_working_folder_that_was_deleted_is_said_to_be_so(lab, tmp_path, monkeypatch):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    for reply in (ask(lab, "files"), ask(lab, "save", "first"), ask(lab, "open", "first")):
+        assert not reply["ok"] and reply["error"].startswith("the working folder was deleted.")
+
+
+def test_a_name_that_begins_with_a_tilde_is_a_name(lab, tmp_path):
+    assert ask(lab, "save", "~")["said"] == "Saved 1 run to ~.lab."
+    assert ask(lab, "files")["names"] == ["~.lab"]
+
+
 def test_labs_that_save_at_once_to_one_name_leave_the_whole_file_of_one_of_them(lab, tiny_model):
     labs = [lab, *(ml.Workbench(tiny_model, "Hello" * n) for n in (1, 2, 3))]
     ready = threading.Barrier(len(labs))

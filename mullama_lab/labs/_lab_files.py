@@ -14,7 +14,7 @@ from typing import Protocol
 from mullama_lab.counted import counted
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.session import Session
-from mullama_lab.errors import ClosedError
+from mullama_lab.errors import ClosedError, SessionFileError
 from mullama_lab.files.path import in_full
 from mullama_lab.files.stamp import FileStamp
 from mullama_lab.labs._filed_work import FiledWork, Marks
@@ -57,7 +57,7 @@ class LabFiles:
 
     def names(self) -> list[str]:
         """The files of labs in the working folder."""
-        return sorted(path.name for path in Path.cwd().glob(f"*{SUFFIX}"))[:MOST_NAMES]
+        return sorted(path.name for path in _folder().glob(f"*{SUFFIX}"))[:MOST_NAMES]
 
     def save(self, name: str, is_sure: bool) -> FileReply:
         """Save the bench under a name; asks where a file is there that is not as it left it."""
@@ -107,7 +107,21 @@ def _path_of(name: str) -> Path:
             f"{name!r} names no file of the working folder. Give a name alone, such as "
             f"stories{SUFFIX}; lab.save(path) takes any path."
         )
-    return in_full(name if name.endswith(SUFFIX) else name + SUFFIX)
+    return in_full(_folder() / (name if name.endswith(SUFFIX) else name + SUFFIX))
+
+
+def _folder() -> Path:
+    """The working folder.
+
+    Raises:
+        SessionFileError: it was deleted.
+    """
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise SessionFileError(
+            "the working folder was deleted. Go to another one with os.chdir(path)."
+        ) from None
 
 
 def _stranger(path: Path, filed: FiledWork | None) -> str:
