@@ -30,8 +30,8 @@ export const meterText = ({ name, now, average, top }) => `${name}: now ${now}, 
 /** What the meters show, over how long. */
 export function aboutText(n, seconds, state) {
   if (!n) return state === "stopped" ? "the monitor was not started" : "";
-  const said = `${counted(n, "reading")} over ${duration(seconds * 1000)}; averages are of these`;
-  return state === "running" ? said : `${said}; it was stopped`;
+  const said = `averages over ${counted(n, "reading")}, ${duration(seconds * 1000)}`;
+  return state === "running" ? said : `${said}; stopped`;
 }
 
 /** The table: a row a meter. */

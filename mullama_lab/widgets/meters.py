@@ -150,8 +150,8 @@ class Meters(View):
             ]
             for meter in self.meters
         ]
-        read = f"{counted(self.n_readings, 'reading')} over {self.seconds:.3g} s"
-        said = f"{read}; averages are of these" if rows else "of nothing yet"
+        read = f"averages over {counted(self.n_readings, 'reading')}, {self.seconds:.3g} s"
+        said = read if rows else "of nothing yet"
         columns = ["", "now", "average", "scale", "over time"]
         return e(
             "div",

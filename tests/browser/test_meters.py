@@ -47,7 +47,7 @@ def test_they_follow_the_monitor_and_ask_the_kernel_nothing(page):
     page.page.wait_for_function("!window.drawn.isConnected")  # drawn anew
     assert page.page.evaluate("window.asked") == 0
     page.run_cell(3)
-    page.view.get_by_text("it was stopped").wait_for()
+    page.view.get_by_text("; stopped").wait_for()
     page.settled()
     page.picture("meters")
     page.dark()

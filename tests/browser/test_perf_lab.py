@@ -25,10 +25,13 @@ def page(notebook):
 def test_a_run_is_metered_and_its_tokens_are_timed(page):
     page.page.locator(".mll-rp button[data-main]").click()
     page.page.locator(".mll-me[data-state=running]").wait_for()
+    head = page.page.locator(".mll-me-head")
+    one_line = head.bounding_box()["height"]
     page.page.locator(".mll-flow .mll-token").nth(49).wait_for(state="attached")
     page.page.get_by_role("button", name="Stop", exact=True).click()
     page.wait_for_state("stopped")
     page.page.locator(".mll-me[data-state=stopped]").wait_for()
+    assert head.bounding_box()["height"] == one_line, "nothing below it moves"
     page.page.locator(".mll-ts-bars > i").nth(39).wait_for()
     page.page.locator(".mll-mm-parts li", has_text="sequence 0").wait_for()
     page.page.mouse.move(5, 5)

@@ -94,8 +94,7 @@ def test_what_it_says_is_of_the_time_that_was_read(session, until):
     view, seconds = Meters(monitor), monitor.columns()["seconds"]
     assert (view.n_readings, len(view.meters[0]["values"])) == (4, 5)
     assert view.seconds == pytest.approx(seconds[1] - seconds[0] + seconds[3] - seconds[2])
-    said = "4 readings over "
-    assert said in view._repr_mimebundle_()[0]["text/html"]
+    assert "averages over 4 readings, " in view._repr_mimebundle_()[0]["text/html"]
 
 
 def test_its_numbers_are_those_of_the_monitor(session, until):

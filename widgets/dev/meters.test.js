@@ -15,8 +15,8 @@ test("a step a reading, and nothing where it is not known", () => {
 test("a meter is said in words", () => {
   assert.equal(meterText(meter), "tokens/s: now 40, average 35, scale 0 to 50");
   assert.deepEqual(tableRows([meter]), [["tokens/s", "40", "35", "0 to 50"]]);
-  assert.equal(aboutText(4, 1.5, "running"), "4 readings over 1.5 s; averages are of these");
-  assert.equal(aboutText(1, 0, "stopped"), "1 reading over 0 µs; averages are of these; it was stopped");
+  assert.equal(aboutText(4, 1.5, "running"), "averages over 4 readings, 1.5 s");
+  assert.equal(aboutText(1, 0, "stopped"), "averages over 1 reading, 0 µs; stopped");
   assert.equal(aboutText(0, 0, "stopped"), "the monitor was not started");
   assert.equal(aboutText(0, 0, "empty"), "");
 });
