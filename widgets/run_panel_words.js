@@ -41,20 +41,21 @@ const inMs = (seconds) => duration(seconds * 1000);
 const signed = (x) => number(x).replace("-", "−");
 const has = (x) => x !== null && x !== undefined;
 
-/** The figures of a run as [text, curve or null], what matters most first; while it goes on, only how fast it is. */
+/** The figures of a run as [text, curve or null], what matters most first; while it goes on, those with a curve. */
 export function figuresOf(meters, state) {
   if (!("tokens" in meters)) return [];
-  const speed = [has(meters.tokens_per_second) && `${number(meters.tokens_per_second)} tokens/s`, meters.speeds];
-  if (state === "running") return speed[0] ? [speed] : [];
   const [decoded, reused] = [count(meters.prompt_decoded), count(meters.prompt_reused)];
+  const moving = [
+    [has(meters.tokens_per_second) && `${number(meters.tokens_per_second)} tokens/s`, meters.speeds],
+    [has(meters.logprob) && `logprob ${signed(meters.logprob)}`, meters.logprobs],
+  ];
   const all = [
     [counted(meters.tokens, "token")],
-    speed,
-    [has(meters.logprob) && `logprob ${signed(meters.logprob)}`, meters.logprobs],
+    ...moving,
     [has(meters.first_token_seconds) && `first ${inMs(meters.first_token_seconds)}`],
     [has(meters.prompt_decoded) && `prompt ${decoded} decoded, ${reused} reused`],
   ];
-  return all.filter(([text]) => text).map(([text, curve]) => [text, curve ?? null]);
+  return (state === "running" ? moving : all).filter(([text]) => text).map(([text, curve]) => [text, curve ?? null]);
 }
 
 /** From the least to the most of a curve, in words. */

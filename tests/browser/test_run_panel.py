@@ -256,3 +256,46 @@ def test_a_remark_leaves_the_figures_in_their_place(notebook) -> None:
         assert places() == before, width
         page.picture(f"remark-{width}")
         assert remark.get_attribute("title") == kept
+
+
+# How far the third figure stands from the second whenever they are drawn, and how often they were.
+DRAWN = """() => {
+    const list = document.querySelector('.mll-rp-figures');
+    window.apart = new Set();
+    window.lines = new Set();
+    window.drawn = 0;
+    new MutationObserver(() => {
+        const [, speed, logprob] = list.children;
+        const goes_on = list.closest('.mll-rp').dataset.state === 'running';
+        if (!goes_on || !logprob?.querySelector('polyline')) return;
+        window.drawn += 1;
+        window.apart.add(Math.round(logprob.offsetLeft - speed.offsetLeft));
+        window.lines.add(list.closest('.mll-rp-bar').offsetHeight);
+    }).observe(list, {childList: true});
+}"""
+
+
+ENDLESS = SETUP.replace("Temperature(1.2) |", "Mask(ban=range(5)) | Temperature(1.2) |").replace(
+    "import Custom,", "import Custom, Mask,"
+)
+ENDS = "() => document.querySelector('.mll-rp').dataset.state !== 'running'"
+
+
+def test_speed_and_chances_are_curves_while_a_run_goes_on_and_stand_still(notebook) -> None:
+    page = notebook([ENDLESS], width=1400, height=757)
+    page.run_cell(0)
+    prompt = page.view.locator(".mll-rp-prompt")
+    most = page.view.locator("[data-setting=max_tokens] input")
+    most.fill("480")
+    most.press("Enter")
+    page.page.evaluate("window.jupyterapp.commands.execute('filebrowser:activate')")
+    page.settled()
+    page.page.evaluate(DRAWN)
+    prompt.press("Control+Enter")
+    page.page.wait_for_function("window.drawn > 5")
+    page.picture("run-panel-running")
+    prompt.press("Escape")
+    page.page.wait_for_function(ENDS)
+    assert len(page.page.evaluate("[...window.apart]")) == 1
+    (bar,) = page.page.evaluate("[...window.lines]")
+    assert bar < 60, "the figures take no line more than the bar has"

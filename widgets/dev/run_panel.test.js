@@ -81,7 +81,9 @@ test("a finished run says how long it was, how fast, how likely, and what the pr
     said.map(([, curve]) => curve),
     [null, RUN.speeds, RUN.logprobs, null, null],
   );
-  assert.deepEqual(figuresOf(RUN, "running"), [["53.3 tokens/s", RUN.speeds]]);
+  const moving = [said[1], said[2]];
+  assert.deepEqual(figuresOf(RUN, "running"), moving, "while it goes on, those with a curve");
+  assert.deepEqual(figuresOf({ ...RUN, tokens_per_second: null, logprob: null }, "running"), []);
 });
 
 test("in words the figures say what they are of, and the ends of the curves' scales", () => {
