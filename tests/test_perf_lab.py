@@ -166,7 +166,7 @@ def counters(monkeypatch):
 
 
 @pytest.mark.parametrize("leave", ["close", "load"])
-def test_nobody_waits_for_a_counter_that_hangs(lab, counters, tmp_path, until, leave):
+def test_nobody_waits_for_a_counter_that_hangs(lab, held, counters, tmp_path, until, leave):
     hangs, answers = threading.Event(), threading.Event()
 
     def read(seconds):
@@ -180,6 +180,7 @@ def test_nobody_waits_for_a_counter_that_hangs(lab, counters, tmp_path, until, l
     before = lab.monitor
     lab.start()
     assert hangs.wait(30)
+    held.set()
     leaving = threading.Thread(target=act)
     leaving.start()
     leaving.join(30)
@@ -190,31 +191,40 @@ def test_nobody_waits_for_a_counter_that_hangs(lab, counters, tmp_path, until, l
     until(lambda: not before.running)
 
 
-def test_what_runs_out_stands_in_the_meters_and_warns_nobody(lab, counters, until):
+def test_what_runs_out_stands_in_the_meters_and_warns_nobody(lab, held, counters, until):
     counters(lambda seconds: {"resident_bytes": 1e6, "free_bytes": 2e8, "total_bytes": 8e9})
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(2):
-            lab.run()
+            held.clear()
+            run = lab.start()
+            until(lambda: lab.monitor.running and lab.meters.problem)
+            held.set()
+            run.wait()
             lab.wait()
-            until(lambda: lab.meters.problem and not lab.monitor.running)
+            until(lambda: not lab.monitor.running)
     told = "200 MB of 8 GB of the memory is free, less than 5% of it."
     assert lab.meters.problem.startswith(told)
     assert [str(warning.message) for warning in caught if "free" in str(warning.message)] == []
 
 
-def test_what_fails_is_said_where_it_would_be_seen(lab, monkeypatch, until):
+def test_what_fails_is_said_where_it_would_be_seen(lab, held, monkeypatch, until):
     def fails(*_):
         raise ValueError("it cannot be read")
 
     with monkeypatch.context() as patched:
         patched.setattr(monitor_study, "counters_of_machine", fails)
         patched.setattr(_time_panel, "timing", fails)
-        lab.run()
+        run = lab.start()
+        until(lambda: lab.meters.problem == "it cannot be read")
+        held.set()
+        run.wait()
         lab.wait()
         assert lab.time_strip.problem == "it cannot be read" and lab.time_strip.timing is None
-        until(lambda: lab.meters.problem == "it cannot be read")
-    lab.run()
+    held.clear()
+    run = lab.start()
+    until(lambda: lab.meters.problem == "" and lab.meters.n_readings > 0)
+    held.set()
+    run.wait()
     lab.wait()
     assert lab.time_strip.problem == "" and len(lab.time_strip.timing) == 12
-    until(lambda: lab.meters.problem == "" and lab.meters.n_readings > 0)
