@@ -59,7 +59,7 @@ def any_model(request, tmp_path_factory):
 @contextmanager
 def opened_anew(model, *, vocab_only=False):
     """A model's file opened once more with llama.cpp's own function: the bare handle."""
-    how = {"n_gpu_layers": 0, "mmap": True, "mlock": False, "progress": None}
+    how = {"mmap": True, "mlock": False, "progress": None}
     handle, _ = native.load_model(model.path, vocab_only=vocab_only, **how)
     try:
         yield handle

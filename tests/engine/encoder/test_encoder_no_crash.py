@@ -41,8 +41,7 @@ def bert_path(tmp_path_factory):
 @pytest.mark.parametrize("network", ["bert", "llama"])
 def test_batches_that_llama_cpp_asserts_on_are_refused(bert_path, tiny_path, network, outcomes):
     code = """
-    handle, _ = load_model(model.path, n_gpu_layers=0, mmap=True, mlock=False, vocab_only=False,
-                           progress=None)
+    handle, _ = load_model(model.path, mmap=True, mlock=False, vocab_only=False, progress=None)
     vectors = TokenVectors(handle, n_ctx=64, n_batch=64, n_texts=10**6, n_threads=1,
                            stop=native.StopFlag())
     attempt("none", lambda: vectors.vectors([]))

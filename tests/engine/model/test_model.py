@@ -333,7 +333,7 @@ def test_a_closed_model_says_so_and_keeps_what_it_knew(model):
 
 
 def test_what_llama_cpp_would_be_given_of_a_closed_model_is_refused(tiny_path):
-    how = {"n_gpu_layers": 0, "mmap": True, "mlock": False, "progress": None}
+    how = {"mmap": True, "mlock": False, "progress": None}
     memory = ModelMemory(native.load_model(tiny_path, vocab_only=True, **how)[0], "tiny")
     assert memory.handle and memory.vocabulary
     memory.close()
