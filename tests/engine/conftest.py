@@ -7,6 +7,7 @@ through pip once, and only those files are kept. MULLAMA_LAB_LLAMA_SRC may name 
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -120,6 +121,21 @@ def draws():
 def writes(draws):
     """A function that makes a stage under which a tiny model writes these bytes, over and over."""
     return lambda data: draws(byte + 3 for byte in data)
+
+
+@pytest.fixture
+def anew(monkeypatch):
+    """A function that gives a module as it is when it was just imported: it has asked nothing."""
+
+    def imported(module):
+        name = f"{module.__name__}_anew"
+        spec = importlib.util.spec_from_file_location(name, module.__file__)
+        again = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, again)
+        spec.loader.exec_module(again)
+        return again
+
+    return imported
 
 
 @pytest.fixture

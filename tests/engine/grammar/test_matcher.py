@@ -147,8 +147,8 @@ def test_a_rule_that_ends_with_itself_goes_on_for_as_long_as_a_text_does(
 def test_without_the_cutting_llguidance_would_miss_texts(pieces_model, monkeypatch):
     text = 'root ::= "a" x | "ab" "d"\nx ::= "b" "c" | "(" x ")"'
     after_ab = []
-    for misread in (lexemes._Reading.misread, lambda *_: set()):
-        monkeypatch.setattr(lexemes._Reading, "misread", misread)
+    for misread in (lexemes.LexemeReading.misread, lambda *_: set()):
+        monkeypatch.setattr(lexemes.LexemeReading, "misread", misread)
         # The same rules under another name, for a model keeps what it compiled.
         work = matcher(pieces_model, Grammar.gbnf(text.replace("x", f"x{len(after_ab)}")))
         for byte in b"ab":

@@ -12,6 +12,7 @@ import pytest
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.encoder import MultiVectorEncoder
+from mullama_lab.engine.index.parts import Parts
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.multivector import MultiVector
 
@@ -71,3 +72,16 @@ def _documents():
 @pytest.fixture(scope="session", name="same")
 def _same():
     return same
+
+
+@pytest.fixture
+def parts_of_indexes(monkeypatch):
+    """The parts of each index that is made from now on."""
+    made = []
+
+    def parts():
+        made.append(Parts())
+        return made[-1]
+
+    monkeypatch.setattr("mullama_lab.engine.index.index.Parts", parts)
+    return made

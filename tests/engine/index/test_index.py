@@ -158,17 +158,18 @@ def test_any_series_of_changes_leaves_what_a_dict_would_hold(changes, by_hand, m
     assert hits.scores.tolist() == sorted(expected.tolist(), reverse=True)
 
 
-def test_many_small_additions_make_few_parts(by_hand, documents, multivector):
+def test_many_small_additions_make_few_parts(by_hand, documents, multivector, parts_of_indexes):
     rng = np.random.default_rng(4)
     index = MultiVectorIndex(by_hand())
     for document in documents(500, rng, 1):
         index.add([document])
-    assert len(index._parts.all) < 15
+    (parts,) = parts_of_indexes
+    assert len(parts.all) < 15
     index.remove(index.ids[:499])
     assert len(index) == 1
     for _ in range(600):
         index.update(499, multivector(rng))
-    assert sum(part.n_tokens for part in index._parts.all) < 8000
+    assert sum(part.n_tokens for part in parts.all) < 8000
 
 
 def test_an_updated_document_keeps_its_place_and_a_removed_one_is_gone(
@@ -275,13 +276,17 @@ def test_blocks_of_documents_give_what_one_block_gives(
     monkeypatch, by_hand, documents, multivector
 ):
     rng = np.random.default_rng(9)
-    index = MultiVectorIndex(by_hand())
-    index.add([*documents(50, rng, 1), *[multivector(rng, 3)] * 20], progress=False)
+    made = [*documents(50, rng, 1), *[multivector(rng, 3)] * 20]
     query = multivector(rng, 3, kind="query")
-    whole = index.search(query, k=30)
-    index._parts.changed()
+
+    def found():
+        index = MultiVectorIndex(by_hand())
+        index.add(made, progress=False)
+        return index.search(query, k=30)
+
+    whole = found()
     monkeypatch.setattr("mullama_lab.engine.index.parts.SEARCHED", 7)
-    blocks = index.search(query, k=30)
+    blocks = found()
     assert whole.ids == blocks.ids and whole.scores.tolist() == blocks.scores.tolist()
 
 

@@ -52,16 +52,20 @@ def test_other_bytes_are_neither_searched_nor_given_nor_saved(opened, multivecto
 
 def test_what_is_altered_while_it_is_saved_gets_no_right_checksum(opened, tmp_path, monkeypatch):
     index, path = opened
-    real = index_file._fill
+    write, written = index_file.write, []
 
-    def fill(*arguments):
-        real(*arguments)
-        alter(path)
+    def altered(to, columns, about, on_bytes, must_be_whole):
+        def on_more(n_bytes):
+            written.append(n_bytes)
+            alter(path)
+            on_bytes(n_bytes)
 
-    monkeypatch.setattr(index_file, "_fill", fill)
+        write(to, columns, about, on_more, must_be_whole)
+
+    monkeypatch.setattr(index_file, "write", altered)
     with pytest.raises(IndexFileError, match=SAYS):
         index.save(tmp_path / "other", progress=False)
-    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    assert written and [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
 def test_what_is_altered_while_it_is_searched_gives_no_hits(opened, multivector, monkeypatch):

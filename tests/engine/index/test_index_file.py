@@ -74,10 +74,12 @@ def test_an_opened_index_can_be_changed_and_saved_over_its_own_file(
     assert third.add([new]) == [41]
 
 
-def test_the_vectors_of_an_opened_index_stay_in_the_file(tmp_path, saved, by_hand):
+def test_the_vectors_of_an_opened_index_stay_in_the_file(
+    tmp_path, saved, by_hand, parts_of_indexes
+):
     _, path = saved(tmp_path)
-    again = MultiVectorIndex.open(path, by_hand())
-    array = again._parts.all[0].vectors.vectors
+    MultiVectorIndex.open(path, by_hand())
+    array = parts_of_indexes[-1].all[0].vectors.vectors
     while isinstance(array.base, np.ndarray) and not isinstance(array, np.memmap):
         array = array.base
     assert isinstance(array, np.memmap)
@@ -379,12 +381,16 @@ def test_offsets_that_wrap_are_refused_though_the_checksum_is_right(
 
 @pytest.mark.parametrize("following", [-1, 0, 1])
 def test_a_next_id_that_is_taken_or_none_is_refused_though_the_checksum_is_right(
-    encoder, tmp_path, following
+    encoder, tmp_path, monkeypatch, following
 ):
-    path = tmp_path / "index"
+    path, write = tmp_path / "index", index_file.write
     index = MultiVectorIndex(encoder)
     index.add(["one", "two"], progress=False)
-    index._next = following
+
+    def other(path, columns, about, *rest):
+        write(path, columns, {**about, "next": str(following)}, *rest)
+
+    monkeypatch.setattr(index_file, "write", other)
     index.save(path)
     with pytest.raises(errors.IndexFileError, match="next id"):
         MultiVectorIndex.open(path, encoder)

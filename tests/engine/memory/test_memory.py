@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import subprocess
 import sys
@@ -13,11 +14,10 @@ import pytest
 
 from mullama_lab import Model
 from mullama_lab.engine import tiny
+from mullama_lab.engine.decode_loop import DecodeLoop, Opening
 from mullama_lab.engine.memory import Buffers, Memory, ProcessMemory
 from mullama_lab.engine.memory import process as process_memory
 from mullama_lab.engine.memory.buffers import cell_bytes, read
-from mullama_lab.engine.native import log as native_log
-from mullama_lab.engine.native import state
 from mullama_lab.engine.native.library import C
 from mullama_lab.errors import ClosedError, ModelLoadError
 from mullama_lab.studies import planner
@@ -134,15 +134,15 @@ def test_a_sequence_takes_what_llama_cpp_would_save_of_it(tiny_model):
         for text in ("a" * 100, "a" * 300):
             session.reset()
             session.generate(text, max_tokens=0)
-
-            def saved():
-                return state.C.llama_state_seq_get_size(session._cache.handle, 0)
-
-            sizes.append((session.memory.sequences[0], session._do_with_cells(saved)))
-        (few, few_saved), (many, many_saved) = sizes
-        # What is saved has a position beside each cell, and a header.
-        assert many - few == 200 * 256
-        assert 0 <= (many_saved - few_saved) - (many - few) <= 200 * 16
+            sizes.append(session.memory.sequences[0])
+    few, many = sizes
+    with DecodeLoop(tiny_model) as loop:
+        usual = {"n_batch": 512, "n_ubatch": 512, "flash_attention": "auto"}
+        loop.open(Opening(n_each=512, n_sequences=1, kv_types=("f16", "f16"), **usual))
+        few_saved, many_saved = loop.held_bytes(100, 1), loop.held_bytes(300, 1)
+    # What is saved has a position beside each cell, and a header.
+    assert many - few == 200 * 256
+    assert 0 <= (many_saved - few_saved) - (many - few) <= 200 * 16
 
 
 @pytest.mark.parametrize("architecture", ["mamba", "jamba"])
@@ -192,10 +192,12 @@ def deafened(_level, _text, _user):
 
 @pytest.fixture
 def deaf():
+    before, about = C.llama_log_callback(), ctypes.c_void_p()
+    C.llama_log_get(ctypes.byref(before), ctypes.byref(about))
     callback = C.llama_log_callback(deafened)
     C.llama_log_set(callback, None)
     yield
-    C.llama_log_set(native_log._on_log, None)
+    C.llama_log_set(before, about)
 
 
 NOT_HEARD = "is not available: its log did not say .*llama_log_set"

@@ -19,7 +19,7 @@ from mullama_lab.engine.decode_loop import DecodeLoop
 from mullama_lab.engine.encoder import MultiVectorEncoder
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.model_memory import ModelMemory
-from mullama_lab.engine.native import amx
+from mullama_lab.engine.native import amx, layouts
 from mullama_lab.engine.native import model as native
 from mullama_lab.engine.stages import Chain, Infill
 from mullama_lab.errors import (
@@ -407,23 +407,25 @@ def test_what_cannot_generate_opens_no_session(tmp_path):
 @pytest.mark.parametrize(
     ("said", "layouts", "safe"),
     [
-        (b"CPU : AVX2 = 1 | ", [b"CPU_REPACK"], True),
-        (b"CPU : AVX2 = 1 | AMX_INT8 = 1 | ", [b"CPU_REPACK"], True),
-        (b"CPU : AVX2 = 1 | AMX_INT8 = 1 | ", [b"AMX", b"CPU_REPACK"], False),
+        (b"CPU : AVX2 = 1 | ", ["CPU_REPACK"], True),
+        (b"CPU : AVX2 = 1 | AMX_INT8 = 1 | ", ["CPU_REPACK"], True),
+        (b"CPU : AVX2 = 1 | AMX_INT8 = 1 | ", ["AMX", "CPU_REPACK"], False),
         (b"CPU : AVX2 = 1 | AMX_INT8 = 1 | ", [], False),  # a ggml that does not say
     ],
 )
 def test_kernels_that_gcc_miscompiles_get_no_weights(said, layouts, safe, monkeypatch, capfd):
     monkeypatch.setattr(amx.C, "llama_print_system_info", lambda: said)
-    monkeypatch.setattr(amx, "_extra_layouts", lambda: layouts)
+    monkeypatch.setattr(amx, "extra_layouts", lambda: [(name, None) for name in layouts])
     assert amx.extra_layouts_are_safe.__wrapped__() is safe
     os.write(2, b"heard")  # standard error is there again
     assert capfd.readouterr().err == "heard"
 
 
-def test_a_ggml_without_its_functions_is_not_trusted(monkeypatch):
+def test_a_ggml_without_its_functions_is_not_trusted(monkeypatch, anew):
     monkeypatch.setattr(amx.C, "llama_print_system_info", lambda: b"AMX_INT8 = 1")
-    monkeypatch.setattr("mullama_lab.engine.native.layouts._ggml", lambda: None)
+    asking = anew(layouts)
+    monkeypatch.setattr(asking, "ggml_function", lambda *_: None)
+    monkeypatch.setattr(amx, "extra_layouts", asking.extra_layouts)
     assert not amx.extra_layouts_are_safe.__wrapped__()
 
 

@@ -13,7 +13,7 @@ from mullama_lab.engine.memory.machine import total_and_free
 from mullama_lab.engine.native import build, layouts, library
 from mullama_lab.engine.native import devices as native
 from mullama_lab.engine.native.amx import extra_layouts_are_safe
-from mullama_lab.engine.native.devices import Device, devices
+from mullama_lab.engine.native.devices import devices
 from mullama_lab.engine.native.layouts import extra_layouts, layout_of
 
 BLOCKS = (512, 64)
@@ -43,34 +43,35 @@ TWO = {  # ggml with a GPU beside the CPU
 }
 
 
-def test_a_gpu_has_memory_of_its_own(monkeypatch):
-    monkeypatch.setattr(native, "_ggml", lambda: TWO)
-    gpu, cpu = devices()
-    assert gpu == Device("CUDA0", "a GPU", "GPU", 7, 5)
+def test_a_gpu_has_memory_of_its_own(monkeypatch, anew):
+    asking = anew(native)
+    named = {f"ggml_backend_dev_{name}": function for name, function in TWO.items()}
+    monkeypatch.setattr(asking, "ggml_function", lambda name, *_: named[name])
+    gpu, cpu = asking.devices()
+    assert gpu == asking.Device("CUDA0", "a GPU", "GPU", 7, 5)
     assert (cpu.name, cpu.kind, cpu.total_bytes) == ("CPU", "CPU", total_and_free()[0])
 
 
-def test_where_ggml_keeps_its_functions_to_itself_there_is_the_cpu(monkeypatch):
-    for module in (native, layouts, build):
+def test_where_ggml_keeps_its_functions_to_itself_there_is_the_cpu(monkeypatch, anew):
+    for_devices, for_layouts = anew(native), anew(layouts)
+    for module in (for_devices, for_layouts, build):
         monkeypatch.setattr(module, "ggml_function", lambda *_: None)
-    monkeypatch.setattr(native, "_ggml", native._ggml.__wrapped__)
-    monkeypatch.setattr(layouts, "_ggml", layouts._ggml.__wrapped__)
-    (cpu,) = devices()
+    (cpu,) = for_devices.devices()
     assert cpu.kind == "CPU" and cpu.free_bytes > 0
-    assert extra_layouts() == [] and layout_of.__wrapped__(GGMLQuantizationType.Q4_0, BLOCKS) == ""
+    assert for_layouts.extra_layouts() == []
+    assert for_layouts.layout_of(GGMLQuantizationType.Q4_0, BLOCKS) == ""
     assert build.backends() == ["CPU"] and build.version() == ""
 
 
-def test_a_function_is_found_in_the_libraries_beside_llama_cpp_s_too(monkeypatch):
+def test_a_function_is_found_in_the_libraries_beside_llama_cpp_s_too(monkeypatch, anew):
     """As on Windows, where a library has its own functions alone."""
-    known = layouts._ggml.__wrapped__(), build.backends(), devices()[0].name
+    known = [name for name, _ in extra_layouts()], build.backends(), devices()[0].name
     without = next((Path(library.FILE).parent / "lib").glob("*ggml-base*"))
     assert not hasattr(ctypes.CDLL(str(without)), "ggml_backend_reg_count")
     lib = SimpleNamespace(_name=str(without))
     monkeypatch.setattr(library, "C", SimpleNamespace(_lib=lib))
-    monkeypatch.setattr(native, "_ggml", native._ggml.__wrapped__)
-    assert (layouts._ggml.__wrapped__() is None) == (known[0] is None)
-    assert (build.backends(), devices()[0].name) == known[1:]
+    assert [name for name, _ in anew(layouts).extra_layouts()] == known[0]
+    assert (build.backends(), anew(native).devices()[0].name) == known[1:]
     assert library.ggml_function("ggml_backend_reg_count", ctypes.c_size_t, [])() >= 1
     assert library.ggml_function("no_such_function", None, []) is None
 

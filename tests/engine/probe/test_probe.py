@@ -10,6 +10,7 @@ import math
 import os
 import subprocess
 import sys
+import tempfile
 
 import gguf
 import numpy as np
@@ -179,10 +180,24 @@ def test_a_probe_can_be_left_out(tmp_path, how, no_child, monkeypatch):
     Model.load(path, probe=how != "argument").close()
 
 
+@pytest.fixture
+def has_begun(monkeypatch):
+    """A child has said that it loads the file, however early it is ended."""
+    made = tempfile.TemporaryFile
+
+    def begun():
+        file = made()
+        file.write(b"while loading it\n")
+        file.flush()
+        return file
+
+    monkeypatch.setattr(probe.tempfile, "TemporaryFile", begun)
+
+
+@pytest.mark.usefixtures("has_begun")
 def test_a_child_that_does_not_come_back_is_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(probe, "SECONDS", 0.01)
     with pytest.raises(ModelLoadError, match=r"did not come back within 0\.01 s"):
-        monkeypatch.setattr(probe, "_lines", lambda file: ["while loading it"])
         tried(tiny.write(tmp_path / "tiny.gguf"))
 
 
@@ -197,10 +212,10 @@ child.main({"path": "none", "how": "whole"})
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.usefixtures("has_begun")
 def test_a_child_that_takes_too_much_memory_is_ended(tmp_path, monkeypatch):
     monkeypatch.setattr(probe, "LEAST_MEMORY", 40 << 20)
     monkeypatch.setattr(probe, "total_and_free", lambda: (0, 0))
-    monkeypatch.setattr(probe, "_lines", lambda file: ["while loading it"])
     with pytest.raises(ModelLoadError, match=r"it took 0\.\d GB for a small session"):
         tried(tiny.write(tmp_path / "tiny.gguf"))
 

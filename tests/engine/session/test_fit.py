@@ -70,16 +70,20 @@ def test_weights_that_stay_in_their_file_need_room_too(tmp_path, monkeypatch):
     [("linux", False, True), ("linux", True, False), ("darwin", False, False)],
 )
 def test_only_linux_calls_mapped_weights_available_and_only_those_that_are_not_locked(
-    model, monkeypatch, platform, mlock, is_there_too
+    tmp_path, monkeypatch, platform, mlock, is_there_too
 ):
     both = (Device("CUDA0", "", "GPU", 9000, 8000), Device("CPU", "", "CPU", 9000, 5000))
     buffers = (Buffer("weights", "CPU_Mapped", 1000), Buffer("weights", "CUDA0_Mapped", 2000))
     monkeypatch.setattr(fit, "devices", lambda: both)
-    monkeypatch.setattr(fit.sys, "platform", platform)
-    monkeypatch.setattr(model, "_buffers", buffers)
-    monkeypatch.setattr(model, "options", {"mlock": mlock})
+    monkeypatch.setattr("mullama_lab.engine.model.model.read", lambda said: buffers)
+    seen = []
+    monkeypatch.setattr(fit, "largest", lambda *asked: seen.append(asked[-1]))
+    with Model.load(tiny.write(tmp_path / "t.gguf")) as model:
+        monkeypatch.setattr(fit.sys, "platform", platform)
+        monkeypatch.setattr(model, "options", {"mlock": mlock})
+        fit.fitted(Settings(n_ctx="fit"), model)
     cpu = 0.9 * (4000 if is_there_too else 5000)
-    assert fit._room(model) == {"CUDA0": 7200, "CPU": cpu}
+    assert seen == [{"CUDA0": 7200, "CPU": cpu}]
 
 
 @pytest.mark.parametrize("architecture", ["gemma3", "mamba", "jamba"])

@@ -21,9 +21,7 @@ from mullama_lab.studies.fate import fate
 from mullama_lab.studies.flips import flip_map
 from mullama_lab.studies.order import orders
 from mullama_lab.studies.replay import replay, stage_effects
-from mullama_lab.widgets import ChainEditor
-from mullama_lab.widgets._cards import chain_code
-from mullama_lab.widgets._picture import picture
+from mullama_lab.widgets import ChainEditor, NextToken
 
 PROMPT = "Is it?"
 ANSWER = ml.Grammar.choice(["yes", "no", "maybe"])
@@ -118,7 +116,9 @@ def test_a_preview_chooses_what_the_generation_chose(trace, session):
         assert view.choice == trace.tokens[step]
         assert view.stages[0].n_kept == trace.n_kept[step, 0]
         assert view.stages[0].removed_mass > 0.9
-        assert len(picture(view)["columns"]) == 4
+        shown = NextToken()
+        shown.show(view)
+        assert len(shown.view["columns"]) == 4
 
 
 def test_it_is_put_in_and_taken_out_on_the_way(session):
@@ -216,7 +216,7 @@ def test_it_is_a_value_that_prints_as_code_and_goes_into_a_dict():
         assert pickle.loads(pickle.dumps(chain)) == chain
         assert eval(chain[0].to_code(), {"ml": ml}) == chain[0]
         assert hash(chain[0]) == hash(ml.Constrain(grammar))
-        assert eval(chain_code(chain), {"ml": ml}) == chain
+        assert eval(ChainEditor(chain).code, {"ml": ml}) == chain
     assert repr(ml.Constrain(ANSWER)) == "Constrain(Grammar.choice(['yes', 'no', 'maybe']))"
     with pytest.raises(TypeError, match="takes a Grammar, not 'yes'"):
         ml.Constrain("yes")
@@ -465,7 +465,7 @@ def test_stop_strings_limits_and_several_texts_beside_an_end_of_the_grammar(sess
 def test_a_stop_is_a_setting_like_another():
     chain = ml.Constrain(ANSWER, stop="only") | ml.TopK(5)
     assert ml.Chain.from_dict(json.loads(json.dumps(chain.to_dict()))) == chain
-    assert eval(chain_code(chain), {"ml": ml}) == chain
+    assert eval(ChainEditor(chain).code, {"ml": ml}) == chain
     assert repr(chain[0]).endswith(", stop='only')")
     assert repr(ml.Constrain(ANSWER, stop=np.str_("only"))) == repr(chain[0])
     assert ml.Constrain(stop="complete").why_inert() == ""

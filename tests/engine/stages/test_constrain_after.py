@@ -16,7 +16,7 @@ from mullama_lab.engine.stages.stage_sampler import Start
 from mullama_lab.errors import GrammarBroken, GrammarError
 from mullama_lab.studies.fate import fate
 from mullama_lab.studies.replay import replay
-from mullama_lab.widgets._cards import chain_code
+from mullama_lab.widgets import ChainEditor
 
 PROMPT = "Is it?"
 LETTERS = ml.Grammar.gbnf("root ::= [a-z]+")
@@ -237,7 +237,7 @@ def test_it_is_a_value_that_prints_as_code(after):
     chain = ml.Constrain(LETTERS, after=after) | ml.TopK(5)
     assert ml.Chain.from_dict(json.loads(json.dumps(chain.to_dict()))) == chain
     assert pickle.loads(pickle.dumps(chain)) == chain and hash(chain)
-    assert eval(chain_code(chain), {"ml": ml}) == chain
+    assert eval(ChainEditor(chain).code, {"ml": ml}) == chain
     assert chain[0] == ml.Constrain(LETTERS, after=chain[0].after)
 
 

@@ -14,7 +14,7 @@ from mullama_lab.errors import GrammarBroken, GrammarError
 from mullama_lab.studies.fate import fate
 from mullama_lab.studies.grammar_tax import grammar_tax
 from mullama_lab.studies.replay import replay
-from mullama_lab.widgets._cards import chain_code
+from mullama_lab.widgets import ChainEditor
 
 PROMPT = "Is it?"
 WORDS = ml.Grammar.gbnf('root ::= "(" [a-c]{3} ("," [a-c]{3})* ")"')
@@ -95,7 +95,7 @@ def test_it_goes_wherever_a_stage_goes(trace, session, tmp_path):
 
 def test_it_is_a_setting_like_another():
     assert eval(LLAMA.to_code(), {"ml": ml}) == LLAMA == pickle.loads(pickle.dumps(LLAMA))
-    assert eval(chain_code(LLAMA | AFTER), {"ml": ml}) == LLAMA | AFTER
+    assert eval(ChainEditor(LLAMA | AFTER).code, {"ml": ml}) == LLAMA | AFTER
     assert repr(LLAMA).endswith(", engine='llama.cpp')") and ml.Constrain(WORDS) != LLAMA
     assert ml.Chain.from_dict(json.loads(json.dumps((LLAMA | AFTER).to_dict()))) == LLAMA | AFTER
 

@@ -6,8 +6,8 @@ import copy
 import itertools
 import math
 import threading
-import time
 from collections import Counter
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -286,8 +286,17 @@ def test_who_watches_is_told_of_each_change_until_they_stop(by_hand):
     assert told == [2, 2, 2]
 
 
-def test_of_two_threads_that_bring_different_prompts_one_is_refused(by_hand):
-    tree, refused = Tree(), []
+def test_of_two_threads_that_bring_different_prompts_one_is_refused(by_hand, monkeypatch):
+    tree, refused, find = Tree(), [], Tree.find
+    both = threading.Barrier(2)
+
+    def met(tree, trace):
+        """Comes after the prompt was checked: the other thread gets time to come as far."""
+        with suppress(threading.BrokenBarrierError):
+            both.wait(0.2)
+        return find(tree, trace)
+
+    monkeypatch.setattr(Tree, "find", met)
 
     def add(prompt):
         try:
@@ -296,10 +305,8 @@ def test_of_two_threads_that_bring_different_prompts_one_is_refused(by_hand):
             refused.append(str(error))
 
     threads = [threading.Thread(target=add, args=(prompt,)) for prompt in ((1, 2), (1, 3))]
-    with tree._lock:  # both have begun before either can add
-        for thread in threads:
-            thread.start()
-        time.sleep(0.1)
+    for thread in threads:
+        thread.start()
     for thread in threads:
         thread.join()
     assert len(tree) == 1 and len(refused) == 1 and "another prompt" in refused[0]

@@ -61,7 +61,7 @@ def cut_into_lexemes(rules: Mapping[str, Node]) -> dict[str, Node]:
     """
     rules = reached(rules, "root")
     sizes = _sizes(rules)
-    reading = _Reading(rules)
+    reading = LexemeReading(rules)
     too_long: set[Node] = set()
     for _ in range(max(2, min(MOST_ROUNDS, MOST_RULES_CUT // len(rules)))):
         cut = _Cutter(rules, sizes, too_long).cut()
@@ -83,7 +83,7 @@ def lexemes_of(cut: Mapping[str, Node]) -> list[Node]:
 
 
 @dataclass
-class _Reading:
+class LexemeReading:
     """What is known of lexemes, from one round of cutting to the next."""
 
     rules: Mapping[str, Node]
