@@ -107,6 +107,58 @@ def test_no_study_asks_another():
     assert {(one, two) for one, two in others if not two.startswith("_")} == {("fate", "margin")}
 
 
+PROTOCOLS = {"_repr_mimebundle_", "_repr_html_", "_repr_svg_", "_replace", "_asdict", "_fields"}
+OF_PYTHON = {"_exit", "_getframe", "_use_fd_functions"}
+"""Names that begin like private ones: of displays and tuples, and of Python's own modules."""
+
+
+def is_private(name: str) -> bool:
+    return bool(re.fullmatch(r"_[a-zA-Z]\w*", name)) and name not in PROTOCOLS | OF_PYTHON
+
+
+def private_names(source: str) -> list[str]:
+    """What a test reaches into: private attributes of others, and private things it imports.
+
+    Also those that it patches by their name, and those in programs that it runs, which are texts.
+    """
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Attribute):
+            own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+            found += [] if own else [node.attr]
+        elif isinstance(node, ast.ImportFrom):
+            found += [*str(node.module).split("."), *(alias.name for alias in node.names)]
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "setattr":
+            found += [str(arg.value) for arg in node.args if isinstance(arg, ast.Constant)]
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            found += re.findall(r"(?<!\bself)(?<!\bcls)\.(_[a-zA-Z]\w*)", node.value)
+    return [name for name in found if is_private(name)]
+
+
+@pytest.mark.parametrize(
+    ("source", "names"),
+    [
+        ("model._memory.in_use(), self._own, x._replace(a=1), os._exit(0)", ["_memory"]),
+        ("from mullama_lab.widgets._view import View", ["_view"]),
+        ("from mullama_lab.engine.session.fit import _room", ["_room"]),
+        ("monkeypatch.setattr(matcher, '_made', 3)", ["_made"]),
+        ("monkeypatch.setattr('mullama_lab.engine.native.layouts._ggml', 3)", ["_ggml"]),
+        ("CODE = 'print(run._news, self._own)'", ["_news"]),
+    ],
+)
+def test_what_is_private_is_found(source, names):
+    assert private_names(source) == names
+
+
+def test_tests_of_the_engine_reach_into_nothing_private():
+    reached = {
+        str(path.relative_to(ROOT)): names
+        for path in (ROOT / "tests" / "engine").rglob("*.py")
+        if (names := private_names(path.read_text(encoding="utf-8")))
+    }
+    assert reached == {}
+
+
 def test_importing_the_package_loads_nothing_heavy():
     assert not loaded_by("import mullama_lab") & {*HEAVY, "llama_cpp", "numpy"}
 
