@@ -58,7 +58,7 @@ _file_type_name.argtypes, _file_type_name.restype = [ctypes.c_int], ctypes.c_cha
 get_vocabulary: Callable[[Any], Any] = C.llama_model_get_vocab
 
 _loads = Users()
-_pointed_to: dict[int, tuple[Any, ...]] = {}  # by model: what its parameters point to
+pointed_to: dict[int, tuple[Any, ...]] = {}  # by model: what its parameters point to
 
 
 def model_params() -> Any:
@@ -116,13 +116,13 @@ def load_model(
             "Check that the file is a language model, and that this llama-cpp-python knows "
             "its architecture."
         )
-    _pointed_to[model] = kept
+    pointed_to[model] = kept
     return model, heard.warnings
 
 
 def free_model(model: Any) -> None:
     """Free what `load_model` gave."""
-    kept = _pointed_to.pop(model, None)  # first: another thread may be given the same address
+    kept = pointed_to.pop(model, None)  # first: another thread may be given the same address
     C.llama_model_free(model)
     del kept
 

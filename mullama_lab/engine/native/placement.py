@@ -23,7 +23,7 @@ _LAYER = re.compile(r"blk\.(\d+)\.([A-Za-z0-9_.-]+)")
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")  # of which all names are that llama.cpp asks for
 
 
-class _Override(ctypes.Structure):
+class Override(ctypes.Structure):
     """`llama_model_tensor_buft_override`, which llama-cpp-python leaves out."""
 
     _fields_ = (("pattern", ctypes.c_char_p), ("buffer_type", ctypes.c_void_p))
@@ -49,7 +49,7 @@ def place(params: Any, placement: Placement, overrides: Mapping[str, str]) -> tu
         kept.append(room)
     if overrides:
         lines = [(text.encode(), buffer_type(name)) for text, name in patterns(overrides)]
-        given = (_Override * (len(lines) + 1))(*lines)  # the last one, of no pattern, ends them
+        given = (Override * (len(lines) + 1))(*lines)  # the last one, of no pattern, ends them
         params.tensor_buft_overrides = ctypes.cast(given, ctypes.c_void_p)
         kept += [given, lines]
     return tuple(kept)

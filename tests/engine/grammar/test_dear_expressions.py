@@ -13,6 +13,7 @@ from mullama_lab.engine.grammar.matching.byte_matcher import byte_matcher
 from mullama_lab.engine.grammar.matching.expressions import shape_of_expression
 from mullama_lab.engine.grammar.matching.lark_lexemes import LarkLexemes
 from mullama_lab.engine.grammar.matching.nullable_rows import MOST_WORK
+from mullama_lab.engine.grammar.sources import gbnf_rules
 from mullama_lab.errors import GrammarError
 
 # How many of each may stand in a row.
@@ -47,17 +48,17 @@ CHEAP = [
 MEASURE = """
 import json, resource, sys
 from mullama_lab.engine.grammar.matching import lexemes, nullable_rows, parts
-from mullama_lab.engine.grammar import Grammar
 from mullama_lab.engine.grammar.matching.byte_matcher import byte_matcher
+from mullama_lab.engine.grammar.matching.parts import part_of
 from mullama_lab.engine.memory.process import ProcessMemory
 
 resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
 nullable_rows.MOST_WORK = lexemes.MOST_WORK = 10**12
 peak = lambda: ProcessMemory.now().peak_bytes / 1e6
 kind, given = json.loads(sys.stdin.read())
-byte_matcher(dict(Grammar.regex("a?")._rules)).take(b"a")
+byte_matcher({"root": part_of("regex", "a?")}).take(b"a")
 before = peak()
-matcher = byte_matcher(dict(getattr(Grammar, kind)(given)._rules))
+matcher = byte_matcher({"root": part_of(kind, given)})
 matcher.allowed()
 print(peak() - before)
 """
@@ -180,12 +181,12 @@ def test_a_property_may_be_called_pattern():
 )
 def test_gbnf_has_the_same_bound_where_llguidance_follows_it(text):
     with pytest.raises(GrammarError, match="the grammar has .* parts in a row that may each be"):
-        byte_matcher(dict(Grammar.gbnf(text)._rules))
+        byte_matcher(gbnf_rules(text))
 
 
 def test_gbnf_that_is_not_dear_is_followed():
     text = f"root ::= {'x ' * 3000}\nx ::= [*?]* [a-z]"
-    assert byte_matcher(dict(Grammar.gbnf(text)._rules)).take(b"a*b?c.") == 5
+    assert byte_matcher(gbnf_rules(text)).take(b"a*b?c.") == 5
 
 
 def test_the_rows_of_an_expression():

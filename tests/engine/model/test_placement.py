@@ -21,7 +21,7 @@ from mullama_lab.engine.native.devices import Device, buffer_type, takes_layers
 from mullama_lab.engine.native.library import C
 from mullama_lab.engine.placement import Placement
 from mullama_lab.errors import ModelLoadError
-from mullama_lab.widgets._session_code import model_code
+from mullama_lab.widgets import TokenStrip
 
 EXPERTS = {"exps": "CPU"}
 CPU, INTEGRATED = Device("CPU", "", "CPU", 8, 8), Device("Vulkan0", "", "integrated GPU", 8, 8)
@@ -103,8 +103,10 @@ def test_a_vocabulary_has_no_tensors_to_place(mixture):
 
 def test_n_ctx_fit_and_the_code_keep_the_placement(mixture):
     with Model.load(mixture, override_tensor=EXPERTS, mmap=False) as model:
-        assert model.session(n_ctx="fit").n_ctx == 512
-        code = model_code(model)
+        session = model.session(n_ctx="fit")
+        assert session.n_ctx == 512
+        lines = TokenStrip(session.score("a")).to_code().splitlines()
+    (code,) = (line for line in lines if line.startswith("model = "))
     assert "override_tensor={'exps': 'CPU'}, mmap=False" in code
     scope = {"ml": __import__("mullama_lab")}
     exec(code, scope)
@@ -136,20 +138,21 @@ def test_a_split_and_overrides_are_handed_over_whole():
     assert params.tensor_split[: C.llama_max_devices()] == [0.25, 0.75] + [0.0] * (
         C.llama_max_devices() - 2
     )
-    lines = ctypes.cast(params.tensor_buft_overrides, ctypes.POINTER(native._Override))
+    lines = ctypes.cast(params.tensor_buft_overrides, ctypes.POINTER(native.Override))
     assert lines[0].pattern == b"^(output[.]weight)$" and lines[0].buffer_type
     assert lines[1].pattern is None
     assert kept
 
 
 def test_what_llama_cpp_points_to_is_kept_until_the_model_is_freed(mixture):
+    before = set(native_model.pointed_to)
     model = Model.load(mixture, override_tensor=EXPERTS)
-    kept = native_model._pointed_to[model._handle]
+    (address,) = set(native_model.pointed_to) - before
+    kept = native_model.pointed_to[address]
     gc.collect()
     assert kept[0][0].pattern.startswith(b"^blk") and kept[0][1].pattern is None
-    address = model._handle
     model.close()
-    assert native_model._pointed_to.get(address) is not kept
+    assert native_model.pointed_to.get(address) is not kept
 
 
 def test_a_load_survives_a_split_over_devices_that_are_not_there(mixture, two_gpus):

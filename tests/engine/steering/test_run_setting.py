@@ -407,11 +407,12 @@ def test_without_room_to_decode_it_anew_a_text_goes_on_stale_and_says_so(
         runs = session.start_many(PROMPT, [gate.stage | CHAIN, CHAIN], seeds=5, max_tokens=30)
         steering = threading.Thread(target=lambda: session.steer(acting, exact=True))
         with gate.closed():
+            n_waiting = session.gauges.read().n_waiting
             if whose == "a run":
                 runs[0].steer(acting, exact=True)
             else:
                 steering.start()
-                until(lambda: session._worker.n_queued)
+                until(lambda: session.gauges.read().n_waiting > n_waiting)
         turned, beside = runs.wait()
         if whose == "the session":
             steering.join()
