@@ -62,6 +62,7 @@ CELLS = {
     "BlendPad": "ml.widgets.BlendPad()",
     "LayerStrip": "ml.widgets.LayerStrip()",
     "TimeStrip": "ml.widgets.TimeStrip(ml.studies.timing.timing(trace))",
+    "BenchBoard": "ml.widgets.BenchBoard()",
     "PlanBoard": "ml.widgets.PlanBoard()",
     "Meters": "ml.widgets.Meters(ml.studies.monitor.Monitor(session))",
     "MemoryMap": "ml.widgets.MemoryMap(session)",

@@ -48,6 +48,10 @@ class Panel:
     def close(self) -> None:
         """End for good."""
 
+    def code(self, lab: str) -> str:
+        """Python that turns its views as they are, in a lab of that name; "" leaves them so."""
+        return ""
+
     # What happens between begin and end.
 
     def catch_up(self) -> None:

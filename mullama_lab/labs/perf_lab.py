@@ -22,6 +22,11 @@ class PerfLab(Workbench):
         lab.memory_map.memory.kv_bytes
         lab.monitor.to_pandas()
         lab.plan_board.n_ctx = 16384              # plans it; lab.plan_board.fits
+        lab.set(panels=["bench"])
+        lab.bench_board.threads = "1, 2, 4"
+        lab.bench_board.run()                     # once nothing is generated
+        lab.wait()
+        lab.bench_result.to_pandas()
 
     The monitor reads while a run goes on and the panel is on the screen.
 

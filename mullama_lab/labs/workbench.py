@@ -35,6 +35,7 @@ from mullama_lab.files.path import in_full
 from mullama_lab.files.stamp import FileStamp
 from mullama_lab.glyphs import brief
 from mullama_lab.labs._adapters_panel import AdaptersPanel
+from mullama_lab.labs._bench_panel import BenchPanel
 from mullama_lab.labs._costs import Costs
 from mullama_lab.labs._desk import Desk, carried_over, must_be_there
 from mullama_lab.labs._effects import Effects
@@ -53,6 +54,7 @@ from mullama_lab.labs._time_panel import TimePanel
 from mullama_lab.labs._tree_panel import TreePanel
 from mullama_lab.labs._trees import Trees
 from mullama_lab.labs._what_if_panel import WhatIfPanel
+from mullama_lab.studies.bench import BenchResult
 from mullama_lab.studies.explore import Exploration
 from mullama_lab.studies.fate import fate
 from mullama_lab.studies.monitor import Monitor
@@ -102,7 +104,7 @@ class Workbench(Lab):
         chain: for runs and branches; None is llama.cpp's default chain.
         tree: a Tree to begin with, such as a loaded one; its prompt is taken over.
         panels: those that are shown, from left to right: "samplers", "tree", "what-if", "grammar",
-            "adapters", "time", "memory".
+            "adapters", "time", "memory", "bench".
 
     Attributes:
         panel, strip: prompt and Run; the text as tokens.
@@ -115,6 +117,7 @@ class Workbench(Lab):
         trainer: pairs of texts, typed one a line, and the control vector that is learnt from them.
         meters, time_strip: what a monitor reads while a run goes on; what each token cost.
         memory_map, plan_board: what holds how many bytes; what other settings would take.
+        bench_board: tokens a second by test and threads, measured when it is asked to.
     """
 
     PANELS: ClassVar[Sequence[str]] = ("samplers",)  # shown at first
@@ -153,9 +156,10 @@ class Workbench(Lab):
         self._grammar = GrammarPanel(self._desk)
         self._adapters = AdaptersPanel(self._desk, weakly(self._weights_changed))
         self._time, self._memory = TimePanel(self._desk), MemoryPanel(self._desk)
+        self._speed = BenchPanel(self._desk)
         self._panels: tuple[Panel, ...] = (
             self._samplers, self._tree, self._what_if, self._grammar,
-            self._adapters, self._time, self._memory,
+            self._adapters, self._time, self._memory, self._speed,
         )  # fmt: skip
         titles = {panel.key: panel.title for panel in self._panels}
         self._arrangement = PanelBar(titles, self.PANELS if panels is None else panels)
@@ -167,6 +171,7 @@ class Workbench(Lab):
         self.blend_pad = self._adapters.pad
         self.meters, self.time_strip = self._time.meters, self._time.view
         self.memory_map, self.plan_board = self._memory.view, self._memory.board
+        self.bench_board = self._speed.board
         self._bench = self._laid_out()
         super().__init__([], "mll-lab")
         self._lock = threading.RLock()
@@ -310,6 +315,11 @@ class Workbench(Lab):
     def monitor(self) -> Monitor | None:
         """The Monitor of the session, which reads while a run goes on and "time" is shown."""
         return self._time.monitor
+
+    @property
+    def bench_result(self) -> BenchResult | None:
+        """What the bench board shows, also while more is measured; None before anything was."""
+        return self._speed.result
 
     @property
     def tree(self) -> Tree:
@@ -558,12 +568,14 @@ class Workbench(Lab):
         if panel.stop_strings:
             given["stop_strings"] = panel.stop_strings
         more = "".join(f", {name}={value!r}" for name, value in given.items())
+        panels = [panel for panel in self._panels if panel.key in self.panels]
+        turned = "".join(f"\n{code}" for panel in panels if (code := panel.code("bench")))
         return (
             "import mullama_lab as ml\n\n"
             f"{session_code(self.session)}\n"
             f"chain = {self.chain_code()}\n"
             f"bench = ml.Workbench(session, {prompt!r}, chain=chain{more}, "
-            f"panels={self.panels!r})"
+            f"panels={self.panels!r}){turned}"
         )
 
     def chain_code(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mullama_lab.widgets.adapter_cards import AdapterCards
+from mullama_lab.widgets.bench_board import BenchBoard
 from mullama_lab.widgets.blend_pad import BlendPad
 from mullama_lab.widgets.branch_tree import BranchTree
 from mullama_lab.widgets.chain_editor import ChainEditor
@@ -26,6 +27,7 @@ from mullama_lab.widgets.what_if import WhatIf
 
 __all__ = [
     "AdapterCards",
+    "BenchBoard",
     "BlendPad",
     "BranchTree",
     "ChainEditor",

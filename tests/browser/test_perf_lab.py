@@ -46,6 +46,40 @@ def test_a_run_is_metered_and_its_tokens_are_timed(page):
     page.picture("perf-lab-700")
 
 
+def test_a_benchmark_is_run_and_shown_as_a_table_and_a_plot(page):
+    for key in ("time", "memory", "bench"):
+        page.page.locator(f".mll-pb-tab button[data-key={key}]").first.click()
+    board = page.page.locator(".mll-bb")
+    board.get_by_label("Tests").fill("pp8, tg20000")
+    board.get_by_label("Threads", exact=True).fill("1, 2")
+    board.get_by_label("Repeats").fill("1")
+    board.get_by_role("button", name="Run", exact=True).click()
+    board.locator("tbody tr").first.wait_for()
+    board.get_by_role("button", name="Stop", exact=True).click()
+    page.page.locator(".mll-bb[data-state=stopped]").wait_for()
+    assert board.locator("tbody tr").count() == 1 and not board.locator("svg").count()
+    board.get_by_label("Tests").fill("pp8, tg4")
+    board.get_by_label("Repeats").fill("2")
+    page.page.keyboard.press("Control+Enter")
+    page.page.locator(".mll-bb[data-state=finished]").wait_for()
+    assert board.locator("tbody tr").count() == 4 and board.locator("svg circle").count() == 4
+    inside = page.page.locator(".jp-NotebookPanel-notebook").first.bounding_box()
+    page.page.locator(".mll-lab").first.evaluate("(lab) => lab.scrollIntoView()")
+    for part in (".mll-bb-table", ".mll-bb-plot"):
+        box = board.locator(part).bounding_box()
+        assert box["y"] + box["height"] <= inside["y"] + inside["height"], part
+    page.picture("perf-lab-bench")
+    page.dark()
+    page.picture("perf-lab-bench-dark")
+    page.dark(False)
+    page.page.set_viewport_size({"width": 700, "height": 757})
+    page.settled()
+    page.picture("perf-lab-bench-700")
+    board.get_by_label("Threads", exact=True).fill("no")
+    page.page.keyboard.press("Control+Enter")
+    board.get_by_text("give whole numbers, such as 1, 2").wait_for()
+
+
 def test_a_setting_that_is_turned_is_planned(page):
     board = page.page.locator(".mll-pl")
     board.get_by_text("it fits").wait_for()

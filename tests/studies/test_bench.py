@@ -379,6 +379,14 @@ def test_markdown_has_the_columns_of_llama_bench_and_those_that_differ():
     assert "| threads | n_ubatch |  fa | n_seq |" in other
 
 
+@pytest.mark.parametrize(("load", "is_busy"), [(1.2, True), (1.0, False), (None, False)])
+def test_a_machine_that_was_busy_says_so(load, is_busy):
+    machine = replace(HERE, load=load, n_cpus=2)
+    said = "busy: 1.2 tasks were ready to run when it began"
+    assert machine.busy() == said * is_busy
+    assert (said in run(row([5]), machine=machine).to_markdown()) == is_busy
+
+
 def test_csv_and_json_lines_have_a_line_a_row_and_the_machine(tmp_path):
     rows = list(csv.DictReader(io.StringIO(RESULT.to_csv())))
     assert [one["test"] for one in rows] == ["tg100", "pp100 @ d64"]

@@ -83,6 +83,12 @@ class Machine:
         gpu = self.gpu and f", {self.gpu}"
         return f"{self.cpu or 'an unnamed processor'}{cores}{memory}{gpu}, {self.system}"
 
+    def busy(self) -> str:
+        """That other work may have slowed what was measured, in a line; "" where it had room."""
+        if self.load is None or not self.n_cpus or self.load <= 0.5 * self.n_cpus:
+            return ""
+        return f"busy: {self.load:g} tasks were ready to run when it began"
+
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> Machine:
         """What `to_dict` gave; unknown names and values of another type are left out.

@@ -150,8 +150,8 @@ class BenchResult:
             f"llama-cpp-python {machine.llama_cpp_python}, mullama_lab {machine.mullama_lab})"
         )
         yield f"machine: {visible(machine.text())}"
-        if machine.load is not None and machine.n_cpus and machine.load > 0.5 * machine.n_cpus:
-            yield f"busy: {machine.load:g} tasks were ready to run when it began"
+        if busy := machine.busy():
+            yield busy
         if not self.complete:
             yield "ended early: what was not measured is not here"
 
