@@ -105,6 +105,7 @@ function render({ model, el }) {
 
   /** What is listed as a picture. */
   function drawn(colours) {
+    if (!board.rows) return null;
     const [order, kind] = [list.listed(), board.rows > 1 ? get("bars") : "whole"];
     const query = get("query") && `“${get("query")}”`;
     const some = order.length < board.rows && `the first ${order.length} of ${board.rows} that are listed`;

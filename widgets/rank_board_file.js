@@ -1,7 +1,7 @@
 /** Results of a search as files: a table with every part of each score, and a picture of the bars. */
 import { ordinal, printed } from "./rank_board_ranking.js";
 import { barsText } from "./rank_board_words.js";
-import { csv } from "./shared/export.js";
+import { csvTable, figure } from "./shared/export.js";
 import { HUES } from "./shared/hues.js";
 import { tablePicture, COLOURS as TABLE } from "./shared/table_picture.js";
 import { readable, shown } from "./shared/text.js";
@@ -14,8 +14,11 @@ export const COLOURS = [...TABLE, ...hues];
 /** The documents in their order with everything that `to_pandas` has of them. */
 export function csvOf({ board, now, off }) {
   const names = board.labels.map((label, i) => `${i} ${label}`);
-  const parts = (k) => board.labels.map((_, i) => (off.includes(i) ? 0 : board.values[k * board.cols + i]));
-  return csv([["document", "score", ...names], ...now.order.map((k) => [board.names[k], now.scores[k], ...parts(k)])]);
+  const parts = (k) => board.labels.map((_, i) => (off.includes(i) ? 0 : figure(board.values[k * board.cols + i])));
+  return csvTable(
+    ["document", "score", ...names],
+    now.order.map((k) => [board.names[k], figure(now.scores[k]), ...parts(k)]),
+  );
 }
 
 /** The parts of a document's score on the axis of all bars; what counts against it is hollow. */

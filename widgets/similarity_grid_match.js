@@ -2,6 +2,7 @@
  * A query against a document as both are shown: by pieces or by words, with query tokens off and on.
  * Pure: numbers and texts in, numbers and sentences out.
  */
+import { figure } from "./shared/export.js";
 import { addsUp, byWords, groupStarts, rowMaxima, sumOf } from "./shared/matrix.js";
 import { counted, number, shown } from "./shared/text.js";
 import { unitLabels } from "./shared/units.js";
@@ -117,7 +118,7 @@ export function scaleWords(scale, low, high) {
 /** Every similarity for a file: query tokens by document tokens, each with its place. */
 export function csvRows({ rowLabels, colLabels, values, cols }) {
   const head = ["", ...colLabels.map((label, j) => `${j} ${label}`)];
-  const cells = (i) => values.subarray(i * cols, (i + 1) * cols);
+  const cells = (i) => Array.from(values.subarray(i * cols, (i + 1) * cols), figure);
   return [head, ...rowLabels.map((label, i) => [`${i} ${label}`, ...cells(i)])];
 }
 

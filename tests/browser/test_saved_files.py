@@ -269,15 +269,18 @@ hits = [Hit(name, np.array(row, np.float32), "", document, before=2 - k)
 board = RankBoard(title="results")
 board.show(query, hits)
 grid = SimilarityGrid(query, document, title="a grid")
+empty = RankBoard(title="nothing")
+empty.show(query, [])
 """
 NAME = "Donaudampfschifffahrtsgesellschaftskapitaen"
 
 
 def test_results_and_their_matrix_are_saved_with_their_names_in_full(notebook):
-    page = notebook([RETRIEVAL, "board", "grid"], width=1400, height=757)
-    for cell in range(3):
+    page = notebook([RETRIEVAL, "board", "grid", "empty"], width=1400, height=757)
+    for cell in range(4):
         page.run_cell(cell)
-    board, grid = page.page.locator(".mll-rb"), page.page.locator(".mll-sg")
+    board, empty = page.page.locator(".mll-rb").first, page.page.locator(".mll-rb").nth(1)
+    grid = page.page.locator(".mll-sg")
     board.locator(".mll-rb-row").nth(1).wait_for()
     _, text = saved(board, "results", "SVG")
     words = words_of(text).splitlines()
@@ -287,6 +290,12 @@ def test_results_and_their_matrix_are_saved_with_their_names_in_full(notebook):
     name, data = saved(board, "results", "PNG")
     keep("results.png", data)
     assert name == f"remove{NAME}-space.png" and n_colours(page, data) > 3
+
+    menu(empty, "results")
+    for kind in ("CSV", "SVG", "PNG"):
+        empty.get_by_role("button", name=kind, exact=True).click()
+        empty.get_by_text("There is nothing to save yet.").wait_for()
+    page.page.keyboard.press("Escape")
 
     grid.locator(".mll-heat-names .mll-sg-name").nth(2).wait_for()
     _, text = saved(grid, "matrix", "SVG")

@@ -68,6 +68,14 @@ test("the list in a file has every part of every score, zero where a token is of
   assert.deepEqual(table.split("\r\n"), ["document,score,0 a,1 b", "two,0.75,0.75,0", "one,0.5,0.5,0", ""]);
 });
 
+test("a score in a file has the digits that are sure, and an empty list is no file", () => {
+  const board = { ...BOARD, values: Float32Array.of(0.1, 0.2, 0.3, 0.4) };
+  const table = boardCsv({ board, now: ranked(board, []), off: [] });
+  assert.deepEqual(table.split("\r\n").slice(1), ["two,0.7,0.3,0.4", "one,0.3,0.1,0.2", ""]);
+  const none = { ...BOARD, values: Float32Array.of(), rows: 0, names: [] };
+  assert.equal(boardCsv({ board: none, now: ranked(none, []), off: [] }), null);
+});
+
 test("the list in a picture has its documents in order, with the numbers of the tokens in their parts", () => {
   const [off, kind, order] = [[], "whole", [1, 0]];
   const facts = { board: BOARD, now: ranked(BOARD, off), axis: bars(BOARD, off, kind), off, kind, order };
@@ -97,12 +105,12 @@ test("no name is cut in the picture of a matrix: its cells stand farther from th
 });
 
 test("the matrix in a file has every similarity", () => {
-  const view = { rowLabels: ["q"], colLabels: ["x", "y"], values: Float32Array.of(0.5, 0.25), cols: 2 };
+  const view = { rowLabels: ["q"], colLabels: ["x", "y"], values: Float32Array.of(0.1, 0.25), cols: 2 };
   assert.deepEqual(
     gridRows(view).map((row) => row.slice(1)),
     [
       ["0 x", "1 y"],
-      [0.5, 0.25],
+      [0.1, 0.25],
     ],
   );
 });
