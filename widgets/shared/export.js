@@ -49,7 +49,7 @@ export async function pixels(svg) {
 /**
  * A button that opens a menu with one entry a kind of file, as `node`.
  *
- *     exportMenu("results", { CSV: () => csvTable(columns, rows()), PNG: () => png(canvas) });
+ *     exportMenu("results", { CSV: () => csvTable(columns, rows()), SVG: (node) => picture(palette(node, COLOURS)) });
  *
  * `what` is saved; `kinds` are functions that make a text, a Blob or a promise of one, or null where there
  * is nothing yet. They are given the node, which has the colours of the page. What they throw stands in

@@ -818,7 +818,10 @@ class Session(ContextOwner):
             del self._aside[work]
 
     def _launch(self, run: Run) -> Run:
-        """Tell the watchers of a Run, then queue it."""
+        """Tell the watchers of a Run, then queue it.
+
+        Whoever waits for it writes that out, as a token's way shall stay short: see `loop`.
+        """
         self.must_be_open()
         self.run, self.last_trace = run, run.trace  # a Custom stage of it may ask for them
         self._runs[run] = None
