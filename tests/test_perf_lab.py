@@ -10,6 +10,7 @@ import pytest
 
 import mullama_lab as ml
 from mullama_lab.engine import tiny
+from mullama_lab.errors import ModelLoadError
 from mullama_lab.labs import _memory_panel, _time_panel
 from mullama_lab.studies import monitor as monitor_study
 from mullama_lab.studies.planner import plan
@@ -91,6 +92,28 @@ def test_a_plan_is_of_the_model_as_it_was_loaded(tiny_path, monkeypatch):
         assert lab.plan_board.whole
         lab.close()
     assert asked and all(settings.items() >= given.items() for settings in asked)
+
+
+def test_a_session_that_was_closed_is_said_where_its_memory_would_be(tiny_model):
+    with tiny_model.session(n_ctx=64, n_threads=1) as session:
+        lab = ml.Workbench(session)
+    lab.panels = ["memory"]  # what a click on its tab does
+    lab.wait()
+    assert "the session is closed" in lab.memory_map.problem
+    lab.close()
+
+
+def test_memory_that_cannot_be_read_leaves_the_lab_at_work(tiny_model, monkeypatch):
+    def unheard(session):
+        raise ModelLoadError("its log did not say")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ml.Session, "memory", property(unheard))
+        lab = ml.labs.PerfLab(tiny_model, chain=ENDLESS, max_tokens=3)
+        lab.wait()
+    assert lab.memory_map.problem == "its log did not say"
+    assert len(lab.run()) == 3
+    lab.close()
 
 
 def test_a_plan_begins_with_the_session_and_follows_what_is_turned(lab, monkeypatch):

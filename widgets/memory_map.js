@@ -8,6 +8,7 @@ import { shareOf, stackedBar, swatch } from "./shared/stacked.js";
 import { count, percent } from "./shared/text.js";
 
 const NONE = "Nothing to show yet: put_to(session) shows the memory of a session.";
+const SOON = "Being read…";
 
 /** The table: a row a part. */
 export const tableRows = (wholes) =>
@@ -34,7 +35,7 @@ function render({ model, el }) {
   const name = h("bdi");
   const title = h("h3", { class: "mll-title" }, "Memory ", name);
   const all = h("div", { class: "mll-mm-wholes mll-live" });
-  const empty = h("p", { class: "mll-quiet" }, NONE);
+  const empty = h("p", { class: "mll-quiet" });
   const problem = h("p", { class: "mll-problem", role: "alert" });
   const gone = goneNote(model);
   const table = tableView(
@@ -48,6 +49,7 @@ function render({ model, el }) {
   function draw() {
     const wholes = get("wholes");
     name.textContent = get("name") && `of ${get("name")}`;
+    empty.textContent = get("name") ? SOON : NONE;
     empty.hidden = wholes.length > 0 || Boolean(get("problem"));
     all.hidden = table.node.hidden = !wholes.length;
     all.replaceChildren(...wholes.map(wholeOf));

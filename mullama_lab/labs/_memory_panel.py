@@ -60,7 +60,7 @@ class MemoryPanel(Panel):
             self.view.put_to(None)
 
     def catch_up(self) -> None:
-        self.view.put_to(self._session)
+        self.view.put_to_soon(self._session)
         self._plan_soon()
 
     def settle(self) -> None:

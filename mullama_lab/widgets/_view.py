@@ -111,6 +111,19 @@ class View(Kept, anywidget.AnyWidget):
 
     # What it does with them
 
+    def _wait_for(self, shows: Callable[[], object], seconds: float, *names: str) -> None:
+        """Wait until `shows()`, which traits of these names decide, for some seconds at most."""
+        is_shown = threading.Event()
+
+        def look(_: object = None) -> None:
+            if shows():
+                is_shown.set()
+
+        self.observe(look, names)
+        look()
+        is_shown.wait(seconds)
+        self.unobserve(look, names)
+
     def snapshot(self) -> None:
         """Put the static form in the notebook, where it stays when the kernel is gone."""
         from IPython.display import display

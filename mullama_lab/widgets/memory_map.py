@@ -83,18 +83,29 @@ class MemoryMap(View):
         """Show the memory of another session from now on; None shows none."""
         memory = None if session is None else instance("session", session, Session).memory
         with self._lock, self.hold_sync():
+            self.put_to_soon(session)
+            if memory is not None:
+                self._show(memory)
+
+    def put_to_soon(self, session: Session | None) -> None:
+        """As `put_to`, but return at once: what there is to show, or why there is nothing, comes.
+
+        It raises nothing of the session's, so that a callback can call it.
+        """
+        with self._lock, self.hold_sync():
             self._let_go()
             self._session, self._memory = session, None
             self.wholes, self.name, self.problem = [], "", ""
-            if session is None or memory is None:
+            if session is None:
                 return
+            self.name = session.model.name
             self._undo = [
                 session.on_rest(weakly(self._look_soon)),
                 session.on_start(weakly(self._follow)),
             ]
-            self.name = session.model.name
-            self._show(memory)
-        self._look_soon()  # at what changed since
+            for run in session.runs:
+                self._follow(run)
+        self._look_soon()
 
     @property
     def memory(self) -> Memory | None:
@@ -165,9 +176,14 @@ class MemoryMap(View):
             for part in whole["parts"]:
                 yield [whole["title"], part["label"], part["words"]]
 
+    def _wait_to_show(self, seconds: float) -> None:
+        shows = ("wholes", "problem", "name")
+        self._wait_for(lambda: self.wholes or self.problem or not self.name, seconds, *shows)
+
     def _plain_text(self) -> str:
         rows = list(self._rows(of_process=False))
-        return _static.table_as_text(repr(self), ["of", "part", "size"], rows)
+        text = _static.table_as_text(repr(self), ["of", "part", "size"], rows)
+        return f"{self.problem}\n{text}" if self.problem else text
 
     def _static_html(self) -> Element:
         e = _static.element
@@ -176,6 +192,7 @@ class MemoryMap(View):
             "div",
             e("b", "Memory "),
             e("span", self.name or "of nothing yet"),
+            e("div", self.problem) if self.problem else None,
             *[_picture(whole) for whole in self.wholes],
             _static.table(["of", "part", "size"], rows, title="Part by part"),
             style=_static.FONT,

@@ -5,7 +5,6 @@ It shows Previews and computes none: whoever turns a setting calls `show` again.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from xml.etree.ElementTree import Element
@@ -129,15 +128,7 @@ class NextToken(TokenView):
         return super()._on_request(op, args)
 
     def _wait_to_show(self, seconds: float) -> None:
-        shows = threading.Event()
-
-        def act(_: object) -> None:
-            shows.set()
-
-        self.observe(act, "view")
-        if not self.view:
-            shows.wait(seconds)
-        self.unobserve(act, "view")
+        self._wait_for(lambda: self.view, seconds, "view")
 
     # Without a browser
 

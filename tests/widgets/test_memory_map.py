@@ -139,11 +139,61 @@ def test_it_follows_a_run_that_goes_on(session, view, until, monkeypatch):
     until(lambda: view.memory.used_bytes == session.memory.used_bytes and n == 200)
 
 
+def test_it_follows_a_run_that_was_under_way_already(session, until, monkeypatch):
+    monkeypatch.setattr(memory_map, "DURING_A_RUN", 0.0)
+    asked, begun, goes_on = threading.Event(), threading.Event(), threading.Event()
+
+    def hold_up(step):
+        asked.wait(60)
+        if other.done and not begun.is_set():
+            begun.set()
+            goes_on.wait(60)
+
+    undo = session.on_start(lambda run: run.on_step(hold_up))
+    run = session.start("Hello", ENDLESS, max_tokens=200)
+    undo()
+    other = session.start("Hello", ENDLESS, max_tokens=1)  # ends before the first
+    asked.set()
+    assert begun.wait(60) and session.runs == [run]
+    view = MemoryMap(session)
+    view.settle()
+    before, seen = view.memory.used_bytes, threading.Event()
+    run.on_step(lambda step: step.index == 99 and seen.wait(60))
+    goes_on.set()
+    until(lambda: view.memory.used_bytes > before)
+    assert not run.done
+    seen.set()
+    run.wait()
+    assert session.runs == []
+    view.close()
+
+
+def test_put_to_soon_raises_nothing_and_says_what_there_is(session, until):
+    view = MemoryMap()
+    view.put_to_soon(session)
+    assert view.name == session.model.name
+    until(lambda: view.memory is not None)
+    session.close()
+    other = MemoryMap()
+    other.put_to_soon(session)
+    until(lambda: "the session is closed" in other.problem)
+    assert other.wholes == [] and "the session is closed" in other._plain_text()
+
+
+def test_a_cell_that_shows_it_waits_for_what_is_on_its_way(session):
+    view = MemoryMap()
+    view.put_to_soon(session)
+    view._wait_to_show(60)
+    assert view.wholes
+
+
 def test_a_session_that_was_closed_stays_in_sight_with_the_reason(session, view, until):
     before = view.memory
     session.close()
     until(lambda: "closed" in view.problem)
     assert view.memory is before and view.wholes
+    assert view._plain_text().splitlines()[0] == view.problem
+    assert view.problem in view._repr_mimebundle_()[0]["text/html"]
     with pytest.raises(ClosedError):
         MemoryMap(session)
     with pytest.raises(ClosedError):
