@@ -18,8 +18,10 @@ from mullama_lab.engine.memory import Buffer, Buffers
 from mullama_lab.engine.model import Model
 from mullama_lab.engine.model.outline import outline
 from mullama_lab.engine.native.devices import devices
-from mullama_lab.engine.options import listed
+from mullama_lab.engine.options import instance, listed
 from mullama_lab.engine.placement import Placement
+from mullama_lab.engine.session import Session
+from mullama_lab.engine.session.fit import free_without
 from mullama_lab.engine.session.opening import lay_out
 from mullama_lab.engine.session.settings import Settings
 
@@ -41,11 +43,14 @@ class Plan(Buffers):
         name: of the model.
         settings: of the session, by name.
         free: what was free by device when this was planned.
+        in_place: whether what an open session and its model held, which this one would take the
+            place of, counts as free.
     """
 
     name: str
     settings: Mapping[str, Any]
     free: Mapping[str, int]
+    in_place: bool = False
 
     @property
     def fits(self) -> bool:
@@ -67,12 +72,14 @@ def plan(
     n_ubatch: int = 512,
     flash_attention: str = "auto",
     kv_unified: bool = True,
+    reproducible: bool = False,
     n_gpu_layers: int = 0,
     split_mode: str = "layer",
     main_gpu: int = 0,
     tensor_split: Sequence[float] | None = None,
     override_tensor: Mapping[str, str] | None = None,
     mmap: bool = True,
+    in_place_of: Session | None = None,
 ) -> Plan:
     """Say what a model and a session of it would take of the memory.
 
@@ -86,11 +93,14 @@ def plan(
 
     Args:
         source, mmap, and those from n_gpu_layers to override_tensor: as for `Model.load`.
-        n_ctx, kv_type, n_seq_max, n_batch, n_ubatch, flash_attention, kv_unified: as for
-            `model.session`.
+        n_ctx, kv_type, n_seq_max, n_batch, n_ubatch, flash_attention, kv_unified, reproducible:
+            as for `model.session`.
+        in_place_of: an open session that this one would take the place of, with its model: what
+            these hold counts as free.
 
     Raises:
         ValueError: a setting is out of range.
+        TypeError: `in_place_of` is no Session.
         HubError, ModelFileError, ModelLoadError: as `Model.load` and `model.session`: the file
             lacks something that llama.cpp needs, or is no model that generates.
     """
@@ -102,6 +112,7 @@ def plan(
         n_ubatch=n_ubatch,
         flash_attention=flash_attention,
         kv_unified=kv_unified,
+        reproducible=reproducible,
     )
     placement = Placement.of(
         n_gpu_layers=n_gpu_layers,
@@ -110,8 +121,10 @@ def plan(
         tensor_split=tensor_split,
         override_tensor=override_tensor,
     )
+    if in_place_of is not None:
+        instance("in_place_of", in_place_of, Session)
     with outline(source, placement, mmap=mmap) as (model, weights):
-        return _planned(model, weights, settings)
+        return _planned(model, weights, settings, in_place_of)
 
 
 def grid(
@@ -182,11 +195,22 @@ def _rows(
         }
 
 
-def _planned(model: Model, weights: tuple[Buffer, ...], settings: Settings) -> Plan:
+def _planned(
+    model: Model,
+    weights: tuple[Buffer, ...],
+    settings: Settings,
+    in_place_of: Session | None = None,
+) -> Plan:
     settled = settings.settled(model)
+    buffers = weights + lay_out(model._handle, settled)
+    if in_place_of is None:
+        free = {device.name: device.free_bytes for device in devices()}
+    else:
+        free = free_without(in_place_of)
     return Plan(
-        weights + lay_out(model._handle, settled),
+        buffers,
         model.name,
         settled.as_mapping(),
-        MappingProxyType({device.name: device.free_bytes for device in devices()}),
+        MappingProxyType(free),
+        in_place=in_place_of is not None,
     )

@@ -160,6 +160,32 @@ def test_what_is_more_than_is_free_does_not_fit(tiny_path, monkeypatch):
     assert planner.grid(tiny_path, n_ctx=[512, 4096]).fits.tolist() == [True, False]
 
 
+@pytest.mark.parametrize("mmap", [True, False])
+def test_what_an_open_session_holds_is_free_to_one_in_its_place(tiny_path, monkeypatch, mmap):
+    memory = psutil.virtual_memory()._replace(available=500_000)
+    settings: dict[str, Any] = {"n_ctx": 4096, "n_ubatch": 512, "n_batch": 512}
+    with Model.load(tiny_path, mmap=mmap) as model, model.session(**settings) as session:
+        taken = pytest.approx(session.memory.total_bytes, abs=2 * ROUNDED)
+        monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+        same = planner.plan(tiny_path, **settings, mmap=mmap, in_place_of=session)
+        assert same.total_bytes == taken and same.in_place and same.fits
+        assert not planner.plan(tiny_path, **settings, mmap=mmap).fits
+        twice = {**settings, "n_ctx": 8192}
+        assert not planner.plan(tiny_path, **twice, mmap=mmap, in_place_of=session).fits
+    closed = planner.plan(tiny_path, **settings, mmap=mmap, in_place_of=session)
+    assert closed.free == {"CPU": 500_000} and not closed.fits
+    with pytest.raises(TypeError, match="in_place_of"):
+        planner.plan(tiny_path, in_place_of=cast(Any, model))
+
+
+def test_a_plan_of_a_reproducible_session_is_as_that_takes_it(tiny_path):
+    settings: dict[str, Any] = {"n_ctx": 512, "n_seq_max": 4, "reproducible": True}
+    planned = planner.plan(tiny_path, **settings)
+    with Model.load(tiny_path) as model, model.session(**settings) as session:
+        taken = session.memory
+    assert planned.kv_bytes == taken.kv_bytes and planned.compute_bytes == taken.compute_bytes
+
+
 def test_a_huge_context_is_planned_from_smaller_ones(tiny_path, monkeypatch):
     """llama.cpp keeps 52 bytes a cell even of a cache that is only laid out."""
     huge = planner.plan(tiny_path, n_ctx=1 << 22)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mullama_lab.counted import size_in_words
 from mullama_lab.engine.memory import Buffers
-from mullama_lab.engine.memory.buffers import must_be_heard
+from mullama_lab.engine.memory.buffers import must_be_heard, read
 from mullama_lab.engine.native import model as native
 from mullama_lab.engine.native.devices import devices
 from mullama_lab.engine.session.checks import MOST_TOKENS, must_generate
@@ -19,6 +19,7 @@ from mullama_lab.engine.session.opening import lay_out
 
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
+    from mullama_lab.engine.session.session import Session
     from mullama_lab.engine.session.settings import Settings
 
 STEP = 256  # cells, to whose multiples llama.cpp rounds up
@@ -77,20 +78,36 @@ def largest(settings: Settings, model: Model, handle: Any, room: dict[str, int])
 
 
 def _room(model: Model) -> dict[str, int]:
-    """Bytes that a session may take, by device.
-
-    What Linux calls available includes the weights that are used from their file, unless they are
-    locked in memory; other systems leave them out.
-    """
+    """Bytes that a session may take, by device."""
     must_be_heard(model._buffers, "weights")
-    mapped = 0
-    if sys.platform == "linux" and not model.options.get("mlock"):
-        mapped = sum(b.size_bytes for b in model._buffers if b.name == "CPU_Mapped")
+    mapped = _available_too(model)
     return {
         device.name: max(0, int((1 - LEFT_FREE) * (device.free_bytes - taken)))
         for device in devices()
         for taken in [mapped if device.kind == "CPU" else 0]
     }
+
+
+def _available_too(model: Model) -> int:
+    """Bytes of an open model's weights that are among what is free.
+
+    What Linux calls available includes the weights that are used from their file, unless they are
+    locked in memory; other systems leave them out.
+    """
+    if sys.platform != "linux" or model.options.get("mlock"):
+        return 0
+    return sum(b.size_bytes for b in model._buffers if b.name == "CPU_Mapped")
+
+
+def free_without(session: Session) -> Mapping[str, int]:
+    """Bytes that would be free if a session and its model were closed, by device."""
+    model = session.model
+    weights = () if model.closed else model._buffers
+    own = () if session.closed else read(session._said_of_sizes)
+    held = dict(Buffers(weights + own).by_device)
+    if weights and "CPU" in held:
+        held["CPU"] -= _available_too(model)
+    return {device.name: device.free_bytes + held.get(device.name, 0) for device in devices()}
 
 
 @contextmanager
