@@ -123,12 +123,52 @@ def test_a_plan_begins_with_the_session_and_follows_what_is_turned(lab, monkeypa
     memory = psutil.virtual_memory()._replace(available=1_000_000)
     with monkeypatch.context() as patched:
         patched.setattr(psutil, "virtual_memory", lambda: memory)
-        board.n_ctx = 4096
+        lab.panels = ["samplers"]
+        lab.panels = ["memory"]
+        lab.wait()
+        assert board.fits and "held by the open session: it fits" in board.said, "as it runs"
+        board.n_ctx = 1 << 16
         lab.wait()
     assert not board.fits and "it does not fit" in board.said
     board.n_ctx = 64
     lab.wait()
     assert board.fits and board.problem == ""
+
+
+def test_a_plan_is_of_the_session_and_its_model(tiny_path):
+    given = {"n_ctx": 256, "n_batch": 64, "kv_type": ("q8_0", "f16"), "flash_attention": "on"}
+    model = ml.Model.load(tiny_path, mmap=False)
+    with model, model.session(**given, reproducible=True, n_seq_max=4, n_threads=1) as session:
+        lab = ml.labs.PerfLab(session)
+        lab.wait()
+        board, memory = lab.plan_board, session.memory
+        assert {**session.settings, **board.settings} == dict(session.settings)
+        parts = {part["label"]: part["bytes"] for part in board.whole["parts"]}
+        assert (parts["KV cache"], parts["compute"]) == (memory.kv_bytes, memory.compute_bytes)
+        names = {buffer.name for buffer in board._planned.buffers}
+        assert names == {buffer.name for buffer in memory.buffers}, "its weights were read"
+        lab.close()
+
+
+def test_a_plan_that_is_no_longer_wanted_is_not_shown(lab, monkeypatch):
+    """One begun before the last turn would be the last to say something."""
+    board, begun, goes_on = lab.plan_board, threading.Event(), threading.Event()
+    shown = []
+    monkeypatch.setattr(board, "show", lambda planned, settings: shown.append(settings["n_ctx"]))
+    plan = _memory_panel.plan
+
+    def held_up(*args, **settings):
+        begun.set()
+        goes_on.wait(60)
+        return plan(*args, **settings)
+
+    monkeypatch.setattr(_memory_panel, "plan", held_up)
+    board.n_ctx = 1024
+    assert begun.wait(60)
+    board.n_ctx = 2048
+    goes_on.set()
+    lab.wait()
+    assert shown == [2048]
 
 
 def test_what_is_hidden_measures_nothing_and_catches_up(lab):
@@ -140,11 +180,12 @@ def test_what_is_hidden_measures_nothing_and_catches_up(lab):
     assert lab.memory_map.memory is None
     lab.plan_board.n_ctx = 1024
     lab.wait()
-    assert lab.plan_board.whole["total"] == whole["total"]
+    assert lab.plan_board.stale and lab.plan_board.fits is None
+    assert whole["words"] not in repr(lab.plan_board)
     lab.panels = ["time", "memory"]
     lab.wait()
     assert len(lab.time_strip.timing) == 12 and lab.memory_map.memory.used_bytes > 0
-    assert lab.plan_board.whole["total"] != whole["total"]
+    assert lab.plan_board.whole["total"] != whole["total"] and not lab.plan_board.stale
 
 
 def test_another_model_has_its_own_time_and_memory(lab, tmp_path):

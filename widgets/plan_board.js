@@ -1,7 +1,7 @@
 /**
  * Settings of a session to turn, and what these would take of the memory. State lives in the model: `n_ctx`,
  * `kv_type`, `n_seq_max` and `n_ubatch`; `n_ctx_train` and `kv_types`, what there is to choose; `whole`, `said`,
- * `fits` and `problem`, the plan.
+ * `fits` and `problem`, the plan, and `stale` where that is of other settings.
  */
 import { announcer, h, mount, tableView } from "./shared/dom.js";
 import { connect, goneNote, watch } from "./shared/kernel.js";
@@ -20,13 +20,22 @@ export const levers = (n_ctx_train) => [
 export const tableRows = (whole) =>
   (whole.parts ?? []).map((part) => [part.label, count(part.bytes), percent(shareOf(part, whole))]);
 
-function typeChoice(types, choose) {
-  const label = "kv_type, of keys and values in the cache";
-  const on = { change: () => choose(pick.value) };
-  const options = types.map((type) => h("option", { value: type }, type));
-  const pick = h("select", { class: "mll-field", "aria-label": label, title: label, on }, options);
+/** A type of the cache; a pair is of keys and of values. */
+export const typeText = (type) => [type].flat().join(" / ");
+
+function typeChoice(choose) {
+  const label = "kv_type, of keys and values in the cache, or of keys / of values";
+  const on = { change: () => choose(types[pick.selectedIndex]) };
+  const pick = h("select", { class: "mll-field", "aria-label": label, title: label, on });
   const name = h("span", { class: "mll-number-label" }, "kv_type");
-  return { pick, node: h("label", { class: "mll-pl-type" }, name, pick) };
+  let types = [];
+  /** Offer some types, one of which is chosen. */
+  function show(offered, chosen) {
+    if (types !== offered) pick.replaceChildren(...offered.map((type) => h("option", {}, typeText(type))));
+    types = offered;
+    pick.selectedIndex = types.findIndex((type) => typeText(type) === typeText(chosen));
+  }
+  return { pick, show, node: h("label", { class: "mll-pl-type" }, name, pick) };
 }
 
 function render({ model, el }) {
@@ -41,15 +50,17 @@ function render({ model, el }) {
       ...{ value: get(name), held: () => get(name), send: set(name) },
     });
   let numbers = [];
-  const type = typeChoice(get("kv_types"), (value) =>
+  const type = typeChoice((value) =>
     set("kv_type")(value, 0).catch((error) => {
       problem.textContent = error.message;
     }),
   );
   const turns = h("div", { class: "mll-pl-turns mll-live" });
-  const said = h("span", { class: "mll-quiet mll-figures" });
-  const words = h("span", { class: "mll-figures" });
-  const head = h("header", { class: "mll-pl-head" }, h("h3", { class: "mll-title" }, "Plan ", words), said);
+  const said = h("span", { class: "mll-pl-fresh" });
+  const old = h("span", { class: "mll-pl-old" }, "what is shown was planned for other settings");
+  const words = h("span", { class: "mll-figures mll-pl-fresh" });
+  const note = h("span", { class: "mll-pl-said mll-quiet mll-figures" }, said, old);
+  const head = h("header", { class: "mll-pl-head" }, h("h3", { class: "mll-title" }, "Plan ", words), note);
   const picture = h("div", { class: "mll-pl-picture" });
   const gone = goneNote(model);
   const table = tableView(
@@ -64,14 +75,15 @@ function render({ model, el }) {
     const whole = get("whole");
     const legend = (whole.parts ?? []).map((part) => h("li", {}, swatch(part), `${part.label} ${part.words}`));
     words.textContent = whole.words ?? "";
-    if (said.textContent !== get("said")) voice.say(get("said"));
-    said.textContent = get("said");
-    root.toggleAttribute("data-over", !get("fits"));
+    if (get("said") && said.textContent !== get("said")) voice.say(get("said"));
+    if (!get("stale")) said.textContent = get("said"); // the next plan is mostly near
+    root.toggleAttribute("data-over", get("fits") === false);
+    root.toggleAttribute("data-old", get("stale"));
     const list = h("ul", { class: "mll-legend mll-figures" }, legend);
     picture.replaceChildren(...(whole.parts ? [stackedBar(whole), list] : []));
     table.node.hidden = !whole.parts;
     problem.textContent = get("problem");
-    root.toggleAttribute("data-stale", Boolean(get("problem")));
+    root.toggleAttribute("data-stale", get("stale") || Boolean(get("problem")));
     table.refresh();
   }
   /** The slider of n_ctx ends elsewhere with another model. */
@@ -83,7 +95,7 @@ function render({ model, el }) {
   }
   function drawSettings() {
     levers(0).forEach(([name], k) => numbers[k].show(get(name)));
-    type.pick.value = get("kv_type");
+    type.show(get("kv_types"), get("kv_type"));
   }
   function setAlive(alive) {
     root.toggleAttribute("data-gone", !alive);
@@ -91,8 +103,9 @@ function render({ model, el }) {
     for (const number of numbers) number.disable(!alive);
     type.pick.disabled = !alive;
   }
-  const settings = ["n_ctx", "kv_type", "n_seq_max", "n_ubatch"].map((name) => [name, drawSettings]);
-  const plan = ["whole", "said", "fits", "problem"].map((name) => [name, drawPlan]);
+  const turned = ["n_ctx", "kv_type", "kv_types", "n_seq_max", "n_ubatch"];
+  const settings = turned.map((name) => [name, drawSettings]);
+  const plan = ["whole", "said", "fits", "stale", "problem"].map((name) => [name, drawPlan]);
   const unwatch = watch(model, { ...Object.fromEntries([...settings, ...plan]), n_ctx_train: drawSliders });
   drawSliders();
   drawPlan();

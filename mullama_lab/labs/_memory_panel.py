@@ -19,7 +19,8 @@ class MemoryPanel(Panel):
     """Follows the memory of the session, and plans others of its model, while it is on the screen.
 
     Attributes:
-        view, board: what the session takes, and the plan, which begins with its settings.
+        view, board: what the session takes, and the plan of one in its place, which begins with
+            its settings.
     """
 
     key, title = "memory", "Memory"
@@ -35,12 +36,7 @@ class MemoryPanel(Panel):
 
     def begin(self, session: Session) -> None:
         self._session = session
-        settings, board = session.settings, self.board
-        with board.hold_sync():
-            board.n_ctx_train = session.model.n_ctx_train
-            board.kv_type = settings["kv_type"][0]
-            for name in ("n_ctx", "n_seq_max", "n_ubatch"):
-                setattr(board, name, settings[name])
+        self.board.begin_with(session.settings, session.model.n_ctx_train)
         if self.is_shown:
             self.catch_up()
 
@@ -80,12 +76,12 @@ class MemoryPanel(Panel):
         session = self._session
         if session is None:
             return
-        model = session.model
+        settings, model = self.board.settings, session.model
         loaded = {"mmap": model.options.get("mmap", True), **model.placement.options}
-        planned = plan(model.path, **self.board.settings, **loaded)
+        planned = plan(model.path, **settings, **loaded, in_place_of=session)
         with self._lock:
-            if session is self._session:
-                self.board.show(planned)
+            if session is self._session and self._plans.is_current():
+                self.board.show(planned, settings)
 
     def _failed(self, error: Exception) -> None:
         with self._lock:

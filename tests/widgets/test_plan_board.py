@@ -55,6 +55,51 @@ def test_a_plan_is_said_against_what_is_free():
     )
 
 
+def test_a_plan_of_other_settings_is_marked_and_says_no_figure(tiny_path):
+    board = PlanBoard(n_ctx=512)
+    found = plan(tiny_path, **board.settings)
+    board.show(found)
+    figure = board.whole["words"]
+    assert (board.stale, board.fits) == (False, True) and figure in repr(board)
+    board.n_ctx = 1024
+    assert (board.stale, board.fits, board.said) == (True, None, "")
+    assert figure not in repr(board) and board.whole["total"] == found.total_bytes
+    for form in (board._plain_text(), board._repr_mimebundle_()[0]["text/html"]):
+        assert "planned for other settings" in form
+    board.n_ctx = 512
+    assert (board.stale, board.fits) == (False, True)
+    board.show(found, {**board.settings, "n_ctx": 256})
+    assert board.stale and board.fits is None
+
+
+def test_what_a_plan_says_of_fitting_is_what_the_board_says(tiny_path):
+    board = PlanBoard()
+    two = {"CPU": 9 * MB, "CUDA0": 0}
+    board.show(planned(two, Buffer("kv", "CPU", MB), Buffer("kv", "CUDA0", 0)))
+    assert board.fits and board.said.endswith(": it fits")
+    free = MappingProxyType({"CPU": MB})
+    board.show(Plan((Buffer("kv", "CPU", MB),), "tiny", {}, free, in_place=True))
+    assert board.said == "1 MB of the 1 MB that are free or held by the open session: it fits"
+
+
+def test_it_takes_over_what_it_has_no_lever_for(tiny_path, tiny_model):
+    given = {"n_ctx": 256, "n_batch": 128, "kv_type": ("q8_0", "f16"), "flash_attention": "on"}
+    with tiny_model.session(**given, reproducible=True, n_seq_max=2, n_threads=1) as session:
+        board = PlanBoard()
+        board.begin_with(session.settings, 512)
+        assert board.kv_type == ("q8_0", "f16") and board.kv_types[-1] == ("q8_0", "f16")
+        assert "kv_type=('q8_0', 'f16')" in board.to_code()
+        expected = {**given, "n_ubatch": 128, "n_seq_max": 2, "kv_unified": False}
+        assert board.settings == {**expected, "reproducible": True}
+        code = board.to_code()
+        with eval(code.removeprefix("session = "), {"model": tiny_model}) as again:
+            assert {**again.settings, "n_threads": 1} == dict(session.settings)
+        assert plan(tiny_path, **board.settings).kv_bytes == session.memory.kv_bytes
+    assert set_by_hand(board, "kv_type", ["f16", "f16"])["ok"] and board.kv_type == "f16"
+    assert set_by_hand(board, "kv_type", ["f16", "q4_0"])["ok"]
+    assert board.kv_type == ("f16", "q4_0") and board.kv_types[-1] == ("f16", "q4_0")
+
+
 def test_its_settings_are_those_that_a_plan_takes(tiny_path):
     board = PlanBoard(n_ctx=512, kv_type="q8_0", n_seq_max=2, n_ubatch=64)
     found = plan(tiny_path, **board.settings)
@@ -71,8 +116,10 @@ def test_its_settings_are_those_that_a_plan_takes(tiny_path):
         ("n_ctx", 1.5, "expected an int"),
         ("n_seq_max", 257, "from 1 to 256"),
         ("n_ubatch", True, "whole number"),
-        ("kv_type", "q9", "it is one of"),
-        ("kv_type", 3, "expected a unicode string"),
+        ("kv_type", "q9", "it must be one of"),
+        ("kv_type", 3, "it must be one name"),
+        ("kv_type", ["f16"], "it must be one name"),
+        ("kv_type", ["f16", "q9"], "it must be one of"),
         ("n_batch", 3, "no setting"),
         ("whole", {}, "no setting"),
         (None, 3, "no setting"),
@@ -91,10 +138,13 @@ def test_a_plan_that_failed_leaves_the_last_one_in_sight(tiny_path):
     whole = board.whole
     board.fail(ValueError("no such thing"))
     assert board.problem == "no such thing" and board.whole == whole
+    assert board._plain_text().splitlines()[0] == "no such thing"
+    html = board._repr_mimebundle_()[0]["text/html"]
+    assert "no such thing" in html and "free now" in html
     board.show(plan(tiny_path, **board.settings))
     assert board.problem == ""
     board.clear()
-    assert (board.whole, board.said, board.fits) == ({}, "", True)
+    assert (board.whole, board.said, board.fits) == ({}, "", None)
     for what in (3, "plan", {}):
         with pytest.raises(TypeError, match="is no Plan"):
             board.show(what)
