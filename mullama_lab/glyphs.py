@@ -29,6 +29,8 @@ _FILLERS = "\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0"
 
 def visible(text: str) -> str:
     """Write hidden characters as `[NAME]`; keep space, newline and tab."""
+    if text.isascii() and text.isprintable():  # as mostly, such as thousands of lines of a log
+        return text
     return "".join(
         _glyph(character) if _is_hidden(text, i) else character for i, character in enumerate(text)
     )

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 import mullama_lab as ml
-from mullama_lab import cli
+from mullama_lab import cli, glyphs
 from mullama_lab.engine import tiny
 from mullama_lab.engine.encoder import MultiVectorEncoder
 from mullama_lab.engine.index import MultiVectorIndex
@@ -276,3 +276,12 @@ def test_an_error_is_the_same_after_it_was_made_visible_and_copied():
     assert str(copy) == str(error) == visible(f"no {HOSTILE}")
     assert visible(str(error)) == str(error)
     assert not hidden(str(error))
+
+
+def test_a_plain_text_is_not_looked_through(monkeypatch):
+    """llama.cpp's log of one context has a thousand lines."""
+    hidden_ones = [visible(chr(code)) for code in range(128) if not chr(code).isprintable()]
+    assert {text[0] for text in hidden_ones} == {"[", "\n", "\t"}
+    monkeypatch.setattr(glyphs, "_is_hidden", None)
+    plain = "".join(map(chr, range(32, 127)))
+    assert visible(plain) == plain
