@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from xml.etree import ElementTree
 
 import pytest
@@ -244,6 +245,36 @@ def test_a_chat_is_answered_as_the_session_answers_it(talk):
     assert talk.panel.messages == [*CHAT, {"role": "assistant", "content": answer.text}]
     talk.wait()
     assert talk.next_token.view["note"] == "at the end of the last answer"
+
+
+def test_who_waits_has_the_answer_that_is_being_put_into_the_chat(talk, monkeypatch):
+    began, gate = threading.Event(), threading.Event()
+    take, lock = talk.panel.take_answer, talk._desk._answering
+
+    def slow(text, asked):
+        began.set()
+        gate.wait(60)
+        take(text, asked)
+
+    class Watched:
+        """The lock; it opens the gate when a test comes to it meanwhile."""
+
+        def __enter__(self):
+            if began.is_set():
+                gate.set()
+            lock.acquire()
+
+        def __exit__(self, *_):
+            lock.release()
+
+    monkeypatch.setattr(talk.panel, "take_answer", slow)
+    monkeypatch.setattr(talk._desk, "_answering", Watched())
+    talk.start()
+    assert began.wait(60)
+    talk.wait()
+    last = talk.panel.messages[-1]["role"]
+    gate.set()
+    assert last == "assistant"
 
 
 def test_an_answer_is_gone_on_with_and_made_anew(talk):

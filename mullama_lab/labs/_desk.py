@@ -162,7 +162,9 @@ class Desk:
 
     def settle(self) -> None:
         """Have the answers in the chat that have come: a run ends before it tells so."""
-        for run in tuple(self._asked):
+        with self._answering:  # which is held until the one at hand stands in the chat
+            asked = tuple(self._asked)
+        for run in asked:
             if run.done:
                 self._take_answer(run)
 
