@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 import pytest
+from page import reply_to
 
 import mullama_lab as ml
 from mullama_lab.engine.steering.steering import Steering, Weights
@@ -48,7 +49,7 @@ def learnt():
 
 
 def ask(cards, op, **args):
-    reply = cards._answer(op, args)[0]
+    reply = reply_to(cards, op, args)
     cards.settle()
     return reply
 
@@ -250,11 +251,11 @@ def test_while_a_large_file_is_read_the_others_can_be_turned(
         monkeypatch.setattr(adapter_cards, "read_file", lambda one: go_on.wait(20) and read(one))
     else:
         cards.must_fit_with(lambda made: made.control != calm or go_on.wait(20))
-    assert cards._answer("add", {"path": str(path)})[0]["ok"]
+    assert reply_to(cards, "add", {"path": str(path)})["ok"]
     assert cards.reading == f"large.gguf, {path.stat().st_size} bytes" and len(cards.cards) == 3
-    assert cards._answer("set", {"key": "card1", "value": 0.7, "seq": 1})[0]["ok"]
-    assert cards._answer("toggle", {"key": "card2", "on": False})[0]["ok"]
-    assert "large.gguf, " in cards._answer("add", {"path": str(path)})[0]["error"]
+    assert reply_to(cards, "set", {"key": "card1", "value": 0.7, "seq": 1})["ok"]
+    assert reply_to(cards, "toggle", {"key": "card2", "on": False})["ok"]
+    assert "large.gguf, " in reply_to(cards, "add", {"path": str(path)})["error"]
     assert cards.adapters == {adapter: 0.7} and cards.control == -SAD
     go_on.set()
     cards.settle()

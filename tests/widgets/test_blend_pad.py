@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 import pytest
+from page import reply_to
 
 import mullama_lab as ml
 from mullama_lab.engine.noise_floor import divergence, log_softmax
@@ -130,8 +131,8 @@ def test_the_session_goes_on_as_it_was(pad, session):
 def test_the_hand_moves_it_and_who_listens_is_told(pad, session, adapter):
     told, n = [], pad.done
     pad.on_turn(lambda x, y: told.append((x, y)))
-    assert pad._answer("set", {"x": 1.25, "y": 0.5, "seq": 3})[0] == {"seq": 3, "ok": True}
-    assert pad._answer("set", {"y": -0.5, "seq": 4})[0]["ok"]
+    assert reply_to(pad, "set", {"x": 1.25, "y": 0.5, "seq": 3}) == {"seq": 3, "ok": True}
+    assert reply_to(pad, "set", {"y": -0.5, "seq": 4})["ok"]
     pad.put_to(HAPPY, adapter, session, "Hello", at=(0.0, 0.0))
     pad.settle()
     assert told == [(1.25, 0.5), (1.25, -0.5)] and pad.at == (0, 0)
@@ -162,12 +163,12 @@ def test_it_stops_shows_what_there_is_and_goes_on(pad, session, adapter, held_up
     is_there.holds = True
     pad.put_to(HAPPY, SAD, session, "Hello", at=(1.0, 1.0))
     assert is_there.wait(60) and pad.state == "running"
-    assert pad._answer("stop", {})[0]["ok"] and pad.state == "stopped"
+    assert reply_to(pad, "stop")["ok"] and pad.state == "stopped"
     go_on.set()
     pad.settle()
     assert pad.done < pad.cells and np.isnan(pad.to_pandas().to_numpy()).any()
     assert pad.kl > 0 and pad.state == "stopped", "the point is shown all the same"
-    assert pad._answer("go_on", {})[0]["ok"]
+    assert reply_to(pad, "go_on")["ok"]
     pad.settle()
     assert pad.state == "finished" and np.isfinite(pad.to_pandas().to_numpy()).all()
 
@@ -217,7 +218,7 @@ def test_coarse_cells_come_first(monkeypatch):
 
 @pytest.mark.parametrize("args", [{"x": "1"}, {"y": None}, {"x": float("nan")}, {"x": 1e300}])
 def test_what_is_no_strength_is_refused(pad, args):
-    assert not pad._answer("set", {**args, "seq": 1})[0]["ok"]
+    assert not reply_to(pad, "set", {**args, "seq": 1})["ok"]
     assert pad.at == (0.5, -1.0)
 
 
@@ -239,9 +240,9 @@ def test_bad_input_is_refused(pad, session):
         BlendPad(HAPPY, ml.ControlVector({2: [1.0, 2.0]}), on=session)
     with pytest.raises(ContextFull):
         pad.target = "far too long " * 100
-    reply = pad._answer("target", {"text": "far too long " * 100})[0]
+    reply = reply_to(pad, "target", {"text": "far too long " * 100})
     assert not reply["ok"] and "context" in reply["error"]
-    assert not pad._answer("target", {"text": 3})[0]["ok"]
+    assert not reply_to(pad, "target", {"text": 3})["ok"]
     assert (pad.target, pad.state) == ("", "finished")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from page import reply_to
 
 from mullama_lab.engine.stages import Mask, Temperature
 from mullama_lab.engine.trace import Trace
@@ -45,7 +46,7 @@ def view(tree):
 
 
 def ask(view: BranchTree, op: str, **args: Any) -> dict[str, Any]:
-    return view._answer(op, args)[0]
+    return reply_to(view, op, args)
 
 
 def refused(view: BranchTree, op: str, **args: Any) -> str:

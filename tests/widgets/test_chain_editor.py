@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from page import reply_data, reply_to
 
 from mullama_lab.engine.stages import (
     DRY,
@@ -34,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def ask(editor: ChainEditor, op: str, **args: Any) -> dict[str, Any]:
     """What the browser gets back."""
-    reply, _ = editor._answer(op, args)
+    reply, _ = reply_data(editor, op, args)
     return reply
 
 
@@ -111,7 +112,7 @@ def test_hostile_requests_are_refused_in_words(
 def test_any_request_is_answered(args: dict[str, Any]) -> None:
     editor = ChainEditor(TopK(40) | MinP(0.05))
     for op in ("set", "toggle", "move", "add", "remove"):
-        assert isinstance(editor._answer(op, args)[0]["ok"], bool)
+        assert isinstance(reply_to(editor, op, args)["ok"], bool)
 
 
 def test_a_card_that_is_off_keeps_its_settings(editor: ChainEditor) -> None:

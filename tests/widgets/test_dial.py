@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from page import reply_to
 
 import mullama_lab as ml
 from mullama_lab.engine.steering.steering import Steering
@@ -93,7 +94,7 @@ def test_a_prompt_longer_than_its_room_opens_another(dial, session):
 def test_the_hand_turns_it_and_who_listens_is_told(dial):
     told = []
     dial.on_turn(told.append)
-    assert dial._answer("set", {"value": 1.25, "seq": 3})[0] == {"seq": 3, "ok": True}
+    assert reply_to(dial, "set", {"value": 1.25, "seq": 3}) == {"seq": 3, "ok": True}
     dial.settle()
     dial.put_to(HAPPY, dial._rows.like, "Hello", strength=0.5)
     dial.strength = 1.25
@@ -103,7 +104,7 @@ def test_the_hand_turns_it_and_who_listens_is_told(dial):
 
 @pytest.mark.parametrize("value", ["1", None, float("inf"), float("nan"), 1e300])
 def test_what_is_no_strength_is_refused(dial, value):
-    assert not dial._answer("set", {"value": value, "seq": 1})[0]["ok"]
+    assert not reply_to(dial, "set", {"value": value, "seq": 1})["ok"]
     assert dial.strength == 0.5
     with pytest.raises((ValueError, TypeError)):
         dial.strength = value
@@ -130,13 +131,13 @@ def test_what_fits_another_model_is_refused(session, tmp_path):
 
 def test_it_may_stand_at_a_step_of_a_text_and_leads_back(dial, session):
     told = []
-    assert "nothing listens to back" in dial._answer("back", {})[0]["error"] and dial.where == ""
+    assert "nothing listens to back" in reply_to(dial, "back")["error"] and dial.where == ""
     dial.on_back(lambda: told.append("back"))
     dial.put_to(HAPPY, session, "Hell", strength=0.5, where="step 3")
     dial.settle()
     assert dial.where == dial.shown["where"] == "step 3"
     assert repr(dial).startswith("Dial(happy × 0.5 at step 3: KL ")
-    assert dial._answer("back", {})[0]["ok"] and told == ["back"]
+    assert reply_to(dial, "back")["ok"] and told == ["back"]
     dial.put_to(HAPPY, session, "Hello", strength=0.5)
     dial.settle()
     assert dial.where == "" and " at step" not in repr(dial)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from page import reply_data, reply_to
 
 from mullama_lab.widgets import ExploreBar
 
@@ -13,11 +14,11 @@ def test_a_setting_out_of_range_is_refused_and_the_old_one_stays():
         with pytest.raises(ValueError, match="from 1 to"):
             setattr(bar, name, value)
     for value in (0, 2001, "9", 1.5, None, True, [1]):
-        reply = bar._answer("set", {"name": "budget", "value": value})[0]
+        reply = reply_to(bar, "set", {"name": "budget", "value": value})
         assert "budget is" in reply["error"]
-    assert "no setting" in bar._answer("set", {"name": "state", "value": 1})[0]["error"]
+    assert "no setting" in reply_to(bar, "set", {"name": "state", "value": 1})["error"]
     assert (bar.budget, bar.length) == (32, 4)
-    assert bar._answer("set", {"name": "budget", "value": 64})[0]["ok"] and bar.budget == 64
+    assert reply_to(bar, "set", {"name": "budget", "value": 64})["ok"] and bar.budget == 64
 
 
 def test_a_button_asks_who_listens_and_says_what_was_refused():
@@ -25,12 +26,12 @@ def test_a_button_asks_who_listens_and_says_what_was_refused():
     with pytest.raises(ValueError, match="nothing listens"):
         bar.explore()
     undo = bar.on_explore(lambda bar: 1 / 0 if bar.budget == 1 else bar.stop())
-    bar._answer("explore", {})
+    reply_data(bar, "explore")
     assert "nothing listens" in bar.message  # to Stop
     bar.on_stop(lambda bar: None)
-    assert bar._answer("explore", {})[0]["ok"] and bar.message == ""
+    assert reply_to(bar, "explore")["ok"] and bar.message == ""
     bar.budget = 1
-    assert "ZeroDivisionError" in bar._answer("explore", {})[0]["error"]
+    assert "ZeroDivisionError" in reply_to(bar, "explore")["error"]
     undo()
     with pytest.raises(TypeError, match="takes a function"):
         bar.on_trim(None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from page import reply_to
 
 import mullama_lab as ml
 from mullama_lab.studies.control_vectors import Training
@@ -28,7 +29,7 @@ def trained(*separation, accuracy=(1.0, 1.0, 1.0, 0.5), n_held_out=4):
 
 
 def set_by_hand(strip, layers):
-    return strip._answer("set", {"layers": layers, "seq": 1})[0]
+    return reply_to(strip, "set", {"layers": layers, "seq": 1})
 
 
 def test_a_vector_alone_shows_its_lengths_and_all_layers_are_chosen():

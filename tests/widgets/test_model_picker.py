@@ -8,6 +8,7 @@ import warnings
 import weakref
 
 import pytest
+from page import reply_data, reply_to
 
 from mullama_lab import hub
 from mullama_lab.engine.model import Model
@@ -204,7 +205,7 @@ def test_bytes_are_shown_as_they_arrive_and_stop_ends_them(picker, fetching, unt
     loading = picker.start("smollm2-135m")
     until(lambda: picker.progress[0] > 0)
     assert (picker.state, picker.progress[1], picker.what) == ("fetching", 1000, "smollm2-135m")
-    assert picker._answer("stop", {})[0]["ok"] and picker.state == "stopping"
+    assert reply_to(picker, "stop")["ok"] and picker.state == "stopping"
     with pytest.raises(LoadCancelled):
         loading.opened_or_stop()
     assert (picker.state, picker.message, picker.session) == ("stopped", "", None)
@@ -241,8 +242,8 @@ def test_what_a_load_warns_of_is_said_in_the_picker_and_not_printed(picker, tiny
 
 def test_the_browser_names_a_row_or_a_path_and_nothing_else(picker, tiny_path, until):
     def ask(**args):
-        return picker._answer(
-            "load", {"key": "", "source": "", "n_ctx": 0, "n_gpu_layers": 0, **args}
+        return reply_data(
+            picker, "load", {"key": "", "source": "", "n_ctx": 0, "n_gpu_layers": 0, **args}
         )
 
     for wrong, says in (

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from page import ask, reply_to
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
@@ -133,10 +134,10 @@ def test_a_failure_keeps_the_last_picture_and_says_why(model: Model, row: np.nda
 
 def test_the_scale_is_asked_for_and_checked() -> None:
     view = NextToken()
-    assert view._answer("scale", {"scale": "log"})[0]["ok"] and view.scale == "log"
+    assert reply_to(view, "scale", {"scale": "log"})["ok"] and view.scale == "log"
     for bad in ({"scale": "exp"}, {"scale": None}, {}, {"scale": ["log"]}):
-        assert view._answer("scale", bad)[0]["ok"] is False
-    assert view._answer("other", {})[0]["ok"] is False
+        assert reply_to(view, "scale", bad)["ok"] is False
+    assert reply_to(view, "other")["ok"] is False
 
 
 def test_the_text_form_shows_what_the_picture_shows(model: Model, row: np.ndarray) -> None:
@@ -165,9 +166,9 @@ def test_who_knows_a_fate_is_asked_for_a_remark_and_others_are_not(model, row) -
     view.show(Chain([TopK(3)]).preview(row, model=model))
     assert not view.explains
     with pytest.raises(ValueError, match="no request 'explain'"):
-        view._on_request("explain", {"token": 100})
+        ask(view, "explain", {"token": 100})
     view.explain_with(lambda token: f"token {token}")
     assert view.explains
-    assert view._on_request("explain", {"token": 100}) == {"seq": 1, "text": "token 100"}
+    assert ask(view, "explain", {"token": 100}) == {"seq": 1, "text": "token 100"}
     with pytest.raises(ValueError, match="whole number"):
-        view._on_request("explain", {"token": "100"})
+        ask(view, "explain", {"token": "100"})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 
 import pytest
+from page import reply_to
 
 from mullama_lab.engine.memory import Buffer
 from mullama_lab.studies.planner import Plan, plan
@@ -18,7 +19,7 @@ def planned(free, *buffers):
 
 
 def set_by_hand(board, name, value):
-    return board._answer("set", {"name": name, "value": value, "seq": 1})[0]
+    return reply_to(board, "set", {"name": name, "value": value, "seq": 1})
 
 
 def test_who_wants_to_know_is_told_of_each_setting_that_is_turned():

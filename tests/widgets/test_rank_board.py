@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from page import ask, ask_data
 
 from mullama_lab.engine.multivector import maxsim
 from mullama_lab.widgets.rank_board import MOST_HITS, MOST_QUERY, MOST_TEXT, Hit, RankBoard
@@ -68,7 +69,7 @@ def test_what_the_browser_gets_is_what_python_has(query):
     board = RankBoard()
     found = [Hit(h.name, h.contributions, h.text, before=i) for i, h in enumerate(hits())]
     board.show(query, found, baseline="the query before")
-    header, buffers = board._on_request("board", {})
+    header, buffers = ask_data(board, "board")
     assert header == {"epoch": board.epoch, "rows": 3}
     assert buffers[1] == b"remove whitespace"
     assert buffers[3] == b"dedentstripindent"
@@ -77,7 +78,7 @@ def test_what_the_browser_gets_is_what_python_has(query):
     assert np.frombuffer(buffers[7], "<i4").tolist() == [0, 1, 2]
     assert buffers[9] == b""
     board.show(query, found)
-    assert board._on_request("board", {})[1][7] == b""
+    assert ask_data(board, "board")[1][7] == b""
 
 
 def test_special_tokens_are_named_in_the_list_and_in_what_matched(by_hand):
@@ -90,8 +91,8 @@ def test_special_tokens_are_named_in_the_list_and_in_what_matched(by_hand):
     parts = np.array([1.0, 0.5], np.float32)
     board.show(query, [Hit("x", parts, document=document), Hit("y", parts)])
     says = b"[unused0], the query marker: tells the model that this is a query"
-    assert board._on_request("board", {})[1][9] == says
-    _, buffers = board._on_request("matches", {"a": 0, "b": 1})
+    assert ask_data(board, "board")[1][9] == says
+    _, buffers = ask_data(board, "matches", {"a": 0, "b": 1})
     assert buffers[1] == b"[D]file"
     assert buffers[3].startswith(b"[unused1], the document marker")
     assert board.to_pandas().columns.tolist() == ["score", "0 [Q]", "1 file"]
@@ -108,7 +109,7 @@ def test_two_documents_say_which_token_of_theirs_matched(query, by_hand):
     parts = np.ones(3, np.float32)
     board.show(query, [Hit("x", parts, document=lazily), Hit("y", parts)])
     assert asked == []
-    _, buffers = board._on_request("matches", {"a": 0, "b": 1})
+    _, buffers = ask_data(board, "matches", {"a": 0, "b": 1})
     assert (buffers[1], buffers[3], buffers[5], asked) == (b"bca", b"", b"", [1])
 
 
@@ -118,15 +119,15 @@ def test_searching_stopping_opening_and_ranking_tell_who_listens(board):
     board.on_stop(lambda: heard.append("stop"))
     board.on_open(lambda hit: heard.append(hit.name))
     board.on_rank_all(lambda: heard.append("all"))
-    board._on_request("search", {"text": "a query"})
-    board._on_request("stop", {})
-    board._on_request("open", {"row": 1})
-    board._on_request("rank_all", {})
+    ask(board, "search", {"text": "a query"})
+    ask(board, "stop")
+    ask(board, "open", {"row": 1})
+    ask(board, "rank_all")
     leave()
     assert heard == ["a query", "stop", "strip", "all"]
     assert board.selected == 1
     with pytest.raises(ValueError, match="nothing listens to search"):
-        board._on_request("search", {"text": "again"})
+        ask(board, "search", {"text": "again"})
 
 
 @pytest.mark.parametrize(
@@ -138,7 +139,7 @@ def test_searching_stopping_opening_and_ranking_tell_who_listens(board):
 def test_bad_requests_are_refused(board, op, args):
     board.on_search(lambda text: None)
     with pytest.raises(ValueError, match=r"from 0 to 2|at most 4000 characters|no request"):
-        board._on_request(op, args)
+        ask(board, op, args)
 
 
 @pytest.mark.parametrize(("trait", "value"), [("off", [3]), ("pair", [0, 3]), ("pair", [1])])
@@ -193,7 +194,7 @@ def test_hostile_text_is_text_in_every_form(by_hand):
         form.encode("utf-8")
         assert not re.search("[\x00\r\u202e]", form)
     assert "<script>" not in board._still_forms()["text/html"]
-    _, buffers = board._on_request("board", {})
+    _, buffers = ask_data(board, "board")
     assert len(buffers[5]) <= 4 * MOST_TEXT
 
 

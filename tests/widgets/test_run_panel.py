@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from page import reply_to
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
@@ -32,7 +33,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
 
 
 def ask(panel: RunPanel, op: str, **args: Any) -> dict[str, Any]:
-    return panel._answer(op, args)[0]
+    return reply_to(panel, op, args)
 
 
 def finished(session: Session, seed: int = 0, n: int = 8, prompt: str = "ab") -> Any:

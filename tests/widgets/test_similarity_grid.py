@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from page import ask, ask_data
 
 from mullama_lab.engine.multivector import maxsim
 from mullama_lab.widgets import _front_end
@@ -104,7 +105,7 @@ def test_what_the_browser_gets_is_the_matrix_in_parts(by_hand):
     grid = SimilarityGrid(query, by_hand(["d"] * columns, rng.normal(size=(columns, 4))))
     parts, have = [], 0
     while have < rows:
-        header, (data,) = grid._on_request("matrix", {"from": have})
+        header, (data,) = ask_data(grid, "matrix", {"from": have})
         assert len(data) <= MOST_BYTES and header["epoch"] == grid.epoch
         parts.append(np.frombuffer(data, "<f4").reshape(header["rows"], columns))
         have += header["rows"]
@@ -112,7 +113,7 @@ def test_what_the_browser_gets_is_the_matrix_in_parts(by_hand):
 
 
 def test_the_texts_are_tokens_gaps_and_words(grid):
-    header, buffers = grid._on_request("texts", {})
+    header, buffers = ask_data(grid, "texts")
     assert header == {"epoch": grid.epoch, "scale": [0.0, float(grid.matrix.max())]}
     assert buffers[1] == b"[CLS]remove it"
     assert buffers[3] == b"[CLS]Strip the\ntext"
@@ -124,9 +125,9 @@ def test_the_texts_are_tokens_gaps_and_words(grid):
 
 def test_unit_vectors_have_the_scale_from_0_to_1(by_hand):
     grid = SimilarityGrid(by_hand(["a"], [[1, 0]]), by_hand(["b", "c"], [[0.6, 0.8], [-1, 0]]))
-    assert grid._on_request("texts", {})[0]["scale"] == [0.0, 1.0]
+    assert ask(grid, "texts")["scale"] == [0.0, 1.0]
     grid.show(by_hand(["a"], [[2, 0]]), by_hand(["b", "c"], [[3, 0], [-1, 0]]))
-    assert grid._on_request("texts", {})[0]["scale"] == [-2.0, 6.0]
+    assert ask(grid, "texts")["scale"] == [-2.0, 6.0]
 
 
 def test_the_markers_of_queries_and_documents_are_shown_as_what_they_are(by_hand):
@@ -183,7 +184,7 @@ def test_an_empty_side_is_said_and_nothing_is_invented(by_hand, pair):
     grid.show(None, None)
     assert repr(grid) == "SimilarityGrid()"
     with pytest.raises(ValueError, match=r"show\(query, document\)"):
-        grid._on_request("matrix", {"from": 0})
+        ask(grid, "matrix", {"from": 0})
 
 
 def test_vectors_of_other_widths_are_refused(pair, by_hand):
@@ -208,7 +209,7 @@ def test_a_pair_that_is_too_big_and_what_is_no_pair_are_refused(by_hand, pair):
 @pytest.mark.parametrize("args", [{}, {"from": -1}, {"from": 4}, {"from": "0"}, {"from": 0.5}])
 def test_requests_out_of_range_are_refused(grid, args):
     with pytest.raises(ValueError, match="must be a whole number from 0 to 3"):
-        grid._on_request("matrix", args)
+        ask(grid, "matrix", args)
 
 
 def test_the_table_has_every_cell(grid):
@@ -246,7 +247,7 @@ def test_hostile_text_is_text_in_every_form(by_hand):
         form.encode("utf-8")
         assert not re.search("[\x00\r\u202e\u200b]", form)
     assert "<script>" not in forms["text/html"]
-    _, buffers = grid._on_request("texts", {})
+    _, buffers = ask_data(grid, "texts")
     assert b"".join(buffers)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from page import ask, ask_data, reply_to
 
 import mullama_lab as ml
 from mullama_lab.engine import tiny
@@ -55,9 +56,9 @@ def test_a_trace_and_its_strip_say_it(texts):
         strip = TokenStrip(trace)
         for form in (strip.ended, strip._plain_text(), strip._repr_mimebundle_()[0]["text/html"]):
             assert (WORDS in form) == is_said
-        _, buffers = strip._on_request("steps", {"from": 2})
+        _, buffers = ask_data(strip, "steps", {"from": 2})
         assert np.frombuffer(buffers[6], "u1").tolist() == trace.stale[2:].tolist()
-        said = [strip._on_request("details", {"step": step})["stale"] for step in (3, 4)]
+        said = [ask(strip, "details", {"step": step})["stale"] for step in (3, 4)]
         assert said == trace.stale[3:5].tolist()
 
 
@@ -82,7 +83,7 @@ def test_a_tree_marks_segments_and_branches(texts):
     stale, plain = texts
     tree = Tree([plain, stale])
     view = BranchTree(tree)
-    rows = view._answer("rows", {})[0]["rows"]
+    rows = reply_to(view, "rows")["rows"]
     marked = {row["key"] for row in rows if row["stale"]}
     expected = {
         node.key for node in tree.nodes if node.trace is stale and stale.stale[: node.stop].any()

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from page import reply_to
 
 import mullama_lab as ml
 from mullama_lab.studies.timing import PARTS, timing
@@ -33,7 +34,7 @@ def made_of(n, **more):
 
 
 def set_by_hand(strip, chosen):
-    return strip._answer("set", {"chosen": chosen, "seq": 1})[0]
+    return reply_to(strip, "set", {"chosen": chosen, "seq": 1})
 
 
 @pytest.mark.parametrize("chosen", [[0, 39], [1, 39], [10, 19], [7, 7]])

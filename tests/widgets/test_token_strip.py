@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from page import ask, ask_data
 
 import mullama_lab as ml
 from mullama_lab.engine import tiny
@@ -61,7 +62,7 @@ def listened(strip: TokenStrip) -> list:
 
 def test_the_columns_of_a_message_are_those_of_the_trace(trace):
     strip = TokenStrip(trace)
-    header, buffers = strip._on_request("steps", {"from": 5})
+    header, buffers = ask_data(strip, "steps", {"from": 5})
     tokens, logprob, entropy, rank, ms, ahead, stale, sizes, text = buffers
     assert header == {"epoch": strip.epoch, "from": 5, "n": 20}
     assert np.frombuffer(tokens, "<i4").tolist() == trace.tokens[5:].tolist()
@@ -81,13 +82,13 @@ def test_a_token_that_was_decoded_ahead_is_told_as_such(session):
     strip = TokenStrip(trace)
     assert trace.ahead.any() and not trace.ahead.all()
     for step, ahead in enumerate(trace.ahead.tolist()):
-        assert strip._on_request("details", {"step": step})["ahead"] is ahead
-    (_, buffers) = strip._on_request("steps", {"from": 0})
+        assert ask(strip, "details", {"step": step})["ahead"] is ahead
+    (_, buffers) = ask_data(strip, "steps", {"from": 0})
     assert np.frombuffer(buffers[5], "u1").tolist() == trace.ahead.tolist()
 
 
 def test_the_details_of_a_token_are_what_the_trace_holds(trace):
-    details = TokenStrip(trace)._on_request("details", {"step": 3})
+    details = ask(TokenStrip(trace), "details", {"step": 3})
     step = trace[3]
     assert details["p"] == pytest.approx(np.exp(step.logprob), rel=1e-4)
     assert details["after"] == pytest.approx(np.exp(step.logprob_after), rel=1e-4)
@@ -99,7 +100,7 @@ def test_the_details_of_a_token_are_what_the_trace_holds(trace):
 
 
 def test_alternatives_after_the_chain_add_up_and_removed_ones_are_out(trace):
-    details = TokenStrip(trace)._on_request("details", {"step": 3})
+    details = ask(TokenStrip(trace), "details", {"step": 3})
     after = [row["after"] for row in details["top"]]
     assert sum(after) == pytest.approx(1, abs=1e-4)
     assert sum(p > 0 for p in after) == trace[3].n_kept[-1]
@@ -107,14 +108,14 @@ def test_alternatives_after_the_chain_add_up_and_removed_ones_are_out(trace):
 
 def test_what_a_cut_list_cannot_say_is_not_known(session):
     trace = session.generate("ab", ml.Temperature(1.0), max_tokens=1, seed=1, top=4)
-    rows = TokenStrip(trace)._on_request("details", {"step": 0})["top"]
+    rows = ask(TokenStrip(trace), "details", {"step": 0})["top"]
     assert {row["after"] for row in rows} <= {None, *[r["after"] for r in rows if r["after"]]}
     assert 0.0 not in [row["after"] for row in rows]
 
 
 def test_only_the_end_of_a_long_prompt_is_sent(trace):
     long = ml.Trace(prompt_tokens=[65] * (MOST_PROMPT + 7))
-    header, (sizes, _) = TokenStrip(long)._on_request("prompt", {})
+    header, (sizes, _) = ask_data(TokenStrip(long), "prompt")
     assert header["skipped"] == 7
     assert len(np.frombuffer(sizes, "<i4")) == MOST_PROMPT
 
@@ -128,12 +129,12 @@ def test_only_the_end_of_a_long_prompt_is_sent(trace):
 )  # fmt: skip
 def test_requests_out_of_range_are_refused_with_the_range(trace, op, args):
     with pytest.raises(ValueError, match=r"must be a whole number from 0 to|has no request"):
-        TokenStrip(trace)._on_request(op, args)
+        ask(TokenStrip(trace), op, args)
 
 
 def test_an_empty_strip_says_what_to_do():
     with pytest.raises(ValueError, match="run a prompt first"):
-        TokenStrip()._on_request("steps", {"from": 0})
+        ask(TokenStrip(), "steps", {"from": 0})
     assert TokenStrip()._plain_text() == "TokenStrip: no tokens yet"
 
 
@@ -141,29 +142,29 @@ def test_choosing_tells_the_callbacks_until_they_leave(trace):
     strip = TokenStrip(trace)
     heard = []
     leave = strip.on_choose(lambda step, token: heard.append((step, token)))
-    strip._on_request("choose", {"step": 2, "token": 70})
+    ask(strip, "choose", {"step": 2, "token": 70})
     leave()
-    strip._on_request("choose", {"step": 3, "token": 71})
+    ask(strip, "choose", {"step": 3, "token": 71})
     assert heard == [(2, 70)]
 
 
 def test_a_token_is_banned_or_favoured_by_whoever_listens(trace):
     strip = TokenStrip(trace)
     with pytest.raises(ValueError, match="nothing listens to bias"):
-        strip._on_request("bias", {"token": 5, "ban": True})
+        ask(strip, "bias", {"token": 5, "ban": True})
     heard = []
     assert not strip.biases
     leave = strip.on_bias(lambda token, change: None)
     strip.on_bias(lambda token, change: heard.append((token, change)))
     leave()
     assert strip.biases  # somebody is left
-    assert strip._on_request("bias", {"token": 5, "ban": True}) == {"said": ""}
+    assert ask(strip, "bias", {"token": 5, "ban": True}) == {"said": ""}
     strip.on_bias(lambda token, change: f"{token} changed by {change}")
-    assert strip._on_request("bias", {"token": 7, "ban": False}) == {"said": "7 changed by 1.0"}
+    assert ask(strip, "bias", {"token": 7, "ban": False}) == {"said": "7 changed by 1.0"}
     assert heard == [(5, -np.inf), (7, 1.0)]
     for wrong in ({"token": -1, "ban": True}, {"token": 5, "ban": 1}, {"token": "5", "ban": True}):
         with pytest.raises(ValueError):
-            strip._on_request("bias", wrong)
+            ask(strip, "bias", wrong)
     assert len(heard) == 2
 
 
@@ -282,7 +283,7 @@ def test_the_beginning_of_a_text_has_not_ended_as_the_whole_has(trace):
 def test_the_stages_of_a_step_name_tokens_by_their_pieces(session):
     chain = ml.LogitBias({ord("e") + 3: float("-inf")}) | ml.TopK(4)
     strip = TokenStrip(session.generate("Once", chain, max_tokens=2, seed=1))
-    stages = [name for name, _ in strip._on_request("details", {"step": 1})["stages"]]
+    stages = [name for name, _ in ask(strip, "details", {"step": 1})["stages"]]
     assert stages == ["LogitBias(bans e)", "TopK(4)"]
 
 
@@ -414,11 +415,11 @@ def test_scale_and_levels_of_the_static_form_are_those_of_the_live_one():
 def test_a_remark_on_an_alternative_comes_from_whoever_knows(trace):
     strip = TokenStrip(trace)
     with pytest.raises(ValueError, match="no request 'explain'"):
-        strip._on_request("explain", {"step": 0, "token": 5})
+        ask(strip, "explain", {"step": 0, "token": 5})
     strip.explain_with(lambda trace, step, token: f"{len(trace)} {step} {token}")
-    assert strip._on_request("explain", {"step": 3, "token": 5}) == {"text": "20 3 5"}
+    assert ask(strip, "explain", {"step": 3, "token": 5}) == {"text": "20 3 5"}
     with pytest.raises(ValueError, match="from 0 to 19"):
-        strip._on_request("explain", {"step": 20, "token": 5})
+        ask(strip, "explain", {"step": 20, "token": 5})
 
 
 def costs_of(trace, nats=1.5, high=2.5):
@@ -440,7 +441,7 @@ def test_what_grammars_cost_is_sent_for_the_text_that_is_shown_alone(trace):
     given["wanted"][4], given["wanted_logprob"][4] = -1, np.nan
     strip.show_costs(trace, **given, said="what it cost")
     assert strip.has("grammar") and strip.more == {"grammar": "what it cost"}
-    header, buffers = strip._on_request("costs", {"layer": "grammar"})
+    header, buffers = ask_data(strip, "costs", {"layer": "grammar"})
     assert header == {"epoch": strip.epoch}
     for name, sent in zip(("nats", "nats_high", "wanted_logprob"), buffers, strict=False):
         column = given[name].astype("<f4")
@@ -449,7 +450,7 @@ def test_what_grammars_cost_is_sent_for_the_text_that_is_shown_alone(trace):
     assert sizes[4] == 0 and set(np.delete(sizes, 4)) == {len(trace.piece(70))}
     assert buffers[4] == trace.piece(70) * (len(trace) - 1)
     strip.trace = trace[:3]
-    assert strip.more == {} and strip._on_request("costs", {"layer": "grammar"})[1] == []
+    assert strip.more == {} and ask_data(strip, "costs", {"layer": "grammar"})[1] == []
 
 
 def test_the_effect_is_offered_before_its_numbers_come(trace):
@@ -458,7 +459,7 @@ def test_the_effect_is_offered_before_its_numbers_come(trace):
     assert strip.more == {}
     strip.offer_effect(trace, "wait")
     assert strip.more == {"effect": "wait"} and not strip.has("effect")
-    assert strip._on_request("costs", {"layer": "effect"})[1] == []
+    assert ask_data(strip, "costs", {"layer": "effect"})[1] == []
     n = len(trace)
     given = {"kl": np.arange(n) / 8, "base_logprob": np.full(n, -1.5)}
     best = np.full(n, -1, np.int32)
@@ -466,12 +467,12 @@ def test_the_effect_is_offered_before_its_numbers_come(trace):
     strip.show_effect(trace, **given, base_best=best, said="so much")
     strip.show_costs(trace, **costs_of(trace))
     assert strip.more == {"effect": "so much", "grammar": ""} and strip.has("effect")
-    *numbers, sizes, text = strip._on_request("costs", {"layer": "effect"})[1]
+    *numbers, sizes, text = ask_data(strip, "costs", {"layer": "effect"})[1]
     for column, sent in zip(given.values(), numbers, strict=True):
         assert np.array_equal(np.frombuffer(sent, "<f4"), column.astype("<f4"))
     assert np.frombuffer(sizes, "<i4").nonzero()[0].tolist() == [3] and text == trace.piece(70)
-    assert strip._on_request("costs", {"layer": "rank"})[1] == []
-    assert strip._on_request("costs", {"layer": ["effect"]})[1] == []
+    assert ask_data(strip, "costs", {"layer": "rank"})[1] == []
+    assert ask_data(strip, "costs", {"layer": ["effect"]})[1] == []
     with pytest.raises(ValueError, match="there are 20 tokens"):
         strip.show_effect(trace, kl=np.zeros(3), base_logprob=np.zeros(n), base_best=best)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from page import reply_to
 
 from mullama_lab.errors import Stopped
 from mullama_lab.widgets import VectorTrainer
@@ -20,7 +21,7 @@ def form():
 
 
 def ask(form, op, **args):
-    return form._answer(op, args)[0]
+    return reply_to(form, op, args)
 
 
 def test_a_pair_a_line_is_read_with_a_bar_or_a_tab(form):

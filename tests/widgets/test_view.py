@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import traitlets
+from page import reply_data, send
 
 from mullama_lab import widgets
 from mullama_lab.errors import ContextFull
@@ -71,15 +72,12 @@ def test_a_wrong_value_of_a_trait_is_a_value_error_to_who_gives_it(wrong, why):
 
 @pytest.fixture
 def echo():
-    view = Echo()
-    view.heard = []
-    view.send = lambda content, buffers=None: view.heard.append((content, buffers))
-    return view
+    return Echo()
 
 
 def ask(view: Any, **content: Any) -> Any:
-    view._receive(view, {"kind": "request", "id": "a1", **content}, [])
-    return view.heard[-1]
+    (heard,) = send(view, {"kind": "request", "id": "a1", **content})
+    return heard
 
 
 @pytest.mark.parametrize("set_it", [lambda n: setattr(widgets.Meters(), "seconds", n),
@@ -116,7 +114,7 @@ def test_errors_become_answers_and_log_records(echo, caplog):
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_a_request_that_a_view_has_not_is_refused_in_the_same_words(view):
-    answer, _ = view()._answer("explode", {})
+    answer, _ = reply_data(view(), "explode")
     assert answer == {"ok": False, "error": f"{view.__name__} has no request 'explode'"}
 
 
@@ -124,8 +122,7 @@ def test_a_request_that_a_view_has_not_is_refused_in_the_same_words(view):
     "content", [None, 7, "text", [], {}, {"kind": "request"}, {"kind": "request", "id": "x" * 99}]
 )
 def test_what_is_no_request_is_left_alone(echo, content):
-    echo._receive(echo, content, [])
-    assert echo.heard == []
+    assert send(echo, content) == []
 
 
 def test_the_browser_sets_what_is_its_own(echo):

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from page import reply_to
 
 from mullama_lab.engine.stages import Temperature
 from mullama_lab.widgets import WhatIf
@@ -78,8 +79,8 @@ def test_a_lever_is_shown_chosen_and_turned_within_what_there_is(view):
     assert view.levers == ["TopK k", "Temperature t"]
     assert (view.lever["place"], view.lever["value"], view.lever["whole"]) == (1, 0.8, False)
     assert view.lever["slider"] == list(rule.slider)
-    assert view._answer("vary", {"place": 0})[0]["ok"]
-    assert view._answer("turn", {"value": 1.5})[0]["ok"]
+    assert reply_to(view, "vary", {"place": 0})["ok"]
+    assert reply_to(view, "turn", {"value": 1.5})["ok"]
     for op, args in (("vary", {"place": 2}), ("turn", {"value": "1"}), ("turn", {"value": True})):
-        assert not view._answer(op, args)[0]["ok"]
+        assert not reply_to(view, op, args)["ok"]
     assert heard == [("vary", 0), ("turn", 1.5)]
