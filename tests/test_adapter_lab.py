@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from page import ask, ask_data, reply_to
 
 import mullama_lab as ml
 from mullama_lab.engine import tiny
@@ -98,7 +99,7 @@ def anew(lab, gate, until):
     """A function that has a run with weights of its own decoded anew."""
 
     def press(run):
-        lab.adapter_cards._on_request("exact", {})
+        ask(lab.adapter_cards, "exact")
         until(lambda: run._lane._later)
         gate.go_on()
         lab._adapters.settle()
@@ -113,7 +114,7 @@ def test_a_text_under_way_is_said_to_go_on_over_a_stale_cache(lab, gate, turned,
     assert lab.adapter_cards.note == ""
     turned(lambda: lab.adapter_cards.add(HAPPY, 0.5))
     assert lab.adapter_cards.note == STALE and lab.adapter_cards.is_stale
-    turned(lambda: lab.adapter_cards._on_request("exact", {}))
+    turned(lambda: ask(lab.adapter_cards, "exact"))
     assert not lab.adapter_cards.is_stale and lab.adapter_cards.note == ""
     assert not run.trace.in_force[-1][1].stale
     turned(lambda: lab.adapter_cards.set("happy", 0.6))
@@ -180,7 +181,7 @@ def test_without_room_to_decode_it_anew_a_text_stays_stale_and_the_cards_say_why
         gate.wait()
         run.setting = ml.Setting(lab.chain, control=HAPPY)
         gate.go_on()
-        lab.adapter_cards._on_request("exact", {})
+        ask(lab.adapter_cards, "exact")
         until(lambda: run._lane._later)
         gate.go_on()
         until(lambda: lab.adapter_cards.problem)
@@ -243,7 +244,7 @@ def test_an_error_of_a_panel_leaves_the_text_and_the_history(lab, session, monke
 def test_a_run_by_the_model_as_it_is_and_one_by_what_is_on_are_compared(lab, session, adapter):
     base = lab.run()
     lab.adapters = {adapter: 1.5}
-    assert lab.adapter_cards._answer("run_both", {})[0]["ok"]
+    assert reply_to(lab.adapter_cards, "run_both")["ok"]
     lab.wait()
     _, free, bound = (past.trace for past in lab.panel.runs)
     assert free.tokens.tolist() == base.tokens.tolist()
@@ -254,7 +255,7 @@ def test_a_run_by_the_model_as_it_is_and_one_by_what_is_on_are_compared(lab, ses
 
 def restored(lab, number):
     """The reply to the button that brings a run back, once what it asked for is done."""
-    reply = lab.panel._answer("restore", {"number": number})[0]
+    reply = reply_to(lab.panel, "restore", {"number": number})
     lab.wait()
     return reply
 
@@ -354,7 +355,7 @@ def test_another_model_takes_what_fits_it(adapter, tiny_path, tmp_path):
         assert lab.session.adapters == {} and lab.session.control == HAPPY and happy["on"]
         assert (
             "it is for llama"
-            in lab.adapter_cards._answer("toggle", {"key": card["key"], "on": True})[0]["error"]
+            in reply_to(lab.adapter_cards, "toggle", {"key": card["key"], "on": True})["error"]
         )
         lab.load(tiny_path, n_ctx=64)
         assert [one["note"] for one in lab.adapter_cards.cards] == ["", ""]
@@ -375,7 +376,7 @@ def test_a_lab_that_is_taken_up_again_has_its_cards(lab, tiny_model, adapter, tm
 def test_an_adapter_for_another_model_is_refused_in_place(lab, tmp_path):
     pair = np.ones((2, 8), np.float32), np.ones((8, 2), np.float32)
     path = tiny.write_adapter(tmp_path / "wide.gguf", {"blk.0.attn_q.weight": pair})
-    assert lab.adapter_cards._answer("add", {"path": str(path)})[0]["ok"]
+    assert reply_to(lab.adapter_cards, "add", {"path": str(path)})["ok"]
     lab.wait()
     assert "does not fit this model" in lab.adapter_cards.unread and lab.adapter_cards.cards == []
 
@@ -492,7 +493,7 @@ def test_the_effect_is_a_layer_of_the_text_that_is_measured_when_it_is_chosen(
     lab.wait()
     found = effect_in(trace, on=session)
     assert lab.strip.has("effect") and lab.strip.more["effect"] == f"effect: {found.summary()}"
-    _, (kl, base_logprob, sizes, _) = lab.strip._on_request("costs", {"layer": "effect"})
+    _, (kl, base_logprob, sizes, _) = ask_data(lab.strip, "costs", {"layer": "effect"})
     np.testing.assert_allclose(np.frombuffer(kl, "<f4"), found.kl, rtol=1e-3, atol=1e-6)
     np.testing.assert_allclose(np.frombuffer(base_logprob, "<f4"), found.base_logprob, rtol=1e-3)
     other = np.frombuffer(sizes, "<i4") > 0
@@ -519,12 +520,12 @@ def test_what_is_said_of_a_stale_text_is_said_in_every_panel(lab, adapter):
     changed_on_the_way(lab, adapter)
     lab.wait()
     assert "on the run above, stale from step 4 on: " in lab.what_if.line
-    lab.strip._on_request("pick", {"step": 5})
+    ask(lab.strip, "pick", {"step": 5})
     lab.wait()
     where = "at step 5, where the text is stale (this row is decoded anew)"
     assert lab.next_token.view["note"].startswith(where)
     assert "step 5 (stale in the text): draws " in repr(lab.next_token)
-    lab.strip._on_request("pick", {"step": 3})
+    ask(lab.strip, "pick", {"step": 3})
     lab.wait()
     assert lab.next_token.view["note"] == "at step 3" and "stale" not in repr(lab.next_token)
 
@@ -534,21 +535,21 @@ def test_the_dial_stands_at_a_token_that_is_picked(lab, session, tiny_model):
     trace = lab.run()
     lab.wait()
     at_the_prompt = lab.dial.shown
-    lab.strip._on_request("pick", {"step": 3})
+    ask(lab.strip, "pick", {"step": 3})
     lab.wait()
     tokens = trace.history(3).tolist()
     rows = [steered(tiny_model, tokens, **what) for what in ({}, {"control": HAPPY})]
     assert lab.dial.kl == pytest.approx(row_differences(*rows)["kl"], rel=1e-2)
     assert lab.dial.where == "step 3" and lab.dial.shown != at_the_prompt
-    lab.strip._on_request("pick", {"step": 0})
+    ask(lab.strip, "pick", {"step": 0})
     lab.adapter_cards.set("happy", 0.5)
     lab.wait()
     assert (lab.dial.where, lab.dial.strength) == ("step 0", 0.5), "a turn leaves it there"
     lab.adapter_cards.set("happy", 1.0)
-    assert lab.dial._answer("back", {})[0]["ok"]
+    assert reply_to(lab.dial, "back")["ok"]
     lab.wait()
     assert lab.dial.where == "" and lab.dial.shown == at_the_prompt
-    lab.strip._on_request("pick", {"step": 3})
+    ask(lab.strip, "pick", {"step": 3})
     lab.set(prompt="Hello there")
     lab.wait()
     assert lab.dial.where == "", "another prompt is asked for"
@@ -571,7 +572,7 @@ def deep(tmp_path):
 
 
 def learn(lab, text=TYPED, name="mine"):
-    return lab.trainer._answer("learn", {"name": name, "text": text})[0]
+    return reply_to(lab.trainer, "learn", {"name": name, "text": text})
 
 
 def test_a_vector_is_learnt_from_what_is_typed_and_dialled(deep):
@@ -584,7 +585,7 @@ def test_a_vector_is_learnt_from_what_is_typed_and_dialled(deep):
     assert cards.rows["separation"] == want.separation.tolist() and not form.unfolded
     assert (deep.dial.name, deep.dial.strength) == ("mine", 1.0) and deep.dial.kl > 0
     first = deep.dial.kl
-    cards._answer("layers", {"key": cards.chosen, "layers": [1, 1], "seq": 1})
+    reply_to(cards, "layers", {"key": cards.chosen, "layers": [1, 1], "seq": 1})
     deep.wait()
     assert deep.session.control == want.pick(1, 1)
     assert deep.dial.what == want.pick(1, 1) and deep.dial.kl != first
@@ -607,7 +608,7 @@ def test_learning_is_stopped_and_leaves_nothing(deep, monkeypatch):
     learn(deep)
     assert reached.wait(20) and deep.trainer.state == "running"
     assert learn(deep)["ok"] and "Stop it first" in deep.trainer.message
-    deep.trainer._answer("stop", {})
+    reply_to(deep.trainer, "stop")
     go_on.set()
     deep.wait()
     assert deep.trainer.state == "stopped" and deep.adapter_cards.cards == []

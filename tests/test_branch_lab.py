@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+from page import reply_to
 
 import mullama_lab as ml
 from mullama_lab.engine import tiny
@@ -67,14 +68,13 @@ def test_a_branch_costs_one_token_of_what_came_before(lab):
 
 
 def test_choosing_an_alternative_in_the_strip_branches_and_errors_are_the_answer(lab):
-    ask = lab.strip._answer
-    assert "no trace" in ask("choose", {"step": 0, "token": 5})[0]["error"]
+    assert "no trace" in reply_to(lab.strip, "choose", {"step": 0, "token": 5})["error"]
     first = lab.run()
-    assert ask("choose", {"step": 2, "token": other_than(first, 2)})[0]["ok"]
+    assert reply_to(lab.strip, "choose", {"step": 2, "token": other_than(first, 2)})["ok"]
     lab.wait()
     assert len(lab.tree) == 2 and lab.trace is lab.tree.branch(2).trace
     lab.panels = ["tree", "samplers"]
-    assert ask("choose", {"step": 3, "token": int(lab.trace.tokens[3])})[0]["ok"]
+    assert reply_to(lab.strip, "choose", {"step": 3, "token": int(lab.trace.tokens[3])})["ok"]
     lab.wait()
     assert lab.preview.step == 3 and len(lab.tree) == 2  # its own token: only looked at
 
@@ -86,19 +86,19 @@ def test_a_branch_says_where_it_goes_off_and_the_strip_leads_back(lab):
     second = lab.branch(4, token)
     said = {"step": 4, "hex": second.pieces[4].hex(), "was": first.pieces[4].hex()}
     assert lab.strip.branched == said
-    ask = lab.strip._answer
-    details = [ask("details", {"step": step})[0]["forced"] for step in (3, 4, 5)]
+    details = [reply_to(lab.strip, "details", {"step": step})["forced"] for step in (3, 4, 5)]
     assert details == [False, True, False]
-    assert "It was forced, not drawn." in ask("explain", {"step": 4, "token": token})[0]["text"]
-    assert ask("back", {})[0]["ok"] and lab.trace is first and lab.strip.branched == {}
-    assert not ask("back", {})[0]["ok"]
+    why = reply_to(lab.strip, "explain", {"step": 4, "token": token})["text"]
+    assert "It was forced, not drawn." in why
+    assert reply_to(lab.strip, "back")["ok"] and lab.trace is first and lab.strip.branched == {}
+    assert not reply_to(lab.strip, "back")["ok"]
     lab.set(prompt="World")
     lab.run()
     lab.set(prompt="Hello")
     lab.select(next(node.key for node in lab.tree.nodes if 2 in node.ends))
     assert lab.strip.branched == said
     lab.tree.prune([1])
-    assert "was pruned" in ask("back", {})[0]["error"]
+    assert "was pruned" in reply_to(lab.strip, "back")["error"]
     longer = lab.branch(16, int(second.tokens[16]), trace=second)
     assert len(longer) > 17 and lab.strip.branched["was"] == ""
 
@@ -112,7 +112,7 @@ def test_the_last_token_goes_on_from_the_end(lab):
     assert ended.finish_reason == "eog"
     with pytest.raises(ValueError, match="come to its end"):
         lab.branch(len(ended) - 1, tiny.EOS)
-    lab.bar._answer("explore", {})
+    reply_to(lab.bar, "explore")
     assert "Select a segment before it" in lab.bar.message and lab.bar.state == "idle"
 
 
@@ -264,7 +264,7 @@ def test_an_exploration_is_stopped_and_only_one_goes_on_at_a_time(lab):
     lab.start_explore(2000, 8)  # waits for the run
     with pytest.raises(ValueError, match="is going on"):
         lab.start_explore()
-    lab.bar._answer("explore", {})
+    reply_to(lab.bar, "explore")
     assert "is going on" in lab.bar.message
     run.stop()
     while not lab.exploration.n_expanded:
@@ -327,9 +327,9 @@ def test_a_tree_that_outgrows_the_context_says_so_and_is_pruned_until_it_fits(ti
     used, room = lab.bar.room
     assert used == 6 + sum(len(node) for node in lab.tree.nodes) > room == 256
     kept = lab.tree.node(lab.branches.selected).ends[0]
-    assert lab.bar._answer("trim", {})[0]["ok"]
+    assert reply_to(lab.bar, "trim")["ok"]
     assert sorted(b.number for b in lab.tree) == sorted({1, kept})  # and that is as far as it goes
-    lab.bar._answer("trim", {})
+    reply_to(lab.bar, "trim")
     assert "has a name or is selected" in lab.bar.message
     lab.tree.undo()
     assert len(lab.tree) == 3
@@ -383,7 +383,7 @@ def test_a_run_has_one_name_in_the_tree_the_list_and_a_comparison(lab):
     branch = lab.branch(4, other_than(first, 4))
     number, past = lab.tree.find(branch).number, lab.panel.runs[-1]
     assert (number, past.number, past.label) != (2, 2, "branch 2") and number > past.number == 2
-    rows = lab.branches._answer("rows", {})[0]["rows"]
+    rows = reply_to(lab.branches, "rows")["rows"]
     called = {row["branch"]: row["called"] for row in rows if row["branch"]}
     assert called[1] == "run 1" and called[number] == "run 2"
     assert called[2] == "branch 2"  # found by exploring
@@ -397,7 +397,7 @@ def test_a_run_has_one_name_in_the_tree_the_list_and_a_comparison(lab):
     assert lab.branches.to_undo == "run 2 added"
     lab.tree.prune(number)
     assert lab.branches.to_undo == "run 2 pruned"
-    assert lab.branches._answer("undo", {})[0]["change"] == "run 2 pruned"
+    assert reply_to(lab.branches, "undo")["change"] == "run 2 pruned"
     assert "run 2, " in lab.branches._repr_mimebundle_()[0]["text/html"]
     lab.tree.rename(number, "mine")
     assert "mine" in [side.label for side in lab.branches.compare(1, number).sides]
@@ -416,7 +416,7 @@ def test_a_path_that_two_runs_took_is_called_after_both_also_of_another_prompt_o
     assert lab.panel.called(first[:3]) == "run 3, 4, 5, …" and lab.panel.called(first[:2]) == ""
     lab.set(prompt="elsewhere")
     other = lab.run()
-    assert lab.branches._answer("rows", {})[0]["rows"][-1]["called"] == lab.panel.called(other)
+    assert reply_to(lab.branches, "rows")["rows"][-1]["called"] == lab.panel.called(other)
     with pytest.raises(ValueError, match="no run 1"):
         lab.compare(1, 34)
 
@@ -470,7 +470,7 @@ def test_what_is_wrong_is_refused_and_nothing_changes(lab, tiny_model):
     with pytest.raises(ValueError):
         lab.set(chain=ml.Mask(ban=[10**6]))
     for name, value in (("budget", 0), ("budget", 10**9), ("length", "8"), ("nothing", 1)):
-        assert not lab.bar._answer("set", {"name": name, "value": value})[0]["ok"]
+        assert not reply_to(lab.bar, "set", {"name": name, "value": value})["ok"]
     assert lab.chain == ENDLESS and texts(lab) == [first.tokens.tolist()]
     with pytest.raises(TypeError, match="Model or a Session"):
         ml.labs.BranchLab("smollm2-135m")
@@ -513,9 +513,9 @@ def test_a_closed_session_is_said_everywhere(tiny_model):
     session.close()
     with pytest.raises(ClosedError):
         lab.run()
-    reply = lab.strip._answer("choose", {"step": 0, "token": other_than(first, 0)})[0]
+    reply = reply_to(lab.strip, "choose", {"step": 0, "token": other_than(first, 0)})
     assert "closed" in reply["error"]
-    lab.bar._answer("explore", {})
+    reply_to(lab.bar, "explore")
     lab.wait()
     assert "closed" in lab.bar.message and lab.bar.state in ("idle", "failed")
     assert lab.select("1.0").tokens.tolist() == first.tokens.tolist()
@@ -545,11 +545,11 @@ def test_an_alternative_that_the_chain_removed_says_what_would_have_kept_it(lab)
     lab.set(chain=ml.TopK(2) | ENDLESS)
     trace = lab.run()
     out = int(trace.top_ids[3][5])
-    reply = lab.strip._answer("explain", {"step": 3, "token": out})[0]
+    reply = reply_to(lab.strip, "explain", {"step": 3, "token": out})
     assert "TopK" in reply["text"]
     path = lab.branch(3, out)
     assert path.logprob_after[3] == -np.inf
-    assert "TopK" in lab.strip._answer("explain", {"step": 3, "token": out})[0]["text"]
+    assert "TopK" in reply_to(lab.strip, "explain", {"step": 3, "token": out})["text"]
     lab.explore(6, 2)
     lab.select(next(node.key for node in lab.tree.nodes if node.ends))
-    assert lab.strip._answer("explain", {"step": 0, "token": 70})[0]["ok"]
+    assert reply_to(lab.strip, "explain", {"step": 0, "token": 70})["ok"]

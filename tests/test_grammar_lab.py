@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from page import ask_data, reply_data, reply_to
 
 import mullama_lab as ml
 from mullama_lab.engine import tiny
@@ -72,7 +73,7 @@ def test_nothing_runs_by_a_grammar_that_is_not_the_one_typed(lab):
         lab.branch(0, "x", trace=trace)
     with pytest.raises(GrammarError, match=r"Mend it"):
         lab._grammar.run_both()
-    assert lab.panel._answer("run", {"name": "prompt", "value": "Hello"})[0]["ok"]
+    assert reply_to(lab.panel, "run", {"name": "prompt", "value": "Hello"})["ok"]
     assert lab.panel.state == "failed" and "Mend it" in lab.panel.message
     assert len(lab.panel.runs) == 1
     lab.constrain(False)
@@ -110,7 +111,7 @@ def test_an_answer_stays_when_another_one_is_refused(tiny_model):
         lab = GrammarLab(session, turns, seed=3)
         lab.constrain()
         lab.grammar_bench.text = "apple, pear"
-        assert lab.panel._answer("regenerate", {})[0]["ok"]
+        assert reply_to(lab.panel, "regenerate")["ok"]
         assert (lab.panel.messages, lab.panel.seed) == (turns, 3)
         lab.close()
 
@@ -130,7 +131,7 @@ def test_what_the_grammar_took_is_shown_beside_the_run_without_it(lab):
     lab.grammar_bench.grammar = LETTERS
     lab._grammar.run_both()
     lab.wait()
-    sent, _ = lab.panel._answer("compare", {"numbers": lab.panel.compared})
+    sent, _ = reply_data(lab.panel, "compare", {"numbers": lab.panel.compared})
     free, bound = lab.compare(*lab.panel.compared).traces
     tax = grammar_tax(bound, on=lab.session.model)
     assert [side["cost"] for side in sent["sides"]] == ["", tax.summary()] and tax.total > 0
@@ -148,7 +149,7 @@ def test_the_comparison_of_the_tree_says_what_the_grammar_took_too(lab):
     lab.wait()
     runs = {past.trace.text: past.trace for past in lab.panel.runs}
     numbers = [branch.number for branch in lab.tree.branches]
-    sent, _ = lab.branches._answer("compare", {"numbers": numbers})
+    sent, _ = reply_data(lab.branches, "compare", {"numbers": numbers})
     for side, branch in zip(sent["sides"], lab.tree.branches, strict=True):
         run = runs[branch.trace.text]
         tax = grammar_tax(run, on=lab.session.model) if run.schedule.constrains else None
@@ -204,7 +205,7 @@ def test_its_code_makes_it_again(lab, tiny_model):
 
 def costs_shown(strip):
     """nats at least and at most, and the logprob of what was wanted, as the browser gets them."""
-    _, buffers = strip._on_request("costs", {"layer": "grammar"})
+    _, buffers = ask_data(strip, "costs", {"layer": "grammar"})
     return [np.frombuffer(column, "<f4") for column in buffers[:3]], buffers[4]
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from page import reply_to
 
 import mullama_lab as ml
 from mullama_lab.engine import sealed_file, tiny
@@ -27,7 +28,7 @@ def lab(tiny_model, tmp_path, monkeypatch):
 
 
 def ask(lab, op, name="", *, is_sure=False):
-    return lab._arrangement._answer(op, {"name": name, "is_sure": is_sure} if name else {})[0]
+    return reply_to(lab._arrangement, op, {"name": name, "is_sure": is_sure} if name else {})
 
 
 def numbers(lab):

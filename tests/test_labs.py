@@ -9,6 +9,7 @@ import anywidget
 import ipywidgets
 import numpy as np
 import pytest
+from page import ask
 
 import mullama_lab as ml
 from mullama_lab.engine.trace.divergence import where_they_part
@@ -131,7 +132,7 @@ def test_a_step_of_the_trace_is_looked_at_as_it_was_drawn(lab):
 
 def test_choosing_a_token_in_the_strip_looks_at_its_step(lab):
     trace = lab.run()
-    lab.strip._on_request("choose", {"step": 2, "token": int(trace.tokens[2])})
+    ask(lab.strip, "choose", {"step": 2, "token": int(trace.tokens[2])})
     lab.wait()
     assert lab.preview.step == 2 and lab.trace is trace
     assert lab.next_token.view["note"] == "at step 2"  # as trace[2] counts
@@ -139,23 +140,23 @@ def test_choosing_a_token_in_the_strip_looks_at_its_step(lab):
 
 def test_a_token_that_is_picked_in_the_strip_is_looked_at_until_one_goes_back(lab):
     trace = lab.run()
-    lab.strip._on_request("pick", {"step": 3})
+    ask(lab.strip, "pick", {"step": 3})
     lab.wait()
     assert (lab.preview.step, lab.preview.choice) == (3, trace.tokens[3])
     assert lab.strip.looked_at == 3
     assert lab.next_token.view["back"] == "prompt"
     lab.set("TopK", k=3)  # the levers turn what is looked at
     assert lab.preview.step == 3 and lab.preview.stages[0].n_kept == 3
-    lab.next_token._on_request("back", {})
+    ask(lab.next_token, "back")
     lab.wait()
     assert (lab.preview.step, lab.strip.looked_at, lab.next_token.view["back"]) == (0, -1, "")
     with pytest.raises(ValueError, match="step is"):
-        lab.strip._on_request("pick", {"step": len(trace)})
+        ask(lab.strip, "pick", {"step": len(trace)})
 
 
 def test_the_step_that_is_looked_at_stays_while_the_text_before_it_does(lab):
     first = lab.run()
-    lab.strip._on_request("pick", {"step": 3})
+    ask(lab.strip, "pick", {"step": 3})
     lab.wait()
     other = next(int(token) for token in first.top_ids[5] if token != first.tokens[5])
     branch = lab.branch(5, other)
@@ -170,7 +171,7 @@ def test_the_step_that_is_looked_at_stays_while_the_text_before_it_does(lab):
 def test_choosing_another_token_in_the_strip_branches_off_there(lab):
     trace = lab.run()
     other = next(int(token) for token in trace.top_ids[2] if token != trace.tokens[2])
-    lab.strip._on_request("choose", {"step": 2, "token": other})
+    ask(lab.strip, "choose", {"step": 2, "token": other})
     lab.wait()
     assert lab.trace.tokens[:3].tolist() == [*trace.tokens[:2].tolist(), other]
     assert len(lab.tree) == len(lab.panel.runs) == 2
@@ -424,15 +425,15 @@ def test_a_closed_lab_closes_its_own_session_but_not_a_given_one(tiny_model):
 def test_the_views_say_what_would_have_kept_a_token(lab):
     row = lab.session.logits("Hello")
     best = [int(token) for token in np.argsort(-row)[:30]]
-    answer = lab.next_token._on_request("explain", {"token": best[24]})
+    answer = ask(lab.next_token, "explain", {"token": best[24]})
     assert answer["text"] == "TopK(20) would keep it at k ≥ 25 (was 20)."
-    other = lab.next_token._on_request("explain", {"token": best[3]})["text"]
+    other = ask(lab.next_token, "explain", {"token": best[3]})["text"]
     assert other.startswith("Drawn at random: ") and "; this token's share is " in other
     trace = lab.run()
     chosen = {"step": 2, "token": int(trace.tokens[2])}
-    assert " fell into this token's share, " in lab.strip._on_request("explain", chosen)["text"]
+    assert " fell into this token's share, " in ask(lab.strip, "explain", chosen)["text"]
     out = {"step": 2, "token": int(trace.top_ids[2, 30])}
-    assert "TopK(20) would keep it at k ≥ 31" in lab.strip._on_request("explain", out)["text"]
+    assert "TopK(20) would keep it at k ≥ 31" in ask(lab.strip, "explain", out)["text"]
 
 
 def test_runs_of_the_history_are_compared(lab):

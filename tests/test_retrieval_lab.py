@@ -6,6 +6,7 @@ import threading
 
 import numpy as np
 import pytest
+from page import ask
 
 import mullama_lab as ml
 from mullama_lab.engine.encoder import MultiVectorEncoder
@@ -211,7 +212,7 @@ def test_a_query_from_the_browser_is_answered_while_documents_are_read(encoder):
         shown.set()
 
     lab.board.observe(look, "epoch")
-    lab.board._on_request("search", {"text": "words"})
+    ask(lab.board, "search", {"text": "words"})
     assert shown.wait(20)
     lab.wait()
     assert seen[0][0] < 60 and seen[-1] == (60, lab.k)
@@ -224,7 +225,7 @@ def test_only_the_newest_of_several_quick_queries_is_done(lab):
     hold = threading.Event()
     lab._jobs.later(hold.wait, 20)
     for text in ("one", "two", "three"):
-        lab.board._on_request("search", {"text": text})
+        ask(lab.board, "search", {"text": text})
     hold.set()
     lab.wait()
     assert lab.query == "three" and lab.board.epoch == epoch + 1
@@ -247,7 +248,7 @@ def test_all_documents_are_ranked_by_the_tokens_that_are_on(encoder):
     off = list(range(1, len(hits.query)))
     lab.set(off=off)
     assert lab.grid.off == lab.board.off == off
-    lab.board._on_request("rank_all", {})
+    ask(lab.board, "rank_all")
     lab.wait()
     first = hits.query.select([0])
     scores = {n: maxsim.score(first, encoder.encode_document(t)) for n, t in DOCUMENTS.items()}

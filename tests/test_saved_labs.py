@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+from page import ask, reply_to
 
 import mullama_lab as ml
 from mullama_lab.engine import sealed_file, tiny
@@ -42,14 +43,14 @@ def again(lab, tmp_path, model, kind=ml.Workbench):
 def test_the_card_of_a_token_tells_as_much_as_before_though_no_row_was_saved(lab, tmp_path):
     trace, model = lab.trace, lab.session.model
     step, chosen = 4, int(lab.trace.tokens[4])
-    ask = {"step": step, "token": chosen}
-    was = lab.strip._on_request("explain", ask)
+    about = {"step": step, "token": chosen}
+    was = ask(lab.strip, "explain", about)
     other = again(lab, tmp_path, model)
     assert other.trace == trace and other.trace.kept(step) is None
-    assert other.strip._on_request("explain", ask) == was
+    assert ask(other.strip, "explain", about) == was
     other.panel.state = "running"  # its session has something else to decode
     with pytest.raises(ValueError, match="whole row"):
-        other.strip._on_request("explain", ask)
+        ask(other.strip, "explain", about)
     other.close()
 
 
@@ -88,9 +89,7 @@ def test_a_lab_goes_on_where_it_was_saved(lab, tmp_path, tiny_model):
     assert [run.trace for run in other.panel.runs] == [run.trace for run in lab.panel.runs]
     assert other.panel.history == lab.panel.history
     assert other.tree == lab.tree and other.tree is not lab.tree
-    assert (
-        other.branches._answer("rows", {})[0]["rows"] == lab.branches._answer("rows", {})[0]["rows"]
-    )
+    assert reply_to(other.branches, "rows")["rows"] == reply_to(lab.branches, "rows")["rows"]
     assert other.to_code() == lab.to_code() and other.chain == lab.chain
     assert other.panels == ["tree", "what-if"] and other.panel.stop_strings == ["no such text"]
     assert other.panel.shown == lab.panel.shown == 3 and other.trace == lab.trace

@@ -6,6 +6,7 @@ import threading
 from xml.etree import ElementTree
 
 import pytest
+from page import ask, ask_data, reply_to
 
 import mullama_lab as ml
 from mullama_lab.engine import tiny
@@ -114,14 +115,13 @@ def test_runs_are_compared_by_their_numbers(bench):
 
 def test_one_key_bans_a_token_of_the_distribution_and_allows_it_again(bench):
     token = bench.preview.choice
-    press = bench.next_token._on_request
-    press("bias", {"token": token, "ban": True})
+    ask(bench.next_token, "bias", {"token": token, "ban": True})
     assert bench.preview.choice != token
     assert bench.chain[0] == ml.LogitBias({token: float("-inf")})
-    press("bias", {"token": token, "ban": True})
+    ask(bench.next_token, "bias", {"token": token, "ban": True})
     assert bench.preview.choice == token and bench.chain == ml.Chain.of(CHAIN)
     for _ in range(2):
-        press("bias", {"token": 65, "ban": False})
+        ask(bench.next_token, "bias", {"token": 65, "ban": False})
     assert bench.chain[0] == ml.LogitBias({65: 2.0})
     bench.editor.reset()
     assert bench.chain == ml.Chain.of(CHAIN)
@@ -131,7 +131,7 @@ def test_the_list_of_runs_says_of_each_what_it_has_otherwise_than_the_one_before
     bench.run()
     bench.set("Temperature", t=1.64)
     token = int(bench.run().tokens[0])
-    bench.strip._on_request("bias", {"token": token, "ban": True})
+    ask(bench.strip, "bias", {"token": token, "ban": True})
     bench.run()
     bench.run()
     said = f"with Logit bias (bans {piece_label(bench.session.model.piece(token))})"
@@ -142,7 +142,7 @@ def test_the_list_of_runs_says_of_each_what_it_has_otherwise_than_the_one_before
 
 def test_one_key_bans_a_token_of_the_text_and_the_next_run_has_another(bench):
     token = int(bench.run().tokens[0])
-    bench.strip._on_request("bias", {"token": token, "ban": True})
+    ask(bench.strip, "bias", {"token": token, "ban": True})
     assert bench.chain[0] == ml.LogitBias({token: float("-inf")})
     said = f"bans {piece_label(bench.session.model.piece(token))}"
     assert bench.editor.cards[0]["tokens"] == said
@@ -150,7 +150,7 @@ def test_one_key_bans_a_token_of_the_text_and_the_next_run_has_another(bench):
     assert token not in bench.run().tokens
     assert bench.panel.history[-1]["chain"].startswith(f"LogitBias({said}) | ")
     assert f"LogitBias({said})" in bench.bar.note
-    bench.strip._on_request("bias", {"token": token, "ban": True})
+    ask(bench.strip, "bias", {"token": token, "ban": True})
     assert bench.chain == ml.Chain.of(CHAIN)
 
 
@@ -170,7 +170,7 @@ def test_a_chain_that_does_not_fit_the_model_is_refused_whether_a_run_goes_on_or
         ):
             with pytest.raises(ValueError, match="99999"):
                 change()
-        reply = bench.next_token._answer("bias", {"token": 2**31 - 1, "ban": True})[0]
+        reply = reply_to(bench.next_token, "bias", {"token": 2**31 - 1, "ban": True})
         assert not reply["ok"] and "2147483647" in reply["error"]
         assert (bench.chain, bench.editor.cards) == (kept, cards)
     assert run.chain == kept
@@ -182,7 +182,7 @@ def test_a_past_runs_settings_come_back_and_its_code_makes_its_text(tiny_model):
     first, code = lab.run(), lab.to_code()
     lab.set(seed=9, chain=ml.Greedy(), max_tokens=300, stop_strings=[first.text[:1]])
     lab.run()
-    assert lab.panel._answer("restore", {"number": 1})[0]["ok"]
+    assert reply_to(lab.panel, "restore", {"number": 1})["ok"]
     assert lab.panel.seed == 7 and lab.chain == ml.Chain.of(CHAIN)
     assert lab.to_code() == code
     assert lab.run().tokens.tolist() == first.tokens.tolist()
@@ -216,7 +216,7 @@ CHAT = [{"role": "user", "content": "Hi"}]
 
 def test_a_text_and_a_chat_each_have_their_own_run_in_sight(bench):
     def turn(chat):
-        assert bench.panel._answer("set", {"name": "chat", "value": chat})[0]["ok"]
+        assert reply_to(bench.panel, "set", {"name": "chat", "value": chat})["ok"]
 
     text = bench.run()
     turn(True)
@@ -282,7 +282,7 @@ def test_an_answer_is_gone_on_with_and_made_anew(talk):
     talk.run()
     longer = talk.panel.messages[-1]["content"]
     assert len(talk.panel.messages) == 2 and longer.startswith(first) and longer != first
-    assert talk.panel._answer("regenerate", {})[0]["ok"]
+    assert reply_to(talk.panel, "regenerate")["ok"]
     talk.wait()
     assert talk.panel.seed == 8 and len(talk.panel.messages) == 2
     assert talk.panel.messages[-1]["content"] == talk.trace.text
@@ -302,9 +302,8 @@ def test_the_distribution_is_that_of_the_first_token_of_the_answer(talk):
 
 
 def test_messages_of_the_wrong_shape_are_refused(talk):
-    ask = talk.panel._answer
     for wrong in ("Hi", [7], [{"role": "user"}], [{"role": "king", "content": ""}], [{}] * 300):
-        reply = ask("set", {"name": "messages", "value": wrong})[0]
+        reply = reply_to(talk.panel, "set", {"name": "messages", "value": wrong})
         assert not reply["ok"] and reply["error"]
     assert talk.panel.messages == CHAT
 
@@ -314,7 +313,7 @@ def test_a_chat_of_a_model_without_a_template_says_so_in_the_view(tmp_path):
     bench = ml.Workbench(model, "Hello")
     bench.set(messages=CHAT, chat=True)
     assert "template" in bench.next_token.view["error"]
-    assert bench.panel._answer("run", {"name": "messages", "value": CHAT})[0]["ok"]
+    assert reply_to(bench.panel, "run", {"name": "messages", "value": CHAT})["ok"]
     assert bench.panel.state == "failed" and "template" in bench.panel.message
     bench.set(chat=False)
     bench.wait()
@@ -324,7 +323,7 @@ def test_a_chat_of_a_model_without_a_template_says_so_in_the_view(tmp_path):
 
 def test_the_marks_of_the_template_are_told_from_the_text(talk):
     talk.run()
-    about, _ = talk.strip._on_request("prompt", {})
+    about, _ = ask_data(talk.strip, "prompt")
     tokens = talk.trace.prompt_tokens.tolist()
     pieces = [talk.session.model.piece(token) for token in tokens]
     marks = [pieces[i] for i in about["marks"]]

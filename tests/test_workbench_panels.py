@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from page import reply_to
 
 import mullama_lab as ml
 from mullama_lab.engine import tiny
@@ -86,17 +87,17 @@ def test_what_if_says_which_setting_it_varies_and_turns_it(make):
     of = view.levers.index
     assert (view.lever["place"], view.lever["value"]) == (of("Temperature t"), 0.9)
     bench.run()
-    assert view._answer("turn", {"value": 1.5})[0]["ok"]
+    assert reply_to(view, "turn", {"value": 1.5})["ok"]
     assert bench.chain[2].t == view.lever["value"] == 1.5
-    assert view._answer("vary", {"place": of("TopK k")})[0]["ok"]
+    assert reply_to(view, "vary", {"place": of("TopK k")})["ok"]
     bench.wait()
     assert view.bars["label"] == "TopK k" and view.lever["value"] == 20 and view.lever["whole"]
     bench.editor.toggle("Mask")  # what is off is no stage of the chain
-    assert view._answer("turn", {"value": 3})[0]["ok"] and bench.chain[0].k == 3
-    assert "k must be" in view._answer("turn", {"value": 2.5})[0]["error"]
+    assert reply_to(view, "turn", {"value": 3})["ok"] and bench.chain[0].k == 3
+    assert "k must be" in reply_to(view, "turn", {"value": 2.5})["error"]
     bench.chain = ml.Mask(ban=[2])
     assert (view.levers, view.lever) == ([], {})
-    assert not view._answer("turn", {"value": 3})[0]["ok"]
+    assert not reply_to(view, "turn", {"value": 3})["ok"]
 
 
 def test_runs_that_somebody_else_began_go_on_when_a_shared_session_is_left(

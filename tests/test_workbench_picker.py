@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from page import reply_to
 
 import mullama_lab as ml
 from mullama_lab.engine import tiny
@@ -157,12 +158,12 @@ def test_a_shared_session_stays_open_and_its_runs_show(bench, tiny_path, tiny_mo
 
 def test_the_model_s_button_opens_the_picker_over_the_bench_and_esc_leaves_it(bench, tiny_path):
     bench.load(tiny_path, n_ctx=64)
-    assert bench._arrangement._answer("pick", {})[0]["ok"]
+    assert reply_to(bench._arrangement, "pick")["ok"]
     assert shown(bench) == ["Shelf", "ModelPicker"]
     picker = bench.children[1]
     assert picker.may_leave and [r for r in picker.rows if r.get("at_work")]
-    assert picker._answer("leave", {})[0]["ok"] and shown(bench) == ["Shelf"]
-    bench._arrangement._answer("pick", {})
+    assert reply_to(picker, "leave")["ok"] and shown(bench) == ["Shelf"]
+    reply_to(bench._arrangement, "pick")
     bench.load(tiny_path, n_ctx=32)
     assert shown(bench) == ["Shelf"]
 
@@ -174,7 +175,7 @@ def test_the_picker_shows_what_is_at_work_and_what_was_with_their_runs(
     bench.load(own_path, n_ctx=64)
     bench.run()
     bench.load(other_path, n_ctx=64)
-    bench._arrangement._answer("pick", {})
+    reply_to(bench._arrangement, "pick")
     picker = bench._picking.picker
     rows = {row["key"]: row for row in picker.rows}
     here = rows[picker.chosen]
@@ -183,12 +184,12 @@ def test_the_picker_shows_what_is_at_work_and_what_was_with_their_runs(
     )
     before = next(row for row in picker.rows if row["kind"] == "before")
     assert (before["name"], before["runs"]) == ("tiny", 1)
-    assert picker._answer("load", {"key": picker.chosen, "n_ctx": 0, "n_gpu_layers": 0})[0]["ok"]
+    assert reply_to(picker, "load", {"key": picker.chosen, "n_ctx": 0, "n_gpu_layers": 0})["ok"]
     until(lambda: shown(bench) == ["Shelf"])
     assert bench.session.model.n_vocab == 300 and bench.panel.runs == []
-    bench._arrangement._answer("pick", {})
+    reply_to(bench._arrangement, "pick")
     key = before["key"]
-    assert picker._answer("load", {"key": key, "n_ctx": 0, "n_gpu_layers": 0})[0]["ok"]
+    assert reply_to(picker, "load", {"key": key, "n_ctx": 0, "n_gpu_layers": 0})["ok"]
     until(lambda: shown(bench) == ["Shelf"])
     assert bench.session.model.source == str(own_path) and len(bench.panel.runs) == 1
 
