@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from page import text_of
 
 import mullama_lab as ml
 from mullama_lab.studies.replay import replay
@@ -33,8 +34,8 @@ def test_one_token_is_no_tokens(session):
 def test_one_choice_differs():
     view = WhatIf()
     view.show_effects([("TopK(1)", 1, 24, ""), ("MinP(0)", 0, 1, "")])
-    assert "without TopK(1): 1 of 24 choices differs" in view._plain_text()
-    assert "without MinP(0): none of 1 choice differs" in view._plain_text()
+    assert "without TopK(1): 1 of 24 choices differs" in text_of(view)
+    assert "without MinP(0): none of 1 choice differs" in text_of(view)
 
 
 @pytest.mark.parametrize("folder", ["mullama_lab", "widgets"])

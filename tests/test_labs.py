@@ -9,7 +9,7 @@ import anywidget
 import ipywidgets
 import numpy as np
 import pytest
-from page import ask
+from page import ask, text_of
 
 import mullama_lab as ml
 from mullama_lab.engine.trace.divergence import where_they_part
@@ -477,7 +477,7 @@ def test_the_lines_of_what_if_agree_whatever_was_turned_and_when(lab):
         seen = replay(trace, lab.chain, on=lab.session.model)
         n = f"{seen.n_changed} of {seen.n_compared}"
         assert 0 < seen.n_changed < seen.n_compared
-        said = lab.what_if._plain_text().splitlines()
+        said = text_of(lab.what_if).splitlines()
         assert f"on the run above: {n} choices differ" in said[0]
         assert said[1].startswith(f"{stage} ") and f" changes {n}" in said[1]
         found = flip_map(trace, stage_of(stage), on=lab.session.model, chain=lab.chain)
@@ -503,7 +503,7 @@ def test_a_setting_is_the_same_one_when_its_stage_has_moved(lab, moved):
     assert lab.what_if.bars["low"] == [float(f"{x:.6g}") for x in found.low]
     assert lab.what_if.bars["was"] == 0.9
     n_changed = replay(trace, moved, on=lab.session.model).n_changed
-    assert f" changes {n_changed} of 24" in lab.what_if._plain_text()
+    assert f" changes {n_changed} of 24" in text_of(lab.what_if)
 
 
 def test_another_setting_takes_the_place_of_one_whose_stage_is_gone(lab):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 from hypothesis import strategies as st
+from page import text_of
 
 from mullama_lab.engine import stages as s
 from mullama_lab.engine import tiny
@@ -240,7 +241,7 @@ def test_the_lines_of_what_if_agree(session, attack, counts, monkeypatch):
             counts["what-ifs with bars"] += 1
             assert view.n_flipped() == seen.n_changed
             said = f" changes {seen.n_changed} of {seen.n_compared}"
-            assert view._plain_text().splitlines()[1].endswith(said)
+            assert text_of(view).splitlines()[1].endswith(said)
         whole = [x.n_changed for x in stage_effects(trace, chain, on=model, allow_unknown=True)]
         assert [row[1] for row in view.effects] == whole
         view.close()

@@ -54,3 +54,9 @@ def ask_data(view: View, op: Any, args: Any = None) -> tuple[dict[str, Any], lis
 def ask(view: View, op: Any, args: Any = None) -> dict[str, Any]:
     """What a request that is carried out gives; ValueError if it is refused."""
     return ask_data(view, op, args)[0]
+
+
+def text_of(shown: Any) -> str:
+    """What a display of a view or a lab says as plain text."""
+    data, _ = shown._repr_mimebundle_()
+    return data["text/plain"]

@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 import pytest
-from page import reply_to
+from page import reply_to, text_of
 
 import mullama_lab as ml
 from mullama_lab.engine.steering.steering import Steering, Weights
@@ -301,10 +301,10 @@ def test_its_code_has_the_same_act(tiny_model, adapter, tmp_path):
 def test_its_static_form_says_what_is_shown(cards):
     cards.say("The text is by the model with my Run 3 × 1.", "Run writes it anew.")
     html = cards._repr_mimebundle_()[0]["text/html"]
-    for form in (html, cards._plain_text()):
+    for form in (html, text_of(cards)):
         assert "by the model with my Run 3 × 1." in form and "Run writes" not in form
     assert "happy" in html and "In force: adapter × 0.5" in html and "<script" not in html
-    assert "happy    0.8  on  control vector" in cards._plain_text()
+    assert "happy    0.8  on  control vector" in text_of(cards)
 
 
 def test_several_are_set_at_once_or_none():

@@ -6,7 +6,7 @@ import threading
 
 import numpy as np
 import pytest
-from page import reply_to
+from page import reply_to, text_of
 
 import mullama_lab as ml
 from mullama_lab.engine.noise_floor import divergence, log_softmax
@@ -257,7 +257,7 @@ def test_where_the_model_has_no_numbers_the_map_has_none(pad, monkeypatch):
     assert (pad.problem, pad.state) == ("", "finished") and pad.kl > 0
     table = pad.to_pandas()
     assert table.loc[0.0].notna().all() and table.iloc[-1].isna().all()
-    assert pad.grid["values"][-1] is None and "n/a" in pad._plain_text()
+    assert pad.grid["values"][-1] is None and "n/a" in text_of(pad)
 
 
 def test_a_failure_is_said_and_the_rest_comes_when_asked(pad, session, monkeypatch):
@@ -292,13 +292,13 @@ def test_its_code_makes_it_again(pad, session, tmp_path, monkeypatch):
 
 
 def test_its_still_forms_say_what_is_shown(pad):
-    text = pad._plain_text()
+    text = text_of(pad)
     assert text.startswith("BlendPad(happy × 0.5, adapter × -1: KL ")
     assert "adapter \\ happy" in text and "without" in text
     html = pad._repr_mimebundle_()[0]["text/html"]
     assert "KL of the next token from that without the two, nats" in html and "<script" not in html
     pad.target = " you"
     pad.settle()
-    assert "log-probability of ' you', nats" in pad._plain_text()
+    assert "log-probability of ' you', nats" in text_of(pad)
     pad.clear()
-    assert repr(pad) == "BlendPad()" and pad._plain_text() == "BlendPad()"
+    assert repr(pad) == "BlendPad()" and text_of(pad) == "BlendPad()"

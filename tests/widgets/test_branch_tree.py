@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from page import reply_to
+from page import reply_to, text_of
 
 from mullama_lab.engine.stages import Mask, Temperature
 from mullama_lab.engine.trace import Trace
@@ -140,7 +140,7 @@ def test_a_chance_the_chain_had_removed_reaches_the_browser(traces):
 def test_an_empty_tree_is_a_view_too():
     view = BranchTree()
     assert ask(view, "rows")["rows"][0]["parent"] is None
-    assert view._plain_text() == "Tree(empty)" and view.n == 0
+    assert text_of(view) == "Tree(empty)" and view.n == 0
     assert "empty: add a trace first" in refused(view, "select", key="root")
     assert "No branches yet" in view._still_forms()["text/html"]
     assert ask(view, "prune", key="root")["pruned"] == []

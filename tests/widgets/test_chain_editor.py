@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from page import reply_data, reply_to
+from page import reply_data, reply_to, text_of
 
 from mullama_lab.engine.stages import (
     DRY,
@@ -146,7 +146,7 @@ def test_a_card_says_the_tokens_that_it_names_once_they_can_be_spelt(editor: Cha
     editor.spell_with(pieces.__getitem__)
     assert editor.cards[0]["tokens"] == "bans ·leg; favours ↵ (+1)"
     assert editor.cards[0]["each_token"] == "5: bans ·leg; 7: favours ↵ (+1)"
-    assert "bans ·leg" in editor._plain_text()
+    assert "bans ·leg" in text_of(editor)
     assert editor.cards[1]["tokens"] == ""
     editor.bias(7, -np.inf)
     assert editor.cards[0]["tokens"] == "bans ·leg, ↵"
@@ -364,7 +364,7 @@ def test_threads_that_turn_settings_leave_cards_and_chain_in_step(editor: ChainE
 def test_the_text_form_is_deterministic(editor: ChainEditor) -> None:
     editor.set("Temperature", t=1)
     editor.toggle("MinP", on=False)
-    assert editor._plain_text() == (
+    assert text_of(editor) == (
         "ChainEditor: TopK(40) | Temperature(1)\n"
         "  0 TopK(40)\n"
         "  1 MinP(0.05)  (off)\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from page import reply_to
+from page import reply_to, text_of
 
 import mullama_lab as ml
 from mullama_lab.engine.steering.steering import Steering
@@ -161,7 +161,7 @@ def test_its_code_makes_it_again(session, adapter):
 
 
 def test_its_still_forms_say_what_is_shown(dial):
-    text = dial._plain_text()
+    text = text_of(dial)
     assert text.startswith("Dial(happy × 0.5: KL ") and "at 0.5" in text
     html = dial._repr_mimebundle_()[0]["text/html"]
     assert "Next token without it and with it" in html and "<script" not in html

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from page import reply_data, reply_to
+from page import reply_data, reply_to, text_of
 
 from mullama_lab.widgets import ExploreBar
 
@@ -39,7 +39,7 @@ def test_a_button_asks_who_listens_and_says_what_was_refused():
 
 def test_its_forms_say_what_was_found():
     bar = ExploreBar(budget=9, note="drawn by: TopK(2)")
-    assert bar._plain_text() == "ExploreBar(idle, budget 9, up to 8 tokens)"
+    assert text_of(bar) == "ExploreBar(idle, budget 9, up to 8 tokens)"
     bar.found = {
         "expanded": 9,
         "prefixes": 9,
@@ -49,7 +49,7 @@ def test_its_forms_say_what_was_found():
         "longest": 5,
         "open": 2,
     }
-    said = bar._plain_text()
+    said = text_of(bar)
     assert "3 paths of at most 5 tokens with 25.000%" in said and "2 of them would go on" in said
     html = bar._repr_mimebundle_()[0]["text/html"]
     assert "TopK(2)" in html and "<script" not in html

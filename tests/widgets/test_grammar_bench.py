@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from page import reply_to
+from page import reply_to, text_of
 
 import mullama_lab as ml
 from mullama_lab.engine.grammar.walk.walk import GrammarWalk
@@ -20,7 +20,7 @@ def bench(tiny_model):
     return GrammarBench(tiny_model, OBJECT)
 
 
-def text_of(chip):
+def chip_text(chip):
     return bytes.fromhex(chip["bytes"]).decode()
 
 
@@ -81,7 +81,7 @@ def test_steps_forth_and_back(bench):
     assert bench.sample == "{", "what must come"
     token = bench.shown["allowed"][0]
     ask(bench, "step", token=token["token"])
-    assert bench.sample == "{" + text_of(token)
+    assert bench.sample == "{" + chip_text(token)
     ask(bench, "back")
     assert bench.sample == "{"
     bench.sample = "{a:1}}"
@@ -173,7 +173,7 @@ def test_its_static_form_says_what_is_shown(bench):
     bench.sample = "{x"
     html = bench._repr_mimebundle_()[0]["text/html"]
     assert "pair ::=" in html and "expected" in html and "<script" not in html
-    assert "expected" in bench._plain_text()
+    assert "expected" in text_of(bench)
 
 
 def test_of_a_long_text_its_end_is_sent_with_how_long_it_is(tiny_model):
@@ -230,11 +230,11 @@ def words():
 
 def test_without_weights_a_token_that_spans_two_rules_is_told_with_both(words):
     bench = GrammarBench(words, 'root ::= a b\na ::= "th"\nb ::= "e" [xyz]')
-    spans = {text_of(one): one["spans"] for one in bench.shown["allowed"]}
+    spans = {chip_text(one): one["spans"] for one in bench.shown["allowed"]}
     assert spans == {"t": "", "th": "", "the": "a › b", "they": "a › b"}
     assert all(one["p"] is None for one in bench.shown["allowed"]), "there are no probabilities"
     assert (bench.shown["stack"], bench.shown["forced"]) == (["root", "a"], "the")
-    the = next(one["token"] for one in bench.shown["allowed"] if text_of(one) == "the")
+    the = next(one["token"] for one in bench.shown["allowed"] if chip_text(one) == "the")
     assert ask(bench, "step", token=the)["ok"]
     assert [tuple(one["rules"]) for one in bench.shown["tokens"]] == [("a", "b")]
     assert (bench.shown["stack"], bench.shown["forced"]) == (["root", "b"], "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from page import text_of
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
@@ -81,7 +82,7 @@ def test_the_forms_without_a_browser_have_a_column_of_branches_only_where_there_
     assert "branch of" not in panel._repr_mimebundle_()[0]["text/html"]
     panel.add(branched(session, trunk, 3, other_than(trunk.tokens[3])))
     assert "branch of" in panel._repr_mimebundle_()[0]["text/html"]
-    assert "run 1 at step 3: " in panel._plain_text()
+    assert "run 1 at step 3: " in text_of(panel)
     assert panel.history[1]["branch"]["number"] == 1
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from page import reply_to
+from page import reply_to, text_of
 
 import mullama_lab as ml
 from mullama_lab.studies.control_vectors import Training
@@ -101,13 +101,13 @@ def test_what_has_no_layers_is_refused(adapter):
     with pytest.raises(ValueError, match="no layer from 8 to 9"):
         LayerStrip(HAPPY, layers=(8, 9))
     empty = LayerStrip()
-    assert empty.vector is None and repr(empty) == empty._plain_text() == "LayerStrip()"
+    assert empty.vector is None and repr(empty) == text_of(empty) == "LayerStrip()"
     assert "no layers to choose" in set_by_hand(empty, [1, 2])["error"]
 
 
 def test_its_still_forms_say_what_is_shown():
     strip = LayerStrip(trained(1.0, 2.0, 1.6, -0.5))
-    lines = strip._plain_text().splitlines()
+    lines = text_of(strip).splitlines()
     assert lines[1].split() == ["layer", "length", "apart", "in", "order", "chosen"]
     assert lines[3].split() == ["4", "2", "2.00", "100%", "yes"]
     assert lines[5].split() == ["7", "3", "-0.50", "50%"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
+from page import text_of
 
 import mullama_lab as ml
 from mullama_lab.engine.memory import Buffer, Memory, ProcessMemory
@@ -217,7 +218,7 @@ def test_it_is_told_nothing_more_of_a_session_it_was_put_away_from(session, view
 def test_its_still_forms_say_what_is_shown(session, view, until):
     session.logits("Hello")
     until(lambda: view.memory.used_bytes)
-    text = view._plain_text()
+    text = text_of(view)
     assert text.splitlines()[0] == repr(view) and "of the cache in use)" in repr(view)
     assert "KV cache  sequence 0" in text
     assert "Process" not in text, "which differs from run to run"

@@ -7,6 +7,7 @@ from math import nan
 
 import numpy as np
 import pytest
+from page import text_of
 
 import mullama_lab as ml
 from mullama_lab.engine.session.gauges import Shown
@@ -161,7 +162,7 @@ def test_its_still_forms_say_what_is_metered(session):
     with Monitor(session, interval=SELDOM) as monitor:
         session.generate("Hello", ENDLESS, max_tokens=3)
     view = Meters(monitor)
-    assert view._plain_text() == repr(view) and repr(view).startswith("Meters(tokens/s; ")
+    assert text_of(view) == repr(view) and repr(view).startswith("Meters(tokens/s; ")
     html = view._repr_mimebundle_()[0]["text/html"]
     assert "over time" in html and "<script" not in html and len(html) < 6000
     Meters()._repr_mimebundle_()
@@ -170,11 +171,11 @@ def test_its_still_forms_say_what_is_metered(session):
 def test_its_still_forms_begin_with_what_is_wrong(session):
     view = Meters(Monitor(session, interval=SELDOM))
     view.fail("the counters cannot be read")
-    assert view._plain_text().splitlines()[0] == view.problem == "the counters cannot be read"
+    assert text_of(view).splitlines()[0] == view.problem == "the counters cannot be read"
     html = view._repr_mimebundle_()[0]["text/html"]
     assert html.index("the counters cannot be read</div>") < html.index("Meters")
     view.put_to(None)
-    assert view.problem == "" and view._plain_text() == "Meters()"
+    assert view.problem == "" and text_of(view) == "Meters()"
 
 
 def test_it_says_what_memory_runs_out_and_no_more_once_there_is_enough(session, monkeypatch):

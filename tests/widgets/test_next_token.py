@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from page import ask, reply_to
+from page import ask, reply_to, text_of
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
@@ -142,9 +142,9 @@ def test_the_scale_is_asked_for_and_checked() -> None:
 
 def test_the_text_form_shows_what_the_picture_shows(model: Model, row: np.ndarray) -> None:
     view = NextToken()
-    assert view._plain_text() == "NextToken()"
+    assert text_of(view) == "NextToken()"
     view.show(Chain([TopK(1)]).preview(row, model=model, seed=3, step=2), after="Once\n")
-    lines = view._plain_text().splitlines()
+    lines = text_of(view).splitlines()
     text = chr(100 - 3)
     assert lines[0] == f"NextToken(after 'Once\\n', seed 3, step 2: draws {text!r})"
     assert lines[1].split() == ["token", "id", "before", "TopK(1)"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 
 import pytest
-from page import reply_to
+from page import reply_to, text_of
 
 from mullama_lab.engine.memory import Buffer
 from mullama_lab.studies.planner import Plan, plan
@@ -153,9 +153,9 @@ def test_a_plan_that_failed_leaves_the_last_one_in_sight(tiny_path):
 
 def test_its_still_forms_say_what_is_planned(tiny_path):
     board = PlanBoard(n_ctx=512)
-    assert board._plain_text() == repr(board)
+    assert text_of(board) == repr(board)
     board.show(plan(tiny_path, **board.settings))
     assert repr(board).startswith("PlanBoard(n_ctx=512, kv_type=f16, n_seq_max=8, n_batch=512")
-    assert "KV cache  " in board._plain_text()
+    assert "KV cache  " in text_of(board)
     html = board._repr_mimebundle_()[0]["text/html"]
     assert "free now" in html and "<script" not in html

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from page import ask, ask_data
+from page import ask, ask_data, text_of
 
 from mullama_lab.engine.multivector import maxsim
 from mullama_lab.widgets.rank_board import MOST_HITS, MOST_QUERY, MOST_TEXT, Hit, RankBoard
@@ -96,7 +96,7 @@ def test_special_tokens_are_named_in_the_list_and_in_what_matched(by_hand):
     assert buffers[1] == b"[D]file"
     assert buffers[3].startswith(b"[unused1], the document marker")
     assert board.to_pandas().columns.tolist() == ["score", "0 [Q]", "1 file"]
-    assert re.search(r"1st +x +1\.50 +0 \[Q\] 1\.00", board._plain_text())
+    assert re.search(r"1st +x +1\.50 +0 \[Q\] 1\.00", text_of(board))
     html = board._still_forms()["text/html"]
     assert re.search(rf'title="{re.escape(says.decode())}"[^>]*>Q</span> 1\.00', html)
 
@@ -167,11 +167,11 @@ def test_another_search_begins_with_all_tokens_on(board, query):
 def test_no_query_tokens_and_no_documents_are_no_error(board, by_hand):
     board.show(by_hand([], np.zeros((0, 3))), [Hit("x", np.zeros(0, np.float32))])
     assert board.scores == [0.0]
-    assert board._plain_text()
+    assert text_of(board)
     board.show(by_hand(QUERY, np.eye(3)), [])
     assert board.contributions.shape == (0, 3)
     board.clear(total=5)
-    assert board._plain_text().endswith("no results, 5 documents")
+    assert text_of(board).endswith("no results, 5 documents")
 
 
 def test_a_failure_keeps_what_was_shown(board):
@@ -181,8 +181,8 @@ def test_a_failure_keeps_what_was_shown(board):
 
 
 def test_the_plain_form_is_the_same_each_time_and_adds_up(board):
-    assert board._plain_text() == board._plain_text()
-    lines = board._plain_text().splitlines()
+    assert text_of(board) == text_of(board)
+    lines = text_of(board).splitlines()
     assert lines[:2] == ["results", "'remove whitespace': 3 of 412 documents"]
     assert re.match(r"1st +dedent +1\.50 +2 space 0\.75", lines[3])
 

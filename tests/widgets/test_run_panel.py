@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from page import reply_to
+from page import reply_to, text_of
 
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import Model
@@ -403,11 +403,11 @@ def test_the_saved_form_says_where_a_run_ends_and_how_it_ended_in_the_words_of_t
 def test_the_text_form_has_no_times(session: Session) -> None:
     panel = RunPanel("ab", seed=1)
     panel.add(finished(session, 1, n=2))
-    text = panel._plain_text()
+    text = text_of(panel)
     assert text.splitlines()[0] == "RunPanel(finished, 1 run)"
     assert text.splitlines()[1] == "prompt 'ab', seed 1, at most 128 tokens"
     assert "Temperature" not in text.splitlines()[2]  # at 1 it has no effect
-    assert text == panel._plain_text()
+    assert text == text_of(panel)
     bundle, _ = panel._repr_mimebundle_()
     assert "<script" not in bundle["text/html"]
 

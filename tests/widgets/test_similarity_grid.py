@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from page import ask, ask_data
+from page import ask, ask_data, text_of
 
 from mullama_lab.engine.multivector import maxsim
 from mullama_lab.widgets import _front_end
@@ -138,7 +138,7 @@ def test_the_markers_of_queries_and_documents_are_shown_as_what_they_are(by_hand
     grid = SimilarityGrid(query, document)
     assert grid.to_pandas().index[0] == (0, "[Q]")
     assert grid.to_pandas().columns[0] == (0, "[D]")
-    assert re.search(r"^0 +\[Q\] +1\.00 +\[D\] +0$", grid._plain_text(), re.MULTILINE)
+    assert re.search(r"^0 +\[Q\] +1\.00 +\[D\] +0$", text_of(grid), re.MULTILINE)
     html = grid._still_forms()["text/html"]
     for mark, piece, kind in (("Q", "[unused0]", "query"), ("D", "[D]", "document")):
         says = f"{piece}, the {kind} marker: tells the model that this is a {kind}"
@@ -177,7 +177,7 @@ def test_an_empty_side_is_said_and_nothing_is_invented(by_hand, pair):
     nothing = by_hand([], np.zeros((0, 4)))
     grid = SimilarityGrid(nothing, pair[1])
     assert (grid.n_query, grid.score) == (0, 0.0)
-    assert "query has no tokens" in grid._plain_text()
+    assert "query has no tokens" in text_of(grid)
     grid.show(pair[0], nothing)
     assert (grid.n_document, grid.score, grid.best.tolist()) == (0, 0.0, [-1] * 4)
     assert "document has no tokens" in grid._still_forms()["text/html"]
@@ -221,8 +221,8 @@ def test_the_table_has_every_cell(grid):
 
 def test_the_plain_form_adds_up(grid):
     grid.off = [0]
-    text = grid._plain_text()
-    assert text == grid._plain_text()
+    text = text_of(grid)
+    assert text == text_of(grid)
     adds = re.findall(r"^\d+ .*?(\d\.\d\d)", text, re.MULTILINE)
     assert sum(round(100 * float(x)) for x in adds) == 210
     assert re.search(r"score +2\.10", text) and "off" in text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from page import ask, ask_data, reply_to
+from page import ask, ask_data, reply_to, text_of
 
 import mullama_lab as ml
 from mullama_lab.engine import tiny
@@ -54,7 +54,7 @@ def test_a_trace_and_its_strip_say_it(texts):
     assert f", {WORDS}: " in repr(stale) and "stale" not in repr(plain)
     for trace, is_said in ((stale, True), (plain, False)):
         strip = TokenStrip(trace)
-        for form in (strip.ended, strip._plain_text(), strip._repr_mimebundle_()[0]["text/html"]):
+        for form in (strip.ended, text_of(strip), strip._repr_mimebundle_()[0]["text/html"]):
             assert (WORDS in form) == is_said
         _, buffers = ask_data(strip, "steps", {"from": 2})
         assert np.frombuffer(buffers[6], "u1").tolist() == trace.stale[2:].tolist()

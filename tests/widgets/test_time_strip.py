@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from page import reply_to
+from page import reply_to, text_of
 
 import mullama_lab as ml
 from mullama_lab.studies.timing import PARTS, timing
@@ -145,7 +145,7 @@ def test_what_is_no_timing_is_refused(tiny_model):
         with pytest.raises(TypeError, match="is no Timing"):
             TimeStrip(what)
     empty = TimeStrip()
-    assert repr(empty) == empty._plain_text() == "TimeStrip()"
+    assert repr(empty) == text_of(empty) == "TimeStrip()"
     assert "no steps to choose" in set_by_hand(empty, [1, 2])["error"]
     empty._repr_mimebundle_()
     empty.put_to(replace(made_of(1), steps=np.arange(0), total=np.arange(0.0), first=None))
@@ -155,7 +155,7 @@ def test_what_is_no_timing_is_refused(tiny_model):
 def test_its_still_forms_say_what_is_shown(found):
     strip = TimeStrip(found)
     strip.chosen = [10, 19]
-    assert strip._plain_text() == repr(strip) == "TimeStrip(steps 10 to 19 of 0 to 39)"
+    assert text_of(strip) == repr(strip) == "TimeStrip(steps 10 to 19 of 0 to 39)"
     html = strip._repr_mimebundle_()[0]["text/html"]
     assert "Python and display" in html and "<script" not in html and "tg10 @ d" in html
 
@@ -164,8 +164,8 @@ def test_its_still_forms_begin_with_what_is_wrong(found):
     strip = TimeStrip(found)
     strip.fail(ValueError("it was not timed"))
     assert strip.timing is None and strip.chosen == []
-    assert strip._plain_text() == "it was not timed\nTimeStrip()"
+    assert text_of(strip) == "it was not timed\nTimeStrip()"
     html = strip._repr_mimebundle_()[0]["text/html"]
     assert html.index("it was not timed</div>") < html.index("Time ")
     strip.put_to(found)
-    assert strip.problem == "" and "not timed" not in strip._plain_text()
+    assert strip.problem == "" and "not timed" not in text_of(strip)

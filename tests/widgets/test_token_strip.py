@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from page import ask, ask_data
+from page import ask, ask_data, text_of
 
 import mullama_lab as ml
 from mullama_lab.engine import tiny
@@ -135,7 +135,7 @@ def test_requests_out_of_range_are_refused_with_the_range(trace, op, args):
 def test_an_empty_strip_says_what_to_do():
     with pytest.raises(ValueError, match="run a prompt first"):
         ask(TokenStrip(), "steps", {"from": 0})
-    assert TokenStrip()._plain_text() == "TokenStrip: no tokens yet"
+    assert text_of(TokenStrip()) == "TokenStrip: no tokens yet"
 
 
 def test_choosing_tells_the_callbacks_until_they_leave(trace):
@@ -291,7 +291,7 @@ def test_the_plain_form_is_the_same_each_time(session):
     def make():
         return session.generate("Once", ml.Greedy(), max_tokens=5, seed=1)
 
-    first, second = TokenStrip(make())._plain_text(), TokenStrip(make())._plain_text()
+    first, second = text_of(TokenStrip(make())), text_of(TokenStrip(make()))
     assert first == second
     assert re.search(
         r"\[\d tokens?, mean logprob -\d+\.\d\d, (reached max tokens|the model ended the text)\]$",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from page import reply_to
+from page import reply_to, text_of
 
 from mullama_lab.errors import Stopped
 from mullama_lab.widgets import VectorTrainer
@@ -87,6 +87,6 @@ def test_what_it_says_follows_the_training(form):
     form.show("running", share=0.5)
     assert (form.state, form.share, form.message) == ("running", 0.5, "")
     form.show("finished", share=1.0, said="Learnt it.")
-    assert form._plain_text() == "VectorTrainer(happy, 2 pairs, finished)\nLearnt it."
+    assert text_of(form) == "VectorTrainer(happy, 2 pairs, finished)\nLearnt it."
     html = form._repr_mimebundle_()[0]["text/html"]
     assert "I am happy. | I am sad." in html and "Learnt it." in html and "<script" not in html

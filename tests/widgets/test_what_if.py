@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from page import reply_to
+from page import reply_to, text_of
 
 from mullama_lab.engine.stages import Temperature
 from mullama_lab.widgets import WhatIf
@@ -43,7 +43,7 @@ def test_a_value_outside_an_interval_flips_its_token(view, at, n):
 
 def test_the_text_form_says_all_in_words(view):
     view.at = 0.4
-    assert view._plain_text().splitlines() == [
+    assert text_of(view).splitlines() == [
         "What if: 1 of 3 choices differs",
         "Temperature t at 0.4 changes 2 of 2",
         "without TopK(40): none of 3 choices differs",
@@ -55,7 +55,7 @@ def test_the_text_form_says_all_in_words(view):
 
 def test_what_could_not_be_compared_is_not_said_to_be_the_same(view):
     view.show_effects([("MinP(0.1)", 0, 0, "")])
-    assert view._plain_text().splitlines()[-1] == "without MinP(0.1): n/a"
+    assert text_of(view).splitlines()[-1] == "without MinP(0.1): n/a"
 
 
 def test_a_long_run_sends_the_first_bars_and_says_how_many_more(view):
@@ -66,7 +66,7 @@ def test_a_long_run_sends_the_first_bars_and_says_how_many_more(view):
 
 def test_nothing_is_shown_before_the_first_run_and_after_a_new_one(view):
     view.clear()
-    assert view._plain_text() == WhatIf()._plain_text() == "What if: nothing was run yet"
+    assert text_of(view) == text_of(WhatIf()) == "What if: nothing was run yet"
     assert not view.bars and not view.effects
 
 
