@@ -250,7 +250,7 @@ def _compared(result: BenchResult, n_models: int, runs: History | None) -> Compa
 def selfbench(names: Sequence[str], browser: bool) -> None:
     """Measure what the workbench costs beside llama.cpp alone and llama-cpp-python.
 
-    Run it on a machine that does nothing else. It takes about five minutes.
+    Run it on a machine that does nothing else. It takes about seven minutes.
     """
     from mullama_lab.selfbench import every_row
     from mullama_lab.selfbench.table import print_table

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from mullama_lab.selfbench import browser, grammars, monitor
+from mullama_lab.selfbench import browser, grammars, growth, monitor
 from mullama_lab.selfbench.turns import in_turns_afresh, speeds
 
 
@@ -74,3 +74,38 @@ def test_each_kind_of_grammar_is_timed_from_its_text_to_its_first_mask(tiny_mode
         for what in ("reading", "the first mask")
     ]
     assert all(float(row.ours) >= 0 for row in rows)
+
+
+def test_growth_is_measured_of_each_thing_at_each_length():
+    points = list(growth.measured((400, 200)))
+    found = {what: [one for one in points if one.what == what] for what, *_ in points}
+    assert len(found) == 8
+    for what, line in found.items():
+        assert [one.n_tokens for one in line] == [200, 400], what
+        assert all(one.seconds >= 0 and one.n_bytes > 0 for one in line), what
+    for what in ("trace, each step read", "trace as JSON", "tree of branches", "index, saved"):
+        shorter, longer = found[what]
+        assert 1.5 < longer.n_bytes / shorter.n_bytes < 2.1, what
+    assert len(list(growth.rows_of(points))) == 16
+
+
+def test_what_grows_with_the_square_of_the_length_is_missed():
+    lengths = (10, 20, 40)
+    line = [growth.Point("a thing", n, n * n / 1e3, 1000 * n) for n in lengths]
+    time, memory = growth.rows_of(line)
+    assert (time.value, time.verdict) == (pytest.approx(2), "MISSED")
+    assert (memory.value, memory.ours, memory.verdict) == (pytest.approx(1), "40 kB", "met")
+    assert "a thing, 40 tokens" in time.what
+
+
+def test_growth_is_drawn_on_two_axes_with_a_line_in_proportion():
+    import matplotlib.pyplot as plt
+
+    line = [growth.Point("a thing", n, n / 1e3, n * n) for n in (10, 20, 40)]
+    figure = growth.plot(line)
+    for ax, values in zip(figure.axes, ([0.01, 0.02, 0.04], [100, 400, 1600]), strict=True):
+        drawn, proportion = ax.lines
+        assert drawn.get_ydata() == pytest.approx(values)
+        assert proportion.get_ydata() == pytest.approx([values[-1] / 4, values[-1] / 2, values[-1]])
+    assert "power 2.00" in figure.axes[1].get_legend().get_texts()[0].get_text()
+    plt.close(figure)

@@ -20,6 +20,7 @@ def every_row(models: Sequence[str], chromium: str | None) -> Iterator[Row]:
         encoding,
         generation,
         grammars,
+        growth,
         late_interaction,
         monitor,
         sequences,
@@ -40,5 +41,6 @@ def every_row(models: Sequence[str], chromium: str | None) -> Iterator[Row]:
             yield from monitor.rows(model)
     yield from encoding.rows()
     yield from late_interaction.rows()
+    yield from growth.rows()
     if chromium is not None:
         yield from browser.rows(models[0], chromium)
