@@ -15,6 +15,9 @@ lab
 """
 
 
+ENDS = "(nodes) => nodes.map((node) => node.getBoundingClientRect().right)"
+
+
 @pytest.fixture
 def page(notebook, tiny_path):
     page = notebook(
@@ -73,7 +76,10 @@ def test_steps_examples_and_the_run_that_keeps_to_it(page):
     assert free.locator(".mll-cmp-removed").count() == 0
     heads = beside.locator("thead th").all_inner_texts()
     other = {"1": "2", "2": "1"}[number]  # the two are numbered as they end
-    assert heads[1:] == [f"run {other} · chance", f"run {number} · chance · KL · removed"]
+    assert heads[1:] == [f"run {other} chance", f"run {number} chance KL removed"]
+    for column in ("p", "kl", "removed"):
+        ends = beside.locator(f"tr > :nth-child(3) .mll-cmp-{column}").evaluate_all(ENDS)
+        assert len(ends) > 2 and max(ends) - min(ends) < 2, "a figure ends under its heading"
     page.picture("both-with-tax")
 
 

@@ -24,6 +24,13 @@ const MOST_COMPARED = 4;
 /** What is ticked after ticking `n`: the oldest tick gives way when there are too many. */
 export const ticked = (now, n) => (now.includes(n) ? now.filter((x) => x !== n) : [...now, n].slice(-MOST_COMPARED));
 
+/** What stands beside a token or over it, each in its column. */
+const figures = (p, kl, removed) => [
+  ...[" ", h("span", { class: "mll-cmp-p" }, p)],
+  ...(kl ? [" ", h("span", { class: "mll-cmp-kl" }, kl)] : []),
+  ...(removed ? [" ", h("span", { class: "mll-cmp-removed" }, removed)] : []),
+];
+
 function cell(row, k, alike, same) {
   if (!row) return h("td", { class: "mll-cmp-none" }, "–");
   const [hex, p, after, kl, noise, cost] = row;
@@ -32,9 +39,7 @@ function cell(row, k, alike, same) {
     "td",
     { "data-alike": alike, title: `${percent(p)} before the chain, ${percent(after)} after${measured}` },
     h("span", { class: "mll-cmp-piece", dir: "auto" }, glyphs(pieceParts(unhex(hex)))),
-    h("span", { class: "mll-cmp-p" }, percent(p)),
-    k ? h("span", { class: "mll-cmp-kl" }, klText(row, same)) : null,
-    cost ? h("span", { class: "mll-cmp-removed" }, removedText(row)) : null,
+    figures(percent(p), k && klText(row, same), cost && removedText(row)),
   );
 }
 
@@ -50,8 +55,8 @@ function alignedRow(c, [step, cells]) {
 
 function aligned(c) {
   const heads = c.sides.map((side, k) => {
-    const columns = h("span", { class: "mll-quiet" }, " · chance", k ? " · KL" : "", side.cost ? " · removed" : "");
-    return h("th", { scope: "col" }, h("bdi", {}, side.label), columns);
+    const name = h("bdi", { class: "mll-cmp-name", title: side.label }, side.label);
+    return h("th", { scope: "col" }, name, figures("chance", k && "KL", side.cost && "removed"));
   });
   const table = h(
     "table",
