@@ -67,6 +67,25 @@ grammars = {
     "the end of text": lambda: Grammar.gbnf("root ::= <[2]>"),
     "a long text": lambda: Grammar.gbnf('root ::= "' + "a" * 990_000 + '"'),
     "many words": lambda: Grammar.choice(str(n) for n in range(20_000)),
+    "lark without a rule": lambda: Grammar.lark("start: foo"),
+    "lark with a rule twice": lambda: Grammar.lark('start: "a"\\nstart: "b"'),
+    "lark that only goes round": lambda: Grammar.lark('start: start "a"'),
+    "lark that goes round": lambda: Grammar.lark('start: start "a" | "b"'),
+    "lark a million times": lambda: Grammar.lark('start: "a"{0,1000000} A\\nA: "b"{0,1000000} "c"'),
+    "lark with nothing in it": lambda: Grammar.lark('start: "a" | | ("" | )'),
+    "deep lark": lambda: Grammar.lark("start: " + "(" * 10_000 + '"a"' + ")" * 10_000),
+    "deep expression in lark": lambda: Grammar.lark("start: /" + "(" * 9000 + ")" * 9000 + "/"),
+    "lark in lark": lambda: Grammar.lark("start: " + "%lark { start: " * 40 + '"a"' + "}" * 40),
+    "deep json in lark": lambda: Grammar.lark(
+        "start: %json " + '{"items":' * 10_000 + "{}" + "}" * 10_000),
+    "a url in lark": lambda: Grammar.lark('start: %json {"$ref": "http://127.0.0.1:9/"}'),
+    "nothing meets this lark": lambda: Grammar.lark('start: A\\nA: "a" & "b"'),
+    "half a character in lark": lambda: Grammar.lark('start: "\\\\ud800"'),
+    "a deep pattern": lambda: Grammar.json_schema({"pattern": "(" * 10_000 + "a" + ")" * 10_000}),
+    "nothing meets this regex": lambda: Grammar.regex("[^\\\\s\\\\S]"),
+    "a regex of counts": lambda: Grammar.regex("((a{0,1000}){0,1000}){0,1000}b"),
+    "a regex of all letters": lambda: Grammar.regex("\\\\w" * 30_000),
+    "nothing between bars": lambda: Grammar.gbnf('root ::= | "a" | | () |'),
     "too many rules for it": lambda: Grammar.gbnf(
         chain("root ::= r0", 'r{} ::= "x" [a-z]* r{}', 'r{} ::= "a"', 15_000)),
 }
@@ -77,7 +96,7 @@ attempt("afterwards", run(lambda: Grammar.choice(["yes"])))
 
 
 def test_nothing_typed_ends_the_process(attempts, tiny_path):
-    found = attempts(SCRIPT, tiny_path, seconds=300)
+    found = attempts(SCRIPT, tiny_path, seconds=600)
     refused = {name for name, outcome in found.items() if outcome == "GrammarError"}
     assert set(found.values()) <= {"fine", "GrammarError"}
     assert found["afterwards"] == "fine"
@@ -92,6 +111,18 @@ def test_nothing_typed_ends_the_process(attempts, tiny_path):
         "a typo",
         "no such token",
         "the end of text",
+        "lark without a rule",
+        "lark with a rule twice",
+        "lark that only goes round",
+        "deep lark",
+        "deep expression in lark",
+        "lark in lark",
+        "deep json in lark",
+        "a url in lark",
+        "nothing meets this lark",
+        "half a character in lark",
+        "a deep pattern",
+        "nothing meets this regex",
     } <= refused
     assert {
         "a line of rules",
@@ -99,4 +130,10 @@ def test_nothing_typed_ends_the_process(attempts, tiny_path):
         "as deep as may be",
         "many alternatives",
         "nothing",
+        "lark that goes round",
+        "lark a million times",
+        "lark with nothing in it",
+        "a regex of counts",
+        "a regex of all letters",
+        "nothing between bars",
     } & refused == (set())
