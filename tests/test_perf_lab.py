@@ -10,10 +10,11 @@ import pytest
 
 import mullama_lab as ml
 from mullama_lab.engine import tiny
+from mullama_lab.engine.native import model as native
 from mullama_lab.errors import ModelLoadError
-from mullama_lab.labs import _memory_panel, _time_panel
+from mullama_lab.labs import _time_panel
 from mullama_lab.studies import monitor as monitor_study
-from mullama_lab.studies.planner import plan
+from mullama_lab.studies.planner import Planner
 from mullama_lab.studies.timing import timing
 
 ENDLESS = ml.Mask(ban=range(5)) | ml.Greedy()
@@ -78,20 +79,19 @@ def test_the_memory_is_that_of_its_session(lab, until):
 
 
 def test_a_plan_is_of_the_model_as_it_was_loaded(tiny_path, monkeypatch):
-    asked = []
+    asked, load = [], native.load_outline
 
-    def look(*given, **settings):
-        asked.append(settings)
-        return plan(*given, **settings)
+    def look(path, placement, overrides):
+        asked.append(placement)
+        return load(path, placement, overrides)
 
-    monkeypatch.setattr(_memory_panel, "plan", look)
-    given = {"mmap": False, "override_tensor": {"attn": "CPU"}}
-    with ml.Model.load(tiny_path, **given) as model:
+    monkeypatch.setattr(native, "load_outline", look)
+    with ml.Model.load(tiny_path, override_tensor={"attn": "CPU"}) as model:
         lab = ml.labs.PerfLab(model, "Hello", max_tokens=2)
         lab.wait()
         assert lab.plan_board.whole
         lab.close()
-    assert asked and all(settings.items() >= given.items() for settings in asked)
+    assert asked == [model.placement] and model.placement.override_tensor == (("attn", "CPU"),)
 
 
 def test_a_session_that_was_closed_is_said_where_its_memory_would_be(tiny_model):
@@ -135,7 +135,14 @@ def test_a_plan_begins_with_the_session_and_follows_what_is_turned(lab, monkeypa
     assert board.fits and board.problem == ""
 
 
-def test_a_plan_is_of_the_session_and_its_model(tiny_path):
+def test_a_plan_is_of_the_session_and_its_model(tiny_path, monkeypatch):
+    found, plan = [], Planner.plan
+
+    def kept(planner, **settings):
+        found.append(plan(planner, **settings))
+        return found[-1]
+
+    monkeypatch.setattr(Planner, "plan", kept)
     given = {"n_ctx": 256, "n_batch": 64, "kv_type": ("q8_0", "f16"), "flash_attention": "on"}
     model = ml.Model.load(tiny_path, mmap=False)
     with model, model.session(**given, reproducible=True, n_seq_max=4, n_threads=1) as session:
@@ -145,7 +152,7 @@ def test_a_plan_is_of_the_session_and_its_model(tiny_path):
         assert {**session.settings, **board.settings} == dict(session.settings)
         parts = {part["label"]: part["bytes"] for part in board.whole["parts"]}
         assert (parts["KV cache"], parts["compute"]) == (memory.kv_bytes, memory.compute_bytes)
-        names = {buffer.name for buffer in board._planned.buffers}
+        names = {buffer.name for buffer in found[-1].buffers}
         assert names == {buffer.name for buffer in memory.buffers}, "its weights were read"
         lab.close()
 
@@ -155,20 +162,44 @@ def test_a_plan_that_is_no_longer_wanted_is_not_shown(lab, monkeypatch):
     board, begun, goes_on = lab.plan_board, threading.Event(), threading.Event()
     shown = []
     monkeypatch.setattr(board, "show", lambda planned, settings: shown.append(settings["n_ctx"]))
-    plan = _memory_panel.plan
+    plan = Planner.plan
 
-    def held_up(*args, **settings):
+    def held_up(planner, **settings):
         begun.set()
         goes_on.wait(60)
-        return plan(*args, **settings)
+        return plan(planner, **settings)
 
-    monkeypatch.setattr(_memory_panel, "plan", held_up)
+    monkeypatch.setattr(Planner, "plan", held_up)
     board.n_ctx = 1024
     assert begun.wait(60)
     board.n_ctx = 2048
     goes_on.set()
     lab.wait()
     assert shown == [2048]
+
+
+def test_a_board_that_is_turned_reads_the_file_once(tiny_model, monkeypatch):
+    read, load, closed, close = [], native.load_outline, [], Planner.close
+
+    def counted(path, *args):
+        read.append(path)
+        return load(path, *args)
+
+    monkeypatch.setattr(native, "load_outline", counted)
+    monkeypatch.setattr(Planner, "close", lambda one: closed.append(one) or close(one))
+    lab = ml.labs.PerfLab(tiny_model)
+    for n_ctx in (1024, 2048, 4096):
+        lab.plan_board.n_ctx = n_ctx
+        lab.wait()
+        assert not lab.plan_board.stale
+    assert read == [tiny_model.path]
+    lab.panels = ["time"]
+    assert len(closed) == 1, "what nobody looks at holds no vocabulary"
+    lab.panels = ["memory"]
+    lab.wait()
+    assert len(read) == 2
+    lab.close()
+    assert len(closed) == 2
 
 
 def test_what_is_hidden_measures_nothing_and_catches_up(lab):

@@ -10,7 +10,7 @@ from mullama_lab.engine.leaving import usable_in_forks
 from mullama_lab.engine.session import Session
 from mullama_lab.labs._desk import Desk
 from mullama_lab.labs._panel import Panel
-from mullama_lab.studies.planner import plan
+from mullama_lab.studies.planner import Planner
 from mullama_lab.widgets import MemoryMap, PlanBoard
 from mullama_lab.widgets._kept import weakly
 
@@ -29,6 +29,7 @@ class MemoryPanel(Panel):
         self.view, self.board = MemoryMap(), PlanBoard()
         self.views = (self.view, self.board)
         self._session: Session | None = None
+        self._planner: Planner | None = None  # of the session; a thread opens it
         self._lock = usable_in_forks(threading.RLock())
         self._plans = LatestOnly("plan", weakly(self._failed))
         weakref.finalize(desk, self._plans.close).atexit = False
@@ -41,19 +42,21 @@ class MemoryPanel(Panel):
             self.catch_up()
 
     def end(self) -> None:
-        self._plans.drop()
         with self._lock:
             self._session = None
+            self._let_planner_go()
             self.board.clear()
         self.view.put_to(None)
 
     def close(self) -> None:
         self._plans.close()
+        self._let_planner_go()
 
     def show_or_hide(self, is_shown: bool) -> None:
         super().show_or_hide(is_shown)
         if not is_shown:
             self.view.put_to(None)
+            self._let_planner_go()
 
     def catch_up(self) -> None:
         self.view.put_to_soon(self._session)
@@ -76,12 +79,28 @@ class MemoryPanel(Panel):
         session = self._session
         if session is None:
             return
-        settings, model = self.board.settings, session.model
-        loaded = {"mmap": model.options.get("mmap", True), **model.placement.options}
-        planned = plan(model.path, **settings, **loaded, in_place_of=session)
+        settings = self.board.settings
+        planned = self._planner_of(session).plan(**settings)
         with self._lock:
             if session is self._session and self._plans.is_current():
                 self.board.show(planned, settings)
+
+    def _planner_of(self, session: Session) -> Planner:
+        """What is kept as long as the panel is shown, so that plans follow a slider."""
+        if (planner := self._planner) is not None:
+            return planner
+        planner = Planner(session)
+        with self._lock:
+            if session is self._session and self.is_shown:
+                self._planner = planner
+        return planner
+
+    def _let_planner_go(self) -> None:
+        self._plans.drop()
+        with self._lock:
+            planner, self._planner = self._planner, None
+        if planner is not None:
+            planner.close()
 
     def _failed(self, error: Exception) -> None:
         with self._lock:

@@ -17,7 +17,7 @@ from mullama_lab.engine.memory import Buffer
 from mullama_lab.engine.model import outline as outlines
 from mullama_lab.engine.native.library import C
 from mullama_lab.engine.session import opening
-from mullama_lab.errors import ModelFileError, ModelLoadError, ModelNotFound
+from mullama_lab.errors import ClosedError, ModelFileError, ModelLoadError, ModelNotFound
 from mullama_lab.studies import planner
 
 ROUNDED = 0.011 * (1 << 20)  # bytes that a size in the log may be off
@@ -167,15 +167,31 @@ def test_what_an_open_session_holds_is_free_to_one_in_its_place(tiny_path, monke
     with Model.load(tiny_path, mmap=mmap) as model, model.session(**settings) as session:
         taken = pytest.approx(session.memory.total_bytes, abs=2 * ROUNDED)
         monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
-        same = planner.plan(tiny_path, **settings, mmap=mmap, in_place_of=session)
-        assert same.total_bytes == taken and same.in_place and same.fits
         assert not planner.plan(tiny_path, **settings, mmap=mmap).fits
-        twice = {**settings, "n_ctx": 8192}
-        assert not planner.plan(tiny_path, **twice, mmap=mmap, in_place_of=session).fits
-    closed = planner.plan(tiny_path, **settings, mmap=mmap, in_place_of=session)
-    assert closed.free == {"CPU": 500_000} and not closed.fits
-    with pytest.raises(TypeError, match="in_place_of"):
-        planner.plan(tiny_path, in_place_of=cast(Any, model))
+        with planner.Planner(session) as planning:
+            same, larger = planning.plan(**settings), planning.plan(**{**settings, "n_ctx": 8192})
+            assert same.total_bytes == taken and same.in_place and same.fits
+            assert not larger.fits
+            session.close()
+            model.close()
+            closed = planning.plan(**settings)
+            assert closed.free == {"CPU": 500_000} and not closed.fits
+
+
+def test_a_planner_reads_the_file_once_and_plans_as_plan_does(tiny_path, monkeypatch):
+    expected = [planner.plan(tiny_path, n_ctx=n_ctx) for n_ctx in (512, 4096)]
+    read = []
+    check = outlines.check
+    monkeypatch.setattr(outlines, "check", lambda path: read.append(path) or check(path))
+    with planner.Planner(tiny_path) as planning:
+        found = [planning.plan(n_ctx=n_ctx) for n_ctx in (512, 4096)]
+        with pytest.raises(ValueError, match="n_ctx=0"):
+            planning.plan(n_ctx=0)
+    assert len(read) == 1
+    assert [one.buffers for one in found] == [one.buffers for one in expected]
+    planning.close()
+    with pytest.raises(ClosedError):
+        planning.plan(n_ctx=512)
 
 
 def test_a_plan_of_a_reproducible_session_is_as_that_takes_it(tiny_path):
