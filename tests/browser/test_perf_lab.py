@@ -10,6 +10,7 @@ CELLS = [
     chain=ml.Mask(ban=range(5)) | ml.Chain.default())
 lab""",
 ]
+FITS = ".mll-pl-said > .mll-pl-fresh:has-text('it fits')"
 SIDE_BAR = "window.jupyterapp.commands.execute('filebrowser:activate')"
 
 
@@ -82,7 +83,7 @@ def test_a_benchmark_is_run_and_shown_as_a_table_and_a_plot(page):
 
 def test_a_setting_that_is_turned_is_planned(page):
     board = page.page.locator(".mll-pl")
-    board.get_by_text("it fits").wait_for()
+    board.locator(FITS).wait_for()
     words = board.locator("h3 span")
     before = words.inner_text()
     board.get_by_label("Plan, n_ctx, exact").fill("8192")
@@ -97,3 +98,41 @@ def test_a_setting_that_is_turned_is_planned(page):
     )
     board.get_by_label("Plan, n_ctx, exact").fill("0")
     board.get_by_text("n_ctx is 0; it must be a whole number from 1 to").wait_for()
+
+
+BOARD = [
+    "import mullama_lab as ml",
+    """board = ml.widgets.PlanBoard(n_ctx=1024, kv_type=("q8_0", "f16"))
+board.show(ml.studies.planner.plan("smollm2-135m", **board.settings))
+board""",
+    "board.show(ml.studies.planner.plan('smollm2-135m', **board.settings))",
+    "board.fail('there is no such model')",
+]
+
+
+def test_a_plan_of_other_settings_is_dimmed_and_says_so(notebook):
+    page = notebook(BOARD, width=1400, height=757)
+    page.run_cell(0)
+    page.run_cell(1)
+    board, types = page.page.locator(".mll-pl"), page.page.get_by_label("kv_type")
+    old = board.locator(".mll-pl-old")
+    board.locator(FITS).wait_for()
+    assert types.evaluate("(pick) => pick.selectedOptions[0].text") == "q8_0 / f16"
+    assert not old.is_visible()
+    types.select_option("f16")
+    old.wait_for()
+    board.locator(FITS).wait_for(state="hidden")
+    page.picture("plan-board-stale")
+    page.page.set_viewport_size({"width": 700, "height": 757})
+    page.dark()
+    page.settled()
+    page.picture("plan-board-stale-dark-700")
+    types.select_option("q8_0 / f16")
+    board.locator(FITS).wait_for()
+    types.select_option("q4_0")
+    page.run_cell(2)
+    old.wait_for(state="hidden")
+    assert board.locator(FITS).is_visible()
+    page.run_cell(3)
+    board.locator(".mll-problem", has_text="there is no such model").wait_for()
+    page.picture("plan-board-failed-dark-700")
