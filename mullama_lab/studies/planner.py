@@ -19,6 +19,7 @@ from mullama_lab.counted import size_in_words
 from mullama_lab.engine.handle import Handle
 from mullama_lab.engine.leaving import usable_in_forks
 from mullama_lab.engine.memory import Buffers
+from mullama_lab.engine.model import Model
 from mullama_lab.engine.model.outline import outline
 from mullama_lab.engine.native.devices import devices
 from mullama_lab.engine.options import listed
@@ -99,7 +100,7 @@ class Planner(Handle):
         if isinstance(source, Session):
             model = source.model
             source, placement, mmap = model.path, model.placement, model.options.get("mmap", True)
-        opened = outline(source, placement, mmap=mmap)
+        opened = outline(Model, source, placement, mmap=mmap)
         self._model, self._weights = self._outline.enter_context(opened)
 
     @takes(Settings)

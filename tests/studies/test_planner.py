@@ -140,7 +140,7 @@ def test_weights_that_a_pattern_moves_are_planned_where_it_says(monkeypatch):
 def test_nobody_is_offered_a_model_that_has_no_weights(tiny_path):
     """To compute with it would end the process."""
     before = Model.opened()
-    with outlines.outline(tiny_path) as (model, _):
+    with outlines.outline(Model, tiny_path) as (model, _):
         assert not model.closed and Model.opened() == before
     assert model.closed
 

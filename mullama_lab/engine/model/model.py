@@ -24,6 +24,7 @@ from mullama_lab.engine.handle import Handle
 from mullama_lab.engine.memory import Buffer, Memory, ProcessMemory
 from mullama_lab.engine.memory.buffers import must_be_heard, read
 from mullama_lab.engine.model.card import model_card
+from mullama_lab.engine.model.fit import fitted
 from mullama_lab.engine.model.loading import Progress, reporter, say_warnings
 from mullama_lab.engine.model.placed import Placed
 from mullama_lab.engine.model_memory import ModelMemory
@@ -147,6 +148,7 @@ class Model(Handle):
         source: str | Path,
         *,
         n_gpu_layers: int = 0,
+        fit: bool = False,
         split_mode: str = "layer",
         main_gpu: int = 0,
         tensor_split: Sequence[float] | None = None,
@@ -164,7 +166,11 @@ class Model(Handle):
             source: a name of the catalogue, the path of a GGUF file (any part of a split one),
                 or "hf:owner/repo/file.gguf".
             n_gpu_layers: layers to put on the GPU; -1 for all; 0 keeps everything on the CPU. These
-                and the next four were not tried on a GPU.
+                and the next five were not tried on a GPU.
+            fit: choose n_gpu_layers: the most with which the weights and a session of the usual
+                settings fit in nine tenths of what is free now, on each device and for the CPU.
+                What was chosen is in `options`, and logged. Without a device but the CPU nothing
+                is chosen, which a warning says.
             split_mode: with several GPUs, "layer" gives each some layers, "row" a part of the
                 rows of each matrix where the backend can, and "none" has one of them do it all.
             main_gpu: the number of that one, or with "row" of that which has all small tensors;
@@ -193,10 +199,16 @@ class Model(Handle):
             ModelLoadError: llama.cpp refused it, or ended on it in a child process.
             LoadCancelled: `progress` returned False.
             ValueError: a number is out of range, a device is not there or would have nothing to
-                do, or a pattern finds no tensor.
+                do, or a pattern finds no tensor. With `fit`, the model does not fit, which is
+                found before memory is taken.
         """
+        if flag("fit", fit) and (n_gpu_layers or vocab_only):
+            raise ValueError(
+                "fit=True chooses n_gpu_layers, and of weights: leave out "
+                f"{'n_gpu_layers' if n_gpu_layers else 'vocab_only'}, or fit."
+            )
         placement = Placement.of(
-            n_gpu_layers=n_gpu_layers,
+            n_gpu_layers=-1 if fit else n_gpu_layers,
             split_mode=split_mode,
             main_gpu=main_gpu,
             tensor_split=tensor_split,
@@ -211,6 +223,8 @@ class Model(Handle):
             must_survive(file, vocab_only=bool(vocab_only))
         if vocab_only:  # nothing is placed
             placement = replace(placement, override_tensor=())
+        if fit:
+            placement = fitted(cls, file, placement, mmap=bool(mmap))
         overrides = placement.overrides(tensor.name for tensor in file.tensors)
         with reporter(progress, file.path.name) as report, said_of_sizes() as said:
             handle, warned = native.load_model(

@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mullama_lab import hub
-from mullama_lab.engine.gguf.check import check, parts
+from mullama_lab.engine.gguf.check import CheckedFile, check, parts
 from mullama_lab.engine.gguf.file import TensorInfo
 from mullama_lab.engine.memory import Buffer
-from mullama_lab.engine.model.model import Model
 from mullama_lab.engine.model.placed import Placed
 from mullama_lab.engine.native import model as native
 from mullama_lab.engine.native.amx import extra_layouts_are_safe
@@ -27,12 +27,19 @@ from mullama_lab.engine.placement import ON_THE_CPU, Placement
 from mullama_lab.engine.probe import must_survive
 from mullama_lab.engine.weight_files import WeightFiles
 
+if TYPE_CHECKING:
+    from mullama_lab.engine.model.model import Model
+
 _LOOKED_UP = ("token_embd.weight", "per_layer_token_embd.weight", "position_embd.weight")
 
 
 @contextmanager
 def outline(
-    source: str | Path, placement: Placement = ON_THE_CPU, *, mmap: bool = True
+    kind: type[Model],
+    source: str | Path,
+    placement: Placement = ON_THE_CPU,
+    *,
+    mmap: bool = True,
 ) -> Iterator[tuple[Model, tuple[Buffer, ...]]]:
     """(the model without its weights, the buffers that its weights would be in).
 
@@ -40,6 +47,7 @@ def outline(
     (`lay_out`).
 
     Args:
+        kind: Model, which itself has outlines made.
         source, mmap: as for `Model.load`.
         placement: where the weights would go.
 
@@ -48,15 +56,23 @@ def outline(
         ValueError: a pattern of the placement finds no tensor.
     """
     mmap = flag("mmap", mmap)
-    path = hub.resolve(source)
-    file = check(path)
+    file = check(hub.resolve(source))
     if source not in hub.catalogue():
         must_survive(file)
-    weight_files = WeightFiles(parts(path), mapped=False)
+    with outline_of(kind, file, placement, mmap=mmap) as found:
+        yield found
+
+
+@contextmanager
+def outline_of(
+    kind: type[Model], file: CheckedFile, placement: Placement, *, mmap: bool
+) -> Iterator[tuple[Model, tuple[Buffer, ...]]]:
+    """As `outline`, of a file that llama.cpp may be given."""
+    weight_files = WeightFiles(parts(file.path), mapped=False)
     overrides = placement.overrides(tensor.name for tensor in file.tensors)
     with said_of_sizes() as said:
         handle = native.load_outline(file.path, placement, overrides)
-    with Model(handle, file, weight_files, vocab_only=False, placement=placement) as model:
+    with kind(handle, file, weight_files, vocab_only=False, placement=placement) as model:
         yield model, weights(file.tensors, said, mapped=mmap)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -53,28 +53,38 @@ def largest(settings: Settings, model: Model, handle: Any, room: dict[str, int])
     def of(n_ctx: int) -> Settings:
         return replace(settings, n_ctx=n_ctx).settled(model)
 
-    def fits(n_ctx: int) -> bool:
-        taken = Buffers(lay_out(handle, of(n_ctx))).by_device
+    def fits(steps: int) -> bool:
+        taken = Buffers(lay_out(handle, of(min(steps * STEP, most)))).by_device
         return all(size <= room.get(device, 0) for device, size in taken.items())
 
     most = min(model.n_ctx_train or 4096, MOST_TOKENS)
-    low, high = 0, -(-most // STEP)  # steps: so many fit, and no more than so many
-    tried = high
-    while low < high:
-        if fits(min(tried * STEP, most)):
-            low = tried
-        else:
-            high = tried - 1
-        tried = -(-(low + high) // 2)
-    if low == 0:
+    steps = largest_that(fits, -(-most // STEP))
+    if steps == 0:
         free = ", ".join(f"{size_in_words(size)} on {name}" for name, size in room.items())
         raise ValueError(
             f"n_ctx='fit': not even {STEP} tokens fit in what is free beside the weights ({free}). "
             "Close other models, or use a smaller n_ubatch or n_seq_max."
         )
-    found = of(min(low * STEP, most))
+    found = of(min(steps * STEP, most))
     log.info("n_ctx='fit': %s tokens, of the %s of its training", found.n_ctx, most)
     return found
+
+
+def largest_that(fits: Callable[[int], bool], most: int) -> int:
+    """The largest number that fits, where all smaller ones do too; 0 if not even 1 does.
+
+    >>> largest_that(lambda n: n * n < 50, 100)
+    7
+    """
+    low, high = 0, most  # so many fit, and no more than so many
+    tried = most
+    while low < high:
+        if fits(tried):
+            low = tried
+        else:
+            high = tried - 1
+        tried = -(-(low + high) // 2)
+    return low
 
 
 def _room(model: Model) -> dict[str, int]:
