@@ -39,6 +39,7 @@ TWO = {  # ggml with a GPU beside the CPU
     "name": lambda device: [b"CUDA0", b"CPU"][device],
     "description": lambda device: [b"a GPU", b"a CPU"][device],
     "type": lambda device: [1, 0][device],
+    "buffer_type": lambda device: [70, 30][device],
     "memory": memory_of_gpu,
 }
 
@@ -50,6 +51,7 @@ def test_a_gpu_has_memory_of_its_own(monkeypatch, anew):
     gpu, cpu = asking.devices()
     assert gpu == asking.Device("CUDA0", "a GPU", "GPU", 7, 5)
     assert (cpu.name, cpu.kind, cpu.total_bytes) == ("CPU", "CPU", total_and_free()[0])
+    assert [asking.buffer_type(device.name) for device in (gpu, cpu)] == [70, 30]
 
 
 def test_where_ggml_keeps_its_functions_to_itself_there_is_the_cpu(monkeypatch, anew):
