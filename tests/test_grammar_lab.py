@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from page import ask_data, reply_data, reply_to
+from page import ask_data, reply_data, reply_to, text_of
 
 import mullama_lab as ml
 from mullama_lab.engine import tiny
 from mullama_lab.errors import GrammarError
 from mullama_lab.labs import GrammarLab, _costs
+from mullama_lab.studies.forbidden import forbidden
 from mullama_lab.studies.grammar_tax import grammar_tax
+from mullama_lab.studies.tokenization import tokenization
 from mullama_lab.widgets import TokenStrip
 
 LETTERS = "root ::= [a-c]+"
@@ -263,3 +265,63 @@ def test_what_runs_under_a_grammar_write_counts_among_the_texts_tried(lab):
     assert [one["text"] for one in tried["unused"]] == [
         f"root ::= {use.alternative}" for use in used
     ]
+
+
+def words_shown(strip, layer):
+    """The words of a layer for each token, and its numbers, as they are sent."""
+    numbers, sizes, text = ask_data(strip, "costs", {"layer": layer})[1]
+    ends = np.cumsum(np.frombuffer(sizes, "<i4"))
+    cuts = zip([0, *ends[:-1]], ends, strict=True)
+    return [text[start:end].decode() for start, end in cuts], np.frombuffer(numbers, "<f4")
+
+
+def test_the_strip_says_what_the_grammar_written_here_would_have_forbidden_of_a_free_text(lab):
+    lab.chain = ml.Mask(allow=range(ord("a") + 3, ord("z") + 4)) | lab.chain
+    lab.grammar_bench.grammar = "root ::= [a-m]+"
+    trace = lab.run()
+    lab.wait()
+    found = forbidden(trace, lab.grammar_bench.grammar, on=lab.session.model)
+    assert found.forbidden.any()
+    words, nats = words_shown(lab.strip, "forbidden")
+    assert [bool(word) for word in words] == found.forbidden.tolist()
+    assert words[found.first] == f"forbidden: expected {found.expected[found.first]}"
+    assert np.array_equal(nats, found.nats.astype("<f4"))
+    assert lab.strip.more == {"forbidden": found.summary()}
+    assert f"forbidden: {found.summary()}" in text_of(lab.strip)
+    lab.grammar_bench.grammar = "root ::= [a-z]+"
+    assert "forbidden" not in lab.strip.more
+    lab.wait()
+    assert lab.strip.more["forbidden"].startswith("none of 6 tokens is forbidden")
+    lab.panels = ["tree"]
+    assert lab.strip.more == {}
+    lab.grammar_bench.grammar = LETTERS
+    lab.panels = ["grammar"]
+    lab.wait()
+    assert "forbidden" in lab.strip.more
+    lab.constrain()
+    lab.run()
+    lab.wait()
+    assert "forbidden" not in lab.strip.more and "grammar" in lab.strip.more
+
+
+def test_the_strip_says_where_a_grammar_has_other_tokens_than_the_tokenizer(tmp_path):
+    path = tiny.write(tmp_path / "pieces.gguf", pieces=["ab", "abc", "bc"])
+    with ml.Model.load(path) as model, model.session() as session:
+        lab = GrammarLab(session, "\n", seed=3, max_tokens=6)
+        lab.grammar_bench.grammar = 'root ::= "\\n" ("a" "bc" | "ab" "c")+'
+        lab.constrain()
+        lab.chain = lab.chain | ml.Mask(ban=[model.tokenize("abc", add_special=False)[-1]])
+        trace = lab.run()
+        lab.wait()
+        found = tokenization(trace, on=model)
+        words, prob = words_shown(lab.strip, "tokenizer")
+        assert found.splits and lab.strip.more["tokenizer"] == found.summary()
+        for split, told in zip(found.splits, found.told(), strict=True):
+            here = slice(split.first, split.last + 1)
+            assert set(words[here]) == {told} and "the tokenizer has `" in told
+            assert prob[here] == pytest.approx(np.exp(split.canonical_logprob), nan_ok=True)
+        assert [bool(word) for word in words] == [
+            any(split.first <= step <= split.last for split in found.splits)
+            for step in range(len(trace))
+        ]
+        lab.close()

@@ -10,7 +10,7 @@ import { LAYERS, offers, tokenColumns } from "./token_strip_columns.js";
 import { tokenDetails } from "./token_strip_details.js";
 import { coloursOf, csvRows, FONT, headings, picture } from "./token_strip_file.js";
 import { tokenFlow } from "./token_strip_flow.js";
-import { branchedText, tableColumns, scaleText, stateText, summary, tableRows } from "./token_strip_words.js";
+import { branchedText, saidOf, tableColumns, scaleText, stateText, summary, tableRows } from "./token_strip_words.js";
 
 const NOTHING = "No tokens yet. They appear here when a prompt runs.";
 const HELP = [
@@ -22,6 +22,8 @@ const HELP = [
   ["p s e r t", "colour by probability, surprise, entropy, rank, time"],
   ["g", "colour by what a grammar cost, once a run that kept to one has ended"],
   ["k", "colour by the effect of adapters and vectors, once a run with some has ended"],
+  ["x", "colour by what an open grammar would have forbidden of a text written without one"],
+  ["c", "colour by where a grammar had other tokens than the tokenizer's"],
   ["Esc", "close"],
   ["?", "these keys"],
 ];
@@ -98,7 +100,7 @@ function render({ model, el }) {
   function receive(message, buffers) {
     if (message?.kind === "delta" && message.epoch === get("epoch")) take(message, buffers);
   }
-  const saidAside = () => Object.values(get("more"));
+  const saidAside = () => saidOf(get("more"), layerNow());
   function layerNow() {
     return offers(get("layer"), get("more")) ? get("layer") : "probability";
   }
@@ -177,6 +179,7 @@ function render({ model, el }) {
   /** Show what is offered beside the first layers, and ask for what is not there of it. */
   function refillMore() {
     const epoch = get("epoch");
+    columns.keep(get("more"));
     for (const layer of Object.keys(get("more"))) {
       const show = (reply) => {
         if (reply.epoch !== epoch || epoch !== get("epoch") || !reply.buffers.length) return;

@@ -10,6 +10,11 @@ const costLevel = rising([0.1, 0.5, 1, 2, 4]);
 /** What the grammar cost at a step; NaN where its bounds are of other colours. */
 const sureCost = ({ cost, most }, i) => (costLevel(cost[i]) === costLevel(Math.min(most[i], LARGE)) ? cost[i] : NaN);
 
+/** The number of a token that something is said of; −1 of another one, undefined while nothing is known. */
+const ofWords = (values, words, i) => (words[i] && !words[i].length ? -1 : values[i]);
+/** Level 0 where nothing is said, else 1 and up. */
+const worded = (edges) => (x) => (x === undefined ? -1 : x === -1 ? 0 : 1 + Math.max(0, rising(edges)(x)));
+
 /**
  * One layer: the value of a step, its level 0 (calm) to 5 (loud), and the scale in words.
  * Edges are fixed. Time is measured against the first tokens, and the scale prints that figure.
@@ -80,6 +85,28 @@ export const LAYERS = {
     marks: ["< 0.01", "≥ 0.01", "≥ 0.1", "≥ 0.5", "≥ 1", "≥ 2"],
     takes: ["kl", "baseLogprob", "base"],
   },
+  forbidden: {
+    key: "x",
+    label: "Forbidden",
+    ramp: "violet",
+    says: "by the grammar written here: −ln of the chance of all that it lets in, in nats",
+    value: ({ barred, barredWords }, i) => ofWords(barred, barredWords, i),
+    level: worded([0.5, 1, 2, 4]),
+    marks: ["let in", "< 0.5", "≥ 0.5", "≥ 1", "≥ 2", "≥ 4"],
+    takes: ["barred", "barredWords"],
+    inWords: true,
+  },
+  tokenizer: {
+    key: "c",
+    label: "Tokenizer",
+    ramp: "teal",
+    says: "chance of the tokenizer's own token where there are others",
+    value: ({ own, ownWords }, i) => ofWords(own, ownWords, i),
+    level: worded([0.01, 0.1, 0.5, 0.9]),
+    marks: ["its own", "others", "≥ 1%", "≥ 10%", "≥ 50%", "≥ 90%"],
+    takes: ["own", "ownWords"],
+    inWords: true,
+  },
 };
 
 /** Whether a layer can be chosen: those whose numbers come aside are, once they are among `more`. */
@@ -113,6 +140,11 @@ export function tokenColumns() {
     LAYERS[layer].takes.forEach((name, k, { length }) => {
       c[name] = k < length - 1 ? [...typed(buffers[k], Float32Array)] : splitPieces(buffers[k], buffers[k + 1]);
     });
+  /** Forget what layers show that are not offered any more. */
+  c.keep = (more) => {
+    for (const { takes } of Object.entries(LAYERS).flatMap(([name, of]) => (of.takes && !(name in more) ? [of] : [])))
+      for (const name of takes) c[name].length = 0;
+  };
   return c;
 }
 

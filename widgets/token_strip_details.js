@@ -2,7 +2,7 @@
 import { percent } from "./shared/text.js";
 import { tokenCard } from "./token_strip_card.js";
 import { roomIn } from "./token_strip_lane.js";
-import { effectText, removedText } from "./token_strip_words.js";
+import { effectText, layerText, removedText } from "./token_strip_words.js";
 import { bias } from "./shared/bias.js";
 import { pointerKeys } from "./shared/dom.js";
 import { floating, inSight } from "./shared/floating.js";
@@ -67,7 +67,8 @@ export function tokenDetails({ model, line, columns, flow, say }) {
     at = step;
     const { logprob, rank, entropy, ms, piece, stale } = columns;
     const p = Math.exp(logprob[at]);
-    const more = [removedText(columns, at), effectText(columns, at)].filter(Boolean).join("\n");
+    const said = [removedText, effectText, layerText].map((say) => say(columns, at));
+    const more = said.filter(Boolean).join("\n");
     const chance = [percent(p), `rank ${rank[at] < 0 ? "n/a" : rank[at]}`];
     const spoken = [flow.text(at), `step ${at}`, stale[at] > 0 && "stale", ...chance, more];
     flow.mark(at, spoken.filter(Boolean).join(", "));

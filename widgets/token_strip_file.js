@@ -13,9 +13,17 @@ const LINES_BELOW = [0, 1, 1, 2, 3, 4]; // thickness of the line under a token o
 const HEADINGS = ["step", "token", "text", "probability", "logprob", "rank", "entropy", "ms", "ahead", "stale"];
 const COSTS = ["grammar_nats", "grammar_nats_high", "grammar_wanted"];
 const EFFECTS = ["effect_nats", "base_logprob"];
+const FORBIDDEN = ["forbidden_nats", "forbidden"];
+const OWN = ["tokenizer_probability", "tokenizer"];
 
 /** The headings of the table: also of what the grammar cost, and of the effect, once that is known. */
-export const headings = ({ cost, kl }) => [...HEADINGS, ...(cost.length ? COSTS : []), ...(kl.length ? EFFECTS : [])];
+export const headings = ({ cost, kl, barred, own }) => [
+  ...HEADINGS,
+  ...(cost.length ? COSTS : []),
+  ...(kl.length ? EFFECTS : []),
+  ...(barred.length ? FORBIDDEN : []),
+  ...(own.length ? OWN : []),
+];
 
 /** What the grammar cost at a step, at least and at most, and the likeliest token that it took. */
 function costCells({ cost, most, wanted, wantedLogprob }, i) {
@@ -23,8 +31,12 @@ function costCells({ cost, most, wanted, wantedLogprob }, i) {
   return [figure(cost[i]), figure(most[i]), took];
 }
 
+/** What a layer says of a step in words, with its number; nothing where it has nothing to say. */
+const wordCells = (values, words, i) => (words[i].length ? [figure(values[i]), textOf(words[i])] : [null, null]);
+
 export function csvRows(columns) {
   const { token, piece, logprob, rank, entropy, ms, ahead, stale, cost, kl, baseLogprob } = columns;
+  const { barred, barredWords, own, ownWords } = columns;
   return token.map((id, i) => [
     i,
     id,
@@ -33,6 +45,8 @@ export function csvRows(columns) {
     ...[ahead, stale].map((column) => String(column[i] > 0)),
     ...(cost.length ? costCells(columns, i) : []),
     ...(kl.length ? [kl, baseLogprob].map((column) => figure(column[i])) : []),
+    ...(barred.length ? wordCells(barred, barredWords, i) : []),
+    ...(own.length ? wordCells(own, ownWords, i) : []),
   ]);
 }
 

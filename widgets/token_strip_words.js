@@ -59,6 +59,25 @@ export function effectText({ kl, baseLogprob, base }, i) {
   return `${number(kl[i])} nats from the model as it is: that has ${percent(Math.exp(baseLogprob[i]))}${best}`;
 }
 
+const decoder = new TextDecoder();
+const IN_WORDS = Object.entries(LAYERS).filter(([, { inWords }]) => inWords);
+/** The layers that say something of a token in words, once they are known: [name, words of a step]. */
+const wordsOf = (columns) =>
+  IN_WORDS.map(([name, { takes }]) => [name, columns[takes.at(-1)]])
+    .filter(([, words]) => words.length)
+    .map(([name, words]) => [name, (i) => decoder.decode(words[i])]);
+
+/** What layers say of a token in words: of what forbids it, and of the tokenizer's own. */
+export const layerText = (columns, i) =>
+  wordsOf(columns)
+    .map(([, say]) => say(i))
+    .filter(Boolean)
+    .join("\n");
+
+/** What is said of layers: of those in words only while they are chosen. */
+export const saidOf = (more, layer) =>
+  Object.entries(more).flatMap(([name, said]) => (LAYERS[name]?.inWords && name !== layer ? [] : [said]));
+
 /** Where a text goes off another one, in words; "" if it does not. */
 export function branchedText({ step, hex, was }) {
   if (step === undefined) return "";
@@ -95,6 +114,7 @@ export const tableColumns = (columns) => [
   ...(isTold(columns) ? ["decoded"] : []),
   ...(columns.cost.length ? ["grammar cost"] : []),
   ...(columns.kl.length ? ["effect"] : []),
+  ...wordsOf(columns).map(([name]) => name),
 ];
 
 export function tableRows(columns) {
@@ -113,5 +133,6 @@ export function tableRows(columns) {
       ...(told ? [decodedText(ahead[i], stale[i])] : []),
       ...(cost.length ? [costCell(columns, i)] : []),
       ...(kl.length ? [`${number(kl[i])} nats`] : []),
+      ...wordsOf(columns).map(([, say]) => say(i)),
     ]);
 }

@@ -1,5 +1,7 @@
 """What the grammars of a text cost: of the one in the strip, and of runs that are compared.
 
+Beside it stands where a text under a grammar is not in the tokens that the tokenizer makes of it.
+
 Of that in the strip it is found aside, once its run has ended.
 
 Only what the trace kept is asked, never the session: where that was too little there are bounds.
@@ -7,15 +9,18 @@ Only what the trace kept is asked, never the session: where that was too little 
 
 from __future__ import annotations
 
+import math
 import weakref
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mullama_lab.engine.latest_only import LatestOnly
 from mullama_lab.engine.trace import Trace
 from mullama_lab.errors import MullamaError
 from mullama_lab.labs._desk import Desk
 from mullama_lab.studies.grammar_tax import GrammarTax, grammar_tax
+from mullama_lab.studies.tokenization import Tokenization, tokenization
 from mullama_lab.widgets._compare import Cost
 from mullama_lab.widgets._kept import weakly
 
@@ -56,6 +61,10 @@ class Costs:
                 wanted_logprob=logprob,
                 said=cost.said,
             )
+            cut = tokenization(trace, on=model)
+            if cut.splits:
+                prob, words = _of_splits(cut)
+                strip.show_tokenizer(trace, prob=prob, words=words, said=cut.summary())
 
         self._latest.submit(work)
 
@@ -79,6 +88,17 @@ class Costs:
 
 def _cost(tax: GrammarTax) -> Cost:
     return Cost(tax.nats, tax.nats_high, tax.summary())
+
+
+def _of_splits(cut: Tokenization) -> tuple[NDArray[np.float64], list[str]]:
+    """For each token in a split the probability of the tokenizer's own, and what is said of it."""
+    prob, words = np.zeros(len(cut)), [""] * len(cut)
+    for split, told in zip(cut.splits, cut.told(), strict=True):
+        here = range(split.first, split.last + 1)
+        prob[here] = math.exp(split.canonical_logprob)
+        for step in here:
+            words[step] = told
+    return prob, words
 
 
 def ended_text(desk: Desk) -> Trace | None:

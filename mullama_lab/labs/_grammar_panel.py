@@ -16,6 +16,7 @@ from mullama_lab.engine.session import Session
 from mullama_lab.engine.stages import Chain, Constrain
 from mullama_lab.engine.trace import Trace
 from mullama_lab.labs._desk import Desk
+from mullama_lab.labs._hindsight import Hindsight
 from mullama_lab.labs._panel import Panel
 from mullama_lab.widgets._kept import weakly
 from mullama_lab.widgets.grammar_bench import GrammarBench
@@ -32,9 +33,11 @@ class GrammarPanel(Panel):
         self._desk, self.view = weakref.ref(desk), GrammarBench()
         self.views = (self.view,)
         self._session: Session | None = None
+        self._looked_back_with = self.view.grammar
         self._lock = usable_in_forks(threading.RLock())
         self._rows = LatestOnly("grammar", weakly(self._row_failed))
         self._both = LatestOnly("grammar-both", weakly(self._failed))
+        self._hindsight = Hindsight(desk, self.view)
         for aside in (self._rows, self._both):
             weakref.finalize(desk, aside.close).atexit = False
         desk.runs_after(self._must_be_meant)
@@ -53,6 +56,7 @@ class GrammarPanel(Panel):
     def end(self) -> None:
         self._rows.drop()
         self._both.drop()
+        self._hindsight.drop()
         self._session = None
         self.view.put_to(None)
         self.view.constrains = ""
@@ -60,6 +64,15 @@ class GrammarPanel(Panel):
     def close(self) -> None:
         self._rows.close()
         self._both.close()
+        self._hindsight.close()
+
+    def show_or_hide(self, is_shown: bool) -> None:
+        super().show_or_hide(is_shown)
+        self.look_back()
+
+    def look_back(self) -> None:
+        """Find what the grammar would have forbidden of the text shown, if none was in force."""
+        self._hindsight.find(is_wanted=self.is_shown and self._session is not None)
 
     def catch_up(self) -> None:
         if self.is_shown and self._session is not None and self.view.model is None:
@@ -86,6 +99,7 @@ class GrammarPanel(Panel):
     def settle(self) -> None:
         self._both.settle()
         self._rows.settle()
+        self._hindsight.settle()
         self.view.settle()
 
     # Inside.
@@ -96,6 +110,9 @@ class GrammarPanel(Panel):
         stage = None if desk is None else _constrain_in(desk.chain)
         if desk is not None and stage is not None and stage.grammar != self.view.grammar:
             desk.editor.set(*_place_of(desk), grammar=self.view.grammar)
+        if self.view.grammar != self._looked_back_with:
+            self._looked_back_with = self.view.grammar
+            self.look_back()
         self._ask()
 
     def use(self, on: bool) -> None:

@@ -220,6 +220,7 @@ class Workbench(Lab):
         self._observe(self.panel, lambda _: self._request_changed(), *asked)
         self._observe(self.panel, lambda _: self._kind_changed(), "chat")
         self._observe(self.strip, lambda _: self._costs.find(), "state")
+        self._observe(self.strip, lambda _: self._grammar.look_back(), "state")
         self._observe(self.strip, lambda _: self._effects.find(), "state", "layer")
         self._observe(self.branches, lambda _: self._tree.say_origin(), "selected")
         self._observe(self.panel, lambda _: self.branches.call_anew(), "history")

@@ -102,6 +102,17 @@ class Tokenization:
     def _labels(self, tokens: Sequence[int]) -> str:
         return " ".join(piece_label(self._pieces[token]) for token in tokens)
 
+    def told(self) -> list[str]:
+        """What there is to say of each split: either way to write it, and how likely it was."""
+        return [
+            f"the tokenizer has {self._shown(split.canonical)}{_chance(split.canonical_logprob)}; "
+            f"here it is {self._shown(split.tokens)}{_chance(split.logprob)}"
+            for split in self.splits
+        ]
+
+    def _shown(self, tokens: Sequence[int]) -> str:
+        return " ".join(f"`{piece_label(self._pieces[token])}`" for token in tokens)
+
     def summary(self) -> str:
         """What it comes to, in a line."""
         n = int(np.count_nonzero(self.differs))
@@ -118,6 +129,10 @@ class Tokenization:
 
     def __repr__(self) -> str:
         return f"<Tokenization: {self.summary()}>"
+
+
+def _chance(logprob: float) -> str:
+    return "" if math.isnan(logprob) else f", {math.exp(logprob):.1%}"
 
 
 def tokenization(trace: Trace, *, on: Model | Session) -> Tokenization:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from collections.abc import Sequence
 from xml.etree.ElementTree import Element
 
 import numpy as np
@@ -42,8 +43,8 @@ def summary(trace: Trace) -> str:
     return f"{count}, mean logprob {mean}, {state}"
 
 
-def static(trace: Trace | None, title: str) -> Element:
-    """Tokens coloured by probability before the chain, the scale, and a table."""
+def static(trace: Trace | None, title: str, said: Sequence[str] = ()) -> Element:
+    """Tokens coloured by probability before the chain, the scale, what is said, and a table."""
     if trace is None or not len(trace):
         return element("div", "No tokens yet.", style=f"{FONT};{QUIET}")
     texts = visible_pieces(trace.pieces[: len(trace)])
@@ -67,7 +68,7 @@ def static(trace: Trace | None, title: str) -> Element:
             dir="auto",
             style="white-space:pre-wrap;font-family:monospace;line-height:1.8;margin:6px 0",
         ),
-        element("div", summary(trace), style=QUIET),
+        *(element("div", line, style=QUIET) for line in (summary(trace), *said)),
         table(("step", "token", "text", "probability", "rank"), _rows(trace, texts)),
         style=FONT,
     )

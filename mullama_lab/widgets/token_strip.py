@@ -30,7 +30,8 @@ __all__ = ["TokenStrip"]
 __dir__ = __all__.copy  # what tab completion offers
 
 OF_THE_TRACE = ("probability", "surprise", "entropy", "rank", "time")
-LAYERS = (*OF_THE_TRACE, "grammar", "effect")  # the last two are computed aside
+ASIDE = ("grammar", "effect", "forbidden", "tokenizer")  # these are computed aside
+LAYERS = (*OF_THE_TRACE, *ASIDE)
 OF_A_TRACE = (
     "steps",
     "costs",
@@ -50,7 +51,9 @@ class TokenStrip(TokenView):
     """A Trace as tokens, coloured by probability, surprise, entropy, rank or time.
 
     The workbench also colours them by what a grammar cost, and by the effect of adapters and
-    control vectors, once a run with one has ended.
+    control vectors, once a run with one has ended; by what the grammar of an open bench would have
+    forbidden of a text that was written without one; and by where a grammar had a text written in
+    other tokens than the tokenizer's.
 
     Hover or move to a token: its alternatives before and after the chain, what each stage
     left, its bytes and its times. A click on a token and the arrow keys pick it: `on_pick`
@@ -61,9 +64,9 @@ class TokenStrip(TokenView):
     Args:
         trace: a finished Trace. `strip.trace = other` shows another one.
         run: a Run in flight to follow; `strip.follow(run)` does it later.
-        layer: one of "probability", "surprise", "entropy", "rank", "time", "grammar", "effect";
-            the last two are offered once a run with a grammar, or with an adapter or a vector, has
-            ended; till then the colours are those of probability.
+        layer: one of "probability", "surprise", "entropy", "rank", "time", "grammar", "effect",
+            "forbidden", "tokenizer"; the last four are offered once a run that they say something
+            of has ended; till then the colours are those of probability.
         title: a line above the strip.
     """
 
@@ -166,7 +169,8 @@ class TokenStrip(TokenView):
         Raises:
             ValueError: an array is not as long as the trace.
         """
-        self._show_aside("grammar", trace, (nats, nats_high, wanted_logprob), wanted, said)
+        numbers = (nats, nats_high, wanted_logprob)
+        self._show_aside("grammar", trace, numbers, _named(trace, wanted), said)
 
     def offer_effect(self, trace: Trace, said: str = "") -> None:
         """Offer the layer of the effect, if that trace is still shown: its numbers come if chosen.
@@ -198,7 +202,44 @@ class TokenStrip(TokenView):
         Raises:
             ValueError: an array is not as long as the trace.
         """
-        self._show_aside("effect", trace, (kl, base_logprob), base_best, said)
+        self._show_aside("effect", trace, (kl, base_logprob), _named(trace, base_best), said)
+
+    def show_forbidden(
+        self, trace: Trace, *, nats: NDArray[np.float64], words: Sequence[str], said: str = ""
+    ) -> None:
+        """Offer what a grammar would have forbidden of the trace, if it is still shown.
+
+        Args:
+            nats: -ln of the probability of all that it would have let in, at least; (n,).
+            words: what is to be said of each token that it forbids, "" of one that it lets in.
+            said: what it comes to, in a line.
+
+        Raises:
+            ValueError: there is not one for each token of the trace.
+        """
+        self._show_aside("forbidden", trace, (nats,), _encoded(words), said)
+
+    def show_tokenizer(
+        self, trace: Trace, *, prob: NDArray[np.float64], words: Sequence[str], said: str = ""
+    ) -> None:
+        """Offer where the trace is not in the tokenizer's tokens, if it is still shown.
+
+        Args:
+            prob: of the tokenizer's own token where there is another one, NaN if not known; (n,).
+            words: what is to be said of each token that is not the tokenizer's, "" of others.
+            said: what it comes to, in a line.
+
+        Raises:
+            ValueError: there is not one for each token of the trace.
+        """
+        self._show_aside("tokenizer", trace, (prob,), _encoded(words), said)
+
+    def withdraw(self, layer: str) -> None:
+        """Offer a layer that was computed aside no more: what it was about is another by now."""
+        with self._lock:
+            self._aside.pop(layer, None)
+            if layer in self.more:
+                self.more = {name: said for name, said in self.more.items() if name != layer}
 
     def has(self, layer: str) -> bool:
         """Whether the numbers of a layer are there."""
@@ -267,16 +308,15 @@ class TokenStrip(TokenView):
         layer: str,
         trace: Trace,
         numbers: Sequence[NDArray[np.float64]],
-        tokens: NDArray[np.int32],
+        texts: Sequence[bytes],
         said: str,
     ) -> None:
-        """Have the numbers of a layer that come aside; token -1 is none."""
-        if any(len(column) != len(trace) for column in (*numbers, tokens)):
+        """Have the numbers of a layer that come aside, and a text for each token."""
+        if any(len(column) != len(trace) for column in (*numbers, texts)):
             raise ValueError(f"there are {len(trace)} tokens: give each its numbers.")
-        named = [trace.piece(token) if token >= 0 else b"" for token in tokens.tolist()]
         with self._lock:
             if trace is self._trace:
-                self._aside[layer] = _columns.aside(numbers, named)
+                self._aside[layer] = _columns.aside(numbers, texts)
                 self.more = {**self.more, layer: said}
 
     def _begin(self, trace: Trace | None) -> None:
@@ -386,10 +426,24 @@ class TokenStrip(TokenView):
     # Forms without a browser half
 
     def _plain_text(self) -> str:
-        return _strip_forms.plain(self._trace)
+        return "\n".join([_strip_forms.plain(self._trace), *self._said_in_words()])
 
     def _static_html(self) -> Any:
-        return _strip_forms.static(self._trace, self.title)
+        return _strip_forms.static(self._trace, self.title, self._said_in_words())
+
+    def _said_in_words(self) -> list[str]:
+        """What is said of layers that tell of single tokens in words."""
+        more: dict[str, str] = self.more
+        return [f"{name}: {more[name]}" for name in ("forbidden", "tokenizer") if more.get(name)]
+
+
+def _named(trace: Trace, tokens: NDArray[np.int32]) -> list[bytes]:
+    """The pieces of tokens; -1 is none."""
+    return [trace.piece(token) if token >= 0 else b"" for token in tokens.tolist()]
+
+
+def _encoded(words: Sequence[str]) -> list[bytes]:
+    return [text.encode() for text in words]
 
 
 def _steps(trace: Trace, start: int, epoch: int) -> tuple[dict[str, Any], list[bytes]]:

@@ -191,3 +191,31 @@ def test_a_starter_is_begun_with_and_a_mistake_holds_the_run_back(page):
     assert code.evaluate("n => n.scrollWidth <= n.clientWidth")
     under = left.locator(".mll-gb-under").evaluate("n => n.scrollHeight")
     assert code.evaluate("n => n.scrollHeight") == under, "both layers break it alike"
+
+
+def test_what_the_grammar_would_have_forbidden_of_a_free_text_is_a_layer_of_the_strip(page):
+    page.page.get_by_role("button", name="Run", exact=True).click()
+    page.wait_for_state("finished")
+    strip = page.page.locator(".mll-strip")
+    tab = strip.locator("[data-layer=forbidden]")
+    tab.wait_for()
+    assert strip.locator("[data-layer=tokenizer]").is_hidden()
+    tab.click()
+    strip.locator("[data-layer=forbidden][aria-pressed=true]").wait_for()
+    strip.locator(".mll-strip-foot:has-text('would have been forbidden')").wait_for()
+    assert "by the grammar written here" in strip.locator(".mll-strip-says").inner_text()
+    text = strip.locator(".mll-flow .mll-token")
+    strip.locator(".mll-flow .mll-token[data-level^=violet]").first.wait_for()
+    assert strip.locator(".mll-flow .mll-token[data-level=unknown]").count() == 0
+    page.picture("forbidden")
+    text.first.click()
+    page.page.locator(".mll-card:has-text('forbidden: expected `{`')").wait_for()
+    page.dark()
+    page.picture("forbidden-dark")
+    page.dark(False)
+    page.press("Escape")
+    page.page.set_viewport_size({"width": 700, "height": 757})
+    page.settled()
+    page.picture("forbidden-narrow")
+    page.page.locator(".mll-gb-input").fill('root ::= "#"')
+    strip.locator(".mll-strip-foot:has-text('expected `#`')").wait_for()

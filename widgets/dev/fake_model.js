@@ -78,3 +78,9 @@ export const effectBuffers = (effects) => [
   ...[0, 1].map((k) => view(Float32Array.from(effects, (effect) => effect[k]))),
   ...pieceBuffers(effects.map((effect) => effect[2])),
 ];
+
+/** Remarks, each [number, words] -> the buffers that it sends of a layer that says something in words. */
+export const wordBuffers = (remarks) => [
+  view(Float32Array.from(remarks, ([number]) => number)),
+  ...pieceBuffers(remarks.map(([, words]) => words)),
+];

@@ -6,9 +6,10 @@ import { placeBeside } from "../shared/place.js";
 import { markAfter } from "../token_strip_alternatives.js";
 import { laneBeside } from "../token_strip_lane.js";
 import { lookOf } from "../token_strip_flow.js";
-import { branchedText, effectText, removedText, scaleText } from "../token_strip_words.js";
+import { csvRows, headings } from "../token_strip_file.js";
+import { branchedText, effectText, layerText, removedText, saidOf, scaleText } from "../token_strip_words.js";
 import { stateText, summary, tableColumns, tableRows, tokenText } from "../token_strip_words.js";
-import { costBuffers, effectBuffers, stepBuffers } from "./fake_model.js";
+import { costBuffers, effectBuffers, stepBuffers, wordBuffers } from "./fake_model.js";
 
 function columnsOf(...logprobs) {
   const columns = tokenColumns();
@@ -184,4 +185,25 @@ test("the table has what the grammar cost at each token, once that is known", ()
   assert.deepEqual(cells, ["2.6 nats", "1 to 1.5 nats", "at least 1 nats", "n/a"]);
   assert.equal(tableRows(priced)[0].length, tableColumns(priced).length);
   assert.equal(tableRows(columnsOf(-1))[0].length, tableColumns(columnsOf(-1)).length);
+});
+
+test("what a grammar would have forbidden, and other tokens than the tokenizer's, are told in words", () => {
+  const columns = columnsOf(-1, -1, -1, -1);
+  columns.take("forbidden", wordBuffers([[0.2, ""], [0.2, "forbidden: expected `{`"], [3, "no"], [NaN, "no"]]));
+  columns.take("tokenizer", wordBuffers([[0, ""], [0.6, "the tokenizer has `ab`"], [NaN, "b"], [0, ""]]));
+  const looks = (layer) => [0, 1, 2, 3].map((i) => lookOf(layer, columns, i));
+  assert.deepEqual(looks("forbidden"), ["violet-0", "violet-1", "violet-4", "violet-1"]);
+  assert.deepEqual(looks("tokenizer"), ["teal-0", "teal-4", "teal-1", "teal-0"]);
+  assert.equal(layerText(columns, 0), "");
+  assert.equal(layerText(columns, 1), "forbidden: expected `{`\nthe tokenizer has `ab`");
+  assert.deepEqual(tableColumns(columns).slice(-2), ["forbidden", "tokenizer"]);
+  assert.deepEqual(tableRows(columns)[1].slice(-2), ["forbidden: expected `{`", "the tokenizer has `ab`"]);
+  assert.deepEqual(headings(columns).slice(-4, -2), ["forbidden_nats", "forbidden"]);
+  assert.deepEqual(csvRows(columns)[0].slice(-4), [null, null, null, null]);
+  assert.equal(csvRows(columns)[2].at(-3), "no");
+  assert.equal(csvRows(columns)[0].length, headings(columns).length);
+  assert.deepEqual(saidOf({ effect: "e", forbidden: "f", tokenizer: "t" }, "forbidden"), ["e", "f"]);
+  columns.keep({ tokenizer: "" });
+  assert.deepEqual(looks("forbidden"), ["unknown", "unknown", "unknown", "unknown"]);
+  assert.equal(layerText(columns, 1), "the tokenizer has `ab`");
 });
