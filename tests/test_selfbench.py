@@ -109,3 +109,14 @@ def test_growth_is_drawn_on_two_axes_with_a_line_in_proportion():
         assert proportion.get_ydata() == pytest.approx([values[-1] / 4, values[-1] / 2, values[-1]])
     assert "power 2.00" in figure.axes[1].get_legend().get_texts()[0].get_text()
     plt.close(figure)
+
+
+def test_growth_is_printed_as_it_comes_and_what_ends_it_takes_nothing_back(monkeypatch, capsys):
+    def measured():
+        yield growth.Point("a thing", 10, 0.5, 1000)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(growth, "measured", measured)
+    with pytest.raises(KeyboardInterrupt):
+        growth.main([])
+    assert capsys.readouterr().out == "a thing\t10\t0.5\t1000\n"

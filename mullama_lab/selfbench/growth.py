@@ -115,10 +115,11 @@ def main(arguments: Sequence[str]) -> None:
     """Measure, print, and draw into the file that is named."""
     from mullama_lab.selfbench.table import print_table
 
-    points = list(measured())
+    points = []
+    for point in measured():
+        print(*point, sep="\t", flush=True)
+        points.append(point)
     print_table(rows_of(points))
-    for point in points:
-        print(*point, sep="\t")
     if arguments:
         plot(points).savefig(arguments[0], dpi=150)
 
