@@ -6,6 +6,7 @@ import json
 import threading
 
 import pytest
+from page import reply_to
 
 import mullama_lab as ml
 from mullama_lab.engine import tiny
@@ -26,7 +27,7 @@ def lab(tiny_model):
 
 def ask(board, op, **typed):
     asked = {"tests": board.tests, "threads": board.threads, "repeats": board.repeats}
-    return board._answer(op, {**asked, **typed})[0]
+    return reply_to(board, op, {**asked, **typed})
 
 
 @pytest.fixture

@@ -124,7 +124,7 @@ def private_names(source: str) -> list[str]:
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Attribute):
-            own = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
+            own = ast.unparse(node.value) in ("self", "cls", "super()")
             found += [] if own else [node.attr]
         elif isinstance(node, ast.ImportFrom):
             found += [*str(node.module).split("."), *(alias.name for alias in node.names)]
@@ -138,7 +138,7 @@ def private_names(source: str) -> list[str]:
 @pytest.mark.parametrize(
     ("source", "names"),
     [
-        ("model._memory.in_use(), self._own, x._replace(a=1), os._exit(0)", ["_memory"]),
+        ("model._memory, self._own, super()._own, x._replace(a=1), os._exit(0)", ["_memory"]),
         ("from mullama_lab.widgets._view import View", ["_view"]),
         ("from mullama_lab.engine.session.fit import _room", ["_room"]),
         ("monkeypatch.setattr(matcher, '_made', 3)", ["_made"]),
@@ -157,6 +157,13 @@ def test_tests_of_the_engine_reach_into_nothing_private():
         if (names := private_names(path.read_text(encoding="utf-8")))
     }
     assert reached == {}
+
+
+def test_no_test_asks_a_view_but_as_a_page_does():
+    """By `tests/shared/page.py`: what a view answers with and shows is reached from outside."""
+    inside = {"_answer", "_on_request", "_receive", "_plain_text"}
+    for path in (ROOT / "tests").rglob("*.py"):
+        assert not inside & set(private_names(path.read_text(encoding="utf-8"))), path
 
 
 def test_importing_the_package_loads_nothing_heavy():

@@ -178,7 +178,7 @@ def test_put_to_soon_raises_nothing_and_says_what_there_is(session, until):
     other = MemoryMap()
     other.put_to_soon(session)
     until(lambda: "the session is closed" in other.problem)
-    assert other.wholes == [] and "the session is closed" in other._plain_text()
+    assert other.wholes == [] and "the session is closed" in text_of(other)
 
 
 def test_a_cell_that_shows_it_waits_for_what_is_on_its_way(session):
@@ -193,7 +193,7 @@ def test_a_session_that_was_closed_stays_in_sight_with_the_reason(session, view,
     session.close()
     until(lambda: "closed" in view.problem)
     assert view.memory is before and view.wholes
-    assert view._plain_text().splitlines()[0] == view.problem
+    assert text_of(view).splitlines()[0] == view.problem
     assert view.problem in view._repr_mimebundle_()[0]["text/html"]
     with pytest.raises(ClosedError):
         MemoryMap(session)

@@ -65,7 +65,7 @@ def test_a_plan_of_other_settings_is_marked_and_says_no_figure(tiny_path):
     board.n_ctx = 1024
     assert (board.stale, board.fits, board.said) == (True, None, "")
     assert figure not in repr(board) and board.whole["total"] == found.total_bytes
-    for form in (board._plain_text(), board._repr_mimebundle_()[0]["text/html"]):
+    for form in (text_of(board), board._repr_mimebundle_()[0]["text/html"]):
         assert "planned for other settings" in form
     board.n_ctx = 512
     assert (board.stale, board.fits) == (False, True)
@@ -139,7 +139,7 @@ def test_a_plan_that_failed_leaves_the_last_one_in_sight(tiny_path):
     whole = board.whole
     board.fail(ValueError("no such thing"))
     assert board.problem == "no such thing" and board.whole == whole
-    assert board._plain_text().splitlines()[0] == "no such thing"
+    assert text_of(board).splitlines()[0] == "no such thing"
     html = board._repr_mimebundle_()[0]["text/html"]
     assert "no such thing" in html and "free now" in html
     board.show(plan(tiny_path, **board.settings))
