@@ -326,16 +326,16 @@ def test_who_looks_at_an_older_run_is_left_there_when_another_one_ends(lab):
     run.stop()
     run.wait()
     lab.panel.settle()
-    lab._what_if.settle()
+    lab.wait()
     assert lab.trace is lab._what_if._trace is first and asked_about == []
 
 
 def test_the_answers_settle_with_a_run_whose_last_callback_is_still_to_come(lab):
     run = lab.session.start("Hello", PLAIN, max_tokens=5, seed=1)
     run.wait()
-    lab._what_if.settle()
+    lab.wait()
     lab._what_if._following, lab._what_if._trace = run, None
-    lab._what_if.settle()
+    lab.wait()
     assert lab._what_if._trace is run.trace and "of 5 choices" in lab.what_if.line
 
 
@@ -348,22 +348,22 @@ def test_an_error_is_said_unless_something_newer_is_shown_by_then(lab, monkeypat
         raise ValueError("cannot tell")
 
     lab.run()
-    lab._what_if.settle()
+    lab.wait()
     monkeypatch.setattr(_what_if_panel, "replay", failing)
     lab.set("TopK", k=3)
     assert at_work.wait(20)
     lab._what_if.show(None)
     go_on.set()
-    lab._what_if.settle()
+    lab.wait()
     assert (lab.what_if.line, lab.what_if.busy) == ("", "")
     lab._what_if.show(lab.trace)
-    lab._what_if.settle()
+    lab.wait()
     assert (lab.what_if.line, lab.what_if.busy) == ("n/a: cannot tell", "")
 
 
 def test_it_shows_in_three_forms(lab):
     lab.run()
-    lab._what_if.settle()
+    lab.wait()
     data, _ = lab._repr_mimebundle_()
     assert set(data) >= {"text/plain", "text/html", "application/vnd.jupyter.widget-view+json"}
     assert "TopK(20)" in data["text/plain"] and "<script" not in data["text/html"]
@@ -452,13 +452,13 @@ def test_runs_of_the_history_are_compared(lab):
 
 def test_after_a_run_a_turned_setting_says_what_it_would_have_chosen(lab):
     trace = lab.run()
-    lab._what_if.settle()
+    lab.wait()
     assert "none of 24 choices differs" in lab.what_if.line
     assert lab.what_if.bars["label"] == "Temperature t"
     assert lab.what_if.n_flipped() == 0
     assert [row[:1] for row in lab.what_if.effects] == [["TopK(20)"], ["Temperature(0.9)"]]
     lab.set("TopK", k=2)
-    lab._what_if.settle()
+    lab.wait()
     assert lab.what_if.bars["label"] == "TopK k"
     seen = replay(trace, lab.chain, on=lab.session.model)
     assert seen.n_changed == lab.what_if.n_flipped() > 0
@@ -473,7 +473,7 @@ def test_the_lines_of_what_if_agree_whatever_was_turned_and_when(lab):
     lab.strip.settle()
     for stage, settings in (("TopK", {"k": 6}), ("Temperature", {"t": 0.7}), ("TopK", {"k": 9})):
         lab.set(stage, **settings)
-        lab._what_if.settle()
+        lab.wait()
         seen = replay(trace, lab.chain, on=lab.session.model)
         n = f"{seen.n_changed} of {seen.n_compared}"
         assert 0 < seen.n_changed < seen.n_compared
@@ -495,9 +495,9 @@ def test_the_lines_of_what_if_agree_whatever_was_turned_and_when(lab):
 def test_a_setting_is_the_same_one_when_its_stage_has_moved(lab, moved):
     trace = lab.run()
     lab.set("Temperature", t=1.3)
-    lab._what_if.settle()
+    lab.wait()
     lab.set(chain=moved)
-    lab._what_if.settle()
+    lab.wait()
     assert (lab.what_if.bars["label"], lab.what_if.at) == ("Temperature t", 1.3)
     found = flip_map(trace, ml.Temperature, on=lab.session.model, chain=moved)
     assert lab.what_if.bars["low"] == [float(f"{x:.6g}") for x in found.low]
@@ -510,14 +510,14 @@ def test_another_setting_takes_the_place_of_one_whose_stage_is_gone(lab):
     lab.run()
     lab.set("Temperature", t=1.3)
     lab.set(chain=ml.TopK(20))
-    lab._what_if.settle()
+    lab.wait()
     assert (lab.what_if.bars["label"], lab.what_if.at) == ("TopK k", 20)
     lab.set(chain=ml.Greedy())
-    lab._what_if.settle()
+    lab.wait()
     assert not lab.what_if.bars and "choices" in lab.what_if.line
     lab.set(chain=PLAIN | ml.MinP(0.05))
     lab.set("MinP", p=0.1)
-    lab._what_if.settle()
+    lab.wait()
     assert (lab.what_if.bars["label"], lab.what_if.bars["was"]) == ("MinP p", None)
 
 
@@ -528,23 +528,23 @@ def stage_of(name):
 def test_a_long_run_is_asked_about_as_far_as_there_are_bars(lab):
     lab.set(max_tokens=400, chain=ml.Mask(ban=[2]) | PLAIN)
     lab.run()
-    lab._what_if.settle()
+    lab.wait()
     assert lab.what_if.line.startswith(
         "The chain as it is now, on the first 256 tokens of the run above: none of 256 choices"
     )
     lab.set("Temperature", t=1.5)
-    lab._what_if.settle()
+    lab.wait()
     assert f" {lab.what_if.n_flipped()} of 256 choices differ" in lab.what_if.line
 
 
 def test_a_stage_that_the_run_had_not_has_bars_and_a_new_run_begins_anew(lab):
     lab.run()
     lab.chain = ml.MinP(0.1) | ml.TopK(5)
-    lab._what_if.settle()
+    lab.wait()
     assert (lab.what_if.bars["label"], lab.what_if.bars["was"]) == ("MinP p", None)
     assert "on the run above" in lab.what_if.line
     lab.run()
-    lab._what_if.settle()
+    lab.wait()
     assert "none of" in lab.what_if.line
 
 
