@@ -205,12 +205,20 @@ def test_ctrl_c_ends_it_and_its_bar_and_the_session_stays_usable(slow, work, mon
 
 @pytest.mark.parametrize("work", [hidden_states, training])
 def test_stopping_the_session_ends_it_from_another_thread(slow, work, monkeypatch):
-    before = slow.logits(TEXT)
-    threading.Timer(0.5, slow.stop).start()
+    before, has_ended = slow.logits(TEXT), threading.Event()
+
+    def stop():  # again and again: what has not begun is not stopped
+        while not has_ended.wait(0.3):
+            slow.stop()
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
     began = time.monotonic()
     with pytest.raises(Stopped, match="stopped after 0 of"):
         work(slow)
     assert time.monotonic() - began < 10
+    has_ended.set()
+    stopper.join()
     assert np.array_equal(slow.logits(TEXT), before)
     assert slow.hidden(TEXT).shape == (8, len(TEXT), 32)
     stopped = []
