@@ -139,6 +139,8 @@ class PlanBoard(View):
         """
         if not hasattr(type(planned), "fits") or not hasattr(planned, "by_device"):
             raise TypeError(f"{brief(planned)} is no Plan: see studies.planner.plan.")
+        if settings is not None and not isinstance(settings, Mapping):
+            raise TypeError(f"settings={brief(settings)}: they go by name, as board.settings do.")
         with self.hold_sync():
             self.problem = ""
             self._planned, self._planned_for = planned, dict(settings or self.settings)

@@ -170,6 +170,9 @@ class Bench:
             "setting": lambda: "k",
             "session": lambda: self.session,
             "timeout": lambda: 5,
+            "planned": lambda: self.once(
+                "planned", lambda: studies.planner.plan(self.folder / "tiny.gguf", n_ctx=64)
+            ),
             "data": lambda: {},
         }
 
@@ -209,6 +212,7 @@ INHERITED = {"count", "index"}  # of collections.abc.Sequence
 INTERNAL = {
     *("Trace.append", "Trace.append_forced", "Trace.change_chain", "Trace.change_weights"),
     *("Trace.end_text", "Trace.begun", "Run.on_prompt", "states.repeated"),
+    *("PlanBoard.begin_with", "MemoryMap.put_to_soon"),  # for a panel, with what a session says
     *("margin.margin", "margin.learnt_margin", "standard_library.documentation"),
 }
 
