@@ -29,6 +29,7 @@ from mullama_lab.engine.multivector import MultiVector
 from mullama_lab.engine.stages import Mask, Temperature, TopK
 from mullama_lab.engine.trace import Trace
 from mullama_lab.engine.tree import Tree
+from mullama_lab.plots.axes import legend_above
 from mullama_lab.selfbench.table import Row
 from mullama_lab.widgets import TokenStrip
 
@@ -98,16 +99,19 @@ def plot(points: Sequence[Point]) -> Figure:
     """Time and memory against the length, on logarithmic axes; dotted is in proportion."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(14, 5.5), layout="constrained")
     names = dict.fromkeys(point.what for point in points)
     for ax, name, label in zip(axes, ("seconds", "n_bytes"), ("seconds", "bytes")):
         for what in names:
             line = [point for point in points if point.what == what]
             x, y = ([getattr(point, of) for point in line] for of in ("n_tokens", name))
-            (drawn,) = ax.plot(x, y, "o-", ms=4, label=f"{what}: power {power(line, name):.2f}")
+            (drawn,) = ax.plot(x, y, "o-", ms=4, label=f"{what}: n^{power(line, name):.2f}")
             ax.plot(x, [y[-1] * n / x[-1] for n in x], ":", color=drawn.get_color(), lw=0.8)
         ax.set(xscale="log", yscale="log", xlabel="tokens", ylabel=label)
-        ax.legend(fontsize="small", frameon=False)
+        lengths = sorted({point.n_tokens for point in points})
+        ax.set_xticks(lengths, [f"{n:,}" for n in lengths])
+        ax.minorticks_off()
+        legend_above(ax)
     return figure
 
 
