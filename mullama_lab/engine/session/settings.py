@@ -49,7 +49,8 @@ class Settings:
             decoded by itself, and nothing is reused that was computed in another way: one text
             takes as long as otherwise, several take turns, and a fork decodes its tokens again.
             Without it the same call gives the same text as long as nothing else is in the cache;
-            `trace.canonical` says where that was so.
+            `trace.canonical` says where that was so. Beside seven other texts the log-sum-exp of
+            a row was apart by up to 0.33 nats (smollm2-135m) and 1.5 nats (gemma3-270m).
     """
 
     _: KW_ONLY
