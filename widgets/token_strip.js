@@ -23,7 +23,7 @@ const HELP = [
   ["g", "colour by what a grammar cost, once a run that kept to one has ended"],
   ["k", "colour by the effect of adapters and vectors, once a run with some has ended"],
   ["x", "colour by what an open grammar would have forbidden of a text written without one"],
-  ["c", "colour by where a grammar had other tokens than the tokenizer's"],
+  ["c", "colour by where a grammar had other tokens than the tokenizer"],
   ["Esc", "close"],
   ["?", "these keys"],
 ];

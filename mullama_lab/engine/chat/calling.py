@@ -8,12 +8,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from mullama_lab.engine.chat.call_format import CallFormat, call_format
 from mullama_lab.engine.chat.tools import Tool, ToolCall, id_of
 from mullama_lab.engine.grammar import Grammar
 from mullama_lab.engine.grammar.schema.subschemas import moved
+from mullama_lab.engine.options import one_of
 from mullama_lab.engine.vocabulary.marks import marks_of
 from mullama_lab.errors import GrammarError
 from mullama_lab.glyphs import brief
@@ -100,6 +101,11 @@ class Answers:
         return ToolCall(name, arguments, self.functions[name], id_of(text))
 
 
+def choice_of(value: Any) -> ToolChoice:
+    """A `tool_choice`, as a caller gives it; ValueError if it is none."""
+    return "auto" if one_of("tool_choice", value, get_args(ToolChoice)) == "auto" else "required"
+
+
 def calling(model: Model, tools: Sequence[Tool], choice: ToolChoice) -> Grammar:
     """The grammar of an answer: a text and calls, or calls alone where one is required.
 
@@ -108,8 +114,6 @@ def calling(model: Model, tools: Sequence[Tool], choice: ToolChoice) -> Grammar:
         ValueError: the template writes calls in a form that is not known; or two tools have the
             same name, or one has none.
     """
-    if choice not in ("auto", "required"):
-        raise ValueError(f'tool_choice is "auto" or "required", not {brief(choice)}.')
     form = call_format(model)
     functions: dict[str, Any] = {}
     for tool in tools:

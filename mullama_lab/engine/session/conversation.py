@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias, TypeVar
 
 from mullama_lab.counted import counted
 from mullama_lab.engine.chat import Chat, Layout, RenderedChat
-from mullama_lab.engine.chat.calling import calling
+from mullama_lab.engine.chat.calling import calling, choice_of
 from mullama_lab.engine.chat.messages import checked_messages
 from mullama_lab.engine.chat.tools import ToolLike, tools_of
 from mullama_lab.engine.loop.run import Run
@@ -49,7 +49,7 @@ def _with_calls(session: Session, asked: A, tools: Sequence[ToolLike] | None) ->
     """
     found = tools_of(tools)
     if not found:
-        if asked.tool_choice != "auto":
+        if choice_of(asked.tool_choice) != "auto":
             raise ValueError(
                 f"tool_choice={brief(asked.tool_choice)} is about tools, and there are none: "
                 "give some as tools=[...]."
@@ -60,7 +60,7 @@ def _with_calls(session: Session, asked: A, tools: Sequence[ToolLike] | None) ->
             "tools and grammar both say what the answer may be. Leave one out: "
             "model.render_chat(messages, tools=...) lays the tools out without a constraint."
         )
-    return replace(asked, grammar=calling(session.model, found, asked.tool_choice))
+    return replace(asked, grammar=calling(session.model, found, choice_of(asked.tool_choice)))
 
 
 def _chat_tokens(session: Session, request: ChatRequest) -> list[int]:
@@ -240,7 +240,7 @@ class Conversation:
         )
         layout = chat.laid_out()
         must_be_short(self.session.model, layout.text, self.session.n_ctx)
-        if turn.grammar is None or turn.tool_choice != "auto":
+        if turn.grammar is None or choice_of(turn.tool_choice) != "auto":
             turn = _with_calls(self.session, turn, tools)
         request = turn.for_tokens(self._tokens(layout), self.sequence)
         return said, layout, run_of(self.session, request)

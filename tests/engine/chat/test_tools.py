@@ -9,6 +9,7 @@ import random
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import pytest
 
 import mullama_lab as ml
@@ -418,8 +419,10 @@ def test_tools_that_are_none_are_refused(session):
         session.chat(HELLO, tools=[{"name": "f", "parameters": parameters}])
     with pytest.raises(ValueError, match="Leave one out"):
         session.chat(HELLO, tools=[dice], grammar=ml.Grammar.choice(["a"]))
-    with pytest.raises(ValueError, match='tool_choice is "auto" or "required"'):
+    with pytest.raises(ValueError, match="tool_choice=.*one of auto, required"):
         session.chat(HELLO, tools=[dice], tool_choice="always")
+    with pytest.raises(ValueError, match="tool_choice=.*one of auto, required"):
+        session.chat(HELLO, tool_choice=np.array([1, 2]))
     with pytest.raises(ValueError, match="there are none: give some"):
         session.chat(HELLO, tools=[], tool_choice="required")
     assert session.chat(HELLO, tools=[], max_tokens=2).tool_calls == []
