@@ -34,6 +34,7 @@ LABS = {
     "workbench": "lab = ml.Workbench({session}, panels=['samplers', 'tree'])\n{act}\nlab",
     "grammar_lab": "lab = ml.labs.GrammarLab({session})\n{act}\nlab",
     "adapter_lab": "lab = ml.labs.AdapterLab({session})\n{act}\nlab",
+    "perf_lab": "lab = ml.labs.PerfLab({session})\n{act}\nlab",
 }
 TREE = "lab.run(); lab.branch(0, ' the'); lab.branch(0, ' a'); lab.branch(3, ' the')"
 GRAMMAR = """lab.grammar_bench.grammar = r'''root   ::= object
@@ -53,6 +54,7 @@ FINISHED = {
     "workbench": TREE,
     "grammar_lab": GRAMMAR,
     "adapter_lab": ADAPTERS,
+    "perf_lab": "lab.run(); lab.wait()",
 }
 RETRIEVAL = """encoder = ml.MultiVectorEncoder(ml.Model.load('colbert-small'))
 documents = {
@@ -82,6 +84,7 @@ KEPT = {  # what the README shows
     "workbench_finished_1400_light": "workbench",
     "grammar_lab_finished_1400_light": "grammar_lab",
     "adapter_lab_finished_1400_light": "adapter_lab",
+    "perf_lab_finished_1400_light": "perf_lab",
     "retrieval_lab_finished_1400_light": "retrieval_lab",
     "token_strip_1400_light": "token_strip",
 }
