@@ -41,7 +41,6 @@ TWO = {  # ggml with a GPU beside the CPU
     "type": lambda device: [1, 0][device],
     "buffer_type": lambda device: [70, 30][device],
     "memory": memory_of_gpu,
-    "buffer_type": lambda device: 99,
 }
 
 
