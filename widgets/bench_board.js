@@ -80,7 +80,7 @@ function render({ model, el }) {
   const refused = (error) => {
     message.textContent = error.message;
   };
-  const attempt = (op) => link.ask(op, typed()).then(drawWords, refused);
+  const attempt = (op) => link.ask(op, typed()).then(() => [drawWords, drawMessage].forEach((draw) => draw()), refused);
   const stop = () => link.ask("stop").catch(refused);
 
   /** Run and Stop have one place, and whoever has the focus there keeps it. */
@@ -105,6 +105,8 @@ function render({ model, el }) {
     parts.state.textContent = words;
     parts.bar.node.style.visibility = state === "running" ? "" : "hidden";
     parts.bar.show(state === "running" ? share : 0, words);
+  }
+  function drawMessage() {
     message.textContent = get("message");
   }
   function drawState() {
@@ -129,9 +131,9 @@ function render({ model, el }) {
   const run = () => void (isAtWork(get("state")) || attempt("run"));
   const unbind = keys(root, { "?": parts.help.toggle, Escape: escape, "Ctrl+Enter": run });
   const form = { tests: drawForm, threads: drawForm, repeats: drawForm };
-  const words = { state: drawState, share: drawWords, message: drawWords };
+  const words = { state: drawState, share: drawWords, message: drawMessage };
   const unwatch = watch(model, { ...form, ...words, rows: drawFound, lines: drawFound, said: drawFound });
-  [drawForm, drawWords, drawFound].forEach((draw) => draw());
+  [drawForm, drawWords, drawMessage, drawFound].forEach((draw) => draw());
   const unmount = mount(el, root);
   link.ping();
   return () => [unwatch, unbind, voice.close, link.close, unmount].forEach((act) => act());

@@ -133,7 +133,8 @@ class BenchPanel(Panel):
 
     def _ended(self, result: BenchResult, state: str, warned: Sequence[str]) -> None:
         self.result = result if result.rows else None
-        self.board.show(self.result, state, share=1.0)
+        share = 1.0 if state == "finished" else self.board.share
+        self.board.show(self.result, state, share=share)
         if said := [*([BESIDE] if self._is_beside else []), *warned]:
             self.board.fail(" ".join(said))
 

@@ -46,6 +46,8 @@ class Hindsight:
             ]
             if self._latest.is_current():
                 strip.show_forbidden(trace, nats=found.nats, words=words, said=found.summary())
+            if not self._latest.is_current():  # dropped in between
+                strip.withdraw("forbidden")
 
         self._latest.submit(work)
 

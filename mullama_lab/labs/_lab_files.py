@@ -67,8 +67,9 @@ class LabFiles:
             return {"said": f"{stranger} Press Save again to replace it.", "asks": True}
         is_busy = bench.panel.state in BUSY or bench.bar.state in BUSY
         but = " What is under way is not in it." if is_busy else ""
+        n_runs = self._n_runs
         bench.save(path)
-        return {"said": f"Saved {self._n_runs} to {path.name}.{but}", "asks": False}
+        return {"said": f"Saved {n_runs} to {path.name}.{but}", "asks": False}
 
     def open(self, name: str, is_sure: bool) -> FileReply:
         """Have the bench go on where a file left off; asks where work here is in no file."""

@@ -204,9 +204,10 @@ class _Cut(NamedTuple):
         """The bytes of all of them."""
         return b"".join(pieces[token] for token in self.tokens)
 
-    def between(self, start: int, end: int) -> tuple[int, ...]:
-        """The tokens from one byte to another, at both of which one begins."""
-        return tuple(self.tokens[self.starts.index(start) : self.starts.index(end)])
+    @property
+    def places(self) -> dict[int, int]:
+        """The place of the first token that begins at a byte, and past the last one."""
+        return {start: place for place, start in reversed([*enumerate(self.starts)])}
 
 
 def _laid_beside(rows: TraceRows) -> tuple[NDArray[np.int32], list[Split]]:
@@ -234,9 +235,11 @@ def _laid_beside(rows: TraceRows) -> tuple[NDArray[np.int32], list[Split]]:
 def _splits(ours: _Cut, theirs: _Cut, step: int, trace: Trace) -> Iterator[Split]:
     """Where two cuts of a text differ, between the places where both have a border."""
     shared = sorted(set(ours.starts) & set(theirs.starts))
+    here, there = ours.places, theirs.places
     for start, end in itertools.pairwise(shared):
-        tokens, canonical = ours.between(start, end), theirs.between(start, end)
-        first = step + ours.starts.index(start)
+        tokens = tuple(ours.tokens[here[start] : here[end]])
+        canonical = tuple(theirs.tokens[there[start] : there[end]])
+        first = step + here[start]
         last = first + len(tokens) - 1
         if tokens == canonical or last < 0:
             continue

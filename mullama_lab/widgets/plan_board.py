@@ -143,7 +143,7 @@ class PlanBoard(View):
             raise TypeError(f"settings={brief(settings)}: they go by name, as board.settings do.")
         with self.hold_sync():
             self.problem = ""
-            self._planned, self._planned_for = planned, dict(settings or self.settings)
+            self._planned, self._planned_for = planned, {**self.settings, **(settings or {})}
             self.whole = {**buffers_of(planned), "title": "Predicted"}
             self._mark()
 

@@ -390,7 +390,7 @@ def test_a_thread_that_outlives_the_main_one_still_searches(tiny_path):
     assert in_a_process(code, tiny_path) == ["True"]
 
 
-LARK = """'start: ' + '(A | "b"*) ' * 12_000 + '\\nA: /a+/'"""  # takes 0.1 seconds or more
+LARK = """'start: ' + '(A | "b"*) ' * 18_000 + '\\nA: /a+/'"""  # takes 0.15 seconds or more
 REGEX = "'(a|b*)' * 3000"  # so does what may come first in it
 
 

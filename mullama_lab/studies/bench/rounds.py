@@ -58,10 +58,11 @@ def measured(
         ModelLoadError: a model does not generate, or llama.cpp refuses the settings.
     """
     samples = _Samples(list(dict.fromkeys(items)), repeats)
-    tell = progress if callable(progress) else _nobody
 
     def is_wanted() -> bool:
-        return tell(samples.result(complete=False), samples.share) is not False
+        if not callable(progress):
+            return True
+        return progress(samples.result(complete=False), samples.share) is not False
 
     try:
         must_open(samples.items)
@@ -70,7 +71,7 @@ def measured(
             for index, ns in rounds(samples.items, repeats, is_wanted):
                 samples.add(index, ns)
                 bar.show(samples.n_done)
-                if not is_wanted():
+                if not is_wanted() and samples.n_done < samples.n_all:
                     raise Stopped("stopped between two tests.")
     except (KeyboardInterrupt, Exception) as error:
         result = samples.result(complete=False)
@@ -104,10 +105,6 @@ class _Samples:
     def result(self, *, complete: bool) -> BenchResult:
         rows = _rows(self.items, self._began, self._ns)
         return BenchResult(rows, self._machine, self._run, complete)
-
-
-def _nobody(_: BenchResult, share: float) -> None:
-    """Nobody is told."""
 
 
 def _rows(

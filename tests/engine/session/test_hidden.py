@@ -213,12 +213,12 @@ def test_stopping_the_session_ends_it_from_another_thread(slow, work, monkeypatc
 
     stopper = threading.Thread(target=stop)
     stopper.start()
-    began = time.monotonic()
-    with pytest.raises(Stopped, match="stopped after 0 of"):
-        work(slow)
-    assert time.monotonic() - began < 10
-    has_ended.set()
-    stopper.join()
+    try:
+        with pytest.raises(Stopped, match="stopped after 0 of"):
+            work(slow)
+    finally:
+        has_ended.set()
+        stopper.join()
     assert np.array_equal(slow.logits(TEXT), before)
     assert slow.hidden(TEXT).shape == (8, len(TEXT), 32)
     stopped = []
