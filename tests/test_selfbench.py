@@ -92,10 +92,13 @@ def test_growth_is_measured_of_each_thing_at_each_length():
 def test_what_grows_with_the_square_of_the_length_is_missed():
     lengths = (10, 20, 40)
     line = [growth.Point("a thing", n, n * n / 1e3, 1000 * n) for n in lengths]
-    time, memory = growth.rows_of(line)
+    time, size = growth.rows_of(line)
     assert (time.value, time.verdict) == (pytest.approx(2), "MISSED")
-    assert (memory.value, memory.ours, memory.verdict) == (pytest.approx(1), "40 kB", "met")
-    assert "a thing, 40 tokens" in time.what
+    assert (size.value, size.ours, size.verdict) == (pytest.approx(1), "40 kB", "met")
+    assert [one.what for one in (time, size)] == [
+        "a thing, 40 tokens: time",
+        "a thing, 40 tokens: bytes",  # of memory, or of a file
+    ]
 
 
 def test_growth_is_drawn_on_two_axes_with_a_line_in_proportion():

@@ -1,4 +1,4 @@
-"""How time and memory of a Trace, a tree, an index and a saved notebook grow with their length.
+"""How time and bytes of a Trace, a tree, an index and a saved notebook grow with their length.
 
     python -m mullama_lab.selfbench.growth growth.png
 
@@ -80,7 +80,7 @@ def rows_of(points: Sequence[Point]) -> Iterator[Row]:
         at = f"{what}, {counted(last.n_tokens, 'token')}"
         yield Row(f"{at}: time", f"{last.seconds:.3g} s", "", power(line, "seconds"), TARGET)
         size = size_in_words(last.n_bytes)
-        yield Row(f"{at}: memory", size, "", power(line, "n_bytes"), TARGET)
+        yield Row(f"{at}: bytes", size, "", power(line, "n_bytes"), TARGET)
 
 
 def power(line: Sequence[Point], name: str) -> float:
