@@ -79,7 +79,10 @@ class RowReader:
         self._best = _Threshold(self.n_top, 16 * self.n_top, 3 * self.n_top)
 
     def likeliest(self, row: Logits) -> Likeliest:
-        """Find the likeliest tokens; `DecodeError` as `read`."""
+        """Find the likeliest tokens; `DecodeError` if the largest logit is damaged.
+
+        That is NaN where any is. Of the others `read` says whether they are sound.
+        """
         with np.errstate(over="ignore", invalid="ignore"):  # some models have -FLT_MAX in a row
             best = must_be_sound(row)
             sample = row[:: self._every]
