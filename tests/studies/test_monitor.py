@@ -494,7 +494,8 @@ def test_a_pause_counts_nowhere_and_is_seen():
     ]  # fmt: skip
     span = Span(readings)
     assert (len(span), span.seconds, span.pauses) == (6, 4, [3])
-    assert span.quantities["tokens_per_second"].average == 15, "of what was read, where any came"
+    for name in ("tokens_per_second", "decoded_per_second"):
+        assert span.quantities[name].average == 15, "of what was read, where any came"
     bars = {row[0]: row[-1] for row in span.summary()}
     assert bars["processor power"] == "███ ███" and bars["tokens/s"] == " █▁  ▅▁"
     assert [Span(readings[1:3]).seconds, Span(readings[4:]).seconds] == [2, 2]

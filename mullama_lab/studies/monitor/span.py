@@ -128,10 +128,8 @@ def _quantities(readings: Sequence[Reading]) -> dict[str, Quantity]:
             average = float(known.mean()) if len(known) else nan
         found[name] = Quantity(label, values, say, average, most)
 
-    busy = [one for one in readings if one.generated and not isnan(one.interval)]
-    while_busy = _share(sum(one.generated for one in busy), sum(one.interval for one in busy))
-    add("tokens_per_second", "tokens/s", _number, while_busy)
-    add("decoded_per_second", "decoded tokens/s", _number)
+    add("tokens_per_second", "tokens/s", _number, _rate(readings, lambda one: one.generated))
+    add("decoded_per_second", "decoded tokens/s", _number, _rate(readings, lambda one: one.decoded))
     add("first_token_seconds", "time to first token", seconds_in_words)
     if "resident_bytes" in columns:
         add("resident_bytes", "resident memory", _bytes)
@@ -159,6 +157,12 @@ def _quantities(readings: Sequence[Reading]) -> dict[str, Quantity]:
         of_busy = _share(float(columns["joules"][known].sum()), n)
         add("joules_per_token", "joules a token", _number, of_busy)
     return found
+
+
+def _rate(readings: Sequence[Reading], n_done: Callable[[Reading], int]) -> float:
+    """How many were done a second, of the intervals in which any were."""
+    busy = [one for one in readings if n_done(one) and not isnan(one.interval)]
+    return _share(sum(map(n_done, busy)), sum(one.interval for one in busy))
 
 
 def _share(whole: float, n: float) -> float:
