@@ -42,9 +42,15 @@ def fitted(kind: type[Model], file: CheckedFile, placement: Placement, *, mmap: 
     room = {name: int((1 - LEFT_FREE) * size) for name, size in free.items()}
     owners = [device.name for device in takes_layers(found)]
 
+    def with_layers(n: int) -> Placement:
+        """Without any there is nothing to divide, and no word of how may be left."""
+        if n == 0:
+            return Placement(override_tensor=placement.override_tensor)
+        return replace(placement, n_gpu_layers=n)
+
     @cache
     def placed(n: int) -> tuple[int, Mapping[str, int]]:
-        return by_device(kind, file, replace(placement, n_gpu_layers=n), mmap=mmap)
+        return by_device(kind, file, with_layers(n), mmap=mmap)
 
     def fits(n: int) -> bool:
         """Whether it does on the devices, of whose memory more layers take more."""
@@ -69,7 +75,7 @@ def fitted(kind: type[Model], file: CheckedFile, placement: Placement, *, mmap: 
             f"fit=True had nothing to choose for {file.path.name}: llama.cpp sees no device but "
             f"the CPU, where all of its layers are. It fits: {said}."
         )
-    return replace(placement, n_gpu_layers=chosen)
+    return with_layers(chosen)
 
 
 def by_device(

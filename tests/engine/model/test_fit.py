@@ -8,10 +8,12 @@ import psutil
 import pytest
 
 from mullama_lab import Model
+from mullama_lab.engine import placement as placements
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import fit
 from mullama_lab.engine.native import model as native
 from mullama_lab.engine.native.devices import Device
+from mullama_lab.engine.placement import Placement
 
 N = 10  # layers, and the output is one more
 GPU, CPU = Device("CUDA0", "", "GPU", 900, 100), Device("CPU", "", "CPU", 9000, 200)
@@ -44,6 +46,19 @@ def test_it_takes_the_most_layers_that_fit_in_nine_tenths(path, devices, caplog,
     with caplog.at_level(logging.INFO), Model.load(path, fit=True) as model:
         assert model.options.get("n_gpu_layers", 0) == n
     assert f"fit=True: n_gpu_layers={n} of 11: " in caplog.text
+
+
+@pytest.mark.parametrize("given", [{"tensor_split": [1.0]}, {"split_mode": "none"}])
+def test_where_no_layer_fits_the_model_can_be_loaded_again_as_it_is(
+    path, devices, monkeypatch, given
+):
+    monkeypatch.setattr(placements, "devices", lambda: tuple(devices))
+    devices[:] = [Device("CUDA0", "", "GPU", 900, 10), Device("CPU", "", "CPU", 9000, 1000)]
+    patterns = {"attn": "CPU"}
+    with Model.load(path, fit=True, override_tensor=patterns, **given) as model:
+        assert model.options == {"override_tensor": patterns}
+        assert Placement.of(**model.placement.options) == model.placement
+        model.reloaded().close()
 
 
 def test_devices_whose_memory_is_that_of_the_cpu_take_no_layer(path, devices):
