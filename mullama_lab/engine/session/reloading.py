@@ -13,6 +13,9 @@ from mullama_lab.errors import SessionError, SessionFileError
 if TYPE_CHECKING:
     from mullama_lab.engine.model import Model
     from mullama_lab.engine.session.session import Session
+    from mullama_lab.engine.session.state import Contents
+    from mullama_lab.engine.trace import Trace
+    from mullama_lab.engine.tree import Tree
 
 S = TypeVar("S", bound="Session")
 
@@ -34,7 +37,7 @@ def reloaded(
 
 def _brought_along(session: S, model: Model) -> S:
     cells.recover(session)
-    contents, _, _ = session._do_with_cells(lambda: file.contents_of(session, {}))
+    contents, last_trace, last_traces, tree = session._do_with_cells(lambda: _held_by(session))
     if model.id != session.model.id:  # it would compute them in another way
         for held in contents.held.values():
             held.provenance.cut(0)
@@ -51,6 +54,11 @@ def _brought_along(session: S, model: Model) -> S:
     except BaseException:
         again.close()
         raise
-    again.last_trace, again.last_traces = session.last_trace, list(session.last_traces)
-    again.tree = session.tree
+    again.last_trace, again.last_traces, again.tree = last_trace, last_traces, tree
     return again
+
+
+def _held_by(session: Session) -> tuple[Contents, Trace | None, list[Trace], Tree | None]:
+    """What comes along: all of one moment."""
+    contents, _, _ = file.contents_of(session, {})
+    return contents, session.last_trace, list(session.last_traces), session.tree

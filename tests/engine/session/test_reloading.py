@@ -107,6 +107,24 @@ def test_it_waits_for_what_is_generated(opened):
         assert run.done and again.tokens.tolist() == opened.tokens.tolist()
 
 
+def test_what_is_generated_meanwhile_does_not_come_along(opened, monkeypatch):
+    """Its trace and its cells belong together, and so do those that came before."""
+    before, take = opened.last_trace, session_file.take
+    opened.tree = tree = ml.Tree([before])
+
+    def later(session, contents, weights):
+        opened.generate("Another", CHAIN, max_tokens=2, seed=1)
+        opened.generate_many(["b", "c"], CHAIN, max_tokens=2)
+        opened.tree = None
+        take(session, contents, weights)
+
+    monkeypatch.setattr(session_file, "take", later)
+    again = opened.reloaded(mmap=False)
+    with again.model:
+        assert opened.last_trace is not before and len(opened.last_traces) == 2
+        assert again.last_trace is before and again.last_traces == [] and again.tree is tree
+
+
 def test_progress_is_told_and_both_stay_open(opened):
     told = []
     again = opened.reloaded(progress=told.append, mmap=False)
