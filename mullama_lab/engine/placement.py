@@ -127,9 +127,9 @@ class Placement:
             )
 
     def _must_have_devices(self, gpus: list[str]) -> None:
-        asked = {name: value for name, value in self.options.items() if name in _ABOUT_DEVICES}
+        asked = {name: value for name, value in self.options.items() if name in ABOUT_DEVICES}
         for name, value in asked.items():
-            given = f"{name}={brief(value)}: {_ABOUT_DEVICES[name]}"
+            given = f"{name}={brief(value)}: {ABOUT_DEVICES[name]}"
             if not gpus:
                 raise ValueError(
                     f"{given}. llama.cpp sees no device but the CPU here, so it would do nothing. "
@@ -163,7 +163,7 @@ class Placement:
 
 
 ON_THE_CPU = Placement()
-_ABOUT_DEVICES = {
+ABOUT_DEVICES = {  # options that do nothing where all layers are on the CPU
     "split_mode": "it says how layers are divided over devices",
     "main_gpu": "it is the number of the device that has what is not divided over devices",
     "tensor_split": "it says what part of the layers each device has",

@@ -33,7 +33,7 @@ from mullama_lab.engine.native import model as native
 from mullama_lab.engine.native.devices import devices, takes_layers
 from mullama_lab.engine.native.log import said_of_sizes
 from mullama_lab.engine.options import flag
-from mullama_lab.engine.placement import ON_THE_CPU, Placement
+from mullama_lab.engine.placement import ABOUT_DEVICES, ON_THE_CPU, Placement
 from mullama_lab.engine.probe import must_survive
 from mullama_lab.engine.session import Session
 from mullama_lab.engine.session.request import takes
@@ -256,7 +256,8 @@ class Model(Handle):
         Args:
             progress: as for `load`.
             options: those of `load` that shall differ: n_gpu_layers, split_mode, main_gpu,
-                tensor_split, override_tensor, mmap, mlock.
+                tensor_split, override_tensor, mmap, mlock. With n_gpu_layers=0 the old ones about
+                devices, which it leaves nothing to divide between, are dropped.
 
         Raises:
             TypeError: it is none of these.
@@ -270,12 +271,15 @@ class Model(Handle):
                     f"{name} is no option to load a model again with. There are "
                     f"{', '.join(_RELOADED_WITH)}."
                 )
+        stays = dict(self.options)
+        if options.get("n_gpu_layers") == 0:
+            stays = {name: stays[name] for name in stays if name not in ABOUT_DEVICES}
         again = type(self).load(
             self.path,
             vocab_only=self.vocab_only,
             progress=progress,
             probe=False,
-            **{**self.options, **options},
+            **{**stays, **options},
         )
         try:
             self._weight_files.must_be_on_disk()

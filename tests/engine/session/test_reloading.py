@@ -8,6 +8,7 @@ import pytest
 
 import mullama_lab as ml
 from mullama_lab import Model
+from mullama_lab.engine import placement as placements
 from mullama_lab.engine import tiny
 from mullama_lab.engine.model import model as models
 from mullama_lab.engine.native.devices import Device
@@ -150,6 +151,21 @@ def test_what_another_device_computed_is_decoded_anew_where_it_is_asked_for_anew
     with same.model:
         same.generate(PROMPT, CHAIN, max_tokens=3, seed=1)
         assert same.n_decoded < len(PROMPT)
+
+
+def test_on_the_cpu_again_nothing_is_left_of_how_devices_divided_the_layers(tiny_path, monkeypatch):
+    told = [Device(f"CUDA{number}", "", "GPU", 8, 8) for number in range(2)]
+    for module in (models, placements):
+        monkeypatch.setattr(module, "devices", lambda: tuple(told))
+    given = {"n_gpu_layers": -1, "split_mode": "row", "main_gpu": 1, "tensor_split": [3.0, 1.0]}
+    stays = {"override_tensor": {"attn": "CPU"}}
+    with Model.load(tiny_path, **given, **stays) as model, model.session(n_ctx=64) as session:
+        with session.reloaded(n_gpu_layers=0).model as again:
+            assert again.options == stays
+        with model.reloaded(n_gpu_layers=1) as again:
+            assert again.options == {**given, **stays, "n_gpu_layers": 1}
+        with pytest.raises(ValueError, match="main_gpu=1.*n_gpu_layers=0 keeps all of them on"):
+            model.reloaded(n_gpu_layers=0, main_gpu=1)
 
 
 # What goes wrong leaves the session as it was.
