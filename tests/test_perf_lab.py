@@ -120,7 +120,7 @@ def test_a_plan_begins_with_the_session_and_follows_what_is_turned(lab, monkeypa
     session, board = lab.session, lab.plan_board
     assert (board.n_ctx, board.n_seq_max) == (session.n_ctx, session.n_seq_max)
     assert board.whole["total"] == pytest.approx(session.memory.total_bytes, rel=0.05)
-    memory = psutil.virtual_memory()._replace(available=1_000_000)
+    memory = psutil.virtual_memory()._replace(available=1_300_000)
     with monkeypatch.context() as patched:
         patched.setattr(psutil, "virtual_memory", lambda: memory)
         lab.panels = ["samplers"]

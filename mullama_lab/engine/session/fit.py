@@ -110,11 +110,16 @@ def _available_too(model: Model) -> int:
 
 
 def free_without(session: Session) -> Mapping[str, int]:
-    """Bytes that would be free if a session and its model were closed, by device."""
+    """Bytes that would be free at least if a session and its model were closed, by device.
+
+    What a batch is computed in counts on devices alone: of the CPU's only what one needed is in
+    memory, and the rest is free already.
+    """
     model = session.model
     weights = () if model.closed else model._buffers
     own = () if session.closed else read(session._said_of_sizes)
-    held = dict(Buffers(weights + own).by_device)
+    whole = tuple(b for b in own if b.device != "CPU" or b.kind not in ("compute", "output"))
+    held = dict(Buffers(weights + whole).by_device)
     if weights and "CPU" in held:
         held["CPU"] -= _available_too(model)
     return {device.name: device.free_bytes + held.get(device.name, 0) for device in devices()}

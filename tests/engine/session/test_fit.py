@@ -159,3 +159,18 @@ def test_a_cache_may_be_in_the_memory_of_gpus_that_have_layers(
         monkeypatch.setattr(checks, "devices", lambda: both)
         with nullcontext() if fits else pytest.raises(ValueError, match="0.0 GB are free"):
             Settings(n_ctx=8192).checked(model)
+
+
+def test_of_what_a_session_computes_in_a_device_has_all_and_the_cpu_what_was_used(
+    tiny_path, monkeypatch
+):
+    told = [Device("CUDA0", "", "GPU", 9000, 7), Device("CPU", "", "CPU", 9000, 5)]
+    monkeypatch.setattr(fit, "devices", lambda: tuple(told))
+    own = (
+        *(Buffer("kv", "CUDA0", 100), Buffer("compute", "CUDA0", 200), Buffer("state", "CPU", 10)),
+        *(Buffer("compute", "CUDA_Host", 20), Buffer("output", "CPU", 40)),
+    )
+    monkeypatch.setattr(fit, "read", lambda said: own)
+    with Model.load(tiny_path, mmap=False) as model, model.session(n_ctx=64) as session:
+        weights = model.memory.weights_bytes
+        assert fit.free_without(session) == {"CUDA0": 7 + 100 + 200, "CPU": 5 + weights + 10}
