@@ -102,6 +102,27 @@ def test_layers_are_planned_on_the_devices_that_llama_cpp_gives_them(monkeypatch
     }
 
 
+def test_weights_of_tokens_are_in_no_other_layout_where_a_device_multiplies_them(monkeypatch):
+    monkeypatch.setattr(outlines, "extra_layouts_are_safe", lambda: True)
+    monkeypatch.setattr(outlines, "layout_of", lambda kind, shape: "CPU_REPACK")
+    tensors = [TensorInfo(f"{name}.weight", (64, 2), 0, 0) for name in ("token_embd", "blk.0.up")]
+
+    def found(output, *moved, mapped):
+        said = [
+            "load_tensors: layer   0 assigned to device CPU, is_swa = 0",
+            f"load_tensors: layer   1 assigned to device {output}, is_swa = 0",
+            *(f"tensor {name} (0 MiB f32) buffer type overridden to CPU" for name in moved),
+        ]
+        buffers = outlines.weights(tensors, said, mapped=mapped)
+        return {buffer.name: buffer.size_bytes // 512 for buffer in buffers}
+
+    assert found("CUDA0", mapped=True) == {"CUDA0": 1, "CPU_Mapped": 2, "CPU_REPACK": 1}
+    assert found("CUDA0", mapped=False) == {"CUDA0": 1, "CPU": 1, "CPU_REPACK": 1}
+    on_the_cpu = {"CPU": 1, "CPU_REPACK": 2}
+    assert found("CPU", mapped=False) == on_the_cpu
+    assert found("CUDA0", "token_embd.weight", mapped=False) == on_the_cpu
+
+
 @pytest.mark.parametrize("mmap", [True, False])
 def test_a_plan_knows_the_tensors_that_a_pattern_moves(tmp_path, q4_0, mmap):
     """Those with another layout on the CPU keep it where a pattern says CPU."""

@@ -100,6 +100,7 @@ def weights(
         is_output_too = tensor.name == "token_embd.weight" and is_tied
         if is_output_too and placed.output != "CPU" and not at.is_overridden:
             sizes[placed.output] += size
+            is_output_too = False  # it is multiplied there, and here looked up alone
         copied = "" if device != "CPU" else _layout(tensor, is_multiplied=is_output_too)
         if copied:
             sizes[copied] += size
