@@ -6,7 +6,6 @@ No widget and no lock. What acts together is a `Steering`, as a session has it.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -18,6 +17,7 @@ import numpy as np
 from mullama_lab.counted import counted, size_in_words
 from mullama_lab.counted import in_words as count_in_words
 from mullama_lab.engine.gguf.file import read_header
+from mullama_lab.engine.native.placement import LAYER
 from mullama_lab.engine.steering.control_vector import KIND, ControlVector
 from mullama_lab.engine.steering.lora import LoraAdapter
 from mullama_lab.engine.steering.steering import LARGEST, LoraOrVector, Steering, name_of
@@ -30,7 +30,6 @@ MOST_SUMS = 1024
 MOST_FILES = 1000  # of a folder that are looked through
 MOST_NAMED = 12  # names and files that an error repeats
 SLIDER = (-2.0, 2.0)  # the number box takes more
-_LAYER = re.compile(r"blk\.(\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ class Lever:
             norms = what.norms
             lengths = f"length {_span([round(norm, 2) for norm in norms.values()])}"
             return f"control vector · {_layers(norms)} · {what.n_embd} numbers each · {lengths}"
-        layers = {int(found[1]) for found in map(_LAYER.match, what.targets) if found}
+        layers = {int(found[2]) for found in map(LAYER.match, what.targets) if found}
         parts = [
             f"LoRA, rank {what.rank}, alpha {what.alpha:g}",
             f"{counted(len(what.targets), 'weight')} of {_layers(layers)}",

@@ -19,6 +19,7 @@ from gguf import GGML_QUANT_SIZES
 from mullama_lab.counted import counted, size_in_words
 from mullama_lab.engine.gguf.file import TensorInfo
 from mullama_lab.engine.memory import Buffer
+from mullama_lab.engine.native.placement import LAYER
 from mullama_lab.errors import ModelFileError, ModelLoadError
 
 if TYPE_CHECKING:
@@ -26,7 +27,15 @@ if TYPE_CHECKING:
 
 _ASSIGNED = re.compile(r"load_tensors: layer +(\d+) assigned to device ([^,]+),")
 _OVERRIDDEN = re.compile(r"tensor (\S+) \(\d+ MiB \S+\) buffer type overridden to (\S+)")
-_LAYER = re.compile(r"blk\.(\d+)\.")
+_BEHIND = (  # how names begin of what llama.cpp counts to the output (`LLM_TENSOR_LAYER_OUTPUT`)
+    "output",
+    "enc.output_norm",
+    "dec.output_norm",
+    "cls.",
+    "dense_2.",
+    "dense_3.",
+    "altup_",
+)
 
 
 @dataclass(frozen=True)
@@ -35,7 +44,7 @@ class PlacedTensor:
 
     Attributes:
         name: such as "blk.3.ffn_up.weight".
-        layer: its number; None for what belongs to no layer.
+        layer: its number, which an encoder's and a decoder's share; None for what belongs to none.
         device: "CPU", or such as "CUDA0".
         home: the device of its layer, where it is unless a pattern says otherwise.
         size_bytes: in the file, and in the device's memory.
@@ -151,12 +160,12 @@ def size_bytes(tensor: TensorInfo) -> int:
 def _placed(
     tensor: TensorInfo, devices: Mapping[int, str], moved: Mapping[str, str]
 ) -> PlacedTensor:
-    found = _LAYER.match(tensor.name)
-    layer = int(found[1]) if found else None
+    found = LAYER.match(tensor.name)
+    layer = int(found[2]) if found else None
     if layer is not None:
         home = devices.get(layer, "CPU")
     else:
-        home = devices[max(devices)] if tensor.name.startswith("output") else "CPU"
+        home = devices[max(devices)] if tensor.name.startswith(_BEHIND) else "CPU"
     return PlacedTensor(
         tensor.name,
         layer,

@@ -19,7 +19,7 @@ SPLIT_MODES = {
     "row": C.LLAMA_SPLIT_MODE_ROW,
 }
 
-_LAYER = re.compile(r"blk\.(\d+)\.([A-Za-z0-9_.-]+)")
+LAYER = re.compile(r"((?:enc\.|dec\.)?blk)\.(\d+)\.")  # a tensor of a layer begins so
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")  # of which all names are that llama.cpp asks for
 
 
@@ -61,19 +61,21 @@ def patterns(overrides: Mapping[str, str]) -> list[tuple[str, str]]:
     >>> patterns({"blk.0.up.weight": "CPU", "blk.1.up.weight": "CPU", "output.weight": "CPU"})
     [('^blk[.](0|1)[.](up[.]weight)$', 'CPU'), ('^(output[.]weight)$', 'CPU')]
     """
-    layers: dict[tuple[str, str], list[str]] = {}  # in which a device has a tensor, by its name
+    layers: dict[tuple[str, str, str], list[str]] = {}  # where a device has a tensor of that name
     others: dict[str, list[str]] = {}
     for name, device in overrides.items():
-        if found := _LAYER.fullmatch(name):
-            layers.setdefault((device, found[2]), []).append(found[1])
-        elif _NAME.fullmatch(name):
+        if not _NAME.fullmatch(name):
+            continue
+        if found := LAYER.match(name):
+            layers.setdefault((device, found[1], name[found.end() :]), []).append(found[2])
+        else:
             others.setdefault(device, []).append(name)
-    alike: dict[tuple[str, str], list[str]] = {}  # names that are overridden in the same layers
-    for (device, name), numbers in layers.items():
-        alike.setdefault((device, _either(numbers)), []).append(name)
+    alike: dict[tuple[str, str, str], list[str]] = {}  # names overridden in the same layers
+    for (device, stack, name), numbers in layers.items():
+        alike.setdefault((device, stack, _either(numbers)), []).append(name)
     found = [
-        (f"^blk[.]{numbers}[.]{_either(names)}$", device)
-        for (device, numbers), names in alike.items()
+        (f"^{stack.replace('.', '[.]')}[.]{numbers}[.]{_either(names)}$", device)
+        for (device, stack, numbers), names in alike.items()
     ]
     return found + [(f"^{_either(names)}$", device) for device, names in others.items()]
 

@@ -122,6 +122,14 @@ def test_few_patterns_find_the_tensors_of_many_layers():
     assert not re.search(pattern, "blk.1.ffn_up_expsXweight")
 
 
+def test_layers_of_an_encoder_and_of_its_decoder_have_patterns_of_their_own():
+    names = [f"{half}.blk.{n}.up.weight" for half in ("enc", "dec") for n in (0, 1)]
+    assert native.patterns(dict.fromkeys(names, "CPU")) == [
+        ("^enc[.]blk[.](0|1)[.](up[.]weight)$", "CPU"),
+        ("^dec[.]blk[.](0|1)[.](up[.]weight)$", "CPU"),
+    ]
+
+
 @pytest.mark.parametrize("name", ["blk.0.(a*)*b", "a|b", "a\0b", "", "[", "ä"])
 def test_what_is_no_name_of_llama_cpp_s_is_not_handed_to_its_regular_expressions(name):
     assert native.patterns({name: "CPU"}) == []
@@ -195,6 +203,17 @@ def test_layers_and_tensors_are_told_from_the_log():
     table = placed.to_pandas()
     assert table.device.tolist() == ["CPU", "CUDA0", "CPU", "CUDA1", "CUDA1"]
     assert table.bytes.sum() == 5 * 512 and table.overridden.sum() == 2
+
+
+def test_layers_of_an_encoder_and_a_decoder_and_what_is_behind_them_are_told_too():
+    names = [
+        *("token_embd.weight", "enc.blk.0.attn_q.weight", "dec.blk.1.cross_attn_k.weight"),
+        *("enc.output_norm.weight", "dec.output_norm.weight", "cls.bias", "cls.output.weight"),
+    ]
+    said = [f"load_tensors: layer {n:3} assigned to device CUDA{n}, is_swa = 0" for n in range(3)]
+    placed = Placed.of([TensorInfo(name, (64,), 0, 0) for name in names], said)
+    assert [each.layer for each in placed.tensors] == [None, 0, 1, *[None] * 4]
+    assert [each.device for each in placed.tensors] == ["CPU", "CUDA0", "CUDA1", *["CUDA2"] * 4]
 
 
 def test_the_table_is_that_of_the_loaded_model(tiny_model):
