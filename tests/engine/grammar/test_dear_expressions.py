@@ -12,7 +12,9 @@ from mullama_lab.engine.grammar import Grammar
 from mullama_lab.engine.grammar.matching.byte_matcher import byte_matcher
 from mullama_lab.engine.grammar.matching.expressions import shape_of_expression
 from mullama_lab.engine.grammar.matching.lark_lexemes import LarkLexemes
+from mullama_lab.engine.grammar.matching.node_rows import must_be_quick
 from mullama_lab.engine.grammar.matching.nullable_rows import MOST_WORK
+from mullama_lab.engine.grammar.nodes import Literal, Repeat, Sequence
 from mullama_lab.engine.grammar.sources import gbnf_rules
 from mullama_lab.errors import GrammarError
 
@@ -27,6 +29,7 @@ MOST = {
     "(a*b?)": 3535,
     "((a?)(?:b*))": 3535,
     "[^*]?": 2357,
+    r"\w{0,2}": 980,
     r"\x{e9}?": 7071,
     r"(?:\w)?": 980,
     r"[\pL-]*": 980,
@@ -47,13 +50,13 @@ CHEAP = [
 # Reads an expression without the bound, and follows it by a byte: megabytes more than before.
 MEASURE = """
 import json, resource, sys
-from mullama_lab.engine.grammar.matching import lexemes, nullable_rows, parts
+from mullama_lab.engine.grammar.matching import nullable_rows, parts
 from mullama_lab.engine.grammar.matching.byte_matcher import byte_matcher
 from mullama_lab.engine.grammar.matching.parts import part_of
 from mullama_lab.engine.memory.process import ProcessMemory
 
 resource.setrlimit(resource.RLIMIT_CPU, (60, 60))
-nullable_rows.MOST_WORK = lexemes.MOST_WORK = 10**12
+nullable_rows.MOST_WORK = 10**12
 peak = lambda: ProcessMemory.now().peak_bytes / 1e6
 kind, given = json.loads(sys.stdin.read())
 byte_matcher({"root": part_of("regex", "a?")}).take(b"a")
@@ -123,8 +126,14 @@ DEAR_ITEMS = '("a" | "b"*) ' * 5001
         f"start: %lark {{\n  start: A\n  A: {DEAR_ITEMS}\n}}",
         f'start: %json {{"pattern": "{DEAR}"}} "."',
         f"start: /a/ // B: /c/\n  | /{DEAR}/",
+        f'start: A\nA: {"B?" * 7072}\nB: "b"',
+        "start: A\nA: " + '""i [/a/] ' * 7072,
+        f'start: "a"\n%ignore {DEAR_ITEMS}',
     ],
-    ids=["regex", "blanks", "terminal", "named", "maybe", "times", "stop", "lark", "json", "line"],
+    ids=[
+        *("regex", "blanks", "terminal", "named", "maybe", "times", "stop", "lark", "json", "line"),
+        *("unspaced", "empty", "ignored"),
+    ],
 )
 def test_lark_has_the_same_bound(text):
     with pytest.raises(GrammarError, match="the Lark grammar has .* in a row that may each be"):
@@ -141,8 +150,15 @@ def test_lark_has_the_same_bound(text):
         f'start: %json {{"const": "{DEAR}"}}',
         "start: A A\nA: " + '"a"? ' * 4000,
         "start: A B\nA: " + '"a"? ' * 4000 + "\nB: " + '"b"? ' * 4000,
+        f'start: A\nA: {"B " * 8000}\nB: "a" | "b"',
+        f'start: A\nA: {"B " * 3000}\nB: "a"?',
+        f"start: A\nA: [{'/a/? ' * 5000}]",
+        f"start: A\nA: /b/{' /a/?' * 4900}\n%ignore /{'c?' * 4900}c/",
     ],
-    ids=["rule", "lexemes", "ends", "text", "const", "twice", "two"],
+    ids=[
+        *("rule", "lexemes", "ends", "text", "const", "twice", "two"),
+        *("never empty", "named", "once", "ignored"),
+    ],
 )
 def test_lark_that_is_not_dear_is_read(text):
     Grammar.lark(text)
@@ -202,6 +218,84 @@ def test_the_rows_of_an_expression():
     assert shape_of_expression("(?P<n>a|)(?<m>b)?").head == (2, 2)
     assert shape_of_expression("a{,2}b{0}c{2}").head == (3, 3)
     assert shape_of_expression("(a|b?)" * 10).all_work == 200 <= MOST_WORK
+
+
+@pytest.mark.parametrize("once", ["({})?", "({})??", "({}){{0,1}}", "({}){{1}}"])
+def test_what_does_not_repeat_does_not_go_round(once):
+    assert shape_of_expression(once.format("a?" * 10)).all_work == 100
+    assert shape_of_expression("(" + "a?" * 10 + "){0,2}").all_work == 500
+
+
+def test_gbnf_that_does_not_repeat_does_not_go_round():
+    row = Sequence((Repeat(Literal("a"), 0, 1),) * 5000)
+    must_be_quick([Repeat(row, 0, 1)], {})
+    with pytest.raises(GrammarError, match="the grammar has 10000 parts in a row"):
+        must_be_quick([Repeat(row, 0, None)], {})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "(?x)(?-x)a? #?b?",
+        "(?x)(?-x:a? #?b?)",
+        "(?x-x:a? #?b?)",
+        "(?x)(?i-sx)a? #?b?",
+        "(?<x>)a? #?b?",
+    ],
+)
+def test_a_blank_is_a_character_where_x_is_cleared(text):
+    assert not shape_of_expression(text).may_be_empty
+    assert shape_of_expression(text).tail.n == 2
+
+
+def test_the_refusal_names_the_row_that_is_dear():
+    long, wide = "a?" * 3000, r"(?:\w)?" * 1500
+    for text in (long + "x" + wide, wide + "x" + long):
+        with pytest.raises(GrammarError, match="has 1501 parts in a row"):
+            Grammar.regex(f"x{text}x")
+    with pytest.raises(GrammarError, match="has 4901 .* of all together it may have 2[.]"):
+        Grammar.regex(("a?" * 4900 + "x") * 3)
+
+
+# Reads a text that takes minutes or hours where its rest is read again at each place.
+READ = """
+import json, resource, sys
+from mullama_lab.engine.grammar.matching.expressions import shape_of_expression
+from mullama_lab.engine.grammar.matching.lark_lexemes import LarkLexemes
+from mullama_lab.engine.grammar.matching.parts import _VERBOSE
+
+resource.setrlimit(resource.RLIMIT_CPU, (30, 30))
+read = {"regex": shape_of_expression, "lark": LarkLexemes, "flags": _VERBOSE.search}[sys.argv[1]]
+read(sys.stdin.read())
+"""
+RUNS = {
+    "regex": {
+        "times": "a{" + " " * 10_000 + "," + " " * 10_000,
+        "comment": "#" * 800_000,
+        "name": "(?<" * 400_000,
+        "letters": r"\p{" * 400_000,
+        "code": r"\x{" * 400_000,
+        "flags": "(?" + "a" * 400_000,
+    },
+    "lark": {
+        "times": 'A: "a"{' + " " * 10_000 + "," + " " * 10_000,
+        "prefix": "!" * 200_000,
+        "low lines": "_" * 200_000,
+        "quote": '"' + '\\"' * 150_000,
+        "expression": "/" + "\\/" * 150_000,
+        "backslash": "\\/" * 150_000 + "\\",
+        "json": "%json\n" * 300_000,
+    },
+    "flags": {"verbose": "(?" + "x" * 400_000},
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(kind, name) for kind, texts in RUNS.items() for name in texts]
+)
+def test_nothing_is_read_again_and_again(kind, name):
+    done = subprocess.run([sys.executable, "-c", READ, kind], input=RUNS[kind][name], text=True)
+    assert done.returncode == 0
 
 
 def test_what_is_no_lark_is_left_to_what_reads_it():

@@ -16,17 +16,19 @@ from mullama_lab.engine.grammar.matching.nullable_rows import (
     in_a_row,
     one_of,
     repeated,
+    times,
 )
 
+# What may be long goes on to the end of the text where it is not closed: so no text is read twice.
 _SIGN = re.compile(
-    r"""(?P<many>\\[pPwWdDsS](?:\{[^}]*\}|(?<=[pP]).)?)
+    r"""(?P<many>\\(?:[wWdDsS]|[pP](?:\{[^}]*(?:\}|\Z)|.)?))
     | (?P<place>\\[bBAzZ<>](?:\{[a-z-]*\})?|[\^$])
-    | (?P<escaped>\\(?:[xuU]\{[^}]*\}|x[\da-fA-F]{2}|u[\da-fA-F]{4}|U[\da-fA-F]{8}|.|$))
-    | (?P<flags>\(\?(?P<set>[a-zA-Z]*)-?[a-zA-Z]*\))
-    | (?P<open>\((?:\?(?:P?<[^>]*>|(?P<set_in>[a-zA-Z]*)-?[a-zA-Z]*:))?)
+    | (?P<escaped>\\(?:[xuU]\{[^}]*(?:\}|\Z)|x[\da-fA-F]{2}|u[\da-fA-F]{4}|U[\da-fA-F]{8}|.|\Z))
+    | (?P<flags>\(\?[a-zA-Z]{0,9}(?:-[a-zA-Z]{0,9})?\))
+    | (?P<open>\((?:\?(?:P?<[^>]*(?:>|\Z)|[a-zA-Z]{0,9}(?:-[a-zA-Z]{0,9})?:))?)
     | (?P<close>\)) | (?P<or>\|)
-    | (?P<times>(?:[*+?]|\{\s*(?P<low>\d*)\s*(?:,\s*\d*\s*)?\})\??)
-    | (?P<class>\[) | (?P<any>\.) | (?P<blank>\s|\#[^\n]*) | (?P<other>.)""",
+    | (?P<times>(?:[*+?]|\{[\s\d,]*\})\??)
+    | (?P<class>\[) | (?P<any>\.) | (?P<blank>\s) | (?P<comment>\#) | (?P<other>.)""",
     re.S | re.X,
 )
 _IN_CLASS = re.compile(r"\\.|\[:\^?[a-z]+:\]|[\[\]]", re.S)
@@ -42,14 +44,12 @@ def shape_of_expression(expression: str, flags: str = "") -> Shape:
     is_verbose, place = "x" in flags, 0
     while found := _SIGN.match(expression, place):
         kind, place = str(found.lastgroup), found.end()
-        kind = "open" if kind == "set_in" else "flags" if kind == "set" else kind
-        kind = "times" if kind == "low" else kind
-        if kind == "blank" and not is_verbose:
-            kind, place = "other", found.start() + 1
+        if kind in ("blank", "comment") and not is_verbose:
+            kind = "other"
         if kind == "open":
             groups.append((options, items, is_verbose))
             options, items = [], []
-            is_verbose |= "x" in (found["set_in"] or "")
+            is_verbose = _verbose(found[0], is_verbose)
         elif kind == "close" and groups:
             made = one_of([*options, in_a_row(items)])
             options, items, is_verbose = groups.pop()
@@ -58,19 +58,28 @@ def shape_of_expression(expression: str, flags: str = "") -> Shape:
             options.append(in_a_row(items))
             items = []
         elif kind == "times" and items:
-            low = found["low"] if found["low"] is not None else "1" if found[0][0] == "+" else "0"
-            items[-1] = repeated(items[-1], int(low[:9] or 0))
+            items[-1] = repeated(items[-1], *times(found[0]))
         elif kind == "class":
             shape, place = _class(expression, found.start())
             items.append(shape)
         elif kind == "flags":
-            is_verbose |= "x" in found["set"]
+            is_verbose = _verbose(found[0], is_verbose)
+        elif kind == "comment":
+            end = expression.find("\n", place)
+            place = end if end >= 0 else len(expression)
         elif kind != "blank":
             items.append(_ONE.get(kind) or characters())
     return one_of([*options, in_a_row(items)])
 
 
 _ONE = {"many": characters(MORE_LEADS), "place": EMPTY, "any": characters(LEADS)}
+
+
+def _verbose(opening: str, before: bool) -> bool:
+    """Whether blanks are nothing after `(?x)`, `(?-x:` or what else opens."""
+    on, _, off = opening.partition("-")
+    is_named = "<" in opening
+    return before if is_named else "x" not in off and ("x" in on or before)
 
 
 def _class(expression: str, start: int) -> tuple[Shape, int]:

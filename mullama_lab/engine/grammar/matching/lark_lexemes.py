@@ -21,29 +21,28 @@ from mullama_lab.engine.grammar.matching.nullable_rows import (
     in_a_row,
     one_of,
     repeated,
+    times,
 )
 
+# A quote goes on to the end of its line where it is not closed, and a regular expression to the end
+# of the text: so no text is read twice.
 _SIGN = re.compile(
     r"""(?P<blank>(?:\#|//)[^\n]*|[ \t\r]+) | (?P<line>\n)
-    | (?P<text>"(?:\\.|[^"\\\n])*"i?) | (?P<regex>/(?:\\.|[^/\\])+/[imslux]*)
+    | (?P<text>"(?:\\.|[^"\\\n])*(?:"i?|\\?\Z|(?=\n)))
+    | (?P<regex>/(?:\\.|[^/\\])+(?:/[imslux]*|\\?\Z))
     | (?P<json>%(?:json|regex|llguidance)) | (?P<word>%[a-z]+)
-    | (?P<name>[!?]*_*[A-Za-z][\w-]*) | (?P<token><[^<>\s]+>|@[\w-]+)
-    | (?P<times>[*+?]|\{\s*(?P<low>\d*)\s*(?:,\s*\d*\s*)?\}|~\s*(?P<least>\d+)(?:\s*\.\.\s*\d+)?)
+    | (?P<name>!?[_?]?[a-z][\w-]*|_?[A-Z][\w-]*) | (?P<token><[^<>\s]+>|@[\w-]+)
+    | (?P<times>[*+?]|\{[\s\d,]*\}|~\s*\d+(?:\s*\.\.\s*\d+)?)
     | (?P<sign>->|\.\.|::|.)""",
     re.S | re.X,
 )
 
 
 class Sign(NamedTuple):
-    """A name, an operator or what else Lark is written in.
-
-    Attributes:
-        low: how many times at least, of what says how many.
-    """
+    """A name, an operator or what else Lark is written in."""
 
     kind: str
     text: str
-    low: int = 0
 
 
 _OR = Sign("sign", "|")
@@ -64,13 +63,15 @@ class LarkLexemes:
         self._shapes: dict[str, Shape] = {}
         alone: list[Sign] = []
         signs = list(self._signs())
-        starts = [at for at in range(len(signs)) if _defines(signs, at)]
-        for start, end in zip([0, *starts], [*starts, len(signs)], strict=True):
-            name, body = signs[start].text.lstrip("!?") if signs else "", signs[start + 1 : end]
-            if name.lstrip("_")[:1].isupper() or (body and body[0].text == "["):
-                self._bodies.setdefault(name, []).extend([*body, _OR])
-            else:
+        starts = [at for at in range(len(signs)) if at == 0 or _begins(signs, at)]
+        for start, end in zip(starts, [*starts, len(signs)][1:], strict=True):
+            name, body = signs[start].text.lstrip("!?"), signs[start + 1 : end]
+            if not _is_lexeme(name, body):
                 alone += body
+            elif name in self._bodies:  # as of an inner grammar
+                self._bodies[name] += [_OR, *body]
+            else:
+                self._bodies[name] = body
         named = {name for body in self._bodies.values() for name in _names(body)}
         self.shapes = [self._shape_of(name) for name in self._bodies if name not in named]
         self.shapes += [shape_of_regex(sign.text) for sign in alone if sign.kind == "regex"]
@@ -81,11 +82,8 @@ class LarkLexemes:
             kind, place = str(found.lastgroup), found.end()
             if kind == "json":
                 place = self._skip_json(found[0], place)
-            elif kind in ("low", "least"):
-                kind = "times"
             if kind != "blank":
-                low = found["low"] or found["least"] or ("1" if found[0] == "+" else "0")
-                yield Sign(kind, found[0], int(low[:9]))
+                yield Sign(kind, found[0])
 
     def _skip_json(self, word: str, place: int) -> int:
         while self.text[place : place + 1].isspace():
@@ -93,7 +91,7 @@ class LarkLexemes:
         try:
             value, place = json.JSONDecoder().raw_decode(self.text, place)
         except (ValueError, RecursionError):
-            return place
+            return len(self.text)  # no JSON, so no Lark
         if word == "%json":
             self.schemas.append(value)
         return place
@@ -111,6 +109,7 @@ class LarkLexemes:
                 order.pop()
                 if body:
                     self._shapes[one] = self._shape_of_body(body)
+                    self._bodies[one] = []  # read once, however often it is in `order`
         return self._shapes[name]
 
     def _shape_of_body(self, body: list[Sign]) -> Shape:
@@ -118,7 +117,7 @@ class LarkLexemes:
         options: list[Shape] = []
         items: list[Shape] = []
         before = ""  # a sign that changes what is after it
-        for kind, text, low in body:
+        for kind, text in body:
             made = None
             if text in ("(", "["):
                 groups.append((options, items, before))
@@ -126,20 +125,20 @@ class LarkLexemes:
             elif text in (")", "]") and groups:
                 made = one_of([*options, in_a_row(items)])
                 options, items, before = groups.pop()
-                made = repeated(made, 0) if text == "]" else made
+                made = repeated(made, 0, 1) if text == "]" else made
             elif text in ("|", "&"):
                 options.append(in_a_row(items))
                 items = []
             elif kind == "times" and items:
-                items[-1] = repeated(items[-1], low)
+                items[-1] = repeated(items[-1], *times(text))
             elif kind == "regex":
                 made = shape_of_regex(text)
             elif kind == "text" and before != "..":
-                made = characters() if len(text) > 2 else EMPTY
+                made = EMPTY if text.rstrip("i") == '""' else characters()
             elif kind == "name":
                 made = self._shapes[text]
             if made is not None:
-                items.append(repeated(made, 0) if before == "~" else made)
+                items.append(repeated(made, 0, 1) if before == "~" else made)
             before = text if text in ("~", "..") else ""
         return one_of([*options, in_a_row(items)])
 
@@ -154,8 +153,15 @@ def _names(body: list[Sign]) -> set[str]:
     return {sign.text for sign in body if sign.kind == "name"}
 
 
-def _defines(signs: list[Sign], at: int) -> bool:
-    """Whether a definition begins there: a name that begins a line, or an inner grammar."""
-    begins = at == 0 or signs[at - 1].kind == "line" or signs[at - 1].text == "{"
+def _begins(signs: list[Sign], at: int) -> bool:
+    """Whether a definition or a directive begins there: at that of a line or an inner grammar."""
+    if signs[at - 1].kind != "line" and signs[at - 1].text != "{":
+        return False
     after = signs[at + 1].text if at + 1 < len(signs) else ""
-    return begins and signs[at].kind == "name" and after in (":", "[", ".", "{", "::")
+    is_name = signs[at].kind == "name" and after in (":", "[", ".", "{", "::")
+    return is_name or signs[at].kind == "word"
+
+
+def _is_lexeme(name: str, body: list[Sign]) -> bool:
+    is_terminal = name.lstrip("_")[:1].isupper()
+    return is_terminal or name == "%ignore" or (bool(body) and body[0].text == "[")

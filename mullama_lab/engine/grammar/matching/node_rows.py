@@ -21,7 +21,7 @@ def must_be_quick(lexemes: Iterable[Node], rules: Mapping[str, Node]) -> None:
     """Refuse lexemes that llguidance would work on for seconds."""
     known: dict[str, Shape] = {}
     shapes = [_shape(node, rules, known) for node in lexemes]
-    if said := too_dear("the grammar", one_of(shapes)):
+    if said := too_dear("the grammar", shapes):
         raise GrammarError(said)
 
 
@@ -34,7 +34,7 @@ def _shape(node: Node, rules: Mapping[str, Node], known: dict[str, Shape]) -> Sh
     if isinstance(node, Chars):
         return characters(1 if node.ranges and node.ranges[-1][1] < 128 else LEADS)
     if isinstance(node, Repeat):
-        return repeated(_shape(node.item, rules, known), node.low)
+        return repeated(_shape(node.item, rules, known), node.low, node.high)
     if isinstance(node, Choice):
         return one_of(_shape(item, rules, known) for item in node.items)
     if isinstance(node, Sequence):

@@ -8,14 +8,16 @@ at after that work, not within it. Where a part must not be empty, a row ends.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from math import isqrt
 from typing import NamedTuple
 
-MOST_WORK = 50_000_000  # of the rows of one expression: 0.7 s of CPU and 215 MB
+MOST_WORK = 50_000_000  # of all rows of one text together: 0.7 s of CPU and 215 MB
 LEADS = 9  # of a class with characters past ASCII: its first bytes, as ranges in UTF-8
 MORE_LEADS = 52  # of letters, digits and the like of all languages
 _MOST_LEADS = 256
+_NUMBER = re.compile(r"\d{1,9}")
 
 
 class Row(NamedTuple):
@@ -43,14 +45,14 @@ class Shape(NamedTuple):
         may_be_empty: then head and tail are the same row, which is all of it.
         head, tail: the rows at its ends, which go on in what stands beside it.
         work: of the rows within it.
-        longest: how many parts the longest of those has.
+        worst: the one of those with the most work.
     """
 
     may_be_empty: bool = True
     head: Row = Row()
     tail: Row = Row()
     work: int = 0
-    longest: int = 0
+    worst: Row = Row()
 
     @property
     def rows(self) -> list[Row]:
@@ -72,18 +74,22 @@ def characters(leads: int = 1) -> Shape:
 
 def in_a_row(parts: Iterable[Shape]) -> Shape:
     """Parts one after the other."""
-    head, row, work, longest = None, Row(), 0, 0
+    head, row, work, worst = None, Row(), 0, Row()
     for part in parts:
-        work, longest = work + part.work, max(longest, part.longest)
+        work, worst = work + part.work, _worst(worst, part.worst)
         row = row.then(part.head)
         if part.may_be_empty:
             continue
         if head is None:
             head = row
         else:
-            work, longest = work + row.work, max(longest, row.n)
+            work, worst = work + row.work, _worst(worst, row)
         row = part.tail
-    return Shape(head is None, row if head is None else head, row, work, longest)
+    return Shape(head is None, row if head is None else head, row, work, worst)
+
+
+def _worst(*rows: Row) -> Row:
+    return max(rows, key=lambda row: row.work)
 
 
 def one_of(parts: Iterable[Shape]) -> Shape:
@@ -95,27 +101,41 @@ def one_of(parts: Iterable[Shape]) -> Shape:
     return _one(parts, any(part.may_be_empty for part in parts), tail)
 
 
-def repeated(part: Shape, low: int) -> Shape:
-    """A part `low` times or more often, which is one part."""
-    between = Shape(work=part.tail.then(part.head).work)
+def times(sign: str) -> tuple[int, int | None]:
+    """How often at least and at most `*`, `+?`, `{2,3}` or `~ 2..3` say; `None` is without end."""
+    if sign[0] in "*+?":
+        return int(sign[0] == "+"), 1 if sign[0] == "?" else None
+    least, comma, most = sign.replace("..", ",").partition(",")
+    low, high = _NUMBER.search(least), _NUMBER.search(most if comma else least)
+    return int(low[0]) if low else 0, int(high[0]) if high else None
+
+
+def repeated(part: Shape, low: int, high: int | None = None) -> Shape:
+    """A part from `low` to `high` times, which is one part."""
+    row = part.tail.then(part.head) if high is None or high > 1 else Row()
+    between = Shape(work=row.work, worst=row)
     return _one([part, between], low == 0 or part.may_be_empty, part.tail)
 
 
 def _one(parts: list[Shape], may_be_empty: bool, tail: Row) -> Shape:
     row = Row(1, min(_MOST_LEADS, sum(part.head.leads for part in parts)))
     work = sum(part.all_work for part in parts)
-    longest = max((max(part.longest, *(row.n for row in part.rows)) for part in parts), default=0)
-    return Shape(may_be_empty, row, row if may_be_empty else tail, work, longest)
+    worst = _worst(Row(), *(each for part in parts for each in (part.worst, *part.rows)))
+    return Shape(may_be_empty, row, row if may_be_empty else tail, work, worst)
 
 
-def too_dear(what: str, shape: Shape) -> str:
-    """What is wrong with an expression that is too dear, for an error; empty if it is not."""
-    work = shape.all_work
+def too_dear(what: str, shapes: list[Shape]) -> str:
+    """What is wrong with expressions that are too dear, for an error; empty if they are not."""
+    work = sum(shape.all_work for shape in shapes)
     if work <= MOST_WORK:
         return ""
-    n = max(shape.longest, *(row.n for row in shape.rows))
+    worst = _worst(*(row for shape in shapes for row in (shape.worst, *shape.rows)))
+    if worst.work > MOST_WORK:
+        most = f"of such as these it may have {isqrt(worst.n**2 * MOST_WORK // work)}"
+    else:
+        most = f"more such rows: of all together it may have {MOST_WORK // worst.work}"
     return (
-        f"{what} has {n} parts in a row that may each be empty, as `a?` and `b*`, and of such as "
-        f"these it may have {isqrt(n * n * MOST_WORK // work)}. Write those that repeat as "
-        "`(...){0,n}`, or put between them what is never empty."
+        f"{what} has {worst.n} parts in a row that may each be empty, as `a?` and `b*`, and "
+        f"{most}. Write those that repeat as `(...){{0,n}}`, or put between them what is never "
+        "empty."
     )

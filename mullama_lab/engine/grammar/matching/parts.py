@@ -10,7 +10,7 @@ from mullama_lab.engine.grammar.deep_stack import on_deep_stack
 from mullama_lab.engine.grammar.matching.errors import in_words
 from mullama_lab.engine.grammar.matching.expressions import shape_of_expression
 from mullama_lab.engine.grammar.matching.lark_lexemes import LarkLexemes
-from mullama_lab.engine.grammar.matching.nullable_rows import Shape, one_of, too_dear
+from mullama_lab.engine.grammar.matching.nullable_rows import Shape, too_dear
 from mullama_lab.engine.grammar.nodes import Part
 from mullama_lab.engine.grammar.schema.check import said_of_schema
 from mullama_lab.engine.grammar.schema.values import ends_in_escape
@@ -23,7 +23,7 @@ _PLACE = re.compile(r"(?:at )?(\d+)\((\d+)\): (.*)", re.S)
 _EXPRESSION = re.compile(r"regex parse error:\n.*\n {4}([ ^]*)\nerror: (.*)")
 _IN_LARK = {"\n": "n", "\r": "r", "\t": "t", "/": "/"}  # written after a backslash
 LONGEST_PART = 300_000  # characters
-_VERBOSE = re.compile(r"(?:^|[^\\])(?:\\\\)*(?P<flag>\(\?[a-zA-Z]*x[a-zA-Z-]*[:)])")
+_VERBOSE = re.compile(r"(?:^|[^\\])(?:\\\\)*(?P<flag>\(\?[a-zA-Z]{0,9}x[a-zA-Z-]{0,9}[:)])")
 _SHOWN = re.compile(r"\n\s*\d+ \| .*", re.S)  # the lines that llguidance quotes
 
 
@@ -82,7 +82,7 @@ def _must_be_quick(part: Part) -> None:
         shapes = lark.shapes + _shapes_of_patterns(lark.schemas)
     else:
         shapes = _shapes_of_patterns(json.loads(part.text))
-    if said := too_dear(f"the {_NAMES[part.kind]}", one_of(shapes)):
+    if said := too_dear(f"the {_NAMES[part.kind]}", shapes):
         raise GrammarError(said)
 
 
