@@ -129,10 +129,11 @@ DEAR_ITEMS = '("a" | "b"*) ' * 5001
         f'start: A\nA: {"B?" * 7072}\nB: "b"',
         "start: A\nA: " + '""i [/a/] ' * 7072,
         f'start: "a"\n%ignore {DEAR_ITEMS}',
+        f'start: %json {{"$ref": "#/d%65fault", "default": {{"pattern": "{DEAR}"}}}}',
     ],
     ids=[
         *("regex", "blanks", "terminal", "named", "maybe", "times", "stop", "lark", "json", "line"),
-        *("unspaced", "empty", "ignored"),
+        *("unspaced", "empty", "ignored", "referred"),
     ],
 )
 def test_lark_has_the_same_bound(text):
@@ -184,6 +185,15 @@ def test_json_schema_has_the_same_bound(schema):
 
 def test_a_property_may_be_called_pattern():
     Grammar.json_schema({"properties": {"pattern": {"type": "string"}}, "default": {"pattern": 1}})
+
+
+@pytest.mark.parametrize("key", ["const", "default", "enum", "examples"])
+def test_a_value_in_a_json_schema_has_no_expressions(key):
+    value = {"pattern": DEAR, "patternProperties": {DEAR: {}}}
+    schema = {key: [value] if key in ("enum", "examples") else value}
+    Grammar.json_schema(schema)
+    with pytest.raises(GrammarError, match="the JSON Schema has"):
+        Grammar.json_schema({"properties": {key: {"pattern": DEAR}}})
 
 
 @pytest.mark.parametrize(

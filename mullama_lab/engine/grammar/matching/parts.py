@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from typing import Any
+from urllib.parse import unquote
 
 from mullama_lab.engine.grammar.deep_stack import on_deep_stack
 from mullama_lab.engine.grammar.matching.errors import in_words
@@ -13,6 +14,7 @@ from mullama_lab.engine.grammar.matching.lark_lexemes import LarkLexemes
 from mullama_lab.engine.grammar.matching.nullable_rows import Shape, too_dear
 from mullama_lab.engine.grammar.nodes import Part
 from mullama_lab.engine.grammar.schema.check import said_of_schema
+from mullama_lab.engine.grammar.schema.subschemas import NAMED
 from mullama_lab.engine.grammar.schema.values import ends_in_escape
 from mullama_lab.engine.grammar.text_places import error_at
 from mullama_lab.errors import GrammarError
@@ -22,6 +24,7 @@ _NAMES = {"json_schema": "JSON Schema", "regex": "regular expression", "lark": "
 _PLACE = re.compile(r"(?:at )?(\d+)\((\d+)\): (.*)", re.S)
 _EXPRESSION = re.compile(r"regex parse error:\n.*\n {4}([ ^]*)\nerror: (.*)")
 _IN_LARK = {"\n": "n", "\r": "r", "\t": "t", "/": "/"}  # written after a backslash
+_VALUES = ("const", "enum", "default", "examples")  # keywords whose values are no schemas
 LONGEST_PART = 300_000  # characters
 _VERBOSE = re.compile(r"(?:^|[^\\])(?:\\\\)*(?P<flag>\(\?[a-zA-Z]{0,9}x[a-zA-Z-]{0,9}[:)])")
 _SHOWN = re.compile(r"\n\s*\d+ \| .*", re.S)  # the lines that llguidance quotes
@@ -89,15 +92,24 @@ def _must_be_quick(part: Part) -> None:
 def _shapes_of_patterns(schema: Any) -> list[Shape]:
     """The rows of each regular expression in a JSON Schema."""
     found: dict[str, None] = {}
-    todo = [schema]
+    todo, values, refs = [schema], [], [""]
     while todo:
         one = todo.pop()
-        if isinstance(one, dict):
-            if isinstance(one.get("pattern"), str):
-                found[one["pattern"]] = None
-            if isinstance(one.get("patternProperties"), dict):
-                found |= dict.fromkeys(one["patternProperties"])
-        todo += one.values() if isinstance(one, dict) else one if isinstance(one, list) else ()
+        todo += one if isinstance(one, list) else ()
+        for key, value in one.items() if isinstance(one, dict) else ():
+            if key in NAMED and isinstance(value, dict):
+                found |= dict.fromkeys(value if key == "patternProperties" else ())
+                todo += value.values()
+            elif key in _VALUES:
+                values.append(value)
+            elif not isinstance(value, str):
+                todo.append(value)
+            elif key == "pattern":
+                found[value] = None
+            elif key == "$ref":
+                refs.append(unquote(value))
+        if not todo and any(f"/{key}" in ref for key in _VALUES for ref in refs):
+            todo, values = values, []  # which llguidance reads as schemas then
     return [shape_of_expression(pattern) for pattern in found]
 
 
